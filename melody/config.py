@@ -1,0 +1,213 @@
+"""Presets: which component sits in which seat, with which arguments, how to generate, how to train.
+
+A preset is a TOML file, ``melody/presets/NAME.toml`` or any path. A component's table names it by ``use``; the other keys
+are its constructor's arguments::
+
+    [codec]
+    use = "fourier-vae"
+    latent_dim = 32
+
+Unknown keys are refused, with the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from melody import registry
+from melody.errors import MelodyError, did_you_mean
+from melody.paths import PACKAGE
+
+PRESETS = PACKAGE / "presets"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    """A table of a TOML file: frozen, no keys beyond those declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component(Strict):
+    """A component by name with its constructor's arguments."""
+
+    use: str
+    arguments: dict[str, Any] = {}
+
+
+class Generation(Strict):
+    """How music is generated, unless a call says otherwise."""
+
+    segment_s: PositiveFloat = 10.0
+    """Length that the denoiser makes at once (section 1 of the paper: 10 s)."""
+    chunks: Positive = 4
+    """M: a continuation adds one chunk, 1/M of a segment (Algorithm 2)."""
+    sampler: str = "ddim"
+    grid: str = "melody-linear"
+    num_steps: Positive = 20
+    guidance_scale: float = 2.5
+    temperature: PositiveFloat = 1.0
+    top_k: Positive | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class Stage(Strict):
+    """Settings that every training stage shares."""
+
+    steps: Positive
+    batch_size: Positive
+    learning_rate: PositiveFloat
+    clip_s: PositiveFloat = 10.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    gradient_clip: PositiveFloat = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: int = 0
+
+
+class CodecStage(Stage):
+    adversarial_start: Annotated[int, Field(ge=0)] | None = None
+    """First step with discriminators; ``None`` trains without them."""
+    kl_weight: float = 5e-3
+    """Appendix B.1."""
+    stft_weight: float = 50.0
+    feature_weight: float = 20.0
+    adversarial_weight: float = 1.0
+    waveform_weight: float = 0.0
+    """L1 of the waveform: not in the paper."""
+    discriminator_width: Positive = 32
+
+
+class DenoiserStage(Stage):
+    guidance_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Probability that a row is trained without tokens (section 4.3)."""
+
+
+class Training(Strict):
+    """Recipes by stage, in the order of what each needs."""
+
+    joint: Stage
+    rvq: Stage
+    semantic: Stage
+    lm: Stage
+    vae: CodecStage
+    dpd: DenoiserStage
+
+
+class Rvq(Strict):
+    """Residual vector quantiser of the joint embedding (section 1: 12 tokens of 1,024)."""
+
+    num_levels: Positive = 12
+    codebook_size: Positive = 1024
+
+
+class Preset(Strict):
+    """A whole system: one component a seat."""
+
+    name: str
+    description: str
+    sample_rate: Positive = 24_000
+    codec: Component
+    joint_embedder: Component
+    rvq: Rvq
+    semantic_tokenizer: Component
+    language_model: Component
+    denoiser: Component
+    generation: Generation = Generation()
+    training: Training | None = None
+
+    def hash(self) -> str:
+        """SHA-256 of the resolved content, the same for the same settings however they were written."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+SEATS = {
+    "codec": registry.codecs,
+    "joint_embedder": registry.joint_embedders,
+    "semantic_tokenizer": registry.semantic_tokenizers,
+    "language_model": registry.language_models,
+    "denoiser": registry.denoisers,
+}
+
+
+def preset_names() -> list[str]:
+    """Presets that ship with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def load_preset(name: str | Path) -> Preset:
+    """Load a preset by name or by path, and check every component's name and arguments.
+
+    Raises:
+        MelodyError: no such preset, malformed TOML, an unknown component or key, a value of a wrong type.
+    """
+    path = PRESETS / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+        if path.suffix != ".toml":
+            raise MelodyError(f"unknown preset {str(name)!r}{did_you_mean(str(name), preset_names())}; or give the path of a .toml file")
+    raw = read_toml(path)
+    for seat, components in SEATS.items():
+        if isinstance(raw.get(seat), dict):
+            raw[seat] = _component(raw[seat], components, f"{path} [{seat}]")
+    preset = parse(Preset, raw, str(path))
+    for seat, components in SEATS.items():
+        component = getattr(preset, seat)
+        components.validate(component.use, component.arguments, where=f"{path} [{seat}]")
+    registry.samplers.entry(preset.generation.sampler)
+    registry.grids.entry(preset.generation.grid)
+    return preset
+
+
+def _component(table: dict[str, Any], components: registry.Registry, where: str) -> dict[str, Any]:
+    if "use" not in table:
+        raise MelodyError(f"{where}: expected use = \"NAME\" with one of: {', '.join(components.names())}")
+    return {"use": table["use"], "arguments": {key: value for key, value in table.items() if key != "use"}}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; raises ``MelodyError`` with the file and line if it cannot be read or parsed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MelodyError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MelodyError(f"{path} is not valid TOML: {error}") from None
+
+
+def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
+    """Validate a table against a model; the first problem becomes one line with the nearest valid key."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            key, *parents = reversed(first["loc"])
+            hint = did_you_mean(str(key), _keys(model, list(reversed(parents))))
+            raise MelodyError(f"{where}: unknown key {place!r}{hint}") from None
+        raise MelodyError(f"{where}: {place}: {first['msg']}") from None
+
+
+def _keys(model: Any, parents: list[Any]) -> list[str]:
+    """Field names of the table at ``parents``, as far as the annotations tell."""
+    for part in parents:
+        if not isinstance(part, str):
+            continue
+        annotation = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)

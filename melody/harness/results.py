@@ -1,0 +1,155 @@
+"""What a result is: the schema that the runner writes, the gate checks and the report reads. No torch here.
+
+The paper's values, values published elsewhere, measured values and projected values are four fields that never mix.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from melody.errors import MelodyError
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal["reproduced", "off", "not comparable", "not attempted"]
+Direction = Literal["lower", "higher", "none"]
+
+
+class Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Reference(Schema):
+    """A number that somebody printed, and where."""
+
+    value: float
+    place: str
+    """As in ``Table 2, T = 5``."""
+    grade: Literal["P", "S", "D", "M"] = "P"
+    """Printed in the paper, from a public summary, derived by us, recalled (never shown without its grade)."""
+
+
+class Measurement(Schema):
+    """A number that we measured."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    interval: str | None = None
+    """How ``low`` and ``high`` come about, as in ``95 % jackknife over clips``."""
+    standard_error: float | None = None
+    by_seed: dict[str, float] = {}
+    expected: int
+    """Clips (or items) that should have been scored."""
+    scored: int
+    warning: str | None = None
+
+
+class Projection(Schema):
+    """A number that follows from a model of the machine, not from a run."""
+
+    value: float
+    method: str
+
+
+class Provenance(Schema):
+    """Everything that decides a measured number."""
+
+    preset: str
+    device: str
+    precision: str
+    seeds: list[int]
+    sample_count: int
+    embedder: str | None = None
+    versions: dict[str, str]
+    commit: str | None
+    weights: str | None = None
+    """SHA-256 over the weights of all parts."""
+    inputs: str | None = None
+    """SHA-256 over the reference audio and prompts."""
+    config: dict[str, Any] = {}
+    cells: list[str] = []
+    """Keys of the stored cells that the number was computed from."""
+
+
+class Cell(Schema):
+    """One place of a table."""
+
+    row: dict[str, str | int | float]
+    column: str
+    label: str
+    metric: str
+    metric_version: str
+    direction: Direction
+    unit: str = ""
+    verdict: Verdict
+    reason: str
+    paper: Reference | None = None
+    published: Reference | None = None
+    measured: Measurement | None = None
+    projected: Projection | None = None
+    tolerance: float | None = None
+    """Relative: |measured − paper| <= tolerance · |paper| is reproduced."""
+    provenance: Provenance | None = None
+
+
+class Ordering(Schema):
+    """What a table says by its order, tested on what we measured."""
+
+    claim: str
+    """As in ``FAD of num_steps=10 is lower than of num_steps=5``."""
+    column: str
+    verdict: Literal["holds", "contradicted", "undecided", "not attempted"]
+    reason: str
+    difference: Measurement | None = None
+    paper_difference: float | None = None
+
+
+class Clip(Schema):
+    """A sound of the run, to listen to: path relative to the results file."""
+
+    title: str
+    text: str
+    path: str
+
+
+class Table(Schema):
+    """One suite's outcome."""
+
+    suite: str
+    title: str
+    source: str
+    notes: list[str] = []
+    cells: list[Cell]
+    orderings: list[Ordering] = []
+    clips: list[Clip] = []
+
+
+class Results(Schema):
+    """One run: what the report renders and the gate checks."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: str
+    """ISO 8601, UTC."""
+    command: str
+    seconds: float
+    cells_computed: int
+    cells_reused: int
+    tables: list[Table]
+
+
+def load_results(path: Path) -> Results:
+    """Read a results file; raises ``MelodyError`` if it is missing, not JSON, or of another schema."""
+    try:
+        return Results.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise MelodyError(f"cannot read results {path}: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise MelodyError(f"{path} is not JSON: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MelodyError(f"{path} is not a results file: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -1,0 +1,349 @@
+"""The MeLoDy system (section 1, Algorithms 1 and 2): prompt -> MuLan tokens -> semantic tokens -> latents -> waveform."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from melody import registry
+from melody.conditioning.prompts import check_prompt
+from melody.conditioning.rvq import ResidualVectorQuantizer
+from melody.config import SEATS, Preset, load_preset
+from melody.diffusion.guidance import guided_velocity
+from melody.errors import MelodyError
+from melody.paths import PACKAGE
+from melody.protocols import Codec, Denoiser, Generation, JointEmbedder, LanguageModel, SemanticTokenizer, Trace
+from melody.samplers import sample
+from melody.samplers.noise import standard_normal
+from melody.weights import file_hash, load_weights
+
+MAX_DURATION_S = 3600.0
+Progress = Callable[[str, int, int], None]
+"""``progress(part, done, total)``."""
+
+PARTS = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model", "codec", "denoiser")
+
+
+def build_part(preset: Preset, part: str) -> nn.Module:
+    """Build one part of a preset, with random weights."""
+    if part == "rvq":
+        width = registry.joint_embedders.validate(
+            preset.joint_embedder.use, preset.joint_embedder.arguments, where="[joint_embedder]"
+        )["embedding_dim"]
+        return ResidualVectorQuantizer(preset.rvq.num_levels, preset.rvq.codebook_size, width)
+    component = getattr(preset, part)
+    return SEATS[part].create(component.use, component.arguments, where=f"preset {preset.name} [{part}]")
+
+
+def component_of(preset: Preset, part: str) -> dict[str, Any]:
+    """What a part's weights are bound to: the component's name and arguments."""
+    return getattr(preset, part).model_dump()
+
+
+def shipped_weights(preset: Preset) -> Path:
+    """Folder of the weights that come with the package."""
+    return PACKAGE / "presets" / "weights" / preset.name
+
+
+class MelodyPipeline:
+    """Text to music by one preset.
+
+    >>> pipeline = MelodyPipeline.from_preset("demo")  # doctest: +SKIP
+    >>> generation = pipeline("a slow piano piece in a minor key", num_steps=10, seeds=0)  # doctest: +SKIP
+    """
+
+    def __init__(self, preset: Preset, parts: dict[str, nn.Module], weights_hash: str | None = None) -> None:
+        self.preset = preset
+        self.weights_hash = weights_hash
+        """SHA-256 over the weight files of all parts; ``None`` for random weights."""
+        self.joint_embedder: JointEmbedder = parts["joint_embedder"]  # type: ignore[assignment]
+        self.rvq: ResidualVectorQuantizer = parts["rvq"]  # type: ignore[assignment]
+        self.semantic_tokenizer: SemanticTokenizer = parts["semantic_tokenizer"]  # type: ignore[assignment]
+        self.language_model: LanguageModel = parts["language_model"]  # type: ignore[assignment]
+        self.codec: Codec = parts["codec"]  # type: ignore[assignment]
+        self.denoiser: Denoiser = parts["denoiser"]  # type: ignore[assignment]
+        self._modules = parts
+        for part in parts.values():
+            part.eval().requires_grad_(False)
+
+    @classmethod
+    def from_preset(
+        cls, preset: str | Path | Preset, *, weights: str | Path | None = None, device: str = "cpu"
+    ) -> MelodyPipeline:
+        """Build every part of a preset and load its weights.
+
+        Args:
+            preset: a preset's name, the path of a TOML file, or a loaded preset.
+            weights: folder with one safetensors file a part; without it, the weights that ship with the package.
+        Raises:
+            MelodyError: unknown preset, missing, damaged or foreign weights, a device that is not there.
+        """
+        loaded = preset if isinstance(preset, Preset) else load_preset(preset)
+        folder = Path(weights) if weights is not None else shipped_weights(loaded)
+        if not folder.is_dir():
+            raise MelodyError(
+                f"preset {loaded.name!r} has no weights in {folder}; train them (melody train all --preset {loaded.name}) "
+                "and give their folder with --weights"
+            )
+        parts = {part: build_part(loaded, part) for part in PARTS}
+        digest = hashlib.sha256()
+        for part, module in parts.items():
+            path = folder / f"{part}.safetensors"
+            load_weights(module, path, component_of(loaded, part))
+            digest.update(f"{part}:{file_hash(path)};".encode())
+        return cls(loaded, {part: module.to(_device(device)) for part, module in parts.items()}, digest.hexdigest())
+
+    @classmethod
+    def random(cls, preset: str | Path | Preset, *, seed: int = 0, device: str = "cpu") -> MelodyPipeline:
+        """A pipeline with random weights: for counting and timing, which do not depend on the values of weights."""
+        loaded = preset if isinstance(preset, Preset) else load_preset(preset)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            parts = {part: build_part(loaded, part) for part in PARTS}
+        return cls(loaded, {part: module.to(_device(device)) for part, module in parts.items()})
+
+    @property
+    def sample_rate(self) -> int:
+        return self.codec.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        return next(self._modules["denoiser"].parameters()).device
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        duration_s: float | None = None,
+        num_steps: int | None = None,
+        sampler: Any = None,
+        grid: Any = None,
+        guidance_scale: float | None = None,
+        seeds: int | Sequence[int] = 0,
+        progress: Progress | None = None,
+    ) -> Generation:
+        """Make music for prompts by Algorithm 1, and beyond one segment by Algorithm 2.
+
+        Args:
+            duration_s: length in seconds; the preset's segment if not given.
+            sampler: name or instance; grid: name or function; both from the preset if not given.
+            seeds: one a prompt; a single seed s gives row i the seed s + i. A row's seed decides its bits: the same alone
+                as in a batch, to rounding.
+        Returns:
+            Waveform ``(B, 1, T)`` in [-1, 1], sample rate, and a trace of passes and seconds by part.
+        Raises:
+            MelodyError: bad prompt, duration, number of steps, or a sampler that misbehaves.
+        """
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not texts:
+            raise MelodyError("no prompt was given: expected at least one text")
+        for number, text in enumerate(texts, start=1):
+            check_prompt(text, where=f"prompt {number}" if len(texts) > 1 else "the prompt")
+        settings = self.preset.generation
+        duration = settings.segment_s if duration_s is None else _check_duration(duration_s)
+        run = _Run(self, _row_seeds(seeds, len(texts)), progress)
+        with run.timed("joint_embedder"):
+            prefix = self.rvq.encode(self.joint_embedder.embed_text(texts))
+        latents = run.latents(
+            prefix,
+            duration,
+            sampler=_sampler(sampler or settings.sampler),
+            grid=grid or settings.grid,
+            num_steps=_check_steps(settings.num_steps if num_steps is None else num_steps),
+            guidance_scale=settings.guidance_scale if guidance_scale is None else guidance_scale,
+        )
+        with run.timed("codec"):
+            waveform = self.codec.decode(latents)[..., : round(duration * self.sample_rate)].clamp(-1, 1)
+        return Generation(waveform, self.sample_rate, run.finished_trace())
+
+
+class _Run:
+    """One call of the pipeline: its random streams, its clock and its counters."""
+
+    def __init__(self, pipeline: MelodyPipeline, seeds: list[int], progress: Progress | None) -> None:
+        self.pipeline = pipeline
+        self.seeds = seeds
+        self.progress = progress
+        self.trace = Trace()
+
+    def generators(self, purpose: str) -> list[torch.Generator]:
+        """One independent stream a row and purpose, so that more steps do not change the tokens."""
+        return [_generator(seed, purpose, self.pipeline.device) for seed in self.seeds]
+
+    def latents(
+        self, prefix: Tensor, duration_s: float, *, sampler: Any, grid: Any, num_steps: int, guidance_scale: float
+    ) -> Tensor:
+        """Latents ``(B, L, D)`` of the whole duration, segment by segment."""
+        pipeline, settings = self.pipeline, self.pipeline.preset.generation
+        token_rate, frame_rate = pipeline.semantic_tokenizer.token_rate, pipeline.codec.frame_rate
+        token_streams, noise_streams = self.generators("tokens"), self.generators("latents")
+        tokens = prefix.new_zeros(len(prefix), 0)
+        latents = torch.zeros(len(prefix), 0, pipeline.codec.latent_dim, device=pipeline.device)
+        segment_frames = math.ceil(min(settings.segment_s, duration_s) * frame_rate)
+        for end_s in segment_ends(duration_s, settings.segment_s, settings.chunks):
+            # Algorithm 2 prints ceil(T_ST / M) new tokens a call; where that is not whole the tokens would run ahead of
+            # the latents, so we draw as many as the end of the new audio needs: 62 and 63 in turn at 10 s and M = 4.
+            end_frame = math.ceil(end_s * frame_rate)
+            begin_frame = max(0, end_frame - segment_frames)
+            begin_token = round(begin_frame / frame_rate * token_rate)
+            tokens = self._extend_tokens(prefix, tokens, math.ceil(end_s * token_rate), begin_token, token_streams)
+            known = latents[:, begin_frame:]
+            new_frames = end_frame - latents.shape[1]
+            noise = standard_normal(
+                (len(prefix), new_frames, latents.shape[2]), noise_streams, device=latents.device, dtype=latents.dtype
+            )
+            # Old frames have angle 0 and are held fixed: the evident intent of Algorithm 2.
+            start_angle = torch.cat(
+                [torch.zeros(known.shape[:2]), torch.full(noise.shape[:2], math.pi / 2)], dim=1
+            ).to(latents.device)
+            with self.timed("denoiser"), self._counted("denoiser", num_steps * sampler.evaluations_per_step):
+                denoiser = pipeline.denoiser
+                velocity = guided_velocity(denoiser, denoiser.prepare(tokens[:, begin_token:]), guidance_scale)
+                segment = sample(
+                    velocity,
+                    torch.cat([known, noise], dim=1),
+                    sampler=sampler,
+                    grid=grid,
+                    num_steps=num_steps,
+                    generator=noise_streams,
+                    callback=self._callback("denoiser"),
+                    start_angle=start_angle,
+                )
+            latents = torch.cat([latents, segment[:, known.shape[1] :]], dim=1)
+        return latents
+
+    def _extend_tokens(
+        self, prefix: Tensor, tokens: Tensor, until: int, begin: int, streams: list[torch.Generator]
+    ) -> Tensor:
+        settings = self.pipeline.preset.generation
+        context = tokens[:, begin:]
+        self.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
+        count = until - tokens.shape[1]
+        with self.timed("language_model"), self._counted("language_model", count):
+            new = self.pipeline.language_model.generate(
+                prefix,
+                count,
+                semantic_tokens=context if context.shape[1] else None,
+                temperature=settings.temperature,
+                top_k=settings.top_k,
+                top_p=settings.top_p,
+                generator=streams,
+                callback=self._callback("language_model"),
+            )
+        return torch.cat([tokens, new], dim=1)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        self._synchronize()
+        begin = time.perf_counter()
+        yield
+        self._synchronize()
+        self.trace.seconds[part] = self.trace.seconds.get(part, 0.0) + time.perf_counter() - begin
+
+    @contextmanager
+    def _counted(self, part: str, expected: int) -> Iterator[None]:
+        """Count forward calls by a hook, and add what the formula says."""
+        trace = self.trace
+
+        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            trace.passes[part] = trace.passes.get(part, 0) + 1
+            weight = len(arguments[0]) // len(self.seeds)
+            trace.weighted_passes[part] = trace.weighted_passes.get(part, 0) + weight
+
+        handle = getattr(self.pipeline, part).register_forward_pre_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+        trace.formula[part] = trace.formula.get(part, 0) + expected
+
+    def finished_trace(self) -> Trace:
+        """The trace, if hooks and formula agree; a sampler that declares another cost than it has is refused."""
+        for part, expected in self.trace.formula.items():
+            counted = self.trace.passes.get(part, 0)
+            if counted != expected:
+                raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {expected}")
+        return self.trace
+
+    def _callback(self, part: str) -> Callable[[int, int], None] | None:
+        if self.progress is None:
+            return None
+        progress = self.progress
+        return lambda done, total: progress(part, done, total)
+
+    def _synchronize(self) -> None:
+        if self.pipeline.device.type == "cuda":
+            torch.cuda.synchronize(self.pipeline.device)
+
+
+def segment_ends(duration_s: float, segment_s: float, chunks: int) -> list[float]:
+    """Where each sampler run ends, in seconds: one segment, then a chunk more at a time (Algorithm 2).
+
+    >>> segment_ends(15.0, 10.0, 4)
+    [10.0, 12.5, 15.0]
+    """
+    if duration_s <= segment_s:
+        return [duration_s]
+    chunk_s = segment_s / chunks
+    count = math.ceil((duration_s - segment_s) / chunk_s - 1e-9)
+    return [segment_s + index * chunk_s for index in range(count + 1)]
+
+
+def expected_passes(preset: Preset, token_rate: float, duration_s: float, num_steps: int, evaluations_per_step: int) -> dict[str, int]:
+    """Forward passes by part, by formula: 25·T + num_steps at one segment (Table 3), more sampler runs beyond it."""
+    ends = segment_ends(duration_s, preset.generation.segment_s, preset.generation.chunks)
+    return {
+        "language_model": math.ceil(ends[-1] * token_rate),
+        "denoiser": len(ends) * num_steps * evaluations_per_step,
+    }
+
+
+def _generator(seed: int, purpose: str, device: torch.device) -> torch.Generator:
+    entropy = [seed, int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big")]
+    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+
+
+def _row_seeds(seeds: int | Sequence[int], rows: int) -> list[int]:
+    given = [seeds + row for row in range(rows)] if isinstance(seeds, int) else list(seeds)
+    if len(given) != rows:
+        raise MelodyError(f"expected one seed a prompt: got {len(given)} seeds for {rows} prompts")
+    if any(seed < 0 for seed in given):
+        raise MelodyError(f"a seed is 0 or more, got {min(given)}")
+    return given
+
+
+def _sampler(sampler: Any) -> Any:
+    return registry.samplers.create(sampler) if isinstance(sampler, str) else sampler
+
+
+def _check_duration(duration_s: float) -> float:
+    if not 0 < duration_s <= MAX_DURATION_S:
+        raise MelodyError(f"the duration is {duration_s} s: expected more than 0 and at most {MAX_DURATION_S:.0f} s")
+    return float(duration_s)
+
+
+def _check_steps(num_steps: int) -> int:
+    if num_steps < 1:
+        raise MelodyError(f"the number of steps is {num_steps}: expected 1 or more")
+    return num_steps
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise MelodyError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MelodyError(f"device {name!r} is not available: torch sees no CUDA device here")
+    return device

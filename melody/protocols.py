@@ -1,0 +1,211 @@
+"""What a component is: the class that each kind of component inherits from.
+
+Components that hold weights also inherit from ``torch.nn.Module``. Shapes: B batch, T audio samples, L latent frames,
+D latent width, N semantic tokens, P prefix (MuLan) tokens, E embedding width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
+"""``velocity(latents (B, L, D), angle (B, L)) -> (B, L, D)``: dz/dδ at a per-frame angle in [0, π/2], guidance included."""
+
+Generators = "Sequence[torch.Generator] | torch.Generator | None"
+"""Randomness of a batch: one generator per row, one for all rows, or the global one."""
+
+
+class Codec(ABC):
+    """Waveform to latent frames and back."""
+
+    sample_rate: int
+    hop_length: int
+    latent_dim: int
+
+    @property
+    def frame_rate(self) -> float:
+        """Latent frames a second."""
+        return self.sample_rate / self.hop_length
+
+    @abstractmethod
+    def encode(self, waveform: Tensor) -> Tensor:
+        """``(B, 1, T)`` in [-1, 1] -> latents ``(B, ceil(T / hop_length), D)``, deterministic, scaled to [-1, 1]."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents ``(B, L, D)`` -> waveform ``(B, 1, L * hop_length)``."""
+
+
+class SemanticTokenizer(ABC):
+    """Waveform to semantic tokens (music structure in time, without timbre's detail)."""
+
+    sample_rate: int
+    token_rate: float
+    codebook_size: int
+
+    @abstractmethod
+    def tokenize(self, waveform: Tensor) -> Tensor:
+        """``(B, 1, T)`` at ``sample_rate`` -> tokens ``(B, floor(T / sample_rate * token_rate))``, int64."""
+
+
+class JointEmbedder(ABC):
+    """Text and audio into one space, so that either can be the prompt."""
+
+    sample_rate: int
+    embedding_dim: int
+
+    @abstractmethod
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """``B`` texts -> unit vectors ``(B, E)``."""
+
+    @abstractmethod
+    def embed_audio(self, waveform: Tensor) -> Tensor:
+        """``(B, 1, T)`` at ``sample_rate``, any length -> unit vectors ``(B, E)`` (windows averaged)."""
+
+
+class LanguageModel(ABC):
+    """MuLan tokens and the semantic tokens so far to further semantic tokens."""
+
+    num_prefix_tokens: int
+    codebook_size: int
+
+    @abstractmethod
+    def generate(
+        self,
+        prefix: Tensor,
+        num_tokens: int,
+        *,
+        semantic_tokens: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: Sequence[torch.Generator] | torch.Generator | None = None,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Draw semantic tokens.
+
+        Args:
+            prefix: MuLan tokens ``(B, P)``, each in ``[0, size of an RVQ level)``.
+            num_tokens: how many new tokens; exactly so many forward passes are made.
+            semantic_tokens: tokens so far ``(B, N)``, to continue from.
+            generator: one per row, one for all, or none.
+            callback: called with (tokens drawn, ``num_tokens``) after each.
+        Returns:
+            The new tokens ``(B, num_tokens)``, each in ``[0, codebook_size)``.
+        """
+
+    @abstractmethod
+    def loss(self, prefix: Tensor, semantic_tokens: Tensor) -> Tensor:
+        """Mean cross-entropy (nats) of the semantic tokens ``(B, N)`` given the prefix ``(B, P)``: a scalar."""
+
+
+class Denoiser(ABC):
+    """Network that predicts the velocity of noisy latents, given semantic tokens."""
+
+    latent_dim: int
+
+    @abstractmethod
+    def prepare(self, semantic_tokens: Tensor) -> Any:
+        """Compute once per generation what does not depend on the angle, from tokens ``(B, N)``."""
+
+    @abstractmethod
+    def forward(self, latents: Tensor, angle: Tensor, condition: Any, unconditional: Tensor | None = None) -> Tensor:
+        """Latents ``(B, L, D)``, angle ``(B, L)`` in [0, π/2], ``prepare``'s result -> velocity ``(B, L, D)``.
+
+        ``unconditional`` ``(B,)``, boolean, marks the rows that must not see the tokens (for guidance, and its training).
+        """
+
+    @abstractmethod
+    def repeat(self, condition: Any, times: int) -> Any:
+        """The condition for a batch of ``times`` copies of the rows, in the order of ``torch.cat([x] * times)``."""
+
+
+class Sampler(ABC):
+    """One way to step from a larger angle to a smaller one. The loop, the grid and the guidance are not its business."""
+
+    order: ClassVar[int]
+    """Order of convergence of the deterministic part."""
+    stochastic: ClassVar[bool] = False
+    evaluations_per_step: ClassVar[int] = 1
+
+    def init(self, latents: Tensor, angles: Tensor) -> Any:
+        """State before the first step. ``angles``: all of them, ``(num_steps + 1, B, L)``, falling to 0."""
+        return None
+
+    @abstractmethod
+    def step(
+        self,
+        velocity: Velocity,
+        latents: Tensor,
+        angle: Tensor,
+        next_angle: Tensor,
+        state: Any,
+        generator: Sequence[torch.Generator] | torch.Generator | None,
+    ) -> tuple[Tensor, Any]:
+        """Take latents ``(B, L, D)`` from ``angle`` ``(B, L)`` to ``next_angle``, and return them with the new state."""
+
+
+@dataclass
+class Trace:
+    """What one generation cost, by part (``language_model``, ``denoiser``, ``codec`` …)."""
+
+    passes: dict[str, int] = field(default_factory=dict)
+    """Calls of the network's forward, counted by hooks."""
+    weighted_passes: dict[str, int] = field(default_factory=dict)
+    """Calls weighted by guidance: a call on both halves of guidance counts two."""
+    formula: dict[str, int] = field(default_factory=dict)
+    """The same calls as ``passes``, by formula."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    prefill_tokens: int = 0
+
+
+@dataclass
+class Generation:
+    """Audio made by a system: ``waveform`` ``(B, 1, T)`` in [-1, 1], and what it cost."""
+
+    waveform: Tensor
+    sample_rate: int
+    trace: Trace
+
+
+class System(ABC):
+    """Anything that makes audio for prompts: our pipeline, an opponent, a folder of files."""
+
+    name: str
+    sample_rate: int
+
+    @abstractmethod
+    def generate(self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any) -> Generation:
+        """One clip of ``duration_s`` for each prompt; the seed of a row decides its bits."""
+
+
+class AudioEmbedder(ABC):
+    """Audio to a sequence of embedding vectors, one a window, for distances between sets of clips."""
+
+    sample_rate: int
+    dimension: int
+    window_s: float
+    hop_s: float
+    version: ClassVar[str]
+
+    @abstractmethod
+    def embed(self, waveform: Tensor) -> Tensor:
+        """Mono ``(T,)`` at ``sample_rate`` -> ``(windows, dimension)``, float32; at least one window (padded)."""
+
+
+class Metric(ABC):
+    """What a registered metric declares beside being a ``torchmetrics.Metric`` whose states merge by sum."""
+
+    version: ClassVar[str]
+    direction: ClassVar[Literal["lower", "higher", "none"]]
+    unit: ClassVar[str] = ""
+
+
+Arguments = Mapping[str, Any]

@@ -1,0 +1,272 @@
+"""Every registry of the toolkit, and the class behind them.
+
+A component is registered in-tree by a decorator, ``@samplers.register("ddim")``, and out of tree by an entry point::
+
+    [project.entry-points."melody.samplers"]
+    midpoint = "my_package:Midpoint"
+
+Both are loaded on look-up, never on import of ``melody``. A plug-in that cannot be loaded breaks only itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from melody.errors import MelodyError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One constructor argument of a component: its name, its type as written, its default (``...`` if required)."""
+
+    name: str
+    type: str
+    default: Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered component: where it comes from, and the component or the reason why it cannot be had."""
+
+    name: str
+    origin: str
+    component: Any = None
+    error: str | None = None
+    version: str | None = None
+
+    @property
+    def in_tree(self) -> bool:
+        return self.origin.split(".")[0].split(" ")[0] == "melody"
+
+    @property
+    def sentence(self) -> str:
+        """The first line of the component's docstring, or the error that keeps it from loading."""
+        if self.error is not None:
+            return f"broken: {self.error}"
+        return (inspect.getdoc(self.component) or "").partition("\n")[0]
+
+
+class Registry:
+    """Components of one kind by name.
+
+    Args:
+        kind: what the components are, in the plural and with underscores, as in ``language_models``.
+        base: dotted path (``module:name``) of the class that every component must inherit from, or ``None`` if the
+            components are plain functions. It is a path because the registry is the lowest layer.
+        packages: in-tree modules or packages whose import registers our own components.
+    """
+
+    def __init__(self, kind: str, base: str | None, packages: tuple[str, ...]) -> None:
+        self.kind = kind
+        self.group = f"melody.{kind}"
+        self._base = base
+        self._packages = packages
+        self._components: dict[str, Any] = {}
+        self._loaded = False
+        self._plugins: dict[str, Entry] | None = None
+
+    @property
+    def label(self) -> str:
+        """The kind in the singular, for messages: ``language model``."""
+        return self.kind.removesuffix("s").replace("_", " ")
+
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """Register the decorated class or function under ``name``; a name that is taken raises ``MelodyError``."""
+
+        def decorate(component: Any) -> Any:
+            taken = self._components.get(name)
+            if taken is not None and _path(taken) != _path(component):
+                raise MelodyError(f"{self.label} {name!r} is registered twice: by {_path(taken)} and {_path(component)}")
+            if problem := self._misfit(component):
+                raise MelodyError(f"{self.label} {name!r}: {problem}")
+            self._components[name] = component
+            return component
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """Names of the components that can be used, sorted."""
+        return [entry.name for entry in self.entries() if entry.error is None]
+
+    def entries(self) -> list[Entry]:
+        """All components, our own first, then plug-ins; broken ones carry their error."""
+        self._load_in_tree()
+        own = [Entry(name, component.__module__, component) for name, component in sorted(self._components.items())]
+        return own + [entry for _, entry in sorted(self._load_plugins().items())]
+
+    def entry(self, name: str) -> Entry:
+        """The entry called ``name``; raises ``MelodyError`` if it is unknown or cannot be loaded."""
+        self._load_in_tree()
+        if name in self._components:
+            return Entry(name, self._components[name].__module__, self._components[name])
+        plugin = self._load_plugins().get(name)
+        if plugin is None:
+            known = set(self._components) | set(self._load_plugins())
+            raise MelodyError(
+                f"unknown {self.label} {name!r}{did_you_mean(name, known)}; plug-ins use the entry-point group {self.group!r}"
+            )
+        if plugin.error is not None:
+            raise MelodyError(f"{self.label} {name!r} from {plugin.origin} cannot be used: {plugin.error}")
+        return plugin
+
+    def get(self, name: str) -> Any:
+        """The class or function registered as ``name``; raises ``MelodyError`` as ``entry`` does."""
+        return self.entry(name).component
+
+    def parameters(self, name: str) -> list[Parameter]:
+        """The typed arguments that the component takes."""
+        return [
+            Parameter(p.name, _type_name(p.annotation), ... if p.default is inspect.Parameter.empty else p.default)
+            for p in _signature(self.get(name)).values()
+        ]
+
+    def create(self, name: str, arguments: Mapping[str, Any] | None = None, *, where: str = "") -> Any:
+        """Build the component ``name`` with validated arguments.
+
+        Args:
+            where: the place that the arguments come from (a file and a table), named in errors.
+        Raises:
+            MelodyError: unknown component, unknown argument (with the nearest valid one), or a value of a wrong type.
+        """
+        component = self.get(name)
+        return component(**_validated(component, dict(arguments or {}), where or f"{self.label} {name!r}"))
+
+    def validate(self, name: str, arguments: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+        """Check ``arguments`` as ``create`` does, and return them with types converted and defaults filled in."""
+        component = self.get(name)
+        given = _validated(component, dict(arguments), where)
+        defaults = {p.name: p.default for p in self.parameters(name) if p.default is not ...}
+        return {**defaults, **given}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def _load_in_tree(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        for name in self._packages:
+            package = importlib.import_module(name)
+            for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+                importlib.import_module(f"{name}.{module.name}")
+
+    def _load_plugins(self) -> dict[str, Entry]:
+        if self._plugins is None:
+            self._plugins = {}
+            for point in entry_points(group=self.group):
+                self._plugins[point.name] = self._load_plugin(point)
+        return self._plugins
+
+    def _load_plugin(self, point: EntryPoint) -> Entry:
+        distribution = point.dist.name if point.dist else point.value
+        origin = f"{distribution} ({point.value})"
+        version = point.dist.version if point.dist else None
+        if point.name in self._components:
+            return Entry(point.name, origin, error="the name is taken by melody itself")
+        if self._plugins and point.name in self._plugins:
+            return Entry(point.name, origin, error=f"the name is taken by {self._plugins[point.name].origin} too")
+        try:
+            component = point.load()
+        except Exception as error:  # a plug-in may fail in any way, and must break only itself
+            return Entry(point.name, origin, error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        return Entry(point.name, origin, component, self._misfit(component), version)
+
+    def _misfit(self, component: Any) -> str | None:
+        if self._base is None:
+            return None if callable(component) else f"expected a function, got {type(component).__name__}"
+        module, _, attribute = self._base.partition(":")
+        base = getattr(importlib.import_module(module), attribute)
+        if inspect.isclass(component) and issubclass(component, base):
+            missing = sorted(getattr(component, "__abstractmethods__", ()))
+            return f"{_path(component)} lacks {', '.join(missing)}" if missing else None
+        return f"expected a subclass of {module}.{attribute}, got {_path(component)}"
+
+
+def _path(component: Any) -> str:
+    return f"{getattr(component, '__module__', '?')}.{getattr(component, '__qualname__', repr(component))}"
+
+
+def _type_name(annotation: Any) -> str:
+    if annotation is inspect.Parameter.empty:
+        return "Any"
+    return annotation.__name__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation).replace("typing.", "")
+
+
+def _signature(component: Any) -> dict[str, inspect.Parameter]:
+    """Arguments by name, with string annotations resolved; ``*args`` and ``**kwargs`` left out."""
+    function = component.__init__ if inspect.isclass(component) else component
+    hints = typing.get_type_hints(function)
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        name: p.replace(annotation=hints.get(name, p.annotation))
+        for name, p in inspect.signature(component).parameters.items()
+        if p.kind not in variadic and name != "self"
+    }
+
+
+def _validated(component: Any, arguments: dict[str, Any], where: str) -> dict[str, Any]:
+    signature = _signature(component)
+    for key in arguments:
+        if key not in signature:
+            raise MelodyError(f"{where}: unknown key {key!r}{did_you_mean(key, signature)}")
+    fields: dict[str, Any] = {
+        name: (
+            Any if p.annotation is inspect.Parameter.empty else p.annotation,
+            ... if p.default is inspect.Parameter.empty else p.default,
+        )
+        for name, p in signature.items()
+    }
+    model = create_model("Arguments", __config__=ConfigDict(arbitrary_types_allowed=True, protected_namespaces=()), **fields)
+    try:
+        checked = model(**arguments)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MelodyError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return {key: getattr(checked, key) for key in arguments}
+
+
+language_models = Registry("language_models", "melody.protocols:LanguageModel", ("melody.lm",))
+denoisers = Registry("denoisers", "melody.protocols:Denoiser", ("melody.diffusion",))
+codecs = Registry("codecs", "melody.protocols:Codec", ("melody.vae",))
+samplers = Registry("samplers", "melody.protocols:Sampler", ("melody.samplers",))
+grids = Registry("grids", None, ("melody.diffusion",))
+semantic_tokenizers = Registry("semantic_tokenizers", "melody.protocols:SemanticTokenizer", ("melody.conditioning",))
+joint_embedders = Registry("joint_embedders", "melody.protocols:JointEmbedder", ("melody.conditioning",))
+audio_embedders = Registry("audio_embedders", "melody.protocols:AudioEmbedder", ("melody.metrics",))
+metrics = Registry("metrics", "melody.protocols:Metric", ("melody.metrics",))
+systems = Registry("systems", "melody.protocols:System", ("melody.baselines",))
+
+REGISTRIES: dict[str, Registry] = {
+    registry.kind: registry
+    for registry in (
+        language_models,
+        denoisers,
+        codecs,
+        samplers,
+        grids,
+        semantic_tokenizers,
+        joint_embedders,
+        audio_embedders,
+        metrics,
+        systems,
+    )
+}
+
+
+def registry(kind: str) -> Registry:
+    """The registry of a kind, as in ``samplers``; raises ``MelodyError`` with the nearest valid kind."""
+    if kind not in REGISTRIES:
+        raise MelodyError(f"unknown kind of component {kind!r}{did_you_mean(kind, REGISTRIES)}")
+    return REGISTRIES[kind]
