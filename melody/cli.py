@@ -1,0 +1,200 @@
+"""The ``melody`` command: a thin face on the library. Bad input is one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from melody import __version__
+from melody.errors import MelodyError
+
+app = typer.Typer(
+    name="melody",
+    help="MeLoDy Toolkit: generate music, reproduce the paper's tables, hold a generator to thresholds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+notes = Console(stderr=True)
+
+PresetOption = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset, or the path of a TOML file.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="Folder with one safetensors file a part; the preset's own if not given.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"melody {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def melody(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """MeLoDy Toolkit."""
+
+
+@app.command()
+def components(
+    kind: Annotated[str | None, typer.Argument(help="One kind only, as in samplers.")] = None,
+) -> None:
+    """List the registered components: name, where from, and what each is."""
+    from melody.registry import REGISTRIES, registry
+
+    chosen = [registry(kind)] if kind else list(REGISTRIES.values())
+    for one in chosen:
+        table = Table("name", "from", "what it is", title=f"{one.kind}  (entry-point group {one.group})", title_justify="left")
+        for entry in one.entries():
+            style = "red" if entry.error else None
+            table.add_row(escape(entry.name), escape(entry.origin), escape(entry.sentence), style=style)
+        console.print(table)
+
+
+@app.command()
+def describe(
+    kind: Annotated[str, typer.Argument(help="Kind of component, as in samplers.")],
+    name: Annotated[str, typer.Argument(help="Name of the component.")],
+) -> None:
+    """Show a component's parameters with their types and defaults."""
+    import inspect
+
+    from melody.registry import registry
+
+    one = registry(kind)
+    entry = one.entry(name)
+    console.print(f"[bold]{escape(name)}[/bold]  ({one.label} from {escape(entry.origin)})\n")
+    console.print(escape(inspect.getdoc(entry.component) or ""), "")
+    table = Table("parameter", "type", "default")
+    for parameter in one.parameters(name):
+        default = "required" if parameter.default is ... else repr(parameter.default)
+        table.add_row(escape(parameter.name), escape(parameter.type), escape(default))
+    console.print(table)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the music should be, in words.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .wav or .flac.")] = Path("melody.wav"),
+    duration: Annotated[float | None, typer.Option(help="Seconds; the preset's segment if not given.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="See: melody components samplers.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Angle schedule; see: melody components grids.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="1 is without guidance.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bits on CPU.")] = 0,
+    preset: PresetOption = "demo",
+    weights: WeightsOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Make music for a prompt and write it to a file."""
+    from melody.data.audio import check_output, write_audio
+    from melody.pipeline import MelodyPipeline
+
+    check_output(output)
+    pipeline = MelodyPipeline.from_preset(preset, weights=weights, device=device)
+    with _progress() as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(part: str, done: int, total: int) -> None:
+            if part not in tasks:
+                tasks[part] = bar.add_task(part.replace("_", " "), total=total)
+            bar.update(tasks[part], completed=done, total=total)
+
+        generation = pipeline(
+            prompt,
+            duration_s=duration,
+            num_steps=steps,
+            sampler=sampler,
+            grid=grid,
+            guidance_scale=guidance_scale,
+            seeds=seed,
+            progress=show,
+        )
+    write_audio(output, generation.waveform[0, 0], generation.sample_rate)
+    _show_trace(output, generation)
+
+
+def _show_trace(output: Path, generation: Any) -> None:
+    trace = generation.trace
+    length = generation.waveform.shape[-1] / generation.sample_rate
+    spent = sum(trace.seconds.values())
+    table = Table("part", "forward passes", "weighted by guidance", "seconds")
+    for part, seconds in trace.seconds.items():
+        passes, weighted = trace.passes.get(part, "–"), trace.weighted_passes.get(part, "–")
+        table.add_row(part.replace("_", " "), str(passes), str(weighted), f"{seconds:.2f}")
+    console.print(table)
+    console.print(f"{escape(str(output))}: {length:.2f} s at {generation.sample_rate} Hz, made in {spent:.2f} s ({length / spent:.2f}× real time)")
+
+
+@app.command()
+def train(
+    stage: Annotated[str, typer.Argument(help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs.")],
+    preset: PresetOption = "demo",
+    data: Annotated[str, typer.Option(help="embedded, or a folder of audio with a metadata.csv.")] = "embedded",
+    out: Annotated[Path | None, typer.Option(help="Run folder; a second call on it goes on where the first ended. [default: runs/PRESET]")] = None,
+    accelerator: Annotated[str, typer.Option(help="Lightning's accelerator: cpu, gpu, auto.")] = "cpu",
+    stop_after: Annotated[int | None, typer.Option(help="End a stage early after so many steps; a later call goes on.")] = None,
+) -> None:
+    """Train one stage of a preset, or all of them."""
+    from melody.config import load_preset
+
+    loaded = load_preset(preset)
+    try:
+        from melody.training.stages import Run
+        from melody.training.stages import train as train_stage
+    except ModuleNotFoundError as error:
+        if error.name != "lightning":
+            raise
+        raise MelodyError('training needs lightning: pip install "melody-toolkit[train]"') from None
+    run = Run(loaded, data, out or Path("runs") / loaded.name, accelerator)
+    train_stage(stage, run, stop_after=stop_after)
+    if (run.folder / "weights").is_dir():
+        console.print(f"weights and card: {escape(str(run.folder / 'weights'))}")
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn())
+    return Progress(*columns, console=notes, transient=True)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 a gate fell, 2 bad input or interrupted."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except MelodyError as error:
+        _fail(str(error))
+    except click.exceptions.Abort:
+        _fail("interrupted; what was finished is kept")
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except KeyboardInterrupt:
+        _fail("interrupted; what was finished is kept")
+    except BrokenPipeError:
+        # The reader of a pipe went away: nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        _fail(f"cannot write {error.filename or ''}: {error.strerror}")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"melody: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,40 @@
+"""Audio of a corpus in equal pieces, for training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from melody.data.corpus import Corpus
+
+
+def fixed_length(waveform: Tensor, samples: int, start: int = 0) -> Tensor:
+    """``samples`` samples from ``start``, the end filled with zeros: ``(T,) -> (samples,)``."""
+    piece = waveform[start : start + samples]
+    return torch.nn.functional.pad(piece, (0, samples - len(piece)))
+
+
+def random_crops(corpus: Corpus, batch_size: int, samples: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
+    """Clips drawn with replacement, each at a random place: ``(B, 1, samples)``, and the clips' indices."""
+    indices = torch.randint(len(corpus), (batch_size,), generator=generator).tolist()
+    crops = []
+    for index in indices:
+        waveform = corpus[index].waveform(corpus.sample_rate)
+        start = int(torch.randint(max(1, len(waveform) - samples + 1), (), generator=generator))
+        crops.append(fixed_length(waveform, samples, start))
+    return torch.stack(crops)[:, None], indices
+
+
+def segments(corpus: Corpus, samples: int) -> list[tuple[int, int]]:
+    """Every whole piece of ``samples`` samples as (clip, first sample); a shorter clip gives one padded piece."""
+    places = []
+    for index in range(len(corpus)):
+        length = round(corpus[index].duration_s * corpus.sample_rate)
+        places += [(index, start) for start in range(0, max(1, length - samples + 1), samples)]
+    return places
+
+
+def segment_batch(corpus: Corpus, places: list[tuple[int, int]], samples: int) -> Tensor:
+    """The pieces at ``places``: ``(B, 1, samples)``."""
+    pieces = [fixed_length(corpus[index].waveform(corpus.sample_rate), samples, start) for index, start in places]
+    return torch.stack(pieces)[:, None]

@@ -1,0 +1,118 @@
+"""The card of the weights: what each part was trained on, for how long, and how it does on held-out data."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from melody import __version__
+from melody.config import Preset, Stage
+from melody.data.corpus import Corpus
+from melody.errors import MelodyError
+from melody.weights import canonical, file_hash, write_bytes
+
+LOSS_WINDOW = 100
+
+
+def bind_run(folder: Path, preset: Preset) -> None:
+    """Mark a run folder as a preset's; raises ``MelodyError`` if it is another one's."""
+    path = folder / "preset.json"
+    content = canonical({"name": preset.name, "hash": preset.hash()})
+    if not path.is_file():
+        write_bytes(path, content.encode())
+        return
+    other = json.loads(path.read_text(encoding="utf-8"))
+    if other["hash"] != preset.hash():
+        raise MelodyError(
+            f"{folder} was begun with preset {other['name']!r} of other content ({other['hash'][:12]}), "
+            f"not with {preset.name!r} ({preset.hash()[:12]}); choose another --out"
+        )
+
+
+def add_stage(
+    folder: Path,
+    *,
+    stage: str,
+    part: str,
+    module: nn.Module,
+    settings: Stage,
+    corpora: tuple[Corpus, Corpus],
+    seconds: float,
+    figures: dict[str, float],
+    weights: Path,
+) -> None:
+    """Write a stage's entry into ``weights/card.json`` and render ``weights/CARD.md``."""
+    path = folder / "weights" / "card.json"
+    card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    history = _history(folder / stage / "history.jsonl")
+    card[part] = {
+        "stage": stage,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "steps": settings.steps if history else None,
+        "seconds": round(sum(row.get("seconds", 0.0) for row in history) or seconds, 1),
+        "seed": settings.seed,
+        "settings": settings.model_dump(),
+        "data": {"name": corpora[0].name, "train_clips": len(corpora[0]), "train_hash": corpora[0].content_hash(),
+                 "validation_clips": len(corpora[1]), "validation_hash": corpora[1].content_hash()},
+        "last_losses": _last_losses(history),
+        "held_out": figures,
+        "sha256": file_hash(weights),
+        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads, fp32",
+        "versions": {"melody": __version__, "torch": torch.__version__, "commit": _commit()},
+    }
+    write_bytes(path, json.dumps(card, indent=1, sort_keys=True).encode())
+    write_bytes(path.with_name("CARD.md"), render(card).encode())
+
+
+def render(card: dict[str, Any]) -> str:
+    """The card as Markdown."""
+    lines = ["# Card of the weights", "", "Written by `melody train`; held-out figures are on the validation split.", ""]
+    lines += ["| part | parameters | steps | seconds | seed | last losses (mean of the last steps) | held out |", "|---|---|---|---|---|---|---|"]
+    for part, entry in sorted(card.items()):
+        steps = entry["steps"] if entry["steps"] is not None else "fit"
+        lines.append(
+            f"| {part} | {entry['parameters']:,} | {steps} | {entry['seconds']:.0f} | {entry['seed']} "
+            f"| {_figures(entry['last_losses'])} | {_figures(entry['held_out'])} |"
+        )
+    data = sorted({f"{e['data']['name']}: {e['data']['train_clips']} training clips (SHA-256 {e['data']['train_hash'][:16]}…), "
+                   f"{e['data']['validation_clips']} validation clips" for e in card.values()})
+    machines = sorted({f"{e['machine']}; torch {e['versions']['torch']}" for e in card.values()})
+    return "\n".join([*lines, "", "Data: " + "; ".join(data) + ".", "", "Machine: " + "; ".join(machines) + ".", ""])
+
+
+def _figures(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items()) or "–"
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    """Losses by step; where a killed run repeated steps, the last line of a step counts."""
+    if not path.is_file():
+        return []
+    rows = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        rows[row["step"]] = row
+    return [rows[step] for step in sorted(rows)]
+
+
+def _last_losses(history: list[dict[str, float]]) -> dict[str, float]:
+    window = history[-LOSS_WINDOW:]
+    names = [name for name in (window[-1] if window else {}) if name not in ("step", "seconds")]
+    return {name: math.fsum(row[name] for row in window if name in row) / sum(name in row for row in window) for name in names}
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the package is run from, if it is one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None

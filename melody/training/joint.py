@@ -1,0 +1,56 @@
+"""Stage ``joint``: text and audio into one space, contrastively (section 1, MuLan)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from melody.config import Stage
+from melody.data.corpus import Corpus
+from melody.training.audio import fixed_length, random_crops
+from melody.training.features import texts_of
+from melody.training.recipe import Recipe
+
+VALIDATION_PAIRS = 64
+
+
+class Joint(Recipe):
+    """Each audio is paired at random with its caption or its tags, as in the paper's data (section 1)."""
+
+    def __init__(self, part: torch.nn.Module, settings: Stage, train: Corpus, validation: Corpus) -> None:
+        texts = [text for index in range(len(train)) for text in texts_of(train, index)]
+        part.fit_vocabulary(texts)  # type: ignore[operator]
+        super().__init__(part, settings)
+        self.train_corpus, self.validation_corpus = train, validation
+
+    def batch(self, step: int) -> tuple[list[str], Tensor]:
+        generator = self.generator(step)
+        samples = round(self.settings.clip_s * self.train_corpus.sample_rate)
+        waveform, indices = random_crops(self.train_corpus, self.settings.batch_size, samples, generator)
+        choices = torch.randint(2, (len(indices),), generator=generator).tolist()
+        texts = [texts_of(self.train_corpus, index)[choice] for index, choice in zip(indices, choices, strict=True)]
+        return texts, waveform
+
+    def losses(self, batch: tuple[list[str], Tensor]) -> dict[str, Tensor]:
+        texts, waveform = batch
+        return {"loss": self.part.loss(texts, waveform.to(self.device))}  # type: ignore[operator]
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Retrieval of the right caption among all captions of held-out clips."""
+        part = self.trained().eval()
+        corpus = self.validation_corpus
+        count = min(VALIDATION_PAIRS, len(corpus))
+        samples = round(self.settings.clip_s * corpus.sample_rate)
+        waveform = torch.stack([fixed_length(corpus[i].waveform(corpus.sample_rate), samples) for i in range(count)])
+        audio = torch.cat([part.embed_audio(chunk[:, None].to(self.device)) for chunk in waveform.split(16)])  # type: ignore[operator]
+        text = part.embed_text([corpus[i].text for i in range(count)])  # type: ignore[operator]
+        similarity = audio @ text.T
+        rank = (similarity > similarity.diagonal()[:, None]).sum(dim=1)
+        return {
+            "pairs": float(count),
+            "recall_at_1": float((rank < 1).float().mean()),
+            "recall_at_5": float((rank < 5).float().mean()),
+            "cosine_right": float(similarity.diagonal().mean()),
+            "cosine_others": float((similarity.sum() - similarity.trace()) / (count * (count - 1))),
+        }

@@ -1,0 +1,69 @@
+"""Stage ``lm``: semantic tokens after MuLan tokens, on segments of 250 tokens (section 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from melody.config import Stage
+from melody.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """``prefixes`` ``(segments, 3, P)``: MuLan tokens of the audio, the caption and the tags; ``tokens`` ``(segments, N)``."""
+
+    prefixes: Tensor
+    tokens: Tensor
+
+
+class LanguageModelling(Recipe):
+    """The prefix comes from the audio, the caption or the tags, at random.
+
+    The paper trains on MuLan tokens and relies on MuLan's shared space; ours is small, so the text side is trained on too.
+    """
+
+    def __init__(self, part: torch.nn.Module, settings: Stage, train: TokenData, validation: TokenData) -> None:
+        super().__init__(part, settings)
+        self.train_data, self.validation_data = train, validation
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        generator = self.generator(step)
+        data, size = self.train_data, self.settings.batch_size
+        rows = torch.randint(len(data.tokens), (size,), generator=generator)
+        views = torch.randint(data.prefixes.shape[1], (size,), generator=generator)
+        return data.prefixes[rows, views], data.tokens[rows]
+
+    def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        prefix, tokens = (tensor.to(self.device) for tensor in batch)
+        return {"loss": self.part.loss(prefix, tokens)}  # type: ignore[operator]
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Cross-entropy a token (nats) with the caption's prefix, beside a unigram model of the training tokens."""
+        part = self.trained().eval()
+        data = self.validation_data
+        losses = [
+            part.loss(data.prefixes[b : b + 32, 1].to(self.device), data.tokens[b : b + 32].to(self.device))  # type: ignore[operator]
+            for b in range(0, len(data.tokens), 32)
+        ]
+        return {
+            "loss": float(torch.stack(losses).mean()),
+            "unigram_loss": _unigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
+            "bigram_loss": _bigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
+        }
+
+
+def _unigram_loss(train: Tensor, held_out: Tensor, size: int) -> float:
+    counts = torch.bincount(train.flatten(), minlength=size).double() + 1
+    return float(-(counts / counts.sum()).log()[held_out].mean())
+
+
+def _bigram_loss(train: Tensor, held_out: Tensor, size: int) -> float:
+    """Counts smoothed by a tenth of a count, over all transitions but a segment's first token."""
+    pairs = (train[:, :-1] * size + train[:, 1:]).flatten()
+    counts = torch.bincount(pairs, minlength=size * size).double().view(size, size) + 0.1
+    log_probability = (counts / counts.sum(dim=1, keepdim=True)).log()
+    return float(-log_probability[held_out[:, :-1], held_out[:, 1:]].mean())

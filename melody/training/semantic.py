@@ -1,0 +1,62 @@
+"""Stage ``semantic``: a self-supervised encoder, then k-means over its features (section 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from melody.config import Stage
+from melody.data.corpus import Corpus
+from melody.training.audio import random_crops, segment_batch, segments
+from melody.training.recipe import Recipe
+
+CODEBOOK_FRAMES = 60_000
+VALIDATION_CLIPS = 64
+
+
+class Semantic(Recipe):
+    def __init__(self, part: torch.nn.Module, settings: Stage, train: Corpus, validation: Corpus) -> None:
+        super().__init__(part, settings)
+        self.train_corpus, self.validation_corpus = train, validation
+
+    def batch(self, step: int) -> Tensor:
+        samples = round(self.settings.clip_s * self.train_corpus.sample_rate)
+        return random_crops(self.train_corpus, self.settings.batch_size, samples, self.generator(step))[0]
+
+    def losses(self, batch: Tensor) -> dict[str, Tensor]:
+        return {"loss": self.part.self_supervised_loss(batch.to(self.device))}  # type: ignore[operator]
+
+    @torch.no_grad()
+    def fit_codebook(self) -> None:
+        """k-means over features of clips drawn by the seed."""
+        part = self.trained().eval()
+        corpus, seed = self.train_corpus, self.settings.seed
+        samples = round(self.settings.clip_s * corpus.sample_rate)
+        frames_each = round(self.settings.clip_s * part.token_rate)  # type: ignore[operator, arg-type]
+        places = segments(corpus, samples)
+        order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed)).tolist()
+        chosen = [places[i] for i in order[: max(1, CODEBOOK_FRAMES // frames_each)]]
+        features = [
+            part.features(segment_batch(corpus, chosen[begin : begin + 16], samples).to(self.device)).flatten(0, 1)  # type: ignore[operator]
+            for begin in range(0, len(chosen), 16)
+        ]
+        part.fit_codebook(torch.cat(features), seed)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss on held-out clips, and how evenly the tokens are used."""
+        part = self.trained().eval()
+        corpus = self.validation_corpus
+        samples = round(self.settings.clip_s * corpus.sample_rate)
+        places = segments(corpus, samples)[:VALIDATION_CLIPS]
+        batches = [segment_batch(corpus, places[b : b + 16], samples).to(self.device) for b in range(0, len(places), 16)]
+        tokens = torch.cat([part.tokenize(batch) for batch in batches])  # type: ignore[operator]
+        share = torch.bincount(tokens.flatten(), minlength=part.codebook_size).double()  # type: ignore[arg-type]
+        share = share[share > 0] / share.sum()
+        torch.manual_seed(self.settings.seed)
+        loss = torch.stack([part.self_supervised_loss(batch) for batch in batches]).mean()  # type: ignore[operator]
+        return {
+            "loss": float(loss),
+            "codebook_perplexity": float(torch.exp(-(share * share.log()).sum())),
+            "token_change_rate": float((tokens[:, 1:] != tokens[:, :-1]).float().mean()),
+        }

@@ -1,0 +1,126 @@
+"""Stage ``vae``: the audio VAE-GAN (appendix B.1): spectra, KL, and two discriminators from a given step on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from melody.config import CodecStage
+from melody.data.corpus import Corpus
+from melody.training.audio import random_crops, segment_batch, segments
+from melody.training.recipe import Recipe
+from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
+from melody.vae.losses import (
+    MultiResolutionStftLoss,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    kl_loss,
+)
+
+VALIDATION_CLIPS = 32
+
+
+class AudioVae(Recipe):
+    """Two optimisers, so the optimisation is by hand."""
+
+    settings: CodecStage
+
+    def __init__(self, part: torch.nn.Module, settings: CodecStage, train: Corpus, validation: Corpus) -> None:
+        super().__init__(part, settings)
+        self.automatic_optimization = False
+        self.train_corpus, self.validation_corpus = train, validation
+        self.stft = MultiResolutionStftLoss()
+        self.discriminators = torch.nn.ModuleList()
+        if settings.adversarial_start is not None:
+            self.discriminators.append(MultiPeriodDiscriminator(width=settings.discriminator_width))
+            self.discriminators.append(MultiResolutionDiscriminator(width=settings.discriminator_width))
+
+    def batch(self, step: int) -> Tensor:
+        samples = round(self.settings.clip_s * self.train_corpus.sample_rate)
+        return random_crops(self.train_corpus, self.settings.batch_size, samples, self.generator(step))[0]
+
+    def training_step(self, step: int, batch_index: int) -> None:  # type: ignore[override]
+        torch.manual_seed(self.settings.seed * 1_000_003 + step)
+        target = self.batch(step).to(self.device)
+        preds, mean, log_variance = self.part.reconstruct(target)  # type: ignore[operator]
+        adversarial = self.settings.adversarial_start is not None and step >= self.settings.adversarial_start
+        losses = self.generator_losses(preds, target, mean, log_variance, adversarial)
+        optimizers = self._as_list(self.optimizers())
+        self._update(optimizers[0], losses["loss"], self.part)
+        if adversarial:
+            losses["discriminator"] = sum(
+                (discriminator_loss(d(target)[0], d(preds.detach())[0]) for d in self.discriminators), torch.zeros(())
+            )
+            self._update(optimizers[1], losses["discriminator"], self.discriminators)
+        for schedule in self._as_list(self.lr_schedulers()):
+            schedule.step()
+        self.record(step, losses)
+
+    def generator_losses(
+        self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, adversarial: bool
+    ) -> dict[str, Tensor]:
+        """The four terms of appendix B.1 (and our L1 of the waveform), unweighted, and their weighted sum."""
+        settings = self.settings
+        terms = {"stft": self.stft(preds, target), "kl": kl_loss(mean, log_variance)}
+        total = settings.stft_weight * terms["stft"] + settings.kl_weight * terms["kl"]
+        if settings.waveform_weight:
+            terms["waveform"] = (preds - target).abs().mean()
+            total = total + settings.waveform_weight * terms["waveform"]
+        if adversarial:
+            terms["feature"], terms["adversarial"] = self._adversarial_terms(preds, target)
+            total = total + settings.feature_weight * terms["feature"] + settings.adversarial_weight * terms["adversarial"]
+        return {"loss": total, **terms}
+
+    def _adversarial_terms(self, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        feature, adversarial = torch.zeros(()), torch.zeros(())
+        for discriminator in self.discriminators:
+            with torch.no_grad():
+                _, real_features = discriminator(target)
+            logits, fake_features = discriminator(preds)
+            feature = feature + feature_matching_loss(real_features, fake_features)
+            adversarial = adversarial + generator_loss(logits)
+        return feature, adversarial
+
+    def _update(self, optimizer: Any, loss: Tensor, module: torch.nn.Module) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip)
+        optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        modules = [self.part, *([self.discriminators] if len(self.discriminators) else [])]
+        optimizers = [self.optimizer(module, betas=(0.8, 0.99)) for module in modules]
+        schedules = [torch.optim.lr_scheduler.LambdaLR(o, self.learning_rate_factor) for o in optimizers]
+        return optimizers, schedules
+
+    @staticmethod
+    def _as_list(value: Any) -> list[Any]:
+        return value if isinstance(value, list) else [value]
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Reconstruction of held-out clips from the latents' mean, and the spread of these latents."""
+        part = self.trained().eval()
+        corpus = self.validation_corpus
+        samples = corpus.sample_rate * 4
+        places = segments(corpus, samples)[:VALIDATION_CLIPS]
+        target = segment_batch(corpus, places, samples).to(self.device)
+        latents = torch.cat([part.encode(batch) for batch in target.split(8)])  # type: ignore[operator]
+        preds = torch.cat([part.decode(batch) for batch in latents.split(8)])[..., :samples]  # type: ignore[operator]
+        return {
+            "stft": float(torch.stack([self.stft(p, t) for p, t in zip(preds.split(8), target.split(8), strict=True)]).mean()),
+            "si_sdr_db": float(_si_sdr(preds, target).mean()),
+            "latent_mean": float(latents.mean()),
+            "latent_std": float(latents.std()),
+            "latents_clipped": float((latents.abs() >= 1).float().mean()),
+        }
+
+
+def _si_sdr(preds: Tensor, target: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB of each clip: ``(B, 1, T) -> (B, 1)``."""
+    scale = (preds * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True).clamp_min(1e-8)
+    signal = scale * target
+    return 10 * torch.log10(signal.square().sum(-1) / (preds - signal).square().sum(-1).clamp_min(1e-8) + 1e-8)

@@ -1,0 +1,58 @@
+"""The contributor's menu: ``nox --list`` shows it, ``nox -s NAME`` runs one, ``nox -s NAME -- --help`` says what it takes."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["tests"]
+nox.options.error_on_missing_interpreters = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+CONSTRAINTS = ("--constraint", "constraints.txt")
+ENVIRONMENT = {
+    # No tokenizer look-ups on a model hub when laion-clap is imported: minutes without a network.
+    "HF_HUB_OFFLINE": "1",
+    "MPLBACKEND": "Agg",
+}
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    """The package with every extra, and dependency groups, in the exact versions of ``constraints.txt``."""
+    needed = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
+    session.install(*CONSTRAINTS, "--editable", ".[full]", *needed)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test and doctest. Arguments go to pytest, as in: -- -k samplers -x"""
+    if {"-h", "--help"} & set(session.posargs):
+        session.log("nox -s tests [-- PYTEST_ARGUMENT ...]: for example -- -k samplers, -- -x --lf, -- tests/vae")
+        return
+    _install(session, "test")
+    threads = {"OMP_NUM_THREADS": "1"}  # two workers, one core each
+    session.run("pytest", "--numprocesses", "2", *session.posargs, env=ENVIRONMENT | threads)
+
+
+@nox.session
+def reproduce_table(session: nox.Session) -> None:
+    """Reproduce the paper's tables with the demo weights. Arguments go to `melody reproduce`, as in: -- table2 --sampler heun"""
+    _install(session)
+    session.run("melody", "reproduce", *session.posargs, env=ENVIRONMENT)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style (ruff), format, and the layers' import contract."""
+    _install(session, "lint")
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check the types of the package (mypy)."""
+    _install(session, "typecheck")
+    session.run("mypy", *(session.posargs or ["melody"]))
