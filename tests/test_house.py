@@ -1,0 +1,70 @@
+"""The house's own rules: layers, what the wheel holds, what an import costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_layers_hold() -> None:
+    result = _run(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_wheel_holds_one_package_with_declarations_presets_and_weights(tmp_path: Path) -> None:
+    result = _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"melody"}
+    expected = {
+        "melody/presets/demo.toml",
+        "melody/presets/paper.toml",
+        "melody/presets/weights/demo/denoiser.safetensors",
+        "melody/_declarations/eval/suites/table2.toml",
+        "melody/_declarations/eval/thresholds/demo.toml",
+    }
+    assert expected <= set(names)
+
+
+def test_weights_stay_under_16_megabytes_and_have_a_card() -> None:
+    folder = ROOT / "melody" / "presets" / "weights" / "demo"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 16e6
+    assert (folder / "card.json").is_file()
+
+
+@pytest.mark.parametrize("module", ["laion_clap", "lightning", "ray", "torch"])
+def test_import_melody_loads_nothing_heavy(module: str) -> None:
+    result = _run(sys.executable, "-c", f"import melody, sys; sys.exit({module!r} in sys.modules)")
+    assert result.returncode == 0, result.stderr
+
+
+def test_import_melody_takes_under_three_seconds() -> None:
+    code = "import time; t = time.perf_counter(); import melody; print(time.perf_counter() - t)"
+    assert float(_run(sys.executable, "-c", code).stdout) < 3
+
+
+def test_the_pipeline_and_every_registry_load_without_the_optional_packages() -> None:
+    code = """
+import sys
+for name in ("laion_clap", "frechet_audio_distance", "lightning", "ray", "diffusers", "torchaudio"):
+    sys.modules[name] = None
+import melody
+from melody.registry import REGISTRIES
+melody.MelodyPipeline
+for one in REGISTRIES.values():
+    for entry in one.entries():
+        assert entry.error is None or not entry.in_tree, entry
+"""
+    result = _run(sys.executable, "-c", code)
+    assert result.returncode == 0, result.stderr
