@@ -1,0 +1,1 @@
+"""Audio files, corpora, and the embedded corpus."""

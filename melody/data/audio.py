@@ -1,0 +1,131 @@
+"""Audio files: mono float32 in, 16-bit WAV or FLAC out."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from melody.errors import MelodyError, did_you_mean
+from melody.weights import write_bytes
+
+OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+INPUT_EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"})
+INT16_SCALE = 32768
+
+
+def read_audio(path: str | Path, sample_rate: int, *, max_duration_s: float | None = None) -> Tensor:
+    """Read a file as mono float32 ``(T,)`` in [-1, 1]: channels averaged, then resampled along time.
+
+    Raises:
+        MelodyError: the file is missing, unreadable, empty, or holds NaN or infinity.
+    """
+    path = Path(path)
+    _check_is_file(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            native_rate = file.samplerate
+            frames = -1 if max_duration_s is None else round(max_duration_s * native_rate)
+            channels = file.read(frames, dtype="float32", always_2d=True)  # (T, C)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise MelodyError(f"cannot read audio {path}: {_reason(error)}") from None
+    if not len(channels):
+        raise MelodyError(f"audio {path} is empty: 0 samples")
+    if not np.isfinite(channels).all():
+        raise MelodyError(f"audio {path} holds NaN or infinity")
+    waveform = channels.mean(axis=1)
+    if native_rate != sample_rate:
+        waveform = soxr.resample(waveform, native_rate, sample_rate, quality="HQ")
+    return torch.from_numpy(np.clip(waveform, -1, 1).astype(np.float32, copy=False))
+
+
+def audio_duration_s(path: str | Path) -> float:
+    """Length in seconds by the file's header; raises ``MelodyError`` as ``read_audio`` does."""
+    _check_is_file(Path(path))
+    try:
+        return float(soundfile.info(path).duration)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise MelodyError(f"cannot read audio {path}: {_reason(error)}") from None
+
+
+def check_output(path: str | Path) -> None:
+    """Raise ``MelodyError`` if ``write_audio`` could not write to ``path``: to be asked before hours of work."""
+    path = Path(path)
+    if path.suffix.lower() not in OUTPUT_FORMATS:
+        hint = did_you_mean(path.suffix.lower(), OUTPUT_FORMATS)
+        raise MelodyError(f"cannot write audio {path}: unknown extension {path.suffix!r}{hint}")
+    if path.is_dir():
+        raise MelodyError(f"cannot write audio {path}: it is a folder")
+    folder = _nearest_existing(path.absolute().parent)
+    if not folder.is_dir():
+        raise MelodyError(f"cannot write audio {path}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK):
+        raise MelodyError(f"cannot write audio {path}: folder {folder} is read-only")
+
+
+def write_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
+    """Write mono ``(T,)`` as 16-bit WAV or FLAC, by extension; whole or not at all. Samples beyond ±1 are clipped.
+
+    Raises:
+        MelodyError: another shape, no samples, NaN, unknown extension, read-only folder, full disk.
+    """
+    path = Path(path)
+    check_output(path)
+    if waveform.ndim != 1 or not len(waveform):
+        raise MelodyError(f"cannot write audio {path}: expected samples of shape (T,), got {tuple(waveform.shape)}")
+    if not torch.isfinite(waveform).all():
+        raise MelodyError(f"cannot write audio {path}: the samples hold NaN or infinity")
+    buffer = io.BytesIO()
+    samples = to_int16(waveform.detach().cpu().numpy())
+    soundfile.write(buffer, samples, sample_rate, format=OUTPUT_FORMATS[path.suffix.lower()], subtype="PCM_16")
+    write_bytes(path, buffer.getvalue())
+
+
+def to_int16(waveform: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
+    """Samples in [-1, 1] to 16 bits; what is beyond is clipped."""
+    samples: NDArray[np.int16] = np.clip(np.round(waveform * INT16_SCALE), -INT16_SCALE, INT16_SCALE - 1).astype(
+        np.int16
+    )
+    return samples
+
+
+def from_int16(samples: NDArray[np.int16]) -> Tensor:
+    """16-bit samples to float32 in [-1, 1)."""
+    return torch.from_numpy(samples.astype(np.float32)) / INT16_SCALE
+
+
+def resampled(waveform: Tensor, native_rate: int, sample_rate: int) -> Tensor:
+    """``(T,)`` at another sample rate; the same tensor if the rates are equal."""
+    if native_rate == sample_rate:
+        return waveform
+    return torch.from_numpy(soxr.resample(waveform.numpy(), native_rate, sample_rate, quality="HQ"))
+
+
+def _check_is_file(path: Path) -> None:
+    if path.is_dir():
+        raise MelodyError(f"cannot read audio {path}: it is a folder")
+    if path.is_file():
+        return
+    siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
+    nearest = did_you_mean(path.name, siblings) if 0 < len(siblings) <= 8 else ""
+    raise MelodyError(f"cannot read audio {path}: no such file{nearest}")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0].removesuffix(".").rpartition(": ")[2] or type(error).__name__
+
+
+def _nearest_existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder

@@ -1,0 +1,244 @@
+"""Corpora on disk: a folder with ``metadata.csv``, the authors' demo page as cloned, or bare audio files.
+
+A clip is known by its path below the folder, never by its place in a listing. With ``metadata.csv`` the extension is
+left off, unless two files differ by it alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from torch import Tensor
+
+from melody.data.audio import INPUT_EXTENSIONS, audio_duration_s, read_audio
+from melody.data.corpus import Clip, Corpus
+from melody.errors import MelodyError, did_you_mean
+
+METADATA = "metadata.csv"
+REQUIRED_COLUMNS = ("file_name", "text")
+VALIDATION_SHARE = 0.05
+
+# Paths in the authors' repository (Efficient-MeLoDy/Efficient-MeLoDy.github.io). A prompt is its file's name with
+# spaces; MusicLM's samples, taken by the authors from its own demo page, are marked by their ending.
+DEMO_PAGE_PROMPTS = PurePosixPath("wavs/prompts_from_musiclm")
+DEMO_PAGE_SCHEDULES = PurePosixPath("wavs/ablation_angle_schedules")
+PROMPT_FILE = re.compile(r"(?P<prompt>.+)-(?P<ending>10s|MusicLM)\.wav")
+SCHEDULE_FILE = re.compile(r"(?P<prompt>.+)_(?P<schedule>[a-z]+)_(?P<steps>\d+)steps\.wav")
+SYSTEM_BY_ENDING = {"10s": "melody", "MusicLM": "musiclm"}
+
+Attributes = dict[str, str | float | int]
+
+
+@dataclass(frozen=True)
+class FileAudio:
+    """The sound of one file."""
+
+    path: Path
+
+    def waveform(self, sample_rate: int) -> Tensor:
+        """Mono ``(T,)``; raises ``MelodyError`` that names the file if it cannot be read."""
+        return read_audio(self.path, sample_rate)
+
+    def content(self) -> bytes:
+        """The file's bytes."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise MelodyError(f"cannot read audio {self.path}: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of ``metadata.csv``."""
+
+    line: int
+    file_name: str
+    text: str
+    others: dict[str, str]
+
+
+def folder_corpus(folder: Path, split: str) -> Corpus:
+    """A folder with texts: ``metadata.csv``, or the demo page's layout."""
+    if (folder / METADATA).is_file():
+        corpus = metadata_corpus(folder, split)
+    elif any((folder / part).is_dir() for part in (DEMO_PAGE_PROMPTS, DEMO_PAGE_SCHEDULES)):
+        corpus = demo_page_corpus(folder)
+    else:
+        raise MelodyError(_nothing_to_read(folder))
+    if any("split" in clip.attributes for clip in corpus) or split == "test":
+        return corpus
+    return _training_share(corpus, split)
+
+
+def metadata_corpus(folder: Path, split: str = "test") -> Corpus:
+    """The clips that ``metadata.csv`` lists; with a column ``split``, those of the split.
+
+    Columns: ``file_name`` (below the folder), ``text``, ``tags`` (by comma) if there is one; the rest become attributes.
+
+    Raises:
+        MelodyError: missing columns, an empty text, a file missing, listed twice, unreadable or outside the folder.
+    """
+    rows = list(_rows(folder / METADATA))
+    _check_rows(folder, rows)
+    listed = {PurePosixPath(row.file_name).as_posix() for row in rows}
+    left_out = tuple(name for name in _audio_files(folder) if name not in listed)
+    if any(row.others.get("split") for row in rows):
+        present = {row.others.get("split", "") for row in rows}
+        if split not in present:
+            raise MelodyError(
+                f"{folder / METADATA} has no rows of split {split!r}{did_you_mean(split, present - {''})}"
+            )
+        rows = [row for row in rows if row.others.get("split") == split]
+    stems = Counter(_stem(row.file_name) for row in rows)
+    clips = [_listed_clip(folder, row, with_extension=stems[_stem(row.file_name)] > 1) for row in rows]
+    return Corpus(folder.name, clips, left_out=left_out)
+
+
+def demo_page_corpus(folder: Path) -> Corpus:
+    """A clone of the authors' demo page: what its file names tell, identified as by a manifest of it.
+
+    Read are the MusicLM prompts (both systems) and the angle-schedule ablation. Samples whose text their name does not
+    tell are in ``left_out``.
+    """
+    clips, left_out = [], []
+    for name in _audio_files(folder):
+        found = _demo_page_facts(PurePosixPath(name))
+        if found is None:
+            left_out.append(name)
+            continue
+        identifier, text, attributes = found
+        clips.append(_clip(folder / name, identifier, text, {**attributes, "source": name}))
+    return Corpus(folder.name, sorted(clips, key=lambda clip: clip.identifier), left_out=tuple(left_out))
+
+
+def uncaptioned_corpus(folder: Path) -> Corpus:
+    """Every audio file below a folder, by its relative path with extension, without texts."""
+    names = _audio_files(folder)
+    if not names:
+        raise MelodyError(f"folder {folder} holds no audio (expected {', '.join(sorted(INPUT_EXTENSIONS))})")
+    return Corpus(folder.name, [_clip(folder / name, name, "", {}) for name in names])
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for column in REQUIRED_COLUMNS:
+                if column not in (reader.fieldnames or ()):
+                    raise MelodyError(f"{path} has no column {column!r}{did_you_mean(column, reader.fieldnames or ())}")
+            for values in reader:
+                yield _row(path, reader.line_num, values)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MelodyError(f"cannot read {path}: {error}") from None
+
+
+def _row(path: Path, line: int, values: dict[str, str]) -> Row:
+    if None in values or None in values.values():
+        raise MelodyError(f"{path} line {line}: the number of fields differs from the header's")
+    values = {name.strip(): value.strip() for name, value in values.items()}
+    row = Row(line, values.pop("file_name"), values.pop("text"), values)
+    if not row.file_name or not row.text:
+        raise MelodyError(f"{path} line {line}: {'text' if row.file_name else 'file_name'} is empty")
+    return row
+
+
+def _check_rows(folder: Path, rows: list[Row]) -> None:
+    """Every row once, inside the folder, and there."""
+    where = folder / METADATA
+    if not rows:
+        raise MelodyError(f"{where} has a header and no rows")
+    lines: dict[str, int] = {}
+    missing = []
+    for row in rows:
+        name = PurePosixPath(row.file_name).as_posix()
+        if name in lines:
+            raise MelodyError(f"{where} lists {row.file_name!r} twice: lines {lines[name]} and {row.line}")
+        lines[name] = row.line
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise MelodyError(f"{where} line {row.line}: {row.file_name!r} is outside the folder")
+        if not path.is_file():
+            missing.append(row.file_name)
+    if missing:
+        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise MelodyError(f"{where} lists {len(missing)} of {len(rows)} files that are not in {folder}: {shown}")
+
+
+def _listed_clip(folder: Path, row: Row, *, with_extension: bool) -> Clip:
+    name = PurePosixPath(row.file_name).as_posix()
+    attributes = {column: _value(value) for column, value in row.others.items() if value and column != "tags"}
+    tags = tuple(tag.strip() for tag in row.others.get("tags", "").split(",") if tag.strip())
+    return _clip(folder / name, name if with_extension else _stem(name), row.text, attributes, tags)
+
+
+def _clip(path: Path, identifier: str, text: str, attributes: Attributes, tags: tuple[str, ...] = ()) -> Clip:
+    duration_s = audio_duration_s(path)
+    if duration_s == 0:
+        raise MelodyError(f"audio {path} is empty: 0 samples")
+    return Clip(identifier, text, tags, attributes, duration_s, FileAudio(path))
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _value(text: str) -> str | float | int:
+    """A cell's number if it is one."""
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"-?\d+\.\d+", text) else text
+
+
+def _demo_page_facts(name: PurePosixPath) -> tuple[str, str, Attributes] | None:
+    if name.parent == DEMO_PAGE_SCHEDULES and (match := SCHEDULE_FILE.fullmatch(name.name)):
+        prompt, schedule, steps = match["prompt"], match["schedule"], int(match["steps"])
+        facts: Attributes = {
+            "system": "melody",
+            "category": "angle-schedules",
+            "angle_schedule": schedule,
+            "num_steps": steps,
+        }
+        return f"angle-schedules/{prompt}.{schedule}.{steps}", prompt.replace("_", " "), facts
+    if name.parent.parent == DEMO_PAGE_PROMPTS and (match := PROMPT_FILE.fullmatch(name.name)):
+        prompt, system, category = match["prompt"], SYSTEM_BY_ENDING[match["ending"]], name.parent.name
+        facts = {"system": system, "category": category}
+        return f"musiclm-prompts/{category}/{prompt}.{system}", prompt.replace("-", " "), facts
+    return None
+
+
+def _audio_files(folder: Path) -> list[str]:
+    """Audio files below a folder as relative paths, sorted; hidden ones left out."""
+    names = [
+        path.relative_to(folder)
+        for path in folder.rglob("*")
+        if path.suffix.lower() in INPUT_EXTENSIONS and path.is_file()
+    ]
+    return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+
+
+def _training_share(corpus: Corpus, split: str) -> Corpus:
+    """Train or validation of a folder that does not say which: by the hash of the identifiers."""
+    if len(corpus) < 2:
+        raise MelodyError(f"corpus {corpus.name} has 1 clip; training needs 2 or more, for a validation set of its own")
+    ranked = sorted(corpus, key=lambda clip: hashlib.sha256(clip.identifier.encode()).hexdigest())
+    count = max(1, round(VALIDATION_SHARE * len(corpus)))
+    held_out = {clip.identifier for clip in ranked[:count]}
+    return Corpus(corpus.name, [clip for clip in corpus if (clip.identifier in held_out) == (split == "validation")])
+
+
+def _nothing_to_read(folder: Path) -> str:
+    names = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_file() and path.suffix in (".csv", ".tsv", ".txt", ".json", ".jsonl")
+    )
+    hint = did_you_mean(METADATA, names) if names else ""
+    count = len(_audio_files(folder))
+    bare = f"; it holds {count} audio files, which captions=False takes without texts" if count else ""
+    return f"folder {folder} has no {METADATA} (expected columns {', '.join(REQUIRED_COLUMNS)}){hint}{bare}"
