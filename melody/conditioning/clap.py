@@ -1,0 +1,153 @@
+"""LAION-CLAP as the joint embedder, with weights that the user has: the embedder that others publish numbers with."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from melody.conditioning.windows import check_waveform, cut_windows
+from melody.errors import MelodyError
+from melody.protocols import JointEmbedder
+from melody.registry import joint_embedders
+
+SOURCE = "https://huggingface.co/lukewys/laion_clap"
+"""Where its authors publish the checkpoints."""
+WINDOW = 480_000
+"""Ten seconds at 48 kHz, what the model was trained on: fixed windows, never its own random crop."""
+
+
+@joint_embedders.register("laion-clap")
+class ClapEmbedder(nn.Module, JointEmbedder):
+    """LAION-CLAP (Wu et al. 2023, arXiv 2211.06687) from the laion-clap package and a checkpoint given by path.
+
+    The package looks tokenizers up on a model hub when it is imported. They are taken from the local cache only, so
+    that a machine without a network does not wait for minutes; with ``HF_HUB_OFFLINE=0`` set, the hub is asked.
+
+    Args:
+        checkpoint: path of the weights, ``.pt`` (read without unpickling code) or ``.safetensors``.
+        audio_model: the checkpoint's music tower; the ``music_*`` checkpoints have ``HTSAT-base``.
+        embedding_dim: width of the space, 512 for every published checkpoint.
+    Raises:
+        MelodyError: the package, the checkpoint or the tokenizer's files are missing, or the checkpoint does not fit.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str = "",
+        audio_model: Literal["HTSAT-tiny", "HTSAT-base"] = "HTSAT-tiny",
+        embedding_dim: int = 512,
+    ) -> None:
+        super().__init__()
+        self.sample_rate = 48_000
+        self.embedding_dim = embedding_dim
+        path = _checkpoint_path(checkpoint)
+        self.clap = _build(audio_model)
+        _load(self.clap.model, path)
+        self.clap.eval()
+
+    def embed_audio(self, waveform: Tensor) -> Tensor:
+        """``(B, 1, T)`` at 48 kHz -> unit vectors ``(B, E)``."""
+        check_waveform(waveform, "embed_audio")
+        windows = cut_windows(waveform[:, 0], WINDOW)  # (B, W, window)
+        each = self.clap.get_audio_embedding_from_data(x=windows.flatten(0, 1), use_tensor=True)
+        return F.normalize(F.normalize(each, dim=-1).unflatten(0, windows.shape[:2]).mean(dim=1), dim=-1)
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """``B`` texts -> unit vectors ``(B, E)``."""
+        if isinstance(texts, str) or len(texts) == 0:
+            raise MelodyError("embed_text: expected a list with at least one text")
+        # A second text, cut off again: the package drops the batch axis of a single one.
+        embeddings = self.clap.get_text_embedding([*texts, ""], use_tensor=True)[: len(texts)]
+        return F.normalize(embeddings, dim=-1)
+
+
+def _checkpoint_path(checkpoint: str) -> Path:
+    where = f'in the preset: [joint_embedder] use = "laion-clap", checkpoint = "PATH"; published at {SOURCE}'
+    if not checkpoint:
+        raise MelodyError(f"laion-clap: no checkpoint was given; expected a path {where}")
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise MelodyError(f"laion-clap: there is no checkpoint {path}; expected a file {where}")
+    return path
+
+
+def _build(audio_model: str) -> Any:
+    with _offline_by_default():
+        try:
+            import laion_clap
+        except ImportError:
+            raise MelodyError('laion-clap is not installed: pip install "melody-toolkit[embedders]"') from None
+        except OSError as error:
+            raise _missing_tokenizer(error) from None
+        try:
+            return laion_clap.CLAP_Module(enable_fusion=False, device="cpu", amodel=audio_model)
+        except OSError as error:
+            raise _missing_tokenizer(error) from None
+
+
+def _missing_tokenizer(error: OSError) -> MelodyError:
+    return MelodyError(
+        "laion-clap needs the files of its text tower (roberta-base) in the local model cache; run once with a "
+        f"network and HF_HUB_OFFLINE=0 ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    )
+
+
+@contextmanager
+def _offline_by_default() -> Iterator[None]:
+    """Keep the model hub out of the import, unless the user set ``HF_HUB_OFFLINE`` either way."""
+    if "HF_HUB_OFFLINE" in os.environ:
+        yield
+        return
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE  # read from the environment once, when the hub's client was imported
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        del os.environ["HF_HUB_OFFLINE"]
+        constants.HF_HUB_OFFLINE = before
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    state = _read(path)
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if "text_branch.embeddings.position_ids" not in model.state_dict():
+        state.pop("text_branch.embeddings.position_ids", None)  # kept by transformers before 4.31 only
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise MelodyError(
+            f"laion-clap: {path} does not fit audio_model: {' '.join(str(error).split())[:300]}"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, from safetensors or from a checkpoint whose pickle may only hold tensors and plain values."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise MelodyError(
+            f"laion-clap: {path} holds more than tensors and was not opened; convert its state_dict to .safetensors"
+        ) from None
+    except Exception as error:  # a damaged archive fails in many ways; all mean the same to the user
+        raise MelodyError(f"laion-clap: cannot read {path}: {type(error).__name__}") from None
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise MelodyError(
+            f"laion-clap: {path} is not a checkpoint: expected tensors by name, or such under 'state_dict'"
+        )
+    return state

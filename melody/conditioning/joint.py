@@ -1,0 +1,195 @@
+"""Joint embedding of text and music after MuLan (Huang et al. 2022, arXiv 2208.12415): two towers, one sphere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from melody.conditioning.mel import LogMel
+from melody.conditioning.vocabulary import TextVocabulary
+from melody.conditioning.windows import check_waveform, cut_windows, unit_gain
+from melody.errors import MelodyError
+from melody.protocols import JointEmbedder
+from melody.registry import joint_embedders
+
+MAX_LOGIT_SCALE = 100.0
+"""Bound of the learnt inverse temperature, as in CLIP (arXiv 2103.00020, section 2.5)."""
+_MEL_CENTRE, _MEL_SPREAD = -4.5, 2.0
+"""Bring log-mel values (from -6.9, the floor, to about 0) near zero mean and unit spread (ours)."""
+
+
+@joint_embedders.register("mulan")
+class MulanEmbedder(nn.Module, JointEmbedder):
+    """Music by an Audio Spectrogram Transformer, text by BERT, both projected to one unit sphere (section 1).
+
+    The defaults are AST base (arXiv 2104.01778) and BERT base (arXiv 1810.04805) at 24 kHz, 195.3M in the paper. The
+    text tower has no pooler of its own; a vocabulary is learnt by ``fit_vocabulary`` and travels with the weights.
+
+    Args:
+        sample_rate: in Hz.
+        embedding_dim: E, 128 as in MuLan.
+        window_s: seconds that the music tower hears at once; longer audio is averaged, shorter repeated.
+        vocabulary_size: rows of the text tower's embedding; 30,522 in BERT.
+        max_text_tokens: a text with more keeps its beginning.
+        patch_size: side of a spectrogram patch, in frames and in bands.
+        patch_stride: step between patches; AST overlaps them by 6.
+        pooling: ``cls`` reads the first token (both in MuLan and in AST), ``mean`` averages all of them (ours,
+            for small towers).
+        dropout: of the text tower.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 24_000,
+        embedding_dim: int = 128,
+        window_s: float = 10.0,
+        num_mels: int = 128,
+        n_fft: int = 2048,
+        mel_hop_length: int = 240,
+        patch_size: int = 16,
+        patch_stride: int = 10,
+        audio_hidden_size: int = 768,
+        audio_layers: int = 12,
+        audio_heads: int = 12,
+        text_hidden_size: int = 768,
+        text_layers: int = 12,
+        text_heads: int = 12,
+        vocabulary_size: int = 30_522,
+        max_text_tokens: int = 512,
+        pooling: Literal["cls", "mean"] = "cls",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.embedding_dim = embedding_dim
+        self.pooling = pooling
+        frames = round(window_s * sample_rate) // mel_hop_length
+        self.window_length = frames * mel_hop_length
+        self.mel = LogMel(sample_rate, n_fft, mel_hop_length, num_mels)
+        self.audio_tower = _audio_tower(
+            frames, num_mels, patch_size, patch_stride, audio_hidden_size, audio_layers, audio_heads
+        )
+        self.audio_projection = nn.Linear(audio_hidden_size, embedding_dim)
+        self.vocabulary = TextVocabulary(vocabulary_size, max_text_tokens)
+        self.text_tower = _text_tower(
+            vocabulary_size, max_text_tokens, text_hidden_size, text_layers, text_heads, dropout
+        )
+        self.text_projection = nn.Linear(text_hidden_size, embedding_dim)
+        # Starts at a temperature of 0.07 as in CLIP.
+        self.log_logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def fit_vocabulary(self, texts: Iterable[str]) -> None:
+        """Learn the vocabulary from captions: before training, and once, for the text tower's rows follow it."""
+        self.vocabulary.fit(texts)
+
+    def embed_audio(self, waveform: Tensor) -> Tensor:
+        """``(B, 1, T)`` -> unit vectors ``(B, E)``; raises ``MelodyError`` on a wrong shape or NaN."""
+        check_waveform(waveform, "embed_audio")
+        windows = cut_windows(waveform[:, 0], self.window_length)  # (B, W, window)
+        mel = self.mel(unit_gain(windows).flatten(0, 1))  # (B * W, frames, num_mels)
+        hidden = self.audio_tower((mel - _MEL_CENTRE) / _MEL_SPREAD).last_hidden_state  # (B * W, 2 + patches, H)
+        # AST carries two summary tokens, and averages them.
+        pooled = hidden[:, :2].mean(dim=1) if self.pooling == "cls" else hidden[:, 2:].mean(dim=1)
+        each = F.normalize(self.audio_projection(pooled), dim=-1).unflatten(0, windows.shape[:2])  # (B, W, E)
+        return F.normalize(each.mean(dim=1), dim=-1)
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """``B`` texts -> unit vectors ``(B, E)``, each the same alone as in a batch, to rounding."""
+        if isinstance(texts, str) or len(texts) == 0:
+            raise MelodyError("embed_text: expected a list with at least one text")
+        ids, mask = self.vocabulary(texts)  # (B, longest)
+        hidden = self.text_tower(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, longest, H)
+        pooled = hidden[:, 0] if self.pooling == "cls" else _masked_mean(hidden, mask)
+        return F.normalize(self.text_projection(pooled), dim=-1)
+
+    def loss(self, texts: Sequence[str], waveform: Tensor) -> Tensor:
+        """Symmetric contrastive loss over the batch (InfoNCE, arXiv 1807.03748, symmetric as CLIP's and MuLan's).
+
+        Rows with equal texts (but for case and outer spaces) are positives of each other and share the target evenly,
+        so a caption that occurs twice is not pushed away from its own meaning (ours). With distinct texts it is CLIP's
+        loss.
+
+        Args:
+            texts: ``B`` captions, B >= 2.
+            waveform: ``(B, 1, T)``.
+        """
+        if len(texts) != len(waveform) or len(texts) < 2:
+            raise MelodyError(
+                f"loss: {len(texts)} texts for {len(waveform)} waveforms; expected as many, and at least 2"
+            )
+        scale = self.log_logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+        logits = scale * self.embed_text(texts) @ self.embed_audio(waveform).T  # (B texts, B waveforms)
+        return contrastive_loss(logits, [text.strip().lower() for text in texts])
+
+
+def contrastive_loss(logits: Tensor, labels: Sequence[str]) -> Tensor:
+    """Mean of both directions' cross-entropy, the target spread evenly over rows of the same label.
+
+    Args:
+        logits: ``(B, B)``, row i for text i, column j for waveform j.
+        labels: what counts as the same; ``B`` of them.
+    """
+    number = {label: index for index, label in enumerate(dict.fromkeys(labels))}
+    index = torch.tensor([number[label] for label in labels], device=logits.device)
+    same = (index[:, None] == index[None, :]).to(logits.dtype)
+    target = same / same.sum(dim=1, keepdim=True)  # symmetric: rows of one label have the same count
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    weight = mask[..., None].to(hidden.dtype)
+    return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def _audio_tower(
+    frames: int, num_mels: int, patch_size: int, patch_stride: int, hidden_size: int, layers: int, heads: int
+) -> Any:
+    from transformers import ASTConfig, ASTModel
+
+    if min(frames, num_mels) < patch_size:
+        raise MelodyError(
+            f"patch_size {patch_size} is larger than the spectrogram, {frames} frames of {num_mels} bands"
+        )
+    _check_heads("audio", hidden_size, heads)
+    config = ASTConfig(
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden_size,
+        patch_size=patch_size,
+        frequency_stride=patch_stride,
+        time_stride=patch_stride,
+        max_length=frames,
+        num_mel_bins=num_mels,
+    )
+    return ASTModel(config)
+
+
+def _text_tower(
+    vocabulary_size: int, max_text_tokens: int, hidden_size: int, layers: int, heads: int, dropout: float
+) -> Any:
+    from transformers import BertConfig, BertModel
+
+    _check_heads("text", hidden_size, heads)
+    config = BertConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden_size,
+        max_position_embeddings=max_text_tokens,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        pad_token_id=0,
+    )
+    return BertModel(config, add_pooling_layer=False)
+
+
+def _check_heads(tower: str, hidden_size: int, heads: int) -> None:
+    if hidden_size % heads:
+        raise MelodyError(f"{tower}_hidden_size {hidden_size} is not a multiple of {tower}_heads {heads}")
