@@ -189,14 +189,14 @@ class _Run:
         token_streams, noise_streams = self.generators("tokens"), self.generators("latents")
         tokens = prefix.new_zeros(len(prefix), 0)
         latents = torch.zeros(len(prefix), 0, pipeline.codec.latent_dim, device=pipeline.device)
-        segment_frames = math.ceil(min(settings.segment_s, duration_s) * frame_rate)
+        segment_frames = _whole(min(settings.segment_s, duration_s) * frame_rate)
         for end_s in segment_ends(duration_s, settings.segment_s, settings.chunks):
             # Algorithm 2 prints ceil(T_ST / M) new tokens a call; where that is not whole the tokens would run ahead of
             # the latents, so we draw as many as the end of the new audio needs: 62 and 63 in turn at 10 s and M = 4.
-            end_frame = math.ceil(end_s * frame_rate)
+            end_frame = _whole(end_s * frame_rate)
             begin_frame = max(0, end_frame - segment_frames)
             begin_token = round(begin_frame / frame_rate * token_rate)
-            tokens = self._extend_tokens(prefix, tokens, math.ceil(end_s * token_rate), begin_token, token_streams)
+            tokens = self._extend_tokens(prefix, tokens, _whole(end_s * token_rate), begin_token, token_streams)
             known = latents[:, begin_frame:]
             new_frames = end_frame - latents.shape[1]
             noise = standard_normal(
@@ -303,9 +303,14 @@ def expected_passes(preset: Preset, token_rate: float, duration_s: float, num_st
     """Forward passes by part, by formula: 25·T + num_steps at one segment (Table 3), more sampler runs beyond it."""
     ends = segment_ends(duration_s, preset.generation.segment_s, preset.generation.chunks)
     return {
-        "language_model": math.ceil(ends[-1] * token_rate),
+        "language_model": _whole(ends[-1] * token_rate),
         "denoiser": len(ends) * num_steps * evaluations_per_step,
     }
+
+
+def _whole(count: float) -> int:
+    """The next whole number, where rounding of a duration must not add one: 0.28 s hold 7.000000000000001 at 25 Hz."""
+    return math.ceil(count - 1e-9)
 
 
 def _generator(seed: int, purpose: str, device: torch.device) -> torch.Generator:
