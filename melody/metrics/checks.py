@@ -1,0 +1,31 @@
+"""What every metric refuses: numbers that are not finite, and shapes that do not belong together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from melody.errors import MelodyError
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Raise ``MelodyError`` if ``values`` holds a NaN or an infinity."""
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise MelodyError(f"{name}: {bad} of {values.numel()} values are NaN or infinite; expected finite numbers")
+
+
+def check_same_shape(preds: Tensor, target: Tensor, name: str) -> None:
+    """Raise ``MelodyError`` unless both tensors have one shape and at least one element."""
+    if preds.shape != target.shape:
+        raise MelodyError(
+            f"{name}: preds have shape {tuple(preds.shape)}, target {tuple(target.shape)}; expected the same"
+        )
+    if preds.numel() == 0:
+        raise MelodyError(f"{name}: got an empty tensor of shape {tuple(preds.shape)}; expected at least one element")
+
+
+def check_scored(count: float, name: str) -> None:
+    """Raise ``MelodyError`` if a metric is asked for its value before it has seen anything."""
+    if count < 1:
+        raise MelodyError(f"{name}: nothing was scored; expected at least one update")

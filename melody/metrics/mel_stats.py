@@ -1,0 +1,94 @@
+"""``mel-stats``: an embedder without weights, for the Fréchet distance of the embedded default.
+
+A demo embedder, and ours: it tells loudness, spectral balance and how busy the bands are, and so shows noise,
+muffling and wrong instruments; it says little about perceived quality and nothing about melody, harmony or form.
+Its distances compare with no other embedder's. The paper's FAD is on VGGish.
+
+Definition, version 1: 24 kHz mono, taken as it is (no loudness normalisation). Windows of 1 s every 0.5 s; shorter
+audio is padded with zeros to one window; a last part that fills no window is left out. In each window 48 frames
+(Hann 1,024, hop 480, not centred) of power spectrum, scaled so that a full-scale sine has peak 1; 16 triangular
+bands of peak 1, equally wide on the HTK mel scale, mel(f) = 2595 log10(1 + f / 700), from 40 Hz to 12 kHz;
+log10(power + 1e-10). For each band over the frames: the mean, the standard deviation (ddof 0), and the mean
+absolute difference of neighbouring frames. 3 × 16 = 48 dimensions, so that 49 windows (five clips of 10 s with
+overlap) suffice for a covariance of full rank.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from melody.errors import MelodyError
+from melody.metrics.checks import check_finite
+from melody.protocols import AudioEmbedder
+from melody.registry import audio_embedders
+
+SAMPLE_RATE = 24_000
+WINDOW = 24_000
+HOP = 12_000
+FFT_SIZE = 1_024
+FRAME_HOP = 480
+NUM_BANDS = 16
+LOWEST_HZ = 40.0
+HIGHEST_HZ = 12_000.0
+POWER_FLOOR = 1e-10
+DIMENSION = 3 * NUM_BANDS
+
+
+def hz_to_mel(frequency_hz: float) -> float:
+    """HTK's mel scale.
+
+    >>> round(hz_to_mel(1000.0), 2)
+    999.99
+    """
+    return 2595.0 * math.log10(1.0 + frequency_hz / 700.0)
+
+
+def mel_to_hz(mel: Tensor) -> Tensor:
+    """Inverse of ``hz_to_mel``."""
+    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+
+
+def mel_filterbank(num_bands: int, fft_size: int, sample_rate: int, lowest_hz: float, highest_hz: float) -> Tensor:
+    """Triangles ``(num_bands, fft_size // 2 + 1)`` of peak 1, each from its left to its right neighbour's centre."""
+    mels = torch.linspace(hz_to_mel(lowest_hz), hz_to_mel(highest_hz), num_bands + 2, dtype=torch.float64)
+    edges = mel_to_hz(mels)
+    bins = torch.arange(fft_size // 2 + 1, dtype=torch.float64) * sample_rate / fft_size
+    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    return torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0).float()
+
+
+def log_mel(windows: Tensor) -> Tensor:
+    """``(n, WINDOW)`` samples -> log10 band powers ``(n, NUM_BANDS, frames)``."""
+    taper = torch.hann_window(FFT_SIZE, device=windows.device)
+    spectrum = torch.stft(windows, FFT_SIZE, FRAME_HOP, window=taper, center=False, return_complex=True)
+    power = (spectrum.abs() / (taper.sum() / 2)).square()  # (n, FFT_SIZE // 2 + 1, frames)
+    bands = mel_filterbank(NUM_BANDS, FFT_SIZE, SAMPLE_RATE, LOWEST_HZ, HIGHEST_HZ).to(windows.device)
+    return torch.log10(bands @ power + POWER_FLOOR)
+
+
+@audio_embedders.register("mel-stats")
+class MelStats(AudioEmbedder):
+    """Log-mel statistics of 1 s windows: a demo embedder without weights, which says little about perceived quality."""
+
+    version: ClassVar[str] = "1"
+    sample_rate = SAMPLE_RATE
+    dimension = DIMENSION
+    window_s = WINDOW / SAMPLE_RATE
+    hop_s = HOP / SAMPLE_RATE
+
+    def embed(self, waveform: Tensor) -> Tensor:
+        """Mono ``(T,)`` at 24 kHz -> ``(windows, 48)``, float32; ``MelodyError`` if it is empty, not mono, or NaN."""
+        if waveform.ndim != 1 or len(waveform) == 0:
+            raise MelodyError(
+                f"mel-stats: the waveform has shape {tuple(waveform.shape)}; expected mono (T,) with T > 0"
+            )
+        check_finite(waveform, "mel-stats: the waveform")
+        samples = torch.nn.functional.pad(waveform.float(), (0, max(0, WINDOW - len(waveform))))
+        bands = log_mel(samples.unfold(0, WINDOW, HOP))  # (windows, NUM_BANDS, frames)
+        mean, deviation = bands.mean(dim=2), bands.std(dim=2, correction=0)
+        movement = bands.diff(dim=2).abs().mean(dim=2)
+        return torch.cat([mean, deviation, movement], dim=1)

@@ -1,0 +1,85 @@
+"""Loudness against the standard's printed coefficients and calibration signals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import freqz
+
+from melody.errors import MelodyError
+from melody.metrics.loudness import Loudness, integrated_loudness, k_weighting
+
+# ITU-R BS.1770-4, tables 1 and 2: 48 kHz.
+SHELF = ([1.53512485958697, -2.69169618940638, 1.19839281085285], [1.0, -1.69065929318241, 0.73248077421585])
+HIGH_PASS = ([1.0, -2.0, 1.0], [1.0, -1.99004745483398, 0.99007225036621])
+
+
+def sine(level_dbfs: float, sample_rate: int, seconds: float = 5.0, frequency_hz: float = 997.0) -> torch.Tensor:
+    phase = 2 * math.pi * frequency_hz * torch.arange(round(seconds * sample_rate), dtype=torch.float64) / sample_rate
+    return 10 ** (level_dbfs / 20) * torch.sin(phase)
+
+
+def test_coefficients_at_48_khz_are_the_standards() -> None:
+    for ours, printed in zip(k_weighting(48_000), (SHELF, HIGH_PASS), strict=True):
+        np.testing.assert_allclose(ours[0], printed[0], atol=1e-8)
+        np.testing.assert_allclose(ours[1], printed[1], atol=1e-8)
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 22_050, 24_000, 32_000, 44_100, 96_000])
+def test_response_is_the_same_at_other_rates(sample_rate: int) -> None:
+    frequencies = np.geomspace(20, 3_000, 40)
+    for ours, printed in zip(k_weighting(sample_rate), (SHELF, HIGH_PASS), strict=True):
+        response = 20 * np.log10(np.abs(freqz(*ours, worN=frequencies, fs=sample_rate)[1]))
+        expected = 20 * np.log10(np.abs(freqz(*printed, worN=frequencies, fs=48_000)[1]))
+        np.testing.assert_allclose(response, expected, atol=0.15)
+
+
+@pytest.mark.parametrize("sample_rate", [24_000, 44_100, 48_000])
+def test_calibration_sines(sample_rate: int) -> None:
+    full_scale = sine(0, sample_rate)
+    assert integrated_loudness(full_scale, sample_rate) == pytest.approx(-3.01, abs=0.02)
+    stereo = sine(-23, sample_rate).expand(2, -1)  # EBU Tech 3341, case 1
+    assert integrated_loudness(stereo, sample_rate) == pytest.approx(-23.0, abs=0.05)
+    mono = sine(-23, sample_rate)[None]
+    assert integrated_loudness(mono, sample_rate) == pytest.approx(-26.01, abs=0.05)
+
+
+def test_gates() -> None:
+    rate = 48_000
+    loud, soft, quiet = sine(-23, rate, 20), sine(-36, rate, 10), sine(-80, rate, 10)
+    gated = torch.cat([soft, loud, soft]).expand(2, -1)  # EBU Tech 3341, case 3, shortened
+    assert integrated_loudness(gated, rate) == pytest.approx(-23.0, abs=0.1)
+    with_silence = torch.cat([quiet, loud, quiet]).expand(2, -1)
+    assert integrated_loudness(with_silence, rate) == pytest.approx(-23.0, abs=0.1)
+
+
+def test_gain_moves_loudness_by_as_much() -> None:
+    noise = torch.randn(48_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    difference = integrated_loudness(0.1 * noise, 24_000) - integrated_loudness(0.05 * noise, 24_000)
+    assert difference == pytest.approx(20 * math.log10(2))
+
+
+def test_silence_is_minus_infinity_and_stays_out_of_the_mean() -> None:
+    silence = torch.zeros(1, 24_000, dtype=torch.float64)
+    assert integrated_loudness(silence, 24_000) == -math.inf
+    assert integrated_loudness(sine(-90, 24_000), 24_000) == -math.inf
+    metric = Loudness()
+    metric.update(silence[None])
+    assert float(metric.compute()) == -math.inf
+    metric.update(sine(0, 24_000, 1.0)[None, None])
+    assert float(metric.compute()) == pytest.approx(-3.01, abs=0.02)
+    assert (metric.scored, int(metric.silent)) == (2, 1)
+
+
+def test_bad_input_is_one_clear_line() -> None:
+    with pytest.raises(MelodyError, match=r"0\.100 s of audio; expected at least 0\.4 s"):
+        integrated_loudness(torch.zeros(2_400), 24_000)
+    with pytest.raises(MelodyError, match=r"expected \(T,\), \(1, T\) or \(2, T\)"):
+        integrated_loudness(torch.zeros(6, 24_000), 24_000)
+    with pytest.raises(MelodyError, match="NaN"):
+        integrated_loudness(torch.full((24_000,), math.nan), 24_000)
+    with pytest.raises(MelodyError, match=r"expected \(B, channels, T\)"):
+        Loudness().update(torch.zeros(1, 24_000))

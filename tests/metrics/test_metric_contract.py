@@ -1,0 +1,110 @@
+"""What every metric of ours must keep: declared version and direction, states that merge by sum, refusals, counts."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torchmetrics.utilities import dim_zero_sum
+
+from melody.errors import MelodyError
+from melody.registry import metrics
+
+Update = dict[str, Any]
+
+
+def draw(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def clips(seed: int) -> Update:
+    return {"waveform": 0.3 * draw(seed, 2, 1, 24_000)}
+
+
+def denoised(seed: int) -> Update:
+    angle = torch.rand(3, 10, generator=torch.Generator().manual_seed(seed)) * math.pi / 2
+    return {"preds": draw(seed, 3, 10, 4), "target": draw(seed + 1, 3, 10, 4), "angle": angle}
+
+
+UPDATES: dict[str, list[Update]] = {
+    "clipping-rate": [clips(seed) for seed in range(4)],
+    "fad": [{"embeddings": draw(seed, 60, 48), "real": seed % 2 == 0} for seed in range(4)],
+    "loudness": [clips(seed) for seed in range(4)],
+    "mcc": [{"text_embeddings": draw(seed, 3, 8), "audio_embeddings": draw(seed + 9, 3, 8)} for seed in range(4)],
+    "passes": [{"counted": count, "formula": count} for count in (270, 260, 280, 255)],
+    "peak": [clips(seed) for seed in range(4)],
+    "rtf": [{"audio_s": 10.0, "wall_s": wall} for wall in (1.0, 2.5, 3.0, 0.5)],
+    "si-snr": [{"preds": draw(seed, 3, 50), "target": draw(seed + 1, 3, 50)} for seed in range(4)],
+    "si-snri": [{**denoised(seed), "noisy": draw(seed + 5, 3, 10, 4)} for seed in range(4)],
+    "silence-rate": [clips(seed) for seed in range(4)],
+    "velocity-mse": [denoised(seed) for seed in range(4)],
+}
+OURS = [entry.name for entry in metrics.entries() if entry.in_tree]
+
+
+def filled(name: str, updates: list[Update]) -> Any:
+    metric = metrics.create(name)
+    for update in updates:
+        metric.update(**update)
+    return metric
+
+
+def broken(update: Update) -> Update:
+    """The same update with a NaN in its first tensor (or number)."""
+    name, value = next(iter(update.items()))
+    return {**update, name: torch.full_like(value, math.nan) if isinstance(value, torch.Tensor) else math.nan}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_declares_itself(name: str) -> None:
+    metric = metrics.get(name)
+    assert metric.direction in ("lower", "higher", "none")
+    assert isinstance(metric.unit, str)
+    definition = sys.modules[metric.__module__].__doc__ or ""
+    assert f"``{name}``" in definition
+    assert re.search(rf"Version {metric.version}\b", definition)
+    assert metrics.entry(name).sentence.endswith(".")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_states_merge_by_sum(name: str) -> None:
+    updates = UPDATES[name]
+    whole, first, second = filled(name, updates), filled(name, updates[:1]), filled(name, updates[1:])
+    assert set(whole._reductions.values()) == {dim_zero_sum}
+    for state in whole._defaults:
+        torch.testing.assert_close(getattr(first, state) + getattr(second, state), getattr(whole, state))
+    scored = first.scored + second.scored
+    first.merge_state(second)
+    assert float(first.compute()) == pytest.approx(float(whole.compute()), rel=1e-9)
+    assert first.scored == whole.scored == scored > 0
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_order_does_not_matter_and_reset_forgets(name: str) -> None:
+    metric = filled(name, UPDATES[name])
+    value = float(metric.compute())
+    assert float(filled(name, UPDATES[name][::-1]).compute()) == pytest.approx(value, rel=1e-9)
+    metric.reset()
+    assert metric.scored == 0
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_refuses_nan_in_one_line_and_keeps_what_it_had(name: str) -> None:
+    metric = filled(name, UPDATES[name])
+    value = float(metric.compute())
+    with pytest.raises(MelodyError) as error:
+        metric.update(**broken(UPDATES[name][0]))
+    assert "\n" not in str(error.value)
+    metric._computed = None
+    assert float(metric.compute()) == value
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
+@pytest.mark.parametrize("name", OURS)
+def test_refuses_to_compute_from_nothing(name: str) -> None:
+    with pytest.raises(MelodyError):
+        metrics.create(name).compute()
