@@ -22,6 +22,8 @@ DOMINANT = 4
 LOWEST_CHORD_PITCH, LOWEST_BASS_PITCH = 52, 33
 JITTER_S = {"lead": 0.008, "chords": 0.005, "pad": 0.005, "bass": 0.005, "drums": 0.003}
 VELOCITY_SPREAD = 4.0
+PHRASE_FORM = "AABA"
+PHRASE_ARCH = (0, 2, 5, 1)  # semitones above the middle of the range, chord by chord
 
 Role = Literal["lead", "chords", "pad", "bass", "drums"]
 
@@ -125,21 +127,21 @@ def melody_line(attributes: Attributes, chords: list[Chord], rng: np.random.Gene
     """The lead: A A B A over the chords, chord tones on the beats, the tonic last."""
     _, low, high = INSTRUMENTS[attributes.instrument]
     scale = _scale_pitches(attributes, low, high)
-    motifs = {name: _draw_motif(chords[0].beats, attributes.density, rng) for name in "AB"}
-    place = _nearest(scale, (low + high) // 2, chords[0].tones)
+    motifs = {name: _draw_motif(chords[0].beats, attributes.density, rng) for name in sorted(set(PHRASE_FORM))}
     events: list[Event] = []
     for i, chord in enumerate(chords[:-1]):
-        motif = motifs["AABA"[i % 4]]
-        place = _nearest(scale, scale[place] + int(rng.integers(-2, 3)), chord.tones)
-        swell = 6 * (i % 4)
-        for start, beats, step in motif:
+        aim = (low + high) // 2 + PHRASE_ARCH[i % 4] + int(rng.integers(-2, 3))
+        place = _nearest(scale, aim, chord.tones)
+        for start, beats, step in motifs[PHRASE_FORM[i % 4]]:
+            before = events[-1].pitch if events else None
             target = int(np.clip(place + step, 0, len(scale) - 1))
             if start == int(start):
-                target = _nearest(scale, scale[target], chord.tones)
+                target = _nearest(scale, scale[target], chord.tones, but=before)
+            elif scale[target] == before:
+                target += 1 if target + 1 < len(scale) else -1
+            velocity = 84 + 6 * (i % 4) + (8 if start == 0 else 0)
             pitch = _in_chord(scale[target], chord, attributes)
-            velocity = 84 + swell + (8 if start == 0 else 0)
             events.append(Event(chord.start + start, beats * 0.95, pitch, velocity))
-        place = target
     last = chords[-1]
     tonic = scale[_nearest(scale, events[-1].pitch, (last.tones[0],))]
     events.append(Event(last.start, last.beats * 0.9, tonic, 96))
@@ -224,9 +226,9 @@ def _scale_pitches(attributes: Attributes, low: int, high: int) -> list[int]:
     return [pitch for pitch in range(low, high + 1) if (pitch - tonic) % 12 in scale]
 
 
-def _nearest(scale: list[int], pitch: int, tones: tuple[int, ...]) -> int:
-    """Place in ``scale`` of the chord tone nearest to a pitch; the root if the scale lacks the others."""
-    places = [i for i, candidate in enumerate(scale) if candidate % 12 in tones]
+def _nearest(scale: list[int], pitch: int, tones: tuple[int, ...], *, but: int | None = None) -> int:
+    """Place in ``scale`` of the chord tone nearest to a pitch, other than the pitch ``but``."""
+    places = [i for i, candidate in enumerate(scale) if candidate % 12 in tones and candidate != but]
     return min(places, key=lambda i: abs(scale[i] - pitch))
 
 

@@ -7,11 +7,13 @@ from them. Sound is rendered once and cached in files of ``CHUNK_CLIPS`` clips, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -23,17 +25,18 @@ from melody.data.audio import from_int16, resampled, to_int16
 from melody.data.captions import caption, tags
 from melody.data.composer import Piece, compose
 from melody.data.corpus import SPLITS, Clip, Corpus, Progress, check_split
-from melody.data.rendering import NUM_SAMPLES, SAMPLE_RATE, render, soundfont
+from melody.data.rendering import NUM_SAMPLES, PROGRAMS, SAMPLE_RATE, render, synthesizer
+from melody.data.soundfont import original_soundfont, prepared_soundfont
 from melody.errors import MelodyError
 from melody.paths import PACKAGE, cache_dir
 from melody.weights import file_hash, write_bytes
 
-CORPUS_VERSION = 1
+CORPUS_VERSION = 2
 CLIP_S = 10.0
 DEFAULT_SIZES = {"train": 2048, "validation": 128, "test": 256}
 CHUNK_CLIPS = 32
 STREAMS = {"attributes": 0, "score": 1, "caption": 2}
-SOUND_DECIDING_SOURCES = ("attributes.py", "patterns.py", "composer.py", "rendering.py", "audio.py")
+SOUND_DECIDING_SOURCES = ("attributes.py", "patterns.py", "composer.py", "soundfont.py", "rendering.py", "audio.py")
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,13 @@ def render_missing(split: str, num_clips: int, seed: int = 0, progress: Progress
 def sound_version() -> str:
     """Hash of all that decides the sound: our sources, the SoundFont, the versions of symusic and numpy."""
     parts = [file_hash(PACKAGE / "data" / name) for name in SOUND_DECIDING_SOURCES]
-    parts += [file_hash(soundfont()), version("symusic"), version("numpy"), str(CORPUS_VERSION), str(CHUNK_CLIPS)]
+    parts += [
+        file_hash(original_soundfont()),
+        version("symusic"),
+        version("numpy"),
+        str(CORPUS_VERSION),
+        str(CHUNK_CLIPS),
+    ]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
@@ -154,46 +163,61 @@ def _stream(name: str, split: str, index: int, seed: int) -> np.random.Generator
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-def _chunk_path(split: str, chunk: int, seed: int) -> Path:
+def _folder() -> Path:
     try:
-        folder = cache_dir("embedded", sound_version())
+        return cache_dir("embedded", sound_version())
     except OSError as error:
         raise MelodyError(
             f"cannot make the cache folder {error.filename}: {error.strerror}; MELODY_CACHE moves the cache"
         ) from None
-    return folder / f"{split}-{seed}-{chunk:05d}.npy"
+
+
+def _chunk_path(split: str, chunk: int, seed: int) -> Path:
+    return _folder() / f"{split}-{seed}-{chunk:05d}.npy"
 
 
 @lru_cache(maxsize=512)
 def _chunk(path: Path, split: str, chunk: int, seed: int) -> NDArray[np.int16]:
     """The chunk's memory map ``(CHUNK_CLIPS, NUM_SAMPLES)``, rendered first if it is missing or damaged."""
     found = _opened(path)
-    if found is not None:
-        return found
-    try:
-        lock = FileLock(path.with_suffix(".lock"))
-        with lock:  # a second process waits here, and then finds the file
-            if _opened(path) is None:
-                write_bytes(path, _rendered_chunk(split, chunk, seed))
-    except OSError as error:
-        raise MelodyError(f"cannot write the cache {path}: {error.strerror}; MELODY_CACHE moves the cache") from None
-    found = _opened(path)
+    if found is None:
+        _made(path, lambda: _opened(path) is not None, lambda: _rendered_chunk(split, chunk, seed))
+        found = _opened(path)
     if found is None:
         raise MelodyError(f"the cache {path} was written, and cannot be read: delete it and try again")
     return found
 
 
+@lru_cache(maxsize=1)
+def _synthesizer(path: Path) -> Any:
+    _made(path, path.is_file, lambda: prepared_soundfont(PROGRAMS))
+    return synthesizer(path)
+
+
+def _made(path: Path, is_there: Callable[[], bool], content: Callable[[], bytes]) -> None:
+    """Write a file of the cache unless it is there; a second process waits for the first, and finds the file."""
+    if is_there():
+        return
+    try:
+        with FileLock(path.with_suffix(".lock")):
+            if not is_there():
+                write_bytes(path, content())
+    except OSError as error:
+        raise MelodyError(f"cannot write the cache {path}: {error.strerror}; MELODY_CACHE moves the cache") from None
+
+
 def _opened(path: Path) -> NDArray[np.int16] | None:
     try:
         array: NDArray[np.int16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError):  # missing or damaged: to be rendered again
         return None
     return array if array.shape == (CHUNK_CLIPS, NUM_SAMPLES) and array.dtype == np.int16 else None
 
 
 def _rendered_chunk(split: str, chunk: int, seed: int) -> bytes:
     first = chunk * CHUNK_CLIPS
-    rows = [to_int16(render(clip_score(split, index, seed))) for index in range(first, first + CHUNK_CLIPS)]
+    synth = _synthesizer(_folder() / "soundfont.sf2")
+    rows = [to_int16(render(clip_score(split, index, seed), synth)) for index in range(first, first + CHUNK_CLIPS)]
     buffer = BytesIO()
     np.save(buffer, np.stack(rows), allow_pickle=False)
     return buffer.getvalue()

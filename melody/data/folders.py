@@ -79,7 +79,7 @@ def folder_corpus(folder: Path, split: str) -> Corpus:
 def metadata_corpus(folder: Path, split: str = "test") -> Corpus:
     """The clips that ``metadata.csv`` lists; with a column ``split``, those of the split.
 
-    Columns: ``file_name`` (below the folder), ``text``, ``tags`` (by comma) if there is one; the rest become attributes.
+    Columns: ``file_name`` (below the folder), ``text``, ``tags`` (by comma) if there is one; others become attributes.
 
     Raises:
         MelodyError: missing columns, an empty text, a file missing, listed twice, unreadable or outside the folder.

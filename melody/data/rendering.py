@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
-from melody.data.composer import DURATION_S, TICKS_PER_BEAT, Part, Piece
-from melody.errors import MelodyError
+from melody.data.attributes import INSTRUMENTS
+from melody.data.composer import DURATION_S, TICKS_PER_BEAT, Note, Part, Piece
+from melody.data.patterns import ACCOMPANIMENTS
 
 SAMPLE_RATE = 24_000
 NUM_SAMPLES = round(DURATION_S * SAMPLE_RATE)
-SOUNDFONT = "TimGM6mb.sf2"
 INTERPOLATION = 3  # symusic's quality 0 to 4; 3 is 42 dB from 4 at half its time
+
+PROGRAMS = tuple(
+    sorted(
+        {program for program, _, _ in INSTRUMENTS.values()}
+        | {
+            p
+            for a in ACCOMPANIMENTS.values()
+            for p in (a.bass_program, a.chord_program, a.pad_program)
+            if p is not None
+        }
+    )
+)
 
 # Ours: how loud each part is beside the lead, and the level of the whole.
 LEVELS = {"lead": 1.0, "chords": 0.4, "pad": 0.25, "bass": 0.55, "drums": 0.6}
@@ -25,27 +36,22 @@ MAX_PEAK = 0.9
 FADE_S = 0.02
 FRAME_S = 0.05
 LOUD_PERCENTILE = 95
+VELOCITY_STEP = 12  # symusic ignores velocity: notes are played in layers of so many, each with its gain
+BLOCK_DC = 0.992  # pole of a one-pole high-pass at 30 Hz: some samples have an offset
 
 
-def soundfont() -> Path:
-    """The SoundFont's path, found without importing pretty_midi (which takes seconds).
+def synthesizer(soundfont: Path) -> Any:
+    """symusic's synthesizer with the prepared SoundFont."""
+    from symusic import Synthesizer
 
-    Raises:
-        MelodyError: pretty_midi is not installed, or does not ship the file.
-    """
-    spec = importlib.util.find_spec("pretty_midi")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    for folder in folders:
-        if (path := Path(folder) / SOUNDFONT).is_file():
-            return path
-    raise MelodyError(f"the embedded corpus needs {SOUNDFONT}, which pretty_midi ships: pip install pretty_midi")
+    return Synthesizer(sf_path=str(soundfont), sample_rate=SAMPLE_RATE, quality=INTERPOLATION)
 
 
-def render(piece: Piece) -> NDArray[np.float32]:
-    """A piece as mono float32 ``(NUM_SAMPLES,)`` at ``SAMPLE_RATE``; RMS about 0.1, peak at most 0.9."""
+def render(piece: Piece, synth: Any) -> NDArray[np.float32]:
+    """A piece as mono float32 ``(NUM_SAMPLES,)`` at ``SAMPLE_RATE``; RMS at most 0.1, peak at most 0.9."""
     mix = np.zeros(NUM_SAMPLES)
     for part in piece.parts:
-        sound = _played(part, piece.bpm)
+        sound = played(part, piece.bpm, synth)
         mix += LEVELS[part.role] * sound / _loudness(sound)
     gain = min(TARGET_RMS / np.sqrt(np.mean(mix**2)), MAX_PEAK / np.abs(mix).max())
     fade = round(FADE_S * SAMPLE_RATE)
@@ -54,24 +60,29 @@ def render(piece: Piece) -> NDArray[np.float32]:
     return waveform
 
 
-def _played(part: Part, bpm: int) -> NDArray[np.float64]:
-    from symusic import Note, Score, Tempo, Track
-
-    score: Any = Score(TICKS_PER_BEAT)
-    score.tempos.append(Tempo(0, bpm))
-    track: Any = Track(part.role, part.program, part.role == "drums")
+def played(part: Part, bpm: int, synth: Any) -> NDArray[np.float64]:
+    """One part alone, ``(NUM_SAMPLES,)``; amplitude goes with the square of velocity, as General MIDI advises."""
+    layers: dict[int, list[Note]] = {}
     for note in part.notes:
-        track.notes.append(Note(note.start, note.duration, note.pitch, note.velocity))
+        layers.setdefault(round(note.velocity / VELOCITY_STEP) * VELOCITY_STEP, []).append(note)
+    sound = np.zeros(NUM_SAMPLES)
+    for velocity, notes in sorted(layers.items()):
+        layer = np.asarray(synth.render(_score(part, notes, bpm), stereo=False)[0])[:NUM_SAMPLES]
+        sound[: len(layer)] += (velocity / 127) ** 2 * layer
+    high_passed: NDArray[np.float64] = lfilter([1, -1], [1, -BLOCK_DC], sound)
+    return high_passed
+
+
+def _score(part: Part, notes: list[Note], bpm: int) -> Any:
+    import symusic
+
+    score: Any = symusic.Score(TICKS_PER_BEAT)
+    score.tempos.append(symusic.Tempo(0, bpm))
+    track: Any = symusic.Track(part.role, part.program, part.role == "drums")
+    for note in notes:
+        track.notes.append(symusic.Note(note.start, note.duration, note.pitch, note.velocity))
     score.tracks.append(track)
-    sound = np.asarray(_synthesizer().render(score, stereo=False)[0], dtype=np.float64)[:NUM_SAMPLES]
-    return np.pad(sound, (0, NUM_SAMPLES - len(sound)))
-
-
-@lru_cache(maxsize=1)
-def _synthesizer() -> Any:
-    from symusic import Synthesizer
-
-    return Synthesizer(sf_path=str(soundfont()), sample_rate=SAMPLE_RATE, quality=INTERPOLATION)
+    return score
 
 
 def _loudness(sound: NDArray[np.float64]) -> float:
