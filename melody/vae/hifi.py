@@ -1,0 +1,214 @@
+"""The paper's audio VAE (appendix B.1): strided residual CNN as encoder, HiFi-GAN as decoder; 24 kHz to 250 Hz × 16.
+
+Printed are rates, widths, kernels of the changes of rate, and the two sizes (40M, 60.1M). What is not printed is ours,
+and chosen so that both counts come within 1 % (40.17M and 59.71M, weight norms folded in): residual kernels, dilations,
+convolutions, number of units, width of the decoder's first layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
+
+from melody.errors import MelodyError
+from melody.registry import codecs
+from melody.vae.variational import VariationalCodec
+
+SLOPE = 0.1
+"""Of the leaky ReLU: HiFi-GAN's (arXiv 2010.05646)."""
+DILATIONS = (1, 3, 5)
+"""Of a residual unit: HiFi-GAN V1's; the paper prints none."""
+END_KERNEL = 7
+"""First and last layer of the decoder, as HiFi-GAN's, and the encoder's last one; the paper prints none: ours."""
+
+
+@codecs.register("hifi-vae")
+class HifiVae(VariationalCodec):
+    """The paper's audio VAE: residual CNN encoder and HiFi-GAN decoder (appendix B.1).
+
+    Args:
+        latent_dim: 16 (appendix B.1).
+        encoder_rates: down-sampling of each block; their product is the hop, 96 (appendix B.1).
+        encoder_widths: channels after each (appendix B.1).
+        encoder_kernels: kernel of each strided convolution, odd (appendix B.1).
+        encoder_residual_kernels: kernels side by side in a residual unit; ours.
+        encoder_units: residual units of two convolutions a dilation, after each change of rate; ours.
+        decoder_rates: up-sampling of each block (appendix B.1).
+        decoder_widths: channels after each (appendix B.1).
+        decoder_kernels: kernel of each transposed convolution, odd (appendix B.1).
+        decoder_residual_kernels: kernels side by side in the block's one residual unit, with one convolution a
+            dilation; HiFi-GAN V1's kernels.
+        decoder_input_width: channels before the first block; ours.
+    Raises:
+        MelodyError: lists of different lengths, an even kernel or one shorter than its rate, or two different hops.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 24000,
+        latent_dim: int = 16,
+        encoder_rates: tuple[int, ...] = (2, 3, 4, 4),
+        encoder_widths: tuple[int, ...] = (32, 64, 128, 256),
+        encoder_kernels: tuple[int, ...] = (5, 7, 9, 9),
+        encoder_residual_kernels: tuple[int, ...] = (3, 7, 9),
+        encoder_units: int = 4,
+        decoder_rates: tuple[int, ...] = (4, 4, 3, 2),
+        decoder_widths: tuple[int, ...] = (768, 384, 192, 96),
+        decoder_kernels: tuple[int, ...] = (9, 9, 5, 7),
+        decoder_residual_kernels: tuple[int, ...] = (3, 7, 11),
+        decoder_input_width: int = 1024,
+    ) -> None:
+        super().__init__()
+        _check_blocks("encoder", encoder_rates, encoder_widths, encoder_kernels, encoder_residual_kernels)
+        _check_blocks("decoder", decoder_rates, decoder_widths, decoder_kernels, decoder_residual_kernels)
+        if math.prod(encoder_rates) != math.prod(decoder_rates):
+            raise MelodyError(
+                f"hifi-vae: encoder_rates {encoder_rates} and decoder_rates {decoder_rates} differ in their product"
+            )
+        if min(sample_rate, latent_dim, encoder_units, decoder_input_width) < 1:
+            raise MelodyError("hifi-vae: rate, widths and units must be at least 1")
+        self.sample_rate, self.latent_dim, self.hop_length = sample_rate, latent_dim, math.prod(encoder_rates)
+        inputs = (1, *encoder_widths)
+        self.encoder_blocks = nn.ModuleList(
+            DownBlock(n_in, n_out, rate, kernel, encoder_residual_kernels, encoder_units)
+            for n_in, n_out, rate, kernel in zip(inputs, encoder_widths, encoder_rates, encoder_kernels, strict=False)
+        )
+        self.encoder_output = _conv(encoder_widths[-1], 2 * latent_dim, END_KERNEL)
+        inputs = (decoder_input_width, *decoder_widths)
+        self.decoder_input = _conv(latent_dim, decoder_input_width, END_KERNEL)
+        self.decoder_blocks = nn.ModuleList(
+            UpBlock(n_in, n_out, rate, kernel, decoder_residual_kernels)
+            for n_in, n_out, rate, kernel in zip(inputs, decoder_widths, decoder_rates, decoder_kernels, strict=False)
+        )
+        self.decoder_output = _conv(decoder_widths[-1], 1, END_KERNEL)
+
+    @property
+    def decoder_context_frames(self) -> int:
+        reach = END_KERNEL // 2  # samples on each side, at the rate that the loop has come down to
+        for block in reversed(self.decoder_blocks):
+            assert isinstance(block, UpBlock)
+            reach = -(-(reach + block.residual.reach + block.kernel_size) // block.rate)
+        return reach + END_KERNEL // 2
+
+    def statistics(self, waveform: Tensor) -> Tensor:
+        x = waveform  # (B, 1, L * hop)
+        for block in self.encoder_blocks:
+            x = block(x)  # (B, width, samples / rate)
+        output: Tensor = self.encoder_output(F.leaky_relu(x, SLOPE))  # (B, 2 * D, L)
+        return output.transpose(1, 2)
+
+    def synthesize(self, latents: Tensor) -> Tensor:
+        x = self.decoder_input(latents.transpose(1, 2))  # (B, width, L)
+        for block in self.decoder_blocks:
+            x = block(x)  # (B, width, frames * rate)
+        return torch.tanh(self.decoder_output(F.leaky_relu(x, SLOPE)))  # (B, 1, L * hop)
+
+    def remove_weight_norm(self) -> None:
+        """Fold the norms into the weights: the same output, sooner. For inference, once the weights are loaded."""
+        for module in self.modules():
+            if parametrize.is_parametrized(module, "weight"):
+                parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+
+class DownBlock(nn.Module):
+    """Strided convolution, then residual units at the lower rate."""
+
+    def __init__(
+        self, n_in: int, n_out: int, rate: int, kernel_size: int, residual_kernels: Sequence[int], units: int
+    ) -> None:
+        super().__init__()
+        self.down = weight_norm(nn.Conv1d(n_in, n_out, kernel_size, rate, (kernel_size - 1) // 2))
+        self.residual = nn.Sequential(*(ResidualUnit(n_out, residual_kernels, convolutions=2) for _ in range(units)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, n_in, N * rate) -> (B, n_out, N)``."""
+        # A waveform goes in as it is: a non-linearity before the first layer would only lose its negative half.
+        x = self.down(F.leaky_relu(x, SLOPE) if x.shape[1] > 1 else x)
+        output: Tensor = self.residual(x)
+        return output
+
+
+class UpBlock(nn.Module):
+    """Transposed convolution, then one residual unit at the higher rate (HiFi-GAN, section 2.2)."""
+
+    def __init__(self, n_in: int, n_out: int, rate: int, kernel_size: int, residual_kernels: Sequence[int]) -> None:
+        super().__init__()
+        self.rate, self.kernel_size = rate, kernel_size
+        padding = -(-(kernel_size - rate) // 2)
+        extra = 2 * padding - kernel_size + rate
+        self.up = weight_norm(nn.ConvTranspose1d(n_in, n_out, kernel_size, rate, padding, extra))
+        self.residual = ResidualUnit(n_out, residual_kernels, convolutions=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, n_in, N) -> (B, n_out, N * rate)``."""
+        output: Tensor = self.residual(self.up(F.leaky_relu(x, SLOPE)))
+        return output
+
+
+class ResidualUnit(nn.Module):
+    """Chains of dilated residual convolutions, one a kernel, averaged (HiFi-GAN's multi-receptive-field fusion)."""
+
+    def __init__(self, width: int, kernels: Sequence[int], convolutions: int) -> None:
+        super().__init__()
+        self.chains = nn.ModuleList(
+            nn.ModuleList(ResidualStep(width, kernel, dilation, convolutions) for dilation in DILATIONS)
+            for kernel in kernels
+        )
+        # Samples on each side that an output depends on.
+        self.reach = max(kernels) // 2 * (sum(DILATIONS) + (convolutions - 1) * len(DILATIONS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, width, N) -> (B, width, N)``."""
+        total = torch.zeros_like(x)
+        for chain in self.chains:
+            y = x
+            for step in chain:  # type: ignore[attr-defined]
+                y = step(y)
+            total = total + y
+        return total / len(self.chains)
+
+
+class ResidualStep(nn.Module):
+    """One dilated convolution, and undilated ones after it, added to the input (HiFi-GAN, appendix A)."""
+
+    def __init__(self, width: int, kernel_size: int, dilation: int, convolutions: int) -> None:
+        super().__init__()
+        dilations = [dilation] + [1] * (convolutions - 1)
+        self.layers = nn.ModuleList(_conv(width, width, kernel_size, d) for d in dilations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, width, N) -> (B, width, N)``."""
+        y = x
+        for layer in self.layers:
+            y = layer(F.leaky_relu(y, SLOPE))
+        return x + y
+
+
+def _conv(n_in: int, n_out: int, kernel_size: int, dilation: int = 1) -> nn.Conv1d:
+    padding = dilation * (kernel_size // 2)
+    convolution: nn.Conv1d = weight_norm(nn.Conv1d(n_in, n_out, kernel_size, dilation=dilation, padding=padding))
+    return convolution
+
+
+def _check_blocks(
+    part: str, rates: Sequence[int], widths: Sequence[int], kernels: Sequence[int], residual_kernels: Sequence[int]
+) -> None:
+    if not len(rates) == len(widths) == len(kernels) > 0:
+        raise MelodyError(
+            f"hifi-vae: {len(rates)} {part}_rates, {len(widths)} {part}_widths, {len(kernels)} {part}_kernels: "
+            "expected as many of each"
+        )
+    if min(*rates, *widths, *kernels) < 1 or not residual_kernels:
+        raise MelodyError(
+            f"hifi-vae: {part} rates, widths and kernels must be at least 1, with one residual kernel or more"
+        )
+    if even := [k for k in (*kernels, *residual_kernels) if k % 2 == 0]:
+        raise MelodyError(f"hifi-vae: {part} kernels {even} are even, expected odd ones, which keep frames centred")
+    if short := [k for k, rate in zip(kernels, rates, strict=True) if k < rate]:
+        raise MelodyError(f"hifi-vae: {part} kernels {short} are shorter than their rates, which would skip samples")

@@ -1,0 +1,105 @@
+"""Losses of the audio VAE-GAN (appendix B.1): spectra, features, least-squares GAN, KL.
+
+The paper prints which terms there are and their weights. It does not print how each is averaged; ours is a mean
+everywhere (bins, frames, resolutions, layers, discriminators), but the KL is a sum over the latent width, as the KL of
+one frame is. Magnitudes are of an unnormalised transform with a Hann window, centred, the ends reflected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from melody.errors import MelodyError
+
+STFT_WEIGHT = 50.0
+"""Appendix B.1."""
+FEATURE_WEIGHT = 20.0
+"""Appendix B.1."""
+ADVERSARIAL_WEIGHT = 1.0
+"""Appendix B.1."""
+KL_WEIGHT = 5e-3
+"""Appendix B.1: "critical to lower the scale of the KL"."""
+WAVEFORM_WEIGHT = 0.0
+"""L1 of the waveform: not in the paper."""
+
+FFT_SIZES = (8192, 4096, 2048, 512, 128, 64, 32)
+"""Appendix B.1."""
+WINDOW_LENGTHS = (4096, 2048, 1024, 256, 64, 32, 16)
+"""Appendix B.1."""
+HOP_LENGTHS = (2048, 1024, 512, 128, 32, 16, 8)
+"""Appendix B.1."""
+
+
+class MultiResolutionStftLoss(nn.Module):
+    """Mean absolute difference of STFT magnitudes, averaged over resolutions (appendix B.1).
+
+    Raises:
+        MelodyError: the three lists differ in length, or a window is longer than its transform.
+    """
+
+    def __init__(
+        self,
+        fft_sizes: Sequence[int] = FFT_SIZES,
+        window_lengths: Sequence[int] = WINDOW_LENGTHS,
+        hop_lengths: Sequence[int] = HOP_LENGTHS,
+    ) -> None:
+        super().__init__()
+        if not len(fft_sizes) == len(window_lengths) == len(hop_lengths) > 0:
+            raise MelodyError(
+                f"{len(fft_sizes)} FFT sizes, {len(window_lengths)} windows and {len(hop_lengths)} hops: "
+                "expected as many of each"
+            )
+        if too_long := [w for n, w in zip(fft_sizes, window_lengths, strict=True) if w > n]:
+            raise MelodyError(f"windows {too_long} are longer than their transforms {tuple(fft_sizes)}")
+        self.resolutions = tuple(zip(fft_sizes, window_lengths, hop_lengths, strict=True))
+        for length in sorted(set(window_lengths)):
+            self.register_buffer(f"window_{length}", torch.hann_window(length), persistent=False)
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Loss of waveforms ``(B, 1, T)`` against ``(B, 1, T)``, any ``T >= 1``: a scalar."""
+        if preds.shape != target.shape:
+            raise MelodyError(f"STFT loss of {tuple(preds.shape)} against {tuple(target.shape)}: expected one shape")
+        terms = []
+        for fft_size, window_length, hop_length in self.resolutions:
+            window = self.get_buffer(f"window_{window_length}")
+            with torch.no_grad():
+                wanted = stft_magnitude(target, fft_size, hop_length, window)
+            terms.append(F.l1_loss(stft_magnitude(preds, fft_size, hop_length, window), wanted))
+        return torch.stack(terms).mean()
+
+
+def stft_magnitude(waveform: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tensor:
+    """Magnitudes ``(B, fft_size // 2 + 1, frames)`` of a waveform ``(B, 1, T)``.
+
+    A clip that is too short for its ends to be reflected by half a transform gets zeros at its end.
+    """
+    missing = fft_size // 2 + 1 - waveform.shape[-1]
+    samples = F.pad(waveform, (0, max(0, missing))).flatten(0, 1)  # (B, T)
+    return torch.stft(samples, fft_size, hop_length, len(window), window, return_complex=True).abs()
+
+
+def kl_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergence (nats) of N(mean, variance) from N(0, I) for ``(B, L, D)``: sum over D, mean over frames."""
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    return divergence.sum(-1).mean()
+
+
+def feature_matching_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Mean absolute difference of features, averaged over all layers of all discriminators (HiFi-GAN, Eq. 5)."""
+    pairs = [pair for r, f in zip(real, fake, strict=True) for pair in zip(r, f, strict=True)]
+    return torch.stack([F.l1_loss(f, r.detach()) for r, f in pairs]).mean()
+
+
+def generator_loss(fake_logits: Sequence[Tensor]) -> Tensor:
+    """Least-squares GAN, the generator's side: (D(x̂) − 1)², averaged over discriminators (appendix B.1)."""
+    return torch.stack([(logits - 1).square().mean() for logits in fake_logits]).mean()
+
+
+def discriminator_loss(real_logits: Sequence[Tensor], fake_logits: Sequence[Tensor]) -> Tensor:
+    """Least-squares GAN, the discriminators' side: (D(x) − 1)² + D(x̂)², averaged over discriminators (appendix B.1)."""
+    pairs = zip(real_logits, fake_logits, strict=True)
+    return torch.stack([(real - 1).square().mean() + fake.square().mean() for real, fake in pairs]).mean()

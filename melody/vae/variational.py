@@ -1,0 +1,91 @@
+"""What both codecs share: the Gaussian posterior of a frame, the scale of its latents, the checks of what comes in."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from melody.errors import MelodyError
+from melody.protocols import Codec
+
+LATENT_SCALE = 3.0
+"""Latents are stored as clamp(z̄/3, −1, 1) (appendix B.1, section 4 of our sheet); fewer than 0.1 % are clipped."""
+
+LOG_VARIANCE_RANGE = (-14.0, 6.0)
+"""Our bounds of the log-variance: standard deviations from 1e-3 to 20, so neither exp nor the KL overflows."""
+
+
+class VariationalCodec(nn.Module, Codec):
+    """Codec whose encoder gives mean and log-variance of a diagonal Gaussian for every latent frame.
+
+    A subclass sets ``sample_rate``, ``hop_length`` and ``latent_dim``, and implements what is abstract here.
+    """
+
+    @abstractmethod
+    def statistics(self, waveform: Tensor) -> Tensor:
+        """Waveform ``(B, 1, L * hop_length)`` -> mean and log-variance side by side, ``(B, L, 2 * D)``."""
+
+    @abstractmethod
+    def synthesize(self, latents: Tensor) -> Tensor:
+        """Latents in the posterior's own scale ``(B, L, D)`` -> waveform ``(B, 1, L * hop_length)``."""
+
+    @property
+    @abstractmethod
+    def decoder_context_frames(self) -> int:
+        """How many latent frames on each side a decoded frame may depend on: what a chunk must overlap by."""
+
+    def posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latents in their own scale, appendix B.1.
+
+        Args:
+            waveform: ``(B, 1, T)`` in [-1, 1], any ``T >= 1``; its end is padded with zeros to whole frames.
+        Returns:
+            Two tensors ``(B, ceil(T / hop_length), D)``.
+        Raises:
+            MelodyError: another shape or dtype, no samples, NaN or infinity.
+        """
+        self._check(waveform, "waveform", "(B, 1, T)", waveform.ndim == 3 and waveform.shape[1] == 1)
+        padded = F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))  # (B, 1, L * hop)
+        mean, log_variance = self.statistics(padded).chunk(2, dim=-1)  # (B, L, D) each
+        return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Latents ``(B, ceil(T / hop_length), D)`` = clamp(mean/3, −1, 1) of a waveform ``(B, 1, T)``, appendix B.1."""
+        mean, _ = self.posterior(waveform)
+        return (mean / LATENT_SCALE).clamp(-1, 1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Waveform ``(B, 1, L * hop_length)`` of scaled latents ``(B, L, D)``; raises as ``posterior`` does."""
+        expected = f"(B, L, {self.latent_dim})"
+        self._check(latents, "latents", expected, latents.ndim == 3 and latents.shape[2] == self.latent_dim)
+        return self.synthesize(latents * LATENT_SCALE)
+
+    def reconstruct(self, waveform: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass of training: posterior, one sample of it (not clamped), and its waveform.
+
+        Returns:
+            Waveform of the input's length ``(B, 1, T)``, mean and log-variance ``(B, L, D)``.
+        """
+        mean, log_variance = self.posterior(waveform)
+        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
+        sample = mean + torch.exp(0.5 * log_variance) * noise
+        return self.synthesize(sample)[..., : waveform.shape[-1]], mean, log_variance
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``reconstruct`` with the global random state."""
+        return self.reconstruct(waveform)
+
+    def _check(self, tensor: Tensor, what: str, expected: str, fits: bool) -> None:
+        shape = tuple(tensor.shape)
+        if not fits or 0 in shape:
+            raise MelodyError(
+                f"{type(self).__name__}: {what} of shape {shape}, expected {expected} without an empty axis"
+            )
+        dtype = next(self.parameters()).dtype
+        if tensor.dtype != dtype:
+            raise MelodyError(f"{type(self).__name__}: {what} of {tensor.dtype}, expected {dtype} as the weights are")
+        if not torch.isfinite(tensor).all():
+            raise MelodyError(f"{type(self).__name__}: {what} holds NaN or infinity")
