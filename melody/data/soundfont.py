@@ -3,7 +3,7 @@
 Measured with symusic 0.5.9 and ``TimGM6mb.sf2``: a zone's root key, decay and filter (generators 58, 36 and 8 of
 the SoundFont 2.04 specification) have no effect, so that most instruments play in another key in each zone (the violin
 14 to 28 semitones off) and plucked strings never fade. Here each zone's sample is played out at the zone's middle key
-(loop, envelope, filter), and written to a smaller file with plain headers: root key and sample rate give the pitch.
+(loop, envelope, filter), and written to a smaller file with plain headers: at one rate and with the right root key.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
@@ -23,11 +23,11 @@ from melody.errors import MelodyError
 
 SOUNDFONT = "TimGM6mb.sf2"
 DRUM_BANK = 128
+SAMPLE_RATE = 24_000
 LOWEST_KEY, HIGHEST_KEY = 26, 98
 VELOCITY = 90
 LONGEST_S = 3.0  # a longer note goes on as it sounds then
 TAIL_S = 0.5
-GUARD = 1024  # samples after the loop: symusic reads past its end by rounding, into memory that nobody wrote
 SILENT_DB = -66.0
 BLOCK = 256
 
@@ -45,15 +45,17 @@ Generators = dict[int, int]
 
 @dataclass(frozen=True)
 class Zone:
-    """Keys that share a sample, with the sample as it shall sound at ``key``; a longer note
-    repeats the ``tail`` before the last ``GUARD`` samples."""
+    """Keys that share a sample, with the sample as it shall sound at ``key``; a longer note repeats its loop.
+
+    Samples go on after the loop: symusic reads past its end by rounding, and would meet memory that nobody wrote.
+    """
 
     low: int
     high: int
     key: int
-    sample_rate: int
     samples: NDArray[np.int16]
-    tail: int
+    loop_start: int
+    loop_end: int
     release: int
 
 
@@ -117,25 +119,17 @@ class SoundFont:
         cents = (key - root) * g[SCALE_TUNING] + 100 * g.get(COARSE_TUNE, 0) + g.get(FINE_TUNE, 0) + correction
         played_rate = rate * 2 ** (cents / 1200)
         sound = self._samples[start:end].astype(np.float64)
-        loop = loop_end - loop_start
-        sustained = bool(g.get(LOOPED, 0) & 1) and loop > 0
+        sustained = bool(g.get(LOOPED, 0) & 1) and loop_end > loop_start
+        period = loop_end - loop_start if sustained else 1
         if sustained:
             sound = _looped(sound, loop_start - start, loop_end - start, round(LONGEST_S * played_rate))
         sound = _shaped(_filtered(sound, played_rate, g), played_rate, g)
-        tail = max(1, round(TAIL_S * played_rate / loop)) * loop if sustained else round(TAIL_S * played_rate)
-        if not sustained:
-            sound = np.concatenate([sound, np.zeros(tail)])
-        sound = np.concatenate([sound, np.resize(sound[-tail:], GUARD)])
-        samples = np.clip(np.round(sound), -32768, 32767).astype(np.int16)
-        return Zone(
-            low,
-            high,
-            key,
-            round(played_rate),
-            samples,
-            min(tail, len(samples) - GUARD),
-            max(g[VOLUME_ENVELOPE + 5], -6000),
-        )
+        tail = max(1, round(TAIL_S * played_rate / period)) * period
+        after = sound[-tail:] if sustained else np.zeros(tail)
+        whole = soxr.resample(np.concatenate([sound, after, after[: tail // 4]]), played_rate, SAMPLE_RATE)
+        samples = np.clip(np.round(whole), -32768, 32767).astype(np.int16)
+        loop = [round(place / played_rate * SAMPLE_RATE) for place in (len(sound), len(sound) + len(after))]
+        return Zone(low, high, key, samples, loop[0], loop[1], max(g[VOLUME_ENVELOPE + 5], -6000))
 
 
 def original_soundfont() -> Path:
@@ -171,13 +165,11 @@ def _envelope(g: Generators, first: int, seconds: NDArray[np.float64], *, in_db:
     since_attack = seconds - delay
     since_decay = since_attack - attack - hold
     rise: NDArray[np.float64] = np.clip(since_attack / attack, 1e-5 if in_db else 0, 1)
-    if in_db:
-        level: NDArray[np.float64] = 20 * np.log10(rise) - np.clip(
-            100 * since_decay / decay, 0, g.get(first + 4, 0) / 10
-        )
-        return level
-    fallen: NDArray[np.float64] = np.clip(since_decay / decay, 0, g.get(first + 4, 0) / 1000)
-    return rise * (1 - fallen)
+    fallen = np.clip(since_decay / decay, 0, None)
+    if not in_db:
+        return rise * (1 - np.minimum(fallen, g.get(first + 4, 0) / 1000))
+    decibels: NDArray[np.float64] = 20 * np.log10(rise) - np.minimum(100 * fallen, g.get(first + 4, 0) / 10)
+    return decibels
 
 
 def _shaped(sound: NDArray[np.float64], rate: float, g: Generators) -> NDArray[np.float64]:
@@ -225,10 +217,8 @@ def _written(presets: dict[tuple[int, int], list[Zone]]) -> bytes:
                 "<HH", SAMPLE, zones
             )
             start, end = len(smpl) // 2, len(smpl) // 2 + len(zone.samples)
-            loop_end = end - GUARD
-            shdr += struct.pack(
-                HEADERS["shdr"], name, start, end, loop_end - zone.tail, loop_end, zone.sample_rate, zone.key, 0, 0, 1
-            )
+            loop = (start + zone.loop_start, start + zone.loop_end)
+            shdr += struct.pack(HEADERS["shdr"], name, start, end, *loop, SAMPLE_RATE, zone.key, 0, 0, 1)
             smpl += zone.samples.tobytes() + bytes(2 * 46)  # the specification's 46 zeros between samples
             zones += 1
     count = len(presets)
