@@ -8,7 +8,7 @@ Definition, version 1: 24 kHz mono, taken as it is (no loudness normalisation). 
 audio is padded with zeros to one window; a last part that fills no window is left out. In each window 48 frames
 (Hann 1,024, hop 480, not centred) of power spectrum, scaled so that a full-scale sine has peak 1; 16 triangular
 bands of peak 1, equally wide on the HTK mel scale, mel(f) = 2595 log10(1 + f / 700), from 40 Hz to 12 kHz;
-log10(power + 1e-10). For each band over the frames: the mean, the standard deviation (ddof 0), and the mean
+log10(power + 1e-8). For each band over the frames: the mean, the standard deviation (ddof 0), and the mean
 absolute difference of neighbouring frames. 3 × 16 = 48 dimensions, so that 49 windows (five clips of 10 s with
 overlap) suffice for a covariance of full rank.
 """
@@ -34,7 +34,7 @@ FRAME_HOP = 480
 NUM_BANDS = 16
 LOWEST_HZ = 40.0
 HIGHEST_HZ = 12_000.0
-POWER_FLOOR = 1e-10
+POWER_FLOOR = 1e-8  # −80 dB; a lower one lets the few silent windows of a set decide its covariance
 DIMENSION = 3 * NUM_BANDS
 
 

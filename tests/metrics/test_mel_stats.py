@@ -72,7 +72,7 @@ def test_embedding_equals_plain_numpy() -> None:
         np.abs(np.fft.rfft(taper * waveform.double().numpy()[start : start + FFT_SIZE])) ** 2 / (taper.sum() / 2) ** 2
         for start in range(0, SAMPLE_RATE - FFT_SIZE + 1, FRAME_HOP)
     ]
-    bands = np.log10(bank @ np.array(frames).T + 1e-10)
+    bands = np.log10(bank @ np.array(frames).T + 1e-8)
     assert bands.shape[1] == 48
     expected = np.concatenate([bands.mean(1), bands.std(1), np.abs(np.diff(bands)).mean(1)])
     np.testing.assert_allclose(MelStats().embed(waveform)[0].numpy(), expected, atol=1e-4)
@@ -103,7 +103,7 @@ def test_reads_level_and_pitch_and_silence() -> None:
     louder, softer = MelStats().embed(noise(1, level=0.1)), MelStats().embed(noise(1, level=0.01))
     torch.testing.assert_close(louder[0, :16] - softer[0, :16], torch.full((16,), 2.0), atol=1e-2, rtol=0)
     silent = MelStats().embed(torch.zeros(SAMPLE_RATE))[0]
-    torch.testing.assert_close(silent, torch.cat([torch.full((16,), -10.0), torch.zeros(32)]))
+    torch.testing.assert_close(silent, torch.cat([torch.full((16,), -8.0), torch.zeros(32)]))
 
 
 def test_five_clips_of_ten_seconds_give_a_full_rank() -> None:
