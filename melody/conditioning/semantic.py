@@ -40,7 +40,9 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         mel_hop_length: samples a log-mel frame; divides the samples a token.
         mask_start_probability: of a masked span beginning at a token, 0.065 as in wav2vec 2.0 (arXiv 2006.11477).
         mask_span: tokens a span: 10 are 400 ms, as in BEST-RQ.
-        target_codebook_size, target_dim, target_seed: of the fixed random quantiser.
+        num_targets: random quantisers, each predicted by a head of its own: 1 in BEST-RQ; several say more of a frame
+            (arXiv 2303.01037), which short training needs.
+        target_codebook_size, target_dim, target_seed: of each random quantiser.
     """
 
     centroids: Tensor
@@ -69,6 +71,7 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         mel_hop_length: int = 240,
         mask_start_probability: float = 0.065,
         mask_span: int = 10,
+        num_targets: int = 1,
         target_codebook_size: int = 1024,
         target_dim: int = 16,
         target_seed: int = 0,
@@ -105,8 +108,10 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         if front_end == "mel":
             del self.model.feature_extractor, self.model.feature_projection
             self.mel_projection = nn.Conv1d(num_mels, hidden_size, kernel_size=self.stack, stride=self.stack)
-        self.head = nn.Linear(hidden_size, target_codebook_size)
-        projection, codebook = _random_quantizer(self.stack * num_mels, target_dim, target_codebook_size, target_seed)
+        self.head = nn.Linear(hidden_size, num_targets * target_codebook_size)
+        projection, codebook = _random_quantizers(
+            num_targets, self.stack * num_mels, target_dim, target_codebook_size, target_seed
+        )
         # Derived from the seed, so not part of the stored weights.
         self.register_buffer("target_projection", projection, persistent=False)
         self.register_buffer("target_codebook", codebook, persistent=False)
@@ -155,7 +160,7 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         self.fitted.fill_(True)
 
     def self_supervised_loss(self, waveform: Tensor) -> Tensor:
-        """Cross-entropy of the masked tokens' targets, in nats; masks come from the global generator.
+        """Mean cross-entropy of the masked tokens' targets, in nats; masks come from the global generator.
 
         Args:
             waveform: ``(B, 1, T)`` with at least two tokens' length.
@@ -166,7 +171,7 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
                 f"self_supervised_loss: expected at least {2 * self.hop_length} samples, got {waveform.shape[-1]}"
             )
         bands = self._bands(samples)  # (B, frames, num_mels)
-        targets = self._targets(bands)  # (B, N)
+        targets = self._targets(bands)  # (B, N, num_targets)
         inputs = self._front(samples, bands)  # (B, N, hidden)
         mask = span_mask(targets.shape[0], targets.shape[1], self.mask_start_probability, self.mask_span).to(
             inputs.device
@@ -174,7 +179,10 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         inputs = torch.where(mask[..., None], self.model.masked_spec_embed, inputs)
         hidden = self._encode(inputs, len(self.model.encoder.layers))
         hidden = self.model.encoder.layer_norm(hidden)
-        return F.cross_entropy(self.head(hidden[mask]), targets[mask])
+        logits = self.head(hidden[mask]).unflatten(
+            -1, self.target_codebook.shape[:2]
+        )  # (masked, num_targets, codebook)
+        return F.cross_entropy(logits.transpose(1, 2), targets[mask])
 
     def _prepare(self, waveform: Tensor) -> Tensor:
         """Check, drop what does not fill a token, and bring every row to the same level: ``(B, N * hop)``."""
@@ -189,10 +197,11 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
 
     @torch.no_grad()
     def _targets(self, bands: Tensor) -> Tensor:
-        """Nearest row of the random codebook by cosine, for the bands stacked to token rate: ``(B, N)``."""
+        """Nearest row of each random codebook by cosine, for the bands stacked to token rate: ``(B, N, num_targets)``."""
         stacked = bands.unflatten(1, (-1, self.stack)).flatten(2)  # (B, N, stack * num_mels)
-        projected = F.normalize(stacked @ self.target_projection, dim=-1)
-        return (projected @ self.target_codebook.T).argmax(dim=-1)
+        projected = torch.einsum("bnw,qwd->bnqd", stacked, self.target_projection)
+        # Rows are of unit length, so the largest product is the nearest row whatever the length of the projection.
+        return torch.einsum("bnqd,qkd->bnqk", projected, self.target_codebook).argmax(dim=-1)
 
     def _front(self, samples: Tensor, bands: Tensor) -> Tensor:
         """Input of the conformer, one vector a token: ``(B, N, hidden)``."""
@@ -255,11 +264,11 @@ def _conv_padding(kernels: tuple[int, ...], strides: tuple[int, ...], hop_length
     return total // 2, total - total // 2
 
 
-def _random_quantizer(width: int, dim: int, codebook_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Projection ``(width, dim)`` and unit codebook ``(codebook_size, dim)`` of BEST-RQ, never trained."""
+def _random_quantizers(number: int, width: int, dim: int, codebook_size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Projections ``(number, width, dim)`` and unit codebooks ``(number, codebook_size, dim)``, never trained."""
     generator = torch.Generator().manual_seed(seed)
-    projection = torch.randn(width, dim, generator=generator, device="cpu") / width**0.5
-    codebook = torch.randn(codebook_size, dim, generator=generator, device="cpu")
+    projection = torch.randn(number, width, dim, generator=generator, device="cpu") / width**0.5
+    codebook = torch.randn(number, codebook_size, dim, generator=generator, device="cpu")
     return projection, F.normalize(codebook, dim=-1)
 
 

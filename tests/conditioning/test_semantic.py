@@ -28,6 +28,7 @@ SMALL = {
     "conv_width": 4,
     "num_mels": 16,
     "n_fft": 512,
+    "num_targets": 2,
     "target_codebook_size": 32,
     "dropout": 0.0,
 }
