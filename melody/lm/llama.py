@@ -150,7 +150,7 @@ class Llama(nn.Module, LanguageModel):
         Returns:
             The new tokens ``(B, num_tokens)``, each in ``[0, codebook_size)``.
         Raises:
-            MelodyError: bad tokens or settings, more than ``max_tokens`` semantic tokens in all, logits that are not finite.
+            MelodyError: bad tokens or settings, more than ``max_tokens`` semantic tokens in all, damaged weights.
         """
         check_decoding(temperature, top_k, top_p)
         if num_tokens < 0:
