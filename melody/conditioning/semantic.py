@@ -197,7 +197,7 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
 
     @torch.no_grad()
     def _targets(self, bands: Tensor) -> Tensor:
-        """Nearest row of each random codebook by cosine, for the bands stacked to token rate: ``(B, N, num_targets)``."""
+        """Nearest row of each random codebook by cosine, bands stacked to token rate: ``(B, N, num_targets)``."""
         stacked = bands.unflatten(1, (-1, self.stack)).flatten(2)  # (B, N, stack * num_mels)
         projected = torch.einsum("bnw,qwd->bnqd", stacked, self.target_projection)
         # Rows are of unit length, so the largest product is the nearest row whatever the length of the projection.
