@@ -17,7 +17,7 @@ from melody.vae.variational import VariationalCodec
 KERNEL_SIZE = 7
 """Frames that a block's depthwise convolution sees (ConvNeXt, arXiv 2201.03545; Vocos)."""
 COMPRESSION = 0.3
-"""Exponent of the magnitudes that the encoder sees: ours, near loudness, so that quiet partials count beside loud ones."""
+"""Exponent of the magnitudes that the encoder sees: ours, near loudness, so that quiet partials count too."""
 HEAD_SCALE, HEAD_CORNER_HZ = 0.5, 300.0
 """Ours: a bin at frequency f is the network's output times 0.5 / (1 + f / 300 Hz), about the spectrum of music. With an
 L1 of the waveform, a complex head so scaled learned faster than magnitude times unit phase, which is Vocos' head."""
@@ -50,8 +50,8 @@ class FourierVae(VariationalCodec):
         hidden_dim: int = 208,
         encoder_layers: int = 2,
         decoder_layers: int = 3,
-        n_fft: int = 960,
-        stft_hop_length: int = 240,
+        n_fft: int = 480,
+        stft_hop_length: int = 120,
     ) -> None:
         super().__init__()
         if min(sample_rate, hop_length, latent_dim, hidden_dim, n_fft, stft_hop_length) < 1:
@@ -141,13 +141,15 @@ class ShortTimeFourier(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """Samples ``(B, L * hop)`` -> spectrum ``(B, L, n_fft // 2 + 1)``, complex; silence beyond both ends."""
         frames = F.pad(samples, (self.margin, self.margin)).unfold(-1, self.n_fft, self.hop_length)
-        return torch.fft.rfft(frames * self.window, norm="ortho")
+        spectrum: Tensor = torch.fft.rfft(frames * self.window, norm="ortho")
+        return spectrum
 
     def inverse(self, spectrum: Tensor) -> Tensor:
         """Spectrum ``(B, L, n_fft // 2 + 1)`` -> samples ``(B, L * hop)``."""
         frames = torch.fft.irfft(spectrum, self.n_fft, norm="ortho") * self.window
         weights = self.window.square().expand(1, spectrum.shape[1], -1)
-        return self._overlap_add(frames) / self._overlap_add(weights)
+        samples: Tensor = self._overlap_add(frames) / self._overlap_add(weights)
+        return samples
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """Frames ``(B, L, n_fft)`` one hop apart -> their sum without the margins ``(B, L * hop)``."""
