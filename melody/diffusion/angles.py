@@ -21,7 +21,7 @@ def add_noise(latents: Tensor, noise: Tensor, angle: Tensor) -> Tensor:
 
 
 def velocity_target(latents: Tensor, noise: Tensor, angle: Tensor) -> Tensor:
-    """Velocity ``v_δ = dz_δ/dδ = cos(δ)·ε − sin(δ)·z`` (section 2), what the denoiser learns to predict, ``(B, L, D)``."""
+    """Velocity ``v_δ = dz_δ/dδ = cos(δ)·ε − sin(δ)·z`` (section 2), what the denoiser learns, ``(B, L, D)``."""
     cos, sin = _cos_sin(angle, latents)
     return cos * noise - sin * latents
 

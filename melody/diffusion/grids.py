@@ -1,6 +1,6 @@
 """Grids: where a sampler stops on its way from noise to music.
 
-A grid maps a number of steps T to T + 1 angles in float64, falling from exactly π/2 (noise) to exactly 0 (clean latents).
+A grid maps a number of steps T to T + 1 angles in float64, falling from exactly π/2 (noise) to exactly 0 (clean).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
 @grids.register("uniform")
 def uniform(num_steps: int) -> Tensor:
-    """Equal steps ω_t = π/(2T), the baseline of Table 4 (and the cosine schedule of arXiv 2102.09672 at equal times)."""
+    """Equal steps ω_t = π/(2T), the baseline of Table 4; the cosine schedule of arXiv 2102.09672 at equal times."""
     return _pinned(torch.arange(num_steps, -1, -1, dtype=torch.float64) * (math.pi / 2) / num_steps)
 
 
@@ -49,7 +49,7 @@ def karras(num_steps: int) -> Tensor:
 
 @grids.register("log-snr")
 def log_snr(num_steps: int) -> Tensor:
-    """Equal steps of log tan δ, as DPM-Solver (arXiv 2206.00927, section 3) prefers, over the same noise levels as ``karras``."""
+    """Equal steps of log tan δ, as DPM-Solver (arXiv 2206.00927) takes them, over the noise levels of ``karras``."""
     sigmas = torch.logspace(math.log10(SIGMA_MAX), math.log10(SIGMA_MIN), num_steps, dtype=torch.float64)
     return _pinned(torch.cat([torch.atan(sigmas), torch.zeros(1, dtype=torch.float64)]))
 

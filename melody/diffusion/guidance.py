@@ -13,10 +13,10 @@ from melody.protocols import Denoiser, Velocity
 
 
 def guided_velocity(denoiser: Denoiser, condition: Any, guidance_scale: float) -> Velocity:
-    """The velocity that a sampler sees: ``v = v_uncond + scale·(v_cond − v_uncond)``, one call of the network an evaluation.
+    """The velocity that a sampler sees: ``v = v_uncond + scale·(v_cond − v_uncond)``.
 
-    Both halves go through the network as one batch of 2B, conditional rows first. At scale 1 the unconditional half would
-    cancel, so only B rows are computed. The paper generates at scale 2.5 (section 4).
+    Both halves go through the network in one call, a batch of 2B with the conditional rows first. At scale 1 the
+    unconditional half would cancel, so only B rows are computed. The paper generates at scale 2.5.
 
     Args:
         denoiser: called as a module, so that hooks on it see every pass.

@@ -17,7 +17,7 @@ from melody.samplers.rotation import clean, per_frame
 
 @samplers.register("ancestral")
 class Ancestral(Sampler):
-    """Rotation with part of the noise drawn anew: DDIM's family (arXiv 2010.02502, Eq. 12, 16), η = 1 being ancestral sampling.
+    """The rotation with part of the noise drawn anew, ancestral sampling at η = 1 (arXiv 2010.02502, Eq. 12 and 16).
 
     Args:
         eta: η in [0, 1]; 0 is ``ddim``.
@@ -55,4 +55,6 @@ class Ancestral(Sampler):
 def _fresh(angle: Tensor, next_angle: Tensor) -> Tensor:
     """``τ = sin δ'/sin δ · sqrt(1 − cos²δ/cos²δ')``, the deviation of ancestral sampling (Eq. 16 with η = 1)."""
     sigma = torch.where(angle == 0, 1.0, torch.sin(angle))
-    return torch.sin(next_angle) / sigma * torch.sqrt((1 - (torch.cos(angle) / torch.cos(next_angle)) ** 2).clamp(min=0))
+    return (
+        torch.sin(next_angle) / sigma * torch.sqrt((1 - (torch.cos(angle) / torch.cos(next_angle)) ** 2).clamp(min=0))
+    )

@@ -36,9 +36,9 @@ FAMILIES: dict[str, Family] = {
 }
 """How a scheduler holds noise levels, and thereby which ones can be run at given angles with one evaluation a step.
 
-``preserving``: ``sigmas`` = tan δ, latents as ours; ``exploding``: ``sigmas`` = tan δ, latents over cos δ; ``table``: cos²δ by
-integer time. Others take no v-prediction, evaluate twice a step, break at noise level 0 (DEIS, SA), or are bound to the
-schedule of a distilled model.
+``preserving``: ``sigmas`` = tan δ, latents as ours; ``exploding``: ``sigmas`` = tan δ, latents over cos δ; ``table``:
+cos²δ by integer time. Others take no v-prediction, evaluate twice a step, break at noise level 0 (DEIS, SA), or are
+bound to the schedule of a distilled model.
 """
 
 OURS: dict[str, Any] = {
@@ -53,15 +53,32 @@ OURS: dict[str, Any] = {
 }
 """What the adapter decides: the model predicts velocity, the grid sets the noise levels and ends at 0."""
 
-MEANINGLESS = frozenset(
-    "num_train_timesteps beta_start beta_end beta_schedule trained_betas rescale_betas_zero_snr sigma_min sigma_max shift_terminal"
-    " use_karras_sigmas use_exponential_sigmas use_beta_sigmas use_lu_lambdas use_flow_sigmas flow_shift"
-    " use_dynamic_shifting time_shift_type interpolation_type timestep_type variance_type".split()
-)
+MEANINGLESS = {
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "num_train_timesteps",
+    "rescale_betas_zero_snr",
+    "sigma_min",
+    "sigma_max",
+    "shift_terminal",
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_lu_lambdas",
+    "use_flow_sigmas",
+    "flow_shift",
+    "use_dynamic_shifting",
+    "time_shift_type",
+    "interpolation_type",
+    "timestep_type",
+    "variance_type",
+}
 """Options that set noise levels (the grid does), or that belong to models which predict something else besides."""
 
 CLEARANCE = 1e-3
-"""How far from π/2 a scheduler starts (ours): its noise level tan δ is infinite there, and of either sign in float32."""
+"""How far from π/2 a scheduler starts (ours): its noise level tan δ is infinite there, and negative in float32."""
 
 
 @samplers.register("diffusers")
@@ -109,8 +126,8 @@ class DiffusersScheduler(Sampler):
         if not angle.any():  # every frame is known already
             return latents, state
         predicted = velocity(latents, angle)
-        # Only at π/2 does the scheduler stand elsewhere than we: turn latents and velocity there; both still imply the same
-        # clean latents.
+        # Only at π/2 does the scheduler stand elsewhere than we: turn latents and velocity there, so that they still
+        # imply the same clean latents.
         omega = angle - state.angles[state.done].to(angle)
         return state.step(rotate(latents, predicted, omega), rotate(predicted, -latents, omega), generator), state
 
@@ -179,7 +196,9 @@ def _build(kind: Any, options: dict[str, Any], num_steps: int) -> Any:
         scheduler = kind(**options, **{name: value for name, value in decided.items() if name in accepted})
         scheduler.set_timesteps(num_steps)
     except (ValueError, TypeError, NotImplementedError) as error:
-        raise MelodyError(f"sampler 'diffusers': {kind.__name__} refuses {options}: {' '.join(str(error).split())}") from None
+        raise MelodyError(
+            f"sampler 'diffusers': {kind.__name__} refuses {options}: {' '.join(str(error).split())}"
+        ) from None
     return scheduler
 
 

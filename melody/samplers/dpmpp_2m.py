@@ -24,7 +24,7 @@ class Previous:
 
 @samplers.register("dpmpp_2m")
 class DPMSolverPlusPlus2M(Sampler):
-    """DPM-Solver++ (2M), Algorithm 2 of arXiv 2211.01095: the clean latents extrapolated from two evaluations, one a step."""
+    """DPM-Solver++ (2M), Algorithm 2 of arXiv 2211.01095: clean latents extrapolated from two evaluations."""
 
     order: ClassVar[int] = 2
 

@@ -15,7 +15,7 @@ from melody.samplers.rotation import per_frame, rotate
 
 @samplers.register("heun")
 class Heun(Sampler):
-    """Heun's method (as Algorithm 1 of arXiv 2206.00364) with the paper's rotation for its straight line; two evaluations a step."""
+    """Heun's method (as in arXiv 2206.00364, Algorithm 1) on the paper's rotation; two evaluations a step."""
 
     order: ClassVar[int] = 2
     evaluations_per_step: ClassVar[int] = 2
@@ -29,7 +29,7 @@ class Heun(Sampler):
         state: None,
         generator: Sequence[torch.Generator] | torch.Generator | None,
     ) -> tuple[Tensor, None]:
-        """Step by ``ddim``, evaluate there, turn that velocity back to ``angle``, and step again by the mean of both."""
+        """Step by ``ddim``, evaluate there, turn that velocity back to ``angle``, step again by the mean of both."""
         to_zero = next_angle == 0
         # At angle 0 no noise is left to be seen, so the last step looks half way instead: the midpoint method.
         look = torch.where(to_zero, angle / 2, next_angle)

@@ -42,8 +42,8 @@ def sample(
         grid: a registered name, a function of the number of steps, or the ``num_steps + 1`` angles themselves.
         generator: one for all rows, or one a row: then a row's noise is what it would get alone.
         callback: called with (steps done, ``num_steps``) after each.
-        start_angle: ``(B, L)`` in [0, π/2], π/2 if not given. A frame goes from it to 0 in proportion to the grid; a frame
-            at 0 is returned to the bit as it came (continuation, inpainting).
+        start_angle: ``(B, L)`` in [0, π/2], π/2 if not given. A frame goes from it to 0 in proportion to the grid; a
+            frame at 0 is returned to the bit as it came (continuation, inpainting).
     Returns:
         Latents ``(B, L, D)`` at angle 0, in the precision they came in.
     Raises:
@@ -67,7 +67,7 @@ def sample(
 
 
 class _CheckedVelocity:
-    """The velocity in the precision of the latents, whatever the sampler computes in; remembers the last one for errors."""
+    """The velocity in the latents' precision, whatever the sampler computes in; remembers the last one for errors."""
 
     def __init__(self, velocity: Velocity, latents: Tensor) -> None:
         self.velocity, self.shape, self.dtype = velocity, latents.shape, latents.dtype
@@ -95,7 +95,11 @@ def _checked(
         )
     if not torch.isfinite(stepped).all():
         what = "NaN" if torch.isnan(stepped).any() else "infinity"
-        blame = "" if model.last is None or torch.isfinite(model.last).all() else "; the velocity it was given was not finite"
+        blame = (
+            ""
+            if model.last is None or torch.isfinite(model.last).all()
+            else "; the velocity it was given was not finite"
+        )
         raise MelodyError(f"sampler {_name(method)!r} returned {what} {where}, expected finite latents{blame}")
     return stepped.to(latents.dtype), state
 

@@ -18,7 +18,7 @@ def per_frame(coefficient: Tensor, like: Tensor) -> Tensor:
 
 
 def rotate(latents: Tensor, velocity: Tensor, omega: Tensor) -> Tensor:
-    """``cos(ω)·z − sin(ω)·v`` (Eq. 29, 32): latents at an angle smaller by ω ``(B, L)``, if ``z`` and ``ε`` stay what they are."""
+    """``cos(ω)·z_δ − sin(ω)·v`` (Eq. 29, 32): latents at δ − ω, if clean latents and noise stay; ω is ``(B, L)``."""
     return per_frame(torch.cos(omega), latents) * latents - per_frame(torch.sin(omega), latents) * velocity
 
 
@@ -28,9 +28,9 @@ def clean(latents: Tensor, velocity: Tensor, angle: Tensor) -> Tensor:
 
 
 def toward(latents: Tensor, target: Tensor, angle: Tensor, next_angle: Tensor) -> Tensor:
-    """Step of DPM-Solver++ towards clean latents ``target``: ``σ'/σ·z + sin(δ − δ')/σ·target``; at angle 0 nothing moves.
+    """Step of DPM-Solver++ to clean latents ``target``: ``σ'/σ·z + sin(δ − δ')/σ·target``; at angle 0 nothing moves.
 
-    The second coefficient is α'·(1 − exp(−h)) of arXiv 2211.01095, Eq. 8, with h = λ' − λ, without its logarithms.
+    The second coefficient is α'·(1 − exp(−h)) of arXiv 2211.01095 with h = λ' − λ, without its logarithms.
     """
     at_rest = angle == 0
     sigma = torch.where(at_rest, 1.0, torch.sin(angle))
@@ -45,7 +45,7 @@ def half_log_snr(angle: Tensor) -> Tensor:
 
 
 def step_ratio(previous: Tensor, angle: Tensor, next_angle: Tensor) -> Tensor:
-    """``h / h_previous`` in λ ``(B, L)``, how far to extrapolate from the last two evaluations; 0 where either is infinite.
+    """``h / h_previous`` in λ ``(B, L)``: how far to extrapolate from two evaluations; 0 where either is infinite.
 
     That is the case on a step to angle 0 and on the step after π/2: both fall back to order 1, as the limit demands.
     """

@@ -16,7 +16,7 @@ from melody.samplers.rotation import clean, half_log_snr, per_frame, step_ratio,
 
 @dataclass(frozen=True)
 class Previous:
-    """The last step, before its prediction: where it stood, and the evaluation made there and, if any, the one before."""
+    """Where the last step stood, the clean latents that its evaluation implied, and the step before it, if any."""
 
     latents: Tensor
     angle: Tensor
@@ -26,8 +26,9 @@ class Previous:
 
 @samplers.register("unipc")
 class UniPC(Sampler):
-    """UniPC-2 with B₂(h) (arXiv 2302.04867, Algorithms 5 and 6), multi-step: each evaluation first corrects the step that led to it."""
+    """UniPC-2 with B₂(h), multi-step (arXiv 2302.04867): each evaluation first corrects the step that led to it."""
 
+    # Of a whole run. In its interior the corrector raises the predictor's order to 3.
     order: ClassVar[int] = 2
 
     def step(
@@ -39,7 +40,7 @@ class UniPC(Sampler):
         state: Previous | None,
         generator: Sequence[torch.Generator] | torch.Generator | None,
     ) -> tuple[Tensor, Previous]:
-        """Evaluate, correct the present latents, predict the next; the step to 0 is of order 1 and stays uncorrected."""
+        """Evaluate, correct the present latents, predict the next; the step to 0 is of order 1, and not corrected."""
         target = clean(latents, velocity(latents, angle), angle)
         if state is None:
             return toward(latents, target, angle, next_angle), Previous(latents, angle, target, None)
@@ -52,7 +53,7 @@ class UniPC(Sampler):
 
 
 def _correct(last: Previous, angle: Tensor, target: Tensor) -> Tensor:
-    """Take the last step again (UniC), now with the evaluation at its end: quadrature through two or three points in λ."""
+    """Take the last step again (UniC), now with the evaluation at its end: quadrature through two or three points."""
     rise = target - last.target
     if last.earlier is None:
         return toward(last.latents, last.target + rise / 2, last.angle, angle)
@@ -66,7 +67,7 @@ def _correct(last: Previous, angle: Tensor, target: Tensor) -> Tensor:
 
 
 def _moments(angle: Tensor, next_angle: Tensor) -> tuple[Tensor, Tensor]:
-    """``b₁`` and ``b₂`` of the paper's Eq. 8: mean of s and of s² over the step, weighted by exp(λ); s from 0 to 1 in λ."""
+    """``b₁`` and ``b₂`` of UniPC: means of s and s² over the step, weighted by exp(λ); s goes from 0 to 1 with λ."""
     moving = next_angle < angle
     h = torch.where(moving, half_log_snr(next_angle) - half_log_snr(angle), 1.0)  # λ is infinite on frames at rest
     mass = -torch.expm1(-h)
