@@ -180,6 +180,8 @@ class System(ABC):
 
     name: str
     sample_rate: int
+    abilities: ClassVar[frozenset[str]] = frozenset()
+    """What it can do beside making clips for texts, as in ``audio-continuation``."""
 
     @abstractmethod
     def generate(self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any) -> Generation:

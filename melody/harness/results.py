@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from melody.errors import MelodyError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 Verdict = Literal["reproduced", "off", "not comparable", "not attempted"]
 Direction = Literal["lower", "higher", "none"]
+OrderingVerdict = Literal["holds", "contradicted", "undecided", "not attempted"]
 
 
 class Schema(BaseModel):
@@ -46,6 +47,8 @@ class Measurement(Schema):
     expected: int
     """Clips (or items) that should have been scored."""
     scored: int
+    p_value: float | None = None
+    """Of no effect; how it was tested is in ``interval``."""
     warning: str | None = None
 
 
@@ -103,7 +106,7 @@ class Ordering(Schema):
     claim: str
     """As in ``FAD of num_steps=10 is lower than of num_steps=5``."""
     column: str
-    verdict: Literal["holds", "contradicted", "undecided", "not attempted"]
+    verdict: OrderingVerdict
     reason: str
     difference: Measurement | None = None
     paper_difference: float | None = None

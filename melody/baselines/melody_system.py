@@ -1,0 +1,38 @@
+"""Our own pipeline as a system, so that the tables treat it as they treat every other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from melody.pipeline import MelodyPipeline
+from melody.protocols import Generation, System
+from melody.registry import systems
+
+
+@systems.register("melody")
+class MelodySystem(System):
+    """MeLoDy by one preset: text to music by Algorithm 1, beyond a segment by Algorithm 2."""
+
+    name = "melody"
+    abilities: ClassVar[frozenset[str]] = frozenset({"long-form"})
+
+    def __init__(self, preset: str = "demo", weights: str | None = None, device: str = "cpu") -> None:
+        self._use(MelodyPipeline.from_preset(preset, weights=weights, device=device))
+
+    @classmethod
+    def around(cls, pipeline: MelodyPipeline) -> MelodySystem:
+        """The system around a pipeline that is loaded already."""
+        system = cls.__new__(cls)
+        system._use(pipeline)
+        return system
+
+    def generate(
+        self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
+    ) -> Generation:
+        """One clip of ``duration_s`` for each prompt; options: sampler, grid, num_steps, guidance_scale."""
+        return self.pipeline(prompts, duration_s=duration_s, seeds=seeds, **options)
+
+    def _use(self, pipeline: MelodyPipeline) -> None:
+        self.pipeline = pipeline
+        self.sample_rate = pipeline.sample_rate

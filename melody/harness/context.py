@@ -1,0 +1,156 @@
+"""What a run evaluates and with what: the system under test, its parts, the corpus, the prompts, the device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from melody.data.audio import resampled
+from melody.data.corpus import Corpus
+from melody.harness.provenance import DECIDING, component_facts, device_class, device_name, versions
+from melody.harness.units import canonical
+from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, SemanticTokenizer, System
+from melody.registry import audio_embedders
+
+SEED_STRIDE = 10_000
+"""Row r of seed s draws from stream s · 10,000 + r, so that rows of two seeds share no noise: a choice of ours."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The loaded system under test, and those of its parts that are measured by themselves."""
+
+    system: System
+    joint_embedder: JointEmbedder
+    codec: Codec
+    semantic_tokenizer: SemanticTokenizer
+    denoiser: Denoiser
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The system under test: what identifies it, and how it is loaded, which waits until something must be computed."""
+
+    preset: str
+    denoiser: str
+    """Name of the preset's denoiser, as registered."""
+    weights: str | None
+    """SHA-256 over the weights of all parts."""
+    facts: dict[str, Any]
+    """Content that identifies it in keys: the preset's hash, components with versions, the pipeline's source."""
+    load: Callable[[], Parts] = field(compare=False)
+    system: str = "melody"
+    abilities: frozenset[str] = frozenset()
+
+
+@dataclass
+class Context:
+    """One run's surroundings. Places (paths, devices) are here; content goes into the units' configs."""
+
+    subject: Subject
+    corpus_of: Callable[[], Corpus]
+    """The held-out corpus, its first clips in a fixed order."""
+    prompts: Callable[[int], list[str]]
+    """So many texts, no two alike."""
+    device: str = "cpu"
+    seed: int = 0
+    """Added to every seed of a suite."""
+    samplers: tuple[str, ...] | None = None
+    published_samples: Path | None = None
+    timing_repeats: int = 1
+    """Timed calls for each seed."""
+
+    @cached_property
+    def parts(self) -> Parts:
+        return self.subject.load()
+
+    def load(self) -> None:
+        """Load the system now, so that weights which cannot be loaded end the run and not every cell."""
+        _ = self.parts
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return self.corpus_of()
+
+    @cached_property
+    def _corpus_hashes(self) -> dict[int, str]:
+        return {}
+
+    def corpus_hash(self, clips: int) -> str:
+        """SHA-256 over the corpus's first clips."""
+        if clips not in self._corpus_hashes:
+            self._corpus_hashes[clips] = self.corpus[:clips].content_hash()
+        return self._corpus_hashes[clips]
+
+    @cached_property
+    def device_name(self) -> str:
+        return device_name(self.device)
+
+    @cached_property
+    def common(self) -> dict[str, Any]:
+        """What every unit hangs on that runs the system."""
+        return {
+            "subject": self.subject.facts,
+            "weights": self.subject.weights,
+            "device": device_class(self.device),
+            "precision": "float32",
+            "versions": versions(DECIDING),
+        }
+
+    @cached_property
+    def _embedders(self) -> dict[str, AudioEmbedder]:
+        return {}
+
+    @cached_property
+    def _prompts(self) -> dict[int, list[str]]:
+        return {}
+
+    def texts(self, count: int) -> list[str]:
+        """So many prompts, chosen once."""
+        if count not in self._prompts:
+            self._prompts[count] = self.prompts(count)
+        return self._prompts[count]
+
+    def embedder(self, name: str) -> AudioEmbedder:
+        """An audio embedder by name, built once."""
+        if name not in self._embedders:
+            self._embedders[name] = audio_embedders.create(name)
+        return self._embedders[name]
+
+    def seeds(self, seeds: Sequence[int]) -> list[int]:
+        """A suite's seeds, moved by the run's."""
+        return [self.seed + seed for seed in seeds]
+
+    def embed_joint(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """Clips ``(B, 1, T)`` -> joint embeddings ``(B, E)``."""
+        joint = self.parts.joint_embedder
+        rows = [resampled(row[0].cpu(), sample_rate, joint.sample_rate) for row in waveform]
+        with torch.inference_mode():
+            return joint.embed_audio(torch.stack(rows)[:, None].to(self.device)).cpu()
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> joint embeddings ``(B, E)``."""
+        with torch.inference_mode():
+            return self.parts.joint_embedder.embed_text(texts).cpu()
+
+    def embed_windows(self, embedder: str, waveform: Tensor, sample_rate: int) -> Tensor:
+        """One clip ``(T,)`` -> ``(windows, E)`` by an embedder of whole sets."""
+        model = self.embedder(embedder)
+        return model.embed(resampled(waveform.cpu(), sample_rate, model.sample_rate))
+
+
+def embedder_facts(name: str) -> dict[str, str]:
+    """What identifies an audio embedder in a key; raises ``MelodyError`` if there is none of that name."""
+    return component_facts(audio_embedders, name)
+
+
+def texts_hash(texts: Sequence[str]) -> str:
+    """SHA-256 of prompts in order."""
+    return hashlib.sha256(canonical(list(texts))).hexdigest()

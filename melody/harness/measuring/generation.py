@@ -1,0 +1,173 @@
+"""Units that run the system: clips with their embeddings, levels and passes; timings; a count of passes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import soundfile
+import torch
+from torch import Tensor
+
+from melody.data.audio import to_int16
+from melody.errors import MelodyError
+from melody.harness.context import SEED_STRIDE, Context, embedder_facts
+from melody.harness.provenance import component_facts, machine, source_hash
+from melody.harness.units import Outcome, Unit, float32
+from melody.metrics.levels import clipping_rate, peak, silence_rate
+from melody.metrics.real_time_factor import time_calls
+from melody.protocols import Generation, Trace
+from melody.registry import grids, samplers
+
+STORED_CLIPS = 2
+"""Clips of a unit that are kept to listen to."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a clip is generated."""
+
+    sampler: str
+    grid: str
+    num_steps: int
+    duration_s: float
+    guidance_scale: float
+
+    def __str__(self) -> str:
+        return f"{self.sampler}, {self.grid}, {self.num_steps} steps"
+
+
+def generation_unit(
+    context: Context, setting: Setting, *, texts: Sequence[str], seed: int, embedders: Sequence[str]
+) -> Unit:
+    """One clip for each text, embedded."""
+    config = _config(context, setting) | {
+        "prompts": list(texts),
+        "seed": seed,
+        "embedders": [embedder_facts(name) for name in embedders],
+    }
+    return Unit("generation", config, f"{setting}, seed {seed}")
+
+
+def timing_unit(context: Context, setting: Setting, *, text: str, seeds: Sequence[int]) -> Unit:
+    """Seconds for one clip at a time, on this machine."""
+    config = _config(context, setting) | {
+        "prompt": text,
+        "seeds": list(seeds),
+        "repeats": context.timing_repeats,
+        "machine": machine() | {"device": context.device_name},
+    }
+    return Unit("timing", config, f"timing of {setting}")
+
+
+def count_unit(context: Context, setting: Setting, *, text: str) -> Unit:
+    """Forward passes for one clip of some duration."""
+    return Unit("count", _config(context, setting) | {"prompt": text}, f"passes of {setting.duration_s:g} s, {setting}")
+
+
+def generate_and_embed(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a generation unit."""
+    texts, seed = config["prompts"], config["seed"]
+    generation = _generate(config, context, texts, [seed * SEED_STRIDE + row for row in range(len(texts))])
+    waveform, rate = generation.waveform.cpu(), generation.sample_rate
+    arrays = {
+        "joint_audio": float32(context.embed_joint(waveform, rate)),
+        "joint_text": float32(context.embed_text(texts)),
+    }
+    windows: dict[str, list[int]] = {}
+    for facts in config["embedders"]:
+        name = facts["name"]
+        embedded = [context.embed_windows(name, row[0], rate) for row in waveform]
+        windows[name] = [len(clip) for clip in embedded]
+        arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
+    values = {
+        "clips": len(texts),
+        "windows": windows,
+        "trace": _trace(generation.trace),
+        "clipping_rate": clipping_rate(waveform).tolist(),
+        "silence_rate": silence_rate(waveform, rate).tolist(),
+        "peak": peak(waveform).tolist(),
+    }
+    clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
+    return Outcome(values, arrays, clips)
+
+
+def time_generation(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a timing unit: one clip a call, warm-up excluded, synchronised, the median of each seed's repeats."""
+    seconds = {}
+    for index, seed in enumerate(config["seeds"]):
+        timing = time_calls(
+            lambda seed=seed: _generate(config, context, [config["prompt"]], [seed * SEED_STRIDE]),  # type: ignore[misc]
+            warmup=1 if index == 0 else 0,
+            repeats=config["repeats"],
+            device=context.device,
+        )
+        seconds[str(seed)] = timing.median_s
+    sample_rate = context.parts.system.sample_rate
+    return Outcome({"seconds": seconds, "duration_s": config["duration_s"], "sample_rate": sample_rate})
+
+
+def count_passes(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a count unit."""
+    generation = _generate(config, context, [config["prompt"]], [0])
+    return Outcome({"trace": _trace(generation.trace)})
+
+
+def flac(waveform: Tensor, sample_rate: int) -> bytes:
+    """Mono ``(T,)`` as a 16-bit FLAC file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, to_int16(waveform.numpy()), sample_rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _config(context: Context, setting: Setting) -> dict[str, Any]:
+    return {
+        **context.common,
+        "system": context.subject.system,
+        "sampler": component_facts(samplers, setting.sampler),
+        "grid": component_facts(grids, setting.grid),
+        "num_steps": setting.num_steps,
+        "duration_s": setting.duration_s,
+        "guidance_scale": setting.guidance_scale,
+        "measuring": source_hash(__name__),
+    }
+
+
+def _generate(config: dict[str, Any], context: Context, texts: list[str], seeds: list[int]) -> Generation:
+    generation = context.parts.system.generate(
+        texts,
+        duration_s=config["duration_s"],
+        seeds=seeds,
+        sampler=config["sampler"]["name"],
+        grid=config["grid"]["name"],
+        num_steps=config["num_steps"],
+        guidance_scale=config["guidance_scale"],
+    )
+    _check(generation, len(texts), config["duration_s"])
+    return generation
+
+
+def _check(generation: Generation, rows: int, duration_s: float) -> None:
+    """Raise ``MelodyError`` unless the system made what was asked for, and its counts agree."""
+    expected = (rows, 1, round(duration_s * generation.sample_rate))
+    if tuple(generation.waveform.shape) != expected:
+        raise MelodyError(f"the system made audio of shape {tuple(generation.waveform.shape)}, expected {expected}")
+    if not torch.isfinite(generation.waveform).all():
+        raise MelodyError("the system made audio that holds NaN or infinity")
+    trace = generation.trace
+    for part, formula in trace.formula.items():
+        if trace.passes.get(part, 0) != formula:
+            counted = trace.passes.get(part, 0)
+            raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {formula}")
+
+
+def _trace(trace: Trace) -> dict[str, Any]:
+    """The counts of a trace; its seconds belong to a machine, and so only to timing units."""
+    return {
+        "passes": dict(trace.passes),
+        "weighted_passes": dict(trace.weighted_passes),
+        "formula": dict(trace.formula),
+        "prefill_tokens": trace.prefill_tokens,
+    }

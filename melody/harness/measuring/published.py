@@ -1,0 +1,81 @@
+"""Units on published samples: what each file is, how loud it is, its embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import soundfile
+import torch
+
+from melody.data.corpus import Clip, Corpus, load_corpus
+from melody.data.folders import FileAudio
+from melody.errors import MelodyError
+from melody.harness.context import Context, embedder_facts
+from melody.harness.provenance import source_hash
+from melody.harness.units import Outcome, Unit, float32
+from melody.metrics.levels import clipping_rate, peak, silence_rate
+from melody.metrics.loudness import integrated_loudness
+
+SAMPLE_RATE = 24_000
+
+
+def samples_unit(context: Context, *, corpus: Corpus, embedders: Sequence[str]) -> Unit:
+    """One set of published clips, in order."""
+    config = {
+        **context.common,
+        "clips": [{"name": c.identifier, "text": c.text, "sound": _sound_hash(c)} for c in corpus],
+        "embedders": [embedder_facts(name) for name in embedders],
+        "measuring": source_hash(__name__),
+    }
+    return Unit("samples", config, f"{len(corpus)} published samples")
+
+
+def published_corpus(context: Context) -> Corpus:
+    """The folder of published samples; raises ``MelodyError`` if there is none, or it cannot be read."""
+    if context.published_samples is None:
+        raise MelodyError("no folder of published samples was given")
+    return load_corpus(context.published_samples)
+
+
+def describe_samples(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a samples unit; a file that cannot be read ends it, for a dropped file would change the pairs."""
+    corpus = published_corpus(context)
+    clips = [corpus.clip(facts["name"]) for facts in config["clips"]]
+    names = [facts["name"] for facts in config["embedders"]]
+    rows: dict[str, list[Any]] = {
+        key: [] for key in ("duration_s", "sample_rate", "loudness", "peak", "clipping", "silence")
+    }
+    windows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    joint = []
+    for clip in clips:
+        waveform = clip.waveform(SAMPLE_RATE)
+        loudness = integrated_loudness(waveform, SAMPLE_RATE)
+        rows["duration_s"].append(clip.duration_s)
+        rows["sample_rate"].append(_native_rate(clip))
+        rows["loudness"].append(loudness if math.isfinite(loudness) else None)
+        rows["peak"].append(float(peak(waveform[None, None])))
+        rows["clipping"].append(float(clipping_rate(waveform[None, None])))
+        rows["silence"].append(float(silence_rate(waveform[None, None], SAMPLE_RATE)))
+        joint.append(context.embed_joint(waveform[None, None], SAMPLE_RATE))
+        for name in names:
+            windows[name].append(context.embed_windows(name, waveform, SAMPLE_RATE))
+    arrays = {
+        "joint_audio": float32(torch.cat(joint)),
+        "joint_text": float32(context.embed_text([clip.text for clip in clips])),
+        **{f"embedding.{name}": float32(torch.cat(parts)) for name, parts in windows.items()},
+    }
+    counts = {name: [len(part) for part in parts] for name, parts in windows.items()}
+    return Outcome({"clips": len(clips), "windows": counts, "rows": rows}, arrays)
+
+
+def _sound_hash(clip: Clip) -> str:
+    return hashlib.sha256(clip.audio.content()).hexdigest()
+
+
+def _native_rate(clip: Clip) -> int:
+    if isinstance(clip.audio, FileAudio):
+        return int(soundfile.info(clip.audio.path).samplerate)
+    return SAMPLE_RATE

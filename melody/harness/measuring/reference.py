@@ -1,0 +1,99 @@
+"""Units on held-out real clips: their embeddings, and how well a denoiser predicts the velocity of their latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from melody.data.audio import resampled
+from melody.diffusion.angles import add_noise, velocity_target
+from melody.harness.context import Context, embedder_facts
+from melody.harness.provenance import source_hash
+from melody.harness.units import Outcome, Unit, float32
+from melody.metrics.si_snr import si_snr_improvement
+from melody.metrics.velocity import velocity_mse
+
+BATCH = 8
+
+
+def reference_unit(context: Context, *, clips: int, embedders: Sequence[str]) -> Unit:
+    """Embeddings of the corpus's first clips, and of their captions."""
+    clips = min(clips, len(context.corpus))
+    config = {
+        **context.common,
+        "corpus": context.corpus_hash(clips),
+        "clips": clips,
+        "embedders": [embedder_facts(name) for name in embedders],
+        "measuring": source_hash(__name__),
+    }
+    return Unit("reference", config, f"{clips} held-out clips")
+
+
+def denoising_unit(context: Context, *, clips: int, seed: int) -> Unit:
+    """Velocity error of the preset's denoiser on the corpus's first clips."""
+    clips = min(clips, len(context.corpus))
+    config = {
+        **context.common,
+        "corpus": context.corpus_hash(clips),
+        "clips": clips,
+        "seed": seed,
+        "measuring": source_hash(__name__),
+    }
+    return Unit("denoising", config, f"denoising, seed {seed}")
+
+
+def embed_reference(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a reference unit."""
+    corpus = context.corpus[: config["clips"]]
+    names = [facts["name"] for facts in config["embedders"]]
+    windows: dict[str, list[Tensor]] = {name: [] for name in names}
+    joint = []
+    for clip in corpus:
+        waveform = clip.waveform(corpus.sample_rate)
+        joint.append(context.embed_joint(waveform[None, None], corpus.sample_rate))
+        for name in names:
+            windows[name].append(context.embed_windows(name, waveform, corpus.sample_rate))
+    arrays = {
+        "joint_audio": float32(torch.cat(joint)),
+        "joint_text": float32(context.embed_text([clip.text for clip in corpus])),
+        **{f"embedding.{name}": float32(torch.cat(clips)) for name, clips in windows.items()},
+    }
+    counts = {name: [len(clip) for clip in clips] for name, clips in windows.items()}
+    return Outcome({"clips": len(corpus), "windows": counts}, arrays)
+
+
+@torch.inference_mode()
+def denoise_reference(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a denoising unit: one angle a clip, stratified over [0, π/2], noise and angles by the seed."""
+    generator = torch.Generator().manual_seed(config["seed"])
+    count = config["clips"]
+    # One angle in each of `count` equal strata: uniform as in training, with less spread than independent draws.
+    angles = (torch.arange(count) + torch.rand(count, generator=generator)) / count * (math.pi / 2)
+    errors, improvements = [], []
+    for begin in range(0, count, BATCH):
+        rows = range(begin, min(begin + BATCH, count))
+        latents, tokens = _encoded(context, rows)  # (B, L, D), (B, N)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        angle = angles[begin : begin + len(rows), None].expand(-1, latents.shape[1]).to(latents)  # (B, L)
+        noisy = add_noise(latents, noise, angle)
+        denoiser = context.parts.denoiser
+        preds = denoiser.forward(noisy, angle, denoiser.prepare(tokens))
+        target = velocity_target(latents, noise, angle)
+        errors += [velocity_mse(p, t) for p, t in zip(preds.cpu(), target.cpu(), strict=True)]
+        improvements += si_snr_improvement(preds.cpu(), noisy.cpu(), angle.cpu(), latents.cpu()).tolist()
+    return Outcome({"angle": angles.tolist(), "velocity_mse": errors, "si_snri": improvements})
+
+
+def _encoded(context: Context, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Latents ``(B, L, D)`` and semantic tokens ``(B, N)`` of the corpus's clips."""
+    corpus, parts = context.corpus, context.parts
+    waveforms = corpus.waveforms(list(rows))
+    codec, tokenizer = parts.codec, parts.semantic_tokenizer
+    for_codec = torch.stack([resampled(row, corpus.sample_rate, codec.sample_rate) for row in waveforms])
+    for_tokens = torch.stack([resampled(row, corpus.sample_rate, tokenizer.sample_rate) for row in waveforms])
+    latents = codec.encode(for_codec[:, None].to(context.device))
+    return latents, tokenizer.tokenize(for_tokens[:, None].to(context.device))

@@ -1,0 +1,157 @@
+"""What a number hangs on: versions, commit, machine, and the content of the code that computed it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from melody import __version__
+from melody.paths import PACKAGE
+from melody.registry import Entry, Registry
+
+SEAMS = frozenset({"melody", "melody.registry", "melody.protocols", "melody.errors", "melody.paths", "melody.config"})
+"""Modules that hold no arithmetic: a change there does not make a stored number stale."""
+
+RECORDED = ("torch", "numpy", "scipy", "transformers", "diffusers", "torchmetrics", "soxr", "symusic")
+DECIDING = ("torch", "numpy")
+"""Distributions whose version is part of a unit's key: a choice of ours; the others hardly touch the arithmetic."""
+
+
+def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
+    """Installed versions of melody, Python and the named distributions."""
+    found = {"melody": __version__, "python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache(maxsize=1)
+def commit() -> str | None:
+    """The checkout's commit, marked where files differ from it; ``None`` outside a checkout."""
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        return None
+    head = _git(root, "rev-parse", "HEAD")
+    if not head:
+        return None
+    return f"{head} with changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else head
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def device_name(device: str) -> str:
+    """What the device calls itself: the processor's or the card's model."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(torch.device(device)))
+    return _processor()
+
+
+def device_class(device: str) -> str:
+    """What of a device is part of a unit's key: the kind of hardware whose arithmetic is alike."""
+    return device_name(device) if device.startswith("cuda") else device.partition(":")[0]
+
+
+def machine() -> dict[str, Any]:
+    """What timings depend on beside the device: the processor, its cores, and the threads that torch may use."""
+    import torch
+
+    return {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def component_facts(registry: Registry, name: str) -> dict[str, str]:
+    """What identifies a component in a key: name, origin, version, and a hash of its source."""
+    return entry_facts(registry.entry(name))
+
+
+def entry_facts(entry: Entry) -> dict[str, str]:
+    """As ``component_facts``, of an entry that can be used."""
+    module = inspect.getmodule(entry.component)
+    return {
+        "name": entry.name,
+        "origin": entry.origin,
+        "version": entry.version or __version__,
+        "source": source_hash(module.__name__) if module else "",
+        # What a component declares of itself, where its arithmetic may live outside Python files.
+        "declared": str(getattr(entry.component, "version", "")),
+    }
+
+
+@lru_cache(maxsize=256)
+def source_hash(module: str) -> str:
+    """SHA-256 over the source of a module and of every ``melody`` module that it imports, directly or not."""
+    digest = hashlib.sha256()
+    for name, source in sorted(_closure(module).items()):
+        digest.update(f"{name}:{hashlib.sha256(source).hexdigest()};".encode())
+    return digest.hexdigest()[:32]
+
+
+def _closure(module: str) -> dict[str, bytes]:
+    seen: dict[str, bytes] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _source_file(name)
+        if name in seen or path is None:
+            continue
+        seen[name] = path.read_bytes()
+        waiting += [imported for imported in _imports(seen[name]) if imported not in SEAMS]
+    return seen
+
+
+def _imports(source: bytes) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+            # ``from melody.diffusion import angles`` names a module too.
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name for name in names if name.split(".")[0] == "melody"]
+
+
+@lru_cache(maxsize=512)
+def _source_file(module: str) -> Path | None:
+    import sys
+
+    loaded: ModuleType | None = sys.modules.get(module)
+    if loaded is not None:
+        origin = getattr(loaded, "__file__", None)
+    else:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, AttributeError, ValueError):
+            return None
+        origin = spec.origin if spec else None
+    return Path(origin) if origin and origin.endswith(".py") and Path(origin).is_file() else None

@@ -1,0 +1,197 @@
+"""The runner: plan the units of all suites, compute those that the store lacks, fill the tables.
+
+Every finished unit is stored before the next begins, so an interrupted run goes on where it ended, and two runs on one
+store share the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from melody.errors import MelodyError
+from melody.harness.context import Context
+from melody.harness.measuring.compute import compute
+from melody.harness.results import Clip, Results, Table
+from melody.harness.store import Store
+from melody.harness.suite import Baseline, Suite, load_baselines
+from melody.harness.tables.cells import Filled, Filling, check_measures
+from melody.harness.tables.kinds import kind_of
+from melody.harness.units import Failure, Outcome, Unit, one_line
+from melody.harness.verdicts import ordering_notes, orderings
+
+Progress = Callable[[int, int, str], None]
+"""``progress(done, total, label of the next unit)``."""
+
+WAIT_S = 0.2
+"""Between looks at units that another run holds."""
+RESULTS = "results.json"
+
+
+def reproduce(
+    suites: Sequence[Suite],
+    *,
+    preset: str | Path = "demo",
+    weights: Path | None = None,
+    device: str = "cpu",
+    samplers: Sequence[str] | None = None,
+    seed: int = 0,
+    store: Store,
+    output: Path,
+    published_samples: Path | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Results:
+    """Fill the tables of suites for a preset of ours, and write ``results.json`` and a few clips into ``output``.
+
+    Args:
+        samplers: exactly these, instead of each suite's and every plug-in's.
+        seed: added to every seed of a suite.
+    Raises:
+        MelodyError: bad input, found before anything is computed; a store or an output that cannot be written.
+    """
+    from melody.harness.subject import preset_context
+
+    context = preset_context(
+        preset, weights=weights, device=device, seed=seed, samplers=samplers, published_samples=published_samples
+    )
+    return run(suites, context, store=store, output=output, progress=progress, command=command)
+
+
+def run(
+    suites: Sequence[Suite],
+    context: Context,
+    *,
+    store: Store,
+    output: Path,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Results:
+    """As ``reproduce``, for any context."""
+    begin = time.perf_counter()
+    check_folder(output)
+    baselines = load_baselines()
+    computed = compute_all(plan(suites, context), context, store, progress)
+    filled = [fill(suite, context, computed, baselines) for suite in suites]
+    results = Results(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        seconds=round(time.perf_counter() - begin, 3),
+        cells_computed=computed.computed,
+        cells_reused=computed.reused,
+        tables=[table for table, _ in filled],
+    )
+    write(results, [clip for _, clips in filled for clip in clips], output)
+    return results
+
+
+def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:
+    """All units of all suites, each once; raises ``MelodyError`` for what a suite or an option asks for in vain."""
+    units: dict[str, Unit] = {}
+    for suite in suites:
+        kind = kind_of(suite)
+        check_measures(suite, kind.measures)
+        for unit in kind.plan(suite, context):
+            units.setdefault(unit.key, unit)
+    return list(units.values())
+
+
+@dataclass
+class Computed:
+    """Outcomes by key, and how many were computed now and how many found."""
+
+    outcomes: dict[str, Outcome | Failure] = field(default_factory=dict)
+    computed: int = 0
+    reused: int = 0
+
+
+def compute_all(units: Sequence[Unit], context: Context, store: Store, progress: Progress | None = None) -> Computed:
+    """Take every outcome from the store, or compute and store it; what another run is computing is waited for."""
+    done = Computed()
+    missing: deque[Unit] = deque()
+    for unit in units:
+        found = store.read(unit)
+        if found is None:
+            missing.append(unit)
+        else:
+            done.outcomes[unit.key] = found
+            done.reused += 1
+    if missing:
+        context.load()
+    held_by_others = 0
+    while missing:
+        unit = missing.popleft()
+        if progress is not None:
+            progress(len(done.outcomes), len(units), unit.label)
+        with store.claim(unit) as mine:
+            if mine:
+                _settle(unit, context, store, done)
+                held_by_others = 0
+                continue
+        missing.append(unit)
+        held_by_others += 1
+        if held_by_others >= len(missing):
+            time.sleep(WAIT_S)
+    if progress is not None:
+        progress(len(units), len(units), "")
+    return done
+
+
+def _settle(unit: Unit, context: Context, store: Store, done: Computed) -> None:
+    """Find or compute a unit that this process holds; a failure is the unit's alone."""
+    found = store.read(unit)  # another run may have finished it in the meantime
+    if found is not None:
+        done.outcomes[unit.key] = found
+        done.reused += 1
+        return
+    try:
+        outcome = compute(unit, context)
+    except Exception as error:  # a plug-in may fail in any way, and must spoil only its own cells
+        done.outcomes[unit.key] = Failure(one_line(error))
+        return
+    store.write(unit, outcome)
+    done.outcomes[unit.key] = outcome
+    done.computed += 1
+
+
+def fill(
+    suite: Suite, context: Context, computed: Computed, baselines: Sequence[Baseline]
+) -> tuple[Table, list[tuple[Clip, bytes]]]:
+    """One table from the outcomes."""
+    kind = kind_of(suite)
+    filled: Filled = kind.fill(Filling(suite, context, computed.outcomes, baselines, kind.measures))
+    tested = orderings(suite, filled.cells)
+    table = Table(
+        suite=suite.name,
+        title=suite.title,
+        source=suite.source,
+        notes=[*ordering_notes(tested), *filled.notes, *suite.notes],
+        cells=filled.cells,
+        orderings=tested,
+        clips=[clip for clip, _ in filled.clips],
+    )
+    return table, filled.clips
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``MelodyError`` now if results could not be written later."""
+    from melody.weights import write_bytes
+
+    if folder.exists() and not folder.is_dir():
+        raise MelodyError(f"cannot write results to {folder}: it is not a folder")
+    probe = folder / ".writable"
+    write_bytes(probe, b"")
+    probe.unlink(missing_ok=True)
+
+
+def write(results: Results, clips: Sequence[tuple[Clip, bytes]], folder: Path) -> None:
+    """Write the clips, and then the results that name them."""
+    from melody.weights import write_bytes
+
+    for clip, content in clips:
+        write_bytes(folder / clip.path, content)
+    write_bytes(folder / RESULTS, (results.model_dump_json(indent=1) + "\n").encode())

@@ -1,0 +1,104 @@
+"""A preset of ours as the system under test, on the embedded corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from melody import __version__
+from melody.baselines.melody_system import MelodySystem
+from melody.config import SEATS, load_preset
+from melody.data.corpus import load_corpus
+from melody.data.embedded import distinct_prompts
+from melody.errors import MelodyError
+from melody.harness.context import Context, Parts, Subject
+from melody.harness.provenance import component_facts, source_hash
+from melody.pipeline import PARTS, MelodyPipeline, shipped_weights
+from melody.weights import file_hash
+
+PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
+"""Folder of published samples, where no option gives one."""
+
+
+def preset_context(
+    preset: str | Path,
+    *,
+    weights: Path | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    samplers: Sequence[str] | None = None,
+    published_samples: Path | None = None,
+) -> Context:
+    """Evaluate a preset of ours on the embedded corpus.
+
+    Raises:
+        MelodyError: unknown preset, missing weights, a negative seed, no such device or folder.
+    """
+    _check_device(device)
+    if published_samples is None and os.environ.get(PUBLISHED_SAMPLES):
+        published_samples = Path(os.environ[PUBLISHED_SAMPLES])
+    if seed < 0:
+        raise MelodyError(f"the seed is {seed}: expected 0 or more")
+    if published_samples is not None and not published_samples.is_dir():
+        raise MelodyError(f"no folder of published samples: {published_samples}")
+    return Context(
+        preset_subject(preset, weights, device),
+        corpus_of=lambda: load_corpus("embedded", split="test"),
+        prompts=lambda count: [clip.text for clip in distinct_prompts(count)],
+        device=device,
+        seed=seed,
+        samplers=None if samplers is None else tuple(dict.fromkeys(samplers)),
+        published_samples=published_samples,
+    )
+
+
+def preset_subject(preset: str | Path, weights: Path | None, device: str) -> Subject:
+    """A preset as the system under test; its weights are hashed now and loaded when needed."""
+    loaded = load_preset(preset)
+    folder = weights if weights is not None else shipped_weights(loaded)
+    paths = {part: folder / f"{part}.safetensors" for part in PARTS}
+    missing = [path.name for path in paths.values() if not path.is_file()]
+    if missing:
+        raise MelodyError(
+            f"preset {loaded.name!r} lacks weights in {folder}: {', '.join(missing)}; "
+            f"train them (melody train all --preset {loaded.name}) and give their folder with --weights"
+        )
+    components = {seat: component_facts(registry, getattr(loaded, seat).use) for seat, registry in SEATS.items()}
+    digest = hashlib.sha256("".join(f"{part}:{file_hash(path)};" for part, path in paths.items()).encode())
+
+    def load() -> Parts:
+        pipeline = MelodyPipeline.from_preset(loaded, weights=folder, device=device)
+        return Parts(
+            MelodySystem.around(pipeline),
+            pipeline.joint_embedder,
+            pipeline.codec,
+            pipeline.semantic_tokenizer,
+            pipeline.denoiser,
+        )
+
+    return Subject(
+        preset=loaded.name,
+        denoiser=loaded.denoiser.use,
+        weights=digest.hexdigest(),
+        facts={
+            "melody": __version__,
+            "preset": loaded.hash(),
+            "components": components,
+            "pipeline": source_hash("melody.pipeline"),
+        },
+        load=load,
+        abilities=MelodySystem.abilities,
+    )
+
+
+def _check_device(name: str) -> None:
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise MelodyError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise MelodyError(f"device {name!r} is not available: torch sees no CUDA device here")

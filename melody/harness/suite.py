@@ -1,0 +1,210 @@
+"""Suites: one TOML file per published table, ``eval/suites/NAME.toml`` or any path, and the numbers of other systems.
+
+A suite says which rows and columns a table has, what is measured for a column, the paper's value of each cell with its
+place, how near is near enough, at which scale our number compares with the paper's, and which orderings to test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from melody.config import Positive, PositiveFloat, Strict, parse, read_toml
+from melody.errors import MelodyError, did_you_mean
+from melody.harness.results import Reference
+from melody.paths import declarations
+
+Scalar = str | int | float
+Row = dict[str, Scalar]
+Grade = Literal["P", "S", "D", "M"]
+ANY = "*"
+
+
+class Settings(Strict):
+    """How much is measured, and how."""
+
+    prompts: Positive = 16
+    """Captions of the held-out split, no two of the same combination of attributes."""
+    duration_s: PositiveFloat = 10.0
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
+    guidance_scale: float = 2.5
+    """Section 2: 2.5 always."""
+    reference_clips: Annotated[int, Field(ge=4)] = 256
+    clips: Positive = 32
+    """Held-out clips that a denoiser is scored on."""
+    sampler: str = "ddim"
+    grid: str = "melody-linear"
+    num_steps: Positive = 20
+    long_duration_s: PositiveFloat = 30.0
+
+
+class Column(Strict):
+    """One column: what is measured, and when our number may be held against the paper's."""
+
+    name: str
+    label: str
+    """As the table prints it; ``{preset}`` is replaced."""
+    measure: str
+    """What the suite's kind can measure, as in ``fad``."""
+    embedder: str | None = None
+    device: Literal["cpu", "cuda"] | None = None
+    """Measured only in a run on such a device."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.05
+    """Relative."""
+    comparable_presets: tuple[str, ...] = ("paper",)
+    comparable_devices: tuple[str, ...] = ()
+    """Parts of the device's name, as in ``V100``; none means any."""
+    reason: str = "the paper's scale is another one"
+    """Why a number of any other preset or device does not compare."""
+
+
+class ListedRow(Strict):
+    """A row that no axis gives: a reference, or a system of others."""
+
+    row: Row
+    absent: str = "the paper has no such value, and nothing is measured for it"
+    """Why this row's cells are not measured, where they are not."""
+
+
+class PaperValue(Strict):
+    """One printed cell."""
+
+    row: Row
+    column: str
+    value: float
+    place: str
+    grade: Grade = "P"
+    decimals: Annotated[int, Field(ge=0)] | None = None
+    """Digits after the point as printed; where given, agreeing to the printed digit is *reproduced*."""
+
+
+class OrderingClaim(Strict):
+    """What the table says by its order: the cell at ``higher`` has the larger number."""
+
+    claim: str
+    column: str
+    lower: Row
+    higher: Row
+    lower_column: str | None = None
+    """Column of the lower side, if it is another one."""
+    each: str | None = None
+    """Axis whose every value is tested by itself, as in ``sampler``."""
+
+
+class Suite(Strict):
+    """One table to reproduce."""
+
+    name: str
+    title: str
+    source: str
+    version: str
+    kind: str
+    notes: tuple[str, ...] = ()
+    settings: Settings = Settings()
+    axes: dict[str, tuple[str | int, ...]] = Field(default_factory=dict)
+    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
+    rows: tuple[ListedRow, ...] = ()
+    paper: tuple[PaperValue, ...] = ()
+    orderings: tuple[OrderingClaim, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_belong_together(self) -> Self:
+        names = [column.name for column in self.columns]
+        if len(set(names)) < len(names):
+            raise ValueError("two columns have the same name")
+        used = [(f"paper value at {v.place}", v.column) for v in self.paper]
+        used += [(f"ordering {o.claim!r}", o.column) for o in self.orderings]
+        used += [(f"ordering {o.claim!r}", o.lower_column) for o in self.orderings if o.lower_column]
+        for what, name in used:
+            if name not in names:
+                raise ValueError(f"{what}: unknown column {name!r}{did_you_mean(name, names)}")
+        places = [(v.column, tuple(sorted((k, str(s)) for k, s in v.row.items()))) for v in self.paper]
+        if len(set(places)) < len(places):
+            raise ValueError("two paper values stand in the same cell")
+        return self
+
+    def column(self, name: str) -> Column:
+        """The column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+    def paper_value(self, row: Mapping[str, Scalar], column: str) -> PaperValue | None:
+        """The paper's value of a cell, if it prints one."""
+        found = [v for v in self.paper if v.column == column and selects(v.row, row)]
+        return found[0] if found else None
+
+
+class PublishedNumber(Strict):
+    """A number that somebody else printed about a system of a table."""
+
+    suite: str
+    row: Row
+    column: str
+    value: float
+    place: str
+    grade: Grade = "P"
+
+
+class Baseline(Strict):
+    """A system that the paper compares with: what it is, and what was printed about it."""
+
+    name: str
+    title: str
+    source: str
+    facts: tuple[str, ...] = ()
+    numbers: tuple[PublishedNumber, ...] = ()
+
+
+def selects(selector: Mapping[str, Scalar], row: Mapping[str, Scalar]) -> bool:
+    """Whether a row has all of a selector's values.
+
+    >>> selects({"num_steps": 5}, {"sampler": "ddim", "num_steps": 5}), selects({"num_steps": 5}, {"sampler": "ddim"})
+    (True, False)
+    """
+    return all(key in row and row[key] == value for key, value in selector.items())
+
+
+def suite_names() -> list[str]:
+    """Suites that ship with the package, in the paper's order."""
+    return sorted(path.stem for path in (declarations("eval") / "suites").glob("*.toml"))
+
+
+def load_suites(names: Iterable[str | Path] = ()) -> list[Suite]:
+    """Load suites by name or by path, each once; all that ship with the package if none is named.
+
+    Raises:
+        MelodyError: unknown suite, malformed TOML, an unknown key, column or kind.
+    """
+    chosen = list(dict.fromkeys(str(name) for name in names)) or suite_names()
+    return [load_suite(name) for name in chosen]
+
+
+def load_suite(name: str | Path) -> Suite:
+    """Load one suite, as ``load_suites`` does."""
+    path = declarations("eval") / "suites" / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+        if path.suffix != ".toml":
+            known = suite_names()
+            raise MelodyError(
+                f"unknown suite {str(name)!r}{did_you_mean(str(name), known)}; or give the path of a .toml file"
+            )
+    return parse(Suite, read_toml(path), str(path))
+
+
+def load_baselines() -> list[Baseline]:
+    """The systems of ``baselines/*.toml``; raises ``MelodyError`` if one is malformed."""
+    return [parse(Baseline, read_toml(path), str(path)) for path in sorted(declarations("baselines").glob("*.toml"))]
+
+
+def published_number(
+    baselines: Sequence[Baseline], suite: str, row: Mapping[str, Scalar], column: str
+) -> Reference | None:
+    """What was printed elsewhere for a cell, if anything was."""
+    for baseline in baselines:
+        for number in baseline.numbers:
+            if number.suite == suite and number.column == column and selects(number.row, row):
+                return Reference(value=number.value, place=number.place, grade=number.grade)
+    return None

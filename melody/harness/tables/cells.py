@@ -1,0 +1,157 @@
+"""From findings to cells: what a measure is, and everything that stands in one place of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from melody import registry
+from melody.errors import MelodyError, did_you_mean
+from melody.harness.context import Context
+from melody.harness.provenance import commit, versions
+from melody.harness.results import Cell, Clip, Direction, Measurement, Projection, Provenance, Reference
+from melody.harness.suite import Baseline, Column, Row, Suite, published_number
+from melody.harness.units import Failure, Outcome, Outcomes, Unit
+from melody.harness.verdicts import compare, judge, tolerance_of
+
+OWN_VERSION = "1"
+"""Of measures that are no registered metric."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a kind of suite can put into a column."""
+
+    metric: str
+    """A registered metric, or a name of its own."""
+    direction: Direction = "none"
+    unit: str = ""
+
+    @property
+    def facts(self) -> tuple[str, Direction, str]:
+        """Version, direction and unit: the registered metric's, where it is one."""
+        if self.metric not in registry.metrics.names():
+            return OWN_VERSION, self.direction, self.unit
+        metric = registry.metrics.get(self.metric)
+        return (
+            metric.version,
+            self.direction if self.direction != "none" else metric.direction,
+            self.unit or metric.unit,
+        )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found for one cell: a number, or why there is none."""
+
+    measured: Measurement | None = None
+    absent: str = ""
+    derived: Reference | None = None
+    """A number by formula only: shown as published elsewhere, and held against the paper where nothing is measured."""
+    projected: Projection | None = None
+    units: tuple[Unit, ...] = ()
+    inputs: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass
+class Filled:
+    """A table's cells, its sounds with their content, and lines for its head."""
+
+    cells: list[Cell] = field(default_factory=list)
+    clips: list[tuple[Clip, bytes]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Filling:
+    """One table that is being filled."""
+
+    suite: Suite
+    context: Context
+    outcomes: Outcomes
+    baselines: Sequence[Baseline]
+    measures: dict[str, Measure]
+
+    def cell(self, row: Row, column: Column, finding: Finding) -> Cell:
+        """The cell at a row and column, with the paper's value and the verdict."""
+        paper = self.suite.paper_value(row, column.name)
+        version, direction, unit = self.measures[column.measure].facts
+        published = finding.derived or published_number(self.baselines, self.suite.name, row, column.name)
+        if finding.derived and paper:
+            verdict, reason = compare(column, paper, finding.derived.value)
+        else:
+            preset, device = self.context.subject.preset, self.context.device_name
+            verdict, reason = judge(
+                column, paper, finding.measured, absent=finding.absent, preset=preset, device=device
+            )
+        return Cell(
+            row=row,
+            column=column.name,
+            label=self.label(column),
+            metric=self.metric_name(column),
+            metric_version=version,
+            direction=direction,
+            unit=unit,
+            verdict=verdict,
+            reason=reason,
+            paper=Reference(value=paper.value, place=paper.place, grade=paper.grade) if paper else None,
+            published=published,
+            measured=finding.measured,
+            projected=finding.projected,
+            tolerance=tolerance_of(column, paper),
+            provenance=self._provenance(column, finding) if finding.measured else None,
+        )
+
+    def label(self, column: Column) -> str:
+        return column.label.replace("{preset}", self.context.subject.preset)
+
+    def metric_name(self, column: Column) -> str:
+        """The metric with what it is relative to, as in ``fad[mel-stats]``."""
+        name = self.measures[column.measure].metric
+        return (
+            f"{name}[{column.embedder.replace('{preset}', self.context.subject.preset)}]" if column.embedder else name
+        )
+
+    def outcome(self, unit: Unit) -> Outcome | Failure:
+        return self.outcomes[unit.key]
+
+    def _provenance(self, column: Column, finding: Finding) -> Provenance:
+        context = self.context
+        return Provenance(
+            preset=context.subject.preset,
+            device=f"{context.device} ({context.device_name})",
+            precision="float32",
+            seeds=list(finding.seeds),
+            sample_count=finding.measured.scored if finding.measured else 0,
+            embedder=column.embedder.replace("{preset}", context.subject.preset) if column.embedder else None,
+            versions=versions(),
+            commit=commit(),
+            weights=context.subject.weights,
+            inputs=finding.inputs,
+            config=finding.config,
+            cells=[unit.key for unit in finding.units],
+        )
+
+
+def check_measures(suite: Suite, measures: dict[str, Measure]) -> None:
+    """Raise ``MelodyError`` if a column asks for what this kind of suite cannot measure."""
+    for column in suite.columns:
+        if column.measure not in measures:
+            hint = did_you_mean(column.measure, measures)
+            raise MelodyError(f"suite {suite.name}: column {column.name!r}: unknown measure {column.measure!r}{hint}")
+
+
+def failure_among(outcomes: Sequence[Outcome | Failure]) -> str | None:
+    """The first failure's reason, if there is one."""
+    return next((outcome.reason for outcome in outcomes if isinstance(outcome, Failure)), None)
+
+
+def unregistered(kind: registry.Registry, name: str, why: str) -> str:
+    """Why a row of another system or component is not measured: it is not registered, or ``why``."""
+    entry = {entry.name: entry for entry in kind.entries()}.get(name)
+    if entry is None:
+        return f"no {kind.label} {name!r} is registered"
+    return f"{kind.label} {name!r} cannot be used: {entry.error}" if entry.error else why

@@ -1,0 +1,250 @@
+"""Tables over samplers, grids and numbers of steps (Tables 2 and 4): quality, text correlation, passes and speed."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+from melody import registry
+from melody.errors import MelodyError
+from melody.harness.context import Context, texts_hash
+from melody.harness.measuring.reference import reference_unit
+from melody.harness.results import Clip, Measurement
+from melody.harness.suite import Column, Row, Suite
+from melody.harness.tables import estimates
+from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among
+from melody.harness.tables.runs import generation_units, timing
+from melody.harness.units import Failure, Outcome, Unit
+from melody.metrics.real_time_factor import real_time_factor
+
+MEASURES = {
+    "fad": Measure("fad"),
+    "mcc": Measure("mcc"),
+    "mcc_shuffled": Measure("mcc-shuffled", "none"),
+    "passes": Measure("passes"),
+    "passes_formula": Measure("passes-by-formula", "lower", "passes"),
+    "passes_weighted": Measure("passes-weighted", "lower", "passes"),
+    "rtf": Measure("rtf"),
+    "samples_per_second": Measure("samples-per-second", "higher", "Hz"),
+}
+TIMED = frozenset({"rtf", "samples_per_second"})
+OF_REFERENCE = frozenset({"fad", "mcc", "mcc_shuffled"})
+"""What can be measured of real clips; they have no passes and no speed."""
+AXES = ("sampler", "grid", "num_steps")
+EXPORTED_CLIPS = 1
+"""Clips a row that are copied beside the results."""
+
+
+def plan(suite: Suite, context: Context) -> list[Unit]:
+    """Every row's generations and timing, and the reference.
+
+    Raises:
+        MelodyError: missing or unknown axis, an unknown sampler or grid.
+    """
+    _check_axes(suite, context)
+    units: list[Unit] = []
+    for row in rows(suite, context):
+        if problem_with(row) is None:
+            units += generation_units(suite, context, row, _embedders(suite)).values()
+            if any(_is_timed(column, context) for column in suite.columns):
+                units.append(timing(suite, context, row))
+    if any(column.measure in OF_REFERENCE for column in suite.columns):
+        units.append(_reference(suite, context))
+    return units
+
+
+def fill(filling: Filling) -> Filled:
+    """Cells of the grid's rows and of the reference."""
+    filled = Filled()
+    for row in rows(filling.suite, filling.context):
+        run = _Run(filling, row)
+        filled.cells += [filling.cell(row, column, run.finding(column)) for column in filling.suite.columns]
+        filled.clips += run.clips
+    for listed in filling.suite.rows:
+        filled.cells += [
+            filling.cell(listed.row, column, _reference_finding(filling, column, listed.absent))
+            for column in filling.suite.columns
+        ]
+    return filled
+
+
+def rows(suite: Suite, context: Context) -> list[Row]:
+    """The product of the axes; samplers are those asked for, or the suite's and every plug-in's."""
+    values = {axis: list(suite.axes[axis]) for axis in AXES}
+    if context.samplers is not None:
+        values["sampler"] = list(context.samplers)
+    else:
+        plugins = [entry.name for entry in registry.samplers.entries() if not entry.in_tree]
+        values["sampler"] = list(dict.fromkeys([*values["sampler"], *plugins]))
+    return [dict(zip(AXES, combination, strict=True)) for combination in itertools.product(*values.values())]
+
+
+def problem_with(row: Row) -> str | None:
+    """Why a row's sampler cannot be used: a plug-in that is broken breaks only its rows."""
+    try:
+        registry.samplers.entry(str(row["sampler"]))
+    except MelodyError as error:
+        return str(error)
+    return None
+
+
+@dataclass
+class _Run:
+    """One row that is being measured."""
+
+    filling: Filling
+    row: Row
+
+    @cached_property
+    def problem(self) -> str | None:
+        return problem_with(self.row)
+
+    @cached_property
+    def units(self) -> dict[int, Unit]:
+        suite, context = self.filling.suite, self.filling.context
+        return generation_units(suite, context, self.row, _embedders(suite))
+
+    @property
+    def expected(self) -> int:
+        return len(self.units) * self.filling.suite.settings.prompts
+
+    def finding(self, column: Column) -> Finding:
+        if self.problem:
+            return Finding(absent=self.problem)
+        if column.measure in TIMED:
+            return self._speed(column)
+        units = list(self.units.values())
+        if column.measure == "fad":
+            units.append(_reference(self.filling.suite, self.filling.context))
+        found = [self.filling.outcome(unit) for unit in units]
+        if reason := failure_among(found):
+            return Finding(absent=reason, units=tuple(units))
+        generated = {seed: _done(self.filling.outcome(unit)) for seed, unit in self.units.items()}
+        measured = self._measured(column, generated, _done(found[-1]))
+        return Finding(
+            measured, units=tuple(units), inputs=self._inputs(column), config=self._config, seeds=tuple(self.units)
+        )
+
+    def _measured(self, column: Column, generated: dict[int, Outcome], reference: Outcome) -> Measurement:
+        if column.measure == "fad":
+            return estimates.fad(generated, reference, column.embedder or "", self.expected)
+        if column.measure == "mcc":
+            return estimates.mcc(generated, self.expected)
+        if column.measure == "mcc_shuffled":
+            return estimates.mcc_shuffled(generated, self.expected)
+        count = {"passes": "passes", "passes_formula": "formula", "passes_weighted": "weighted_passes"}[column.measure]
+        totals = {str(seed): float(sum(o.values["trace"][count].values())) for seed, o in generated.items()}
+        # A count is the same for every seed; it has no interval.
+        return Measurement(
+            value=sum(totals.values()) / len(totals), by_seed=totals, expected=len(totals), scored=len(totals)
+        )
+
+    def _speed(self, column: Column) -> Finding:
+        suite, context = self.filling.suite, self.filling.context
+        if not _is_timed(column, context):
+            return Finding(absent=f"this run is on {context.device}; the column is for {column.device}")
+        unit = timing(suite, context, self.row)
+        outcome = self.filling.outcome(unit)
+        if isinstance(outcome, Failure):
+            return Finding(absent=outcome.reason, units=(unit,))
+        factor = outcome.values["sample_rate"] if column.measure == "samples_per_second" else 1
+        by_seed = {
+            seed: factor * real_time_factor(outcome.values["duration_s"], seconds)
+            for seed, seconds in outcome.values["seconds"].items()
+        }
+        measured = estimates.over_seeds(by_seed, expected=len(self.units), scored=len(by_seed))
+        return Finding(measured, units=(unit,), config={**self._config, "batch": 1}, seeds=tuple(self.units))
+
+    def _inputs(self, column: Column) -> str:
+        suite, context = self.filling.suite, self.filling.context
+        prompts = texts_hash(context.texts(suite.settings.prompts))
+        if column.measure != "fad":
+            return prompts
+        reference = _reference(suite, context)
+        return texts_hash([prompts, reference.config["corpus"]])
+
+    @property
+    def _config(self) -> dict[str, object]:
+        settings = self.filling.suite.settings
+        return {
+            **self.row,
+            "prompts": settings.prompts,
+            "duration_s": settings.duration_s,
+            "guidance_scale": settings.guidance_scale,
+        }
+
+    @property
+    def clips(self) -> list[tuple[Clip, bytes]]:
+        """The first seed's first clips."""
+        if self.problem:
+            return []
+        seed, unit = next(iter(self.units.items()))
+        outcome = self.filling.outcome(unit)
+        if isinstance(outcome, Failure):
+            return []
+        setting = ", ".join(f"{axis} = {value}" for axis, value in self.row.items())
+        stem = f"{self.row['sampler']}-{self.row['grid']}-{self.row['num_steps']}"
+        return [
+            (
+                Clip(
+                    title=f"{setting}, seed {seed}",
+                    text=unit.config["prompts"][int(name)],
+                    path=f"audio/{self.filling.suite.name}-{stem}-{name}.flac",
+                ),
+                content,
+            )
+            for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]
+        ]
+
+
+def _reference_finding(filling: Filling, column: Column, absent: str) -> Finding:
+    """The held-out clips themselves: their own text correlation, and the distance of one half to the other."""
+    if column.measure not in OF_REFERENCE:
+        return Finding(absent=absent)
+    unit = _reference(filling.suite, filling.context)
+    outcome = filling.outcome(unit)
+    if isinstance(outcome, Failure):
+        return Finding(absent=outcome.reason, units=(unit,))
+    expected = filling.suite.settings.reference_clips
+    if column.measure == "fad":
+        measured = estimates.fad_of_halves(outcome, column.embedder or "")
+    elif column.measure == "mcc":
+        measured = estimates.mcc({0: outcome}, expected).model_copy(update={"by_seed": {}})
+    else:
+        measured = estimates.mcc_shuffled({0: outcome}, expected)
+    return Finding(measured, units=(unit,), inputs=unit.config["corpus"], config={"clips": outcome.values["clips"]})
+
+
+def _reference(suite: Suite, context: Context) -> Unit:
+    return reference_unit(context, clips=suite.settings.reference_clips, embedders=_embedders(suite))
+
+
+def _embedders(suite: Suite) -> list[str]:
+    names = {column.embedder for column in suite.columns if column.measure == "fad" and column.embedder}
+    return sorted(names)
+
+
+def _is_timed(column: Column, context: Context) -> bool:
+    return column.measure in TIMED and column.device in (None, context.device.partition(":")[0])
+
+
+def _check_axes(suite: Suite, context: Context) -> None:
+    if set(suite.axes) != set(AXES):
+        raise MelodyError(f"suite {suite.name}: axes are {', '.join(suite.axes) or 'none'}; expected {', '.join(AXES)}")
+    for sampler in context.samplers if context.samplers is not None else suite.axes["sampler"]:
+        registry.samplers.entry(str(sampler))
+    for grid in suite.axes["grid"]:
+        registry.grids.entry(str(grid))
+    for num_steps in suite.axes["num_steps"]:
+        if not isinstance(num_steps, int) or num_steps < 1:
+            raise MelodyError(f"suite {suite.name}: num_steps: expected integers of 1 or more, got {num_steps!r}")
+    for column in suite.columns:
+        if column.measure == "fad" and not column.embedder:
+            known = ", ".join(registry.audio_embedders.names())
+            raise MelodyError(f"suite {suite.name}: column {column.name!r}: fad needs an embedder, one of: {known}")
+
+
+def _done(outcome: Outcome | Failure) -> Outcome:
+    assert isinstance(outcome, Outcome)
+    return outcome

@@ -1,0 +1,40 @@
+"""Which module fills which kind of suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from melody.errors import MelodyError, did_you_mean
+from melody.harness.context import Context
+from melody.harness.suite import Suite
+from melody.harness.tables import abilities, claims, count, denoise, generate, published_samples, step_time
+from melody.harness.tables.cells import Filled, Filling, Measure
+from melody.harness.units import Unit
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How tables of one kind are planned and filled, and what their columns may measure."""
+
+    measures: dict[str, Measure]
+    plan: Callable[[Suite, Context], list[Unit]]
+    fill: Callable[[Filling], Filled]
+
+
+KINDS = {
+    "abilities": Kind(abilities.MEASURES, abilities.plan, abilities.fill),
+    "generate": Kind(generate.MEASURES, generate.plan, generate.fill),
+    "count": Kind(count.MEASURES, count.plan, count.fill),
+    "denoise": Kind(denoise.MEASURES, denoise.plan, denoise.fill),
+    "claims": Kind(claims.MEASURES, claims.plan, claims.fill),
+    "step-time": Kind(step_time.MEASURES, step_time.plan, step_time.fill),
+    "published-samples": Kind(published_samples.MEASURES, published_samples.plan, published_samples.fill),
+}
+
+
+def kind_of(suite: Suite) -> Kind:
+    """The suite's kind; raises ``MelodyError`` with the nearest valid one."""
+    if suite.kind not in KINDS:
+        raise MelodyError(f"suite {suite.name}: unknown kind {suite.kind!r}{did_you_mean(suite.kind, KINDS)}")
+    return KINDS[suite.kind]

@@ -1,0 +1,80 @@
+"""A unit of work: a pure function of a small config. Same config, same key, computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melody.errors import MelodyError
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is to be computed, and all that decides the outcome.
+
+    ``config`` is JSON and holds content (names, hashes, versions, texts), never a place (a path, a host).
+    """
+
+    kind: str
+    config: dict[str, Any]
+    label: str = field(default="", compare=False)
+    """For the progress bar; not part of the key."""
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON of kind and config."""
+        return hashlib.sha256(canonical({"kind": self.kind, "config": self.config})).hexdigest()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a unit computed: JSON values, small arrays, a few clips as FLAC files."""
+
+    values: dict[str, Any]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    clips: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit that could not be computed, and why in one line. Failures are not stored: the next run tries again."""
+
+    reason: str
+
+
+Outcomes = Mapping[str, "Outcome | Failure"]
+"""By the unit's key."""
+
+
+def canonical(value: Any) -> bytes:
+    """JSON that is the same for the same content; raises ``MelodyError`` for what is not JSON.
+
+    >>> canonical({"b": 1, "a": [0.5, "x"]})
+    b'{"a":[0.5,"x"],"b":1}'
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise MelodyError(f"not a JSON value: {error}") from None
+    return text.encode()
+
+
+def float32(array: Any) -> NDArray[np.float32]:
+    """A tensor or array as contiguous float32, the form that outcomes are stored in."""
+    values = array.detach().cpu().numpy() if hasattr(array, "detach") else array
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line: a user error's message, or the type and message of anything else."""
+    message = " ".join(str(error).split())[:400]
+    if isinstance(error, MelodyError):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
