@@ -144,6 +144,11 @@ def render_missing(split: str, num_clips: int, seed: int = 0, progress: Progress
             progress(min((chunk + 1) * CHUNK_CLIPS, num_clips), num_clips)
 
 
+def corpus_synthesizer() -> Any:
+    """The synthesizer that the corpus is rendered with; its SoundFont is prepared once and cached."""
+    return _synthesizer(_folder() / "soundfont.sf2")
+
+
 @lru_cache(maxsize=1)
 def sound_version() -> str:
     """Hash of all that decides the sound: our sources, the SoundFont, the versions of symusic and numpy."""
@@ -216,7 +221,7 @@ def _opened(path: Path) -> NDArray[np.int16] | None:
 
 def _rendered_chunk(split: str, chunk: int, seed: int) -> bytes:
     first = chunk * CHUNK_CLIPS
-    synth = _synthesizer(_folder() / "soundfont.sf2")
+    synth = corpus_synthesizer()
     rows = [to_int16(render(clip_score(split, index, seed), synth)) for index in range(first, first + CHUNK_CLIPS)]
     buffer = BytesIO()
     np.save(buffer, np.stack(rows), allow_pickle=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,7 +79,8 @@ class SoundFont:
                 found = [
                     zone for g in self._preset_zones(preset[3], following[3]) if (zone := self._zone(g)) is not None
                 ]
-                return sorted(found, key=lambda zone: zone.low)
+                ordered = sorted(found, key=lambda zone: zone.low)
+                return ordered if bank == DRUM_BANK else _without_gaps(ordered)
         raise MelodyError(f"the SoundFont has no program {program} in bank {bank}")
 
     def _preset_zones(self, first: int, last: int) -> list[Generators]:
@@ -151,6 +152,17 @@ def prepared_soundfont(programs: tuple[int, ...]) -> bytes:
     presets = {(0, program): original.zones(0, program) for program in sorted(set(programs))}
     presets[DRUM_BANK, 0] = original.zones(DRUM_BANK, 0)
     return _written(presets)
+
+
+def _without_gaps(zones: list[Zone]) -> list[Zone]:
+    """Zones whose keys leave none out: the alto saxophone of ``TimGM6mb.sf2`` lacks key 64, and would skip that note."""
+    highest = 0
+    filled = list(zones)
+    for i, zone in enumerate(zones):
+        if i and zone.low > highest + 1:
+            filled[i] = replace(zone, low=highest + 1)
+        highest = max(highest, zone.high)
+    return filled
 
 
 def _looped(sound: NDArray[np.float64], start: int, end: int, length: int) -> NDArray[np.float64]:
