@@ -109,6 +109,9 @@ class MelodyPipeline:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             parts = {part: build_part(loaded, part) for part in PARTS}
+            parts["rvq"].randomize()  # type: ignore[operator]
+            if hasattr(parts["joint_embedder"], "fit_vocabulary"):
+                parts["joint_embedder"].fit_vocabulary(["music"])  # type: ignore[operator]
         return cls(loaded, {part: module.to(_device(device)) for part, module in parts.items()})
 
     @property

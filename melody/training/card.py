@@ -22,18 +22,19 @@ from melody.weights import canonical, file_hash, write_bytes
 LOSS_WINDOW = 100
 
 
-def bind_run(folder: Path, preset: Preset) -> None:
-    """Mark a run folder as a preset's; raises ``MelodyError`` if it is another one's."""
-    path = folder / "preset.json"
-    content = canonical({"name": preset.name, "hash": preset.hash()})
+def bind_stage(folder: Path, preset: Preset, component: dict[str, Any], settings: Stage) -> None:
+    """Mark a stage's folder with what is trained there; raises ``MelodyError`` if it was begun with other settings."""
+    path = folder / "settings.json"
+    content = {"preset": preset.name, "component": component, "settings": settings.model_dump()}
     if not path.is_file():
-        write_bytes(path, content.encode())
+        write_bytes(path, canonical(content).encode())
         return
     other = json.loads(path.read_text(encoding="utf-8"))
-    if other["hash"] != preset.hash():
+    if canonical(other) != canonical(content):
+        changed = [key for key in content if canonical(other.get(key)) != canonical(content[key])]
         raise MelodyError(
-            f"{folder} was begun with preset {other['name']!r} of other content ({other['hash'][:12]}), "
-            f"not with {preset.name!r} ({preset.hash()[:12]}); choose another --out"
+            f"{folder} was begun with preset {other.get('preset')!r}, whose {' and '.join(changed)} differ from those of "
+            f"{preset.name!r} now; choose another --out, or delete that folder"
         )
 
 

@@ -1,6 +1,6 @@
 """``melody train``: the stages in the order of what each needs, their inputs, and what they leave behind.
 
-A run folder holds ``preset.json``, a folder a stage with its checkpoint and history, ``weights/`` and ``weights/card.json``.
+A run folder holds a folder a stage with its settings, checkpoint and history, ``weights/`` and ``weights/card.json``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from melody.data.corpus import Corpus, load_corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import build_part, component_of
 from melody.training import features
-from melody.training.card import add_stage, bind_run
+from melody.training.card import add_stage, bind_stage
 from melody.training.dpd import LatentData, VelocityPrediction
 from melody.training.fit import fit
 from melody.training.joint import Joint
@@ -44,7 +44,6 @@ class Run:
     def __init__(self, preset: Preset, data: str | Path, folder: Path, accelerator: str = "cpu") -> None:
         if preset.training is None:
             raise MelodyError(f"preset {preset.name!r} has no [training] table")
-        bind_run(folder, preset)
         self.preset, self.data, self.folder, self.accelerator = preset, data, folder, accelerator
         self.train_corpus = load_corpus(data, split="train")
         self.validation_corpus = load_corpus(data, split="validation")
@@ -81,6 +80,7 @@ def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
         raise MelodyError(f"unknown stage {stage!r}{did_you_mean(stage, [*STAGES, 'all'])}")
     for name in STAGES if stage == "all" else [stage]:
         begin = time.perf_counter()
+        bind_stage(run.folder / name, run.preset, component_of(run.preset, STAGES[name]), run.settings(name))
         module, figures = _RECIPES[name](run, stop_after)
         if stop_after is not None and stop_after < run.settings(name).steps:
             continue

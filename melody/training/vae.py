@@ -91,10 +91,13 @@ class AudioVae(Recipe):
         optimizer.step()
 
     def configure_optimizers(self) -> Any:
-        modules = [self.part, *([self.discriminators] if len(self.discriminators) else [])]
-        optimizers = [self.optimizer(module, betas=(0.8, 0.99)) for module in modules]
-        schedules = [torch.optim.lr_scheduler.LambdaLR(o, self.learning_rate_factor) for o in optimizers]
-        return optimizers, schedules
+        codec = self.optimizer(self.part, betas=(0.8, 0.99))
+        schedule = torch.optim.lr_scheduler.LambdaLR(codec, self.learning_rate_factor)
+        if not len(self.discriminators):
+            return [codec], [schedule]
+        # The discriminators may begin late, when the codec's learning rate has fallen; theirs stays as it is.
+        discriminators = self.optimizer(self.discriminators, betas=(0.8, 0.99))
+        return [codec, discriminators], [schedule]
 
     @staticmethod
     def _as_list(value: Any) -> list[Any]:
