@@ -155,7 +155,7 @@ def prepared_soundfont(programs: tuple[int, ...]) -> bytes:
 
 
 def _without_gaps(zones: list[Zone]) -> list[Zone]:
-    """Zones whose keys leave none out: the alto saxophone of ``TimGM6mb.sf2`` lacks key 64, and would skip that note."""
+    """Zones whose keys leave none out: the alto saxophone of ``TimGM6mb.sf2`` lacks key 64 and would skip that note."""
     highest = 0
     filled = list(zones)
     for i, zone in enumerate(zones):
