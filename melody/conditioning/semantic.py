@@ -86,15 +86,8 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         self.feature_layer = feature_layer
         self.mask_start_probability = mask_start_probability
         self.mask_span = mask_span
-        if not 1 <= feature_layer <= num_layers:
-            raise MelodyError(f"feature_layer is {feature_layer}: expected 1 to num_layers, {num_layers}")
-        if hidden_size % (2 * num_heads):
-            raise MelodyError(f"hidden_size {hidden_size} is not an even multiple of num_heads {num_heads}")
-        if self.hop_length % mel_hop_length:
-            raise MelodyError(
-                f"mel_hop_length {mel_hop_length} does not divide the {self.hop_length} samples of a token"
-            )
-        self.stack = self.hop_length // mel_hop_length
+        _check_sizes(feature_layer, num_layers, hidden_size, num_heads)
+        self.stack = _frames_a_token(self.hop_length, mel_hop_length)
         self.mel = LogMel(sample_rate, n_fft, mel_hop_length, num_mels)
         # Statistics of each band over the training data, no weights: quantiser and front end see unit variance.
         self.mel_norm = nn.BatchNorm1d(num_mels, affine=False, momentum=None)
@@ -246,6 +239,19 @@ def _samples_a_token(sample_rate: int) -> int:
     if sample_rate % int(TOKEN_RATE):
         raise MelodyError(f"sample_rate is {sample_rate} Hz: expected a multiple of the token rate, {TOKEN_RATE:g} Hz")
     return sample_rate // int(TOKEN_RATE)
+
+
+def _frames_a_token(hop_length: int, mel_hop_length: int) -> int:
+    if mel_hop_length < 1 or hop_length % mel_hop_length:
+        raise MelodyError(f"mel_hop_length {mel_hop_length} does not divide the {hop_length} samples of a token")
+    return hop_length // mel_hop_length
+
+
+def _check_sizes(feature_layer: int, num_layers: int, hidden_size: int, num_heads: int) -> None:
+    if not 1 <= feature_layer <= num_layers:
+        raise MelodyError(f"feature_layer is {feature_layer}: expected 1 to num_layers, {num_layers}")
+    if hidden_size % (2 * num_heads):
+        raise MelodyError(f"hidden_size {hidden_size} is not an even multiple of num_heads {num_heads}")
 
 
 def _conv_padding(kernels: tuple[int, ...], strides: tuple[int, ...], hop_length: int) -> tuple[int, int]:
