@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -166,6 +165,102 @@ def train(
         console.print(f"weights and card: {escape(str(run.folder / 'weights'))}")
 
 
+@app.command()
+def reproduce(
+    suites: Annotated[
+        list[str] | None, typer.Argument(help="Suites by name, or paths of TOML files; all of eval/suites if none is given.")
+    ] = None,
+    preset: PresetOption = "demo",
+    weights: WeightsOption = None,
+    device: DeviceOption = "cpu",
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(help="Exactly these samplers (repeat it), instead of the suites' own and every plug-in's."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Added to every seed of a suite.")] = 0,
+    store: Annotated[Path, typer.Option(help="Where known cells are kept; any number of runs may share it.")] = Path(
+        ".melody/store"
+    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results, page, tables and plots.")] = Path(
+        "melody-results"
+    ),
+    published_samples: Annotated[
+        Path | None,
+        typer.Option(envvar="MELODY_PUBLISHED_SAMPLES", help="The authors' demo page as cloned, or a folder with its metadata.csv."),
+    ] = None,
+) -> None:
+    """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
+    from melody.harness.runner import reproduce as run
+    from melody.harness.store import Store
+    from melody.harness.suite import load_suites
+    from melody.report.terminal import print_results
+    from melody.report.write import write_report
+
+    chosen = load_suites(suites or ())
+    with _progress() as bar:
+        task = bar.add_task("reproduce", total=None)
+        results = run(
+            chosen,
+            preset=preset,
+            weights=weights,
+            device=device,
+            samplers=sampler or None,
+            seed=seed,
+            store=Store(store),
+            output=output,
+            published_samples=published_samples,
+            progress=lambda done, total, label: bar.update(
+                task, completed=done, total=total, description=escape(label or "reproduce")
+            ),
+            command=" ".join(["melody", *sys.argv[1:]]),
+        )
+    pages = write_report(results, output)
+    print_results(results, console)
+    console.print(f"{results.cells_computed} cells computed, {results.cells_reused} from the store, {results.seconds:.1f} s")
+    console.print(f"page: {escape(str(next(page for page in pages if page.suffix == '.html')))}")
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="A results.json, or its folder.")],
+) -> None:
+    """Render results again: terminal, Markdown, CSV, plots and one HTML page beside them."""
+    from melody.harness.results import load_results
+    from melody.report.terminal import print_results
+    from melody.report.write import write_report
+
+    path = _results_file(results)
+    loaded = load_results(path)
+    for written in write_report(loaded, path.parent):
+        console.print(escape(str(written)))
+    print_results(loaded, console)
+
+
+@app.command()
+def gate(
+    results: Annotated[Path, typer.Argument(help="A results.json, or its folder.")],
+    thresholds: Annotated[Path, typer.Option("--thresholds", "-t", help="TOML file, as in eval/thresholds.")],
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write the checks as JUnit XML too.")] = None,
+) -> int:
+    """Hold results to thresholds: exit code 0 if all hold, 1 if some fall past, 2 on bad input."""
+    from melody.harness.gate import gate as check
+    from melody.harness.gate import load_thresholds, write_junit
+    from melody.harness.results import load_results
+
+    outcome = check(load_results(_results_file(results)), load_thresholds(thresholds))
+    for one in outcome.checks:
+        mark = "[green]holds[/green]" if one.passed else "[red]falls past[/red]"
+        console.print(f"{mark}  {escape(one.line)}")
+    if junit is not None:
+        write_junit(outcome, junit)
+    console.print(f"{len(outcome.checks) - len(outcome.failed)} hold, {len(outcome.failed)} fall past: {escape(outcome.title)}")
+    return 0 if outcome.passed else 1
+
+
+def _results_file(path: Path) -> Path:
+    return path / "results.json" if path.is_dir() else path
+
+
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn())
     return Progress(*columns, console=notes, transient=True)
@@ -179,11 +274,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(code if isinstance(code, int) else 0)
     except MelodyError as error:
         _fail(str(error))
-    except click.exceptions.Abort:
-        _fail("interrupted; what was finished is kept")
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; what was finished is kept")
     except BrokenPipeError:
         # The reader of a pipe went away: nothing is wrong, and nothing more can be said.
@@ -193,6 +284,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         _fail(f"cannot write {error.filename or ''}: {error.strerror}")
+    except Exception as error:
+        # typer's usage errors, whichever click it is built on; everything else is a bug and keeps its stack trace
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(error.format_message())
 
 
 def _fail(message: str) -> NoReturn:

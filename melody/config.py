@@ -190,7 +190,8 @@ def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key shows up as an unknown one and a missing one: the first says what to mend.
+        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             key, *parents = reversed(first["loc"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import inspect
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def _distribution(folder: Path, name: str, points: str) -> None:
 def test_a_broken_plug_in_breaks_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _distribution(tmp_path, "broken", "[melody.samplers]\nbroken = missing_module_xyz:Sampler\nddim = missing_module_xyz:Other\n")
     monkeypatch.syspath_prepend(tmp_path)
-    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    importlib.invalidate_caches()
     one = Registry("samplers", "melody.protocols:Sampler", ("melody.samplers",))
     for name in samplers.names():
         one._components[name] = samplers.get(name)

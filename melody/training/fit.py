@@ -38,7 +38,8 @@ class _Keeper(L.Callback):
         self.path, self.every_s = path, every_s
         self.last = time.monotonic()
 
-    def on_train_batch_end(self, trainer: L.Trainer, recipe: L.LightningModule, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, recipe: L.LightningModule, *_: Any) -> None:
+        # At the start of a step all of the step before is done, its count and its moving average too.
         if time.monotonic() - self.last >= self.every_s:
             self.save(trainer)
 
@@ -69,7 +70,7 @@ class _Bar(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, recipe: Any, *_: Any) -> None:
         losses = "  ".join(f"{name} {value:.4g}" for name, value in recipe.history[-1].items() if name != "step")
-        self.progress.update(self.task, completed=int(recipe.completed), losses=losses)
+        self.progress.update(self.task, completed=int(recipe.completed) + 1, losses=losses)
 
     def teardown(self, trainer: L.Trainer, recipe: L.LightningModule, stage: str) -> None:
         self.progress.stop()
