@@ -288,6 +288,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # typer's usage errors, whichever click it is built on; everything else is a bug and keeps its stack trace
         if not hasattr(error, "format_message"):
             raise
+        if not error.format_message():  # no arguments: the help was shown
+            sys.exit(2)
         _fail(error.format_message())
 
 
