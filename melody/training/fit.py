@@ -57,6 +57,13 @@ class _Keeper(L.Callback):
         self.last = time.monotonic()
 
 
+class _OnePass(L.Callback):
+    """Ends after one pass over the steps that are left, however many passes a resumed run has behind it."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, recipe: L.LightningModule) -> None:
+        trainer.should_stop = True
+
+
 class _Bar(L.Callback):
     """Progress with an ETA, and the losses of the last step."""
 
@@ -104,13 +111,18 @@ def fit(recipe: Recipe, folder: Path, *, title: str, accelerator: str = "cpu", s
     checkpoint = folder / "last.ckpt"
     first = _completed(checkpoint) if checkpoint.is_file() else 0
     total = min(recipe.settings.steps, stop_after or recipe.settings.steps)
-    callbacks = [_Keeper(checkpoint, CHECKPOINT_EVERY_S), _History(folder / "history.jsonl"), _Bar(title, recipe.settings.steps)]
+    callbacks = [
+        _Keeper(checkpoint, CHECKPOINT_EVERY_S),
+        _OnePass(),
+        _History(folder / "history.jsonl"),
+        _Bar(title, recipe.settings.steps),
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning warns that an iterable loader has no length and few workers
         trainer = L.Trainer(
             accelerator=accelerator,
             devices=1,
-            max_epochs=1,
+            max_epochs=-1,
             gradient_clip_val=recipe.settings.gradient_clip if recipe.automatic_optimization else None,
             callbacks=callbacks,
             logger=False,
