@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from melody.errors import MelodyError
+from melody.harness.suite import Suite, load_baselines, load_suite, load_suites, published_number, suite_names
+from melody.harness.tables.cells import check_measures
+from melody.harness.tables.kinds import KINDS, kind_of
+
+LINEAR = {"sampler": "ddim", "grid": "melody-linear"}
+
+# Section 5 and 6 of the fact sheet, written down again: (suite, row, {column: value}).
+PRINTED = [
+    (
+        "table1",
+        {"system": "mousai"},
+        {"training_hours": 2.5, "continuation": 1, "faster_than_real_time": 1, "various_prompts": 0, "producers": 0},
+    ),
+    (
+        "table1",
+        {"system": "musiclm"},
+        {"training_hours": 280, "continuation": 1, "faster_than_real_time": 0, "various_prompts": 1, "producers": 0},
+    ),
+    (
+        "table1",
+        {"system": "noise2music"},
+        {"training_hours": 340, "continuation": 0, "faster_than_real_time": 0, "various_prompts": 1, "producers": 0},
+    ),
+    (
+        "table1",
+        {"system": "melody"},
+        {"training_hours": 257, "continuation": 1, "faster_than_real_time": 1, "various_prompts": 1, "producers": 1},
+    ),
+    ("table2", {"system": "real clips"}, {"mcc": 0.43}),
+    (
+        "table2",
+        {**LINEAR, "num_steps": 5},
+        {"cpu_hz": 1472, "cpu_rtf": 0.06, "gpu_hz": 181_100, "gpu_rtf": 7.5, "fad": 7.23, "mcc": 0.49},
+    ),
+    (
+        "table2",
+        {**LINEAR, "num_steps": 10},
+        {"cpu_hz": 893, "cpu_rtf": 0.04, "gpu_hz": 104_800, "gpu_rtf": 4.4, "fad": 5.93, "mcc": 0.52},
+    ),
+    (
+        "table2",
+        {**LINEAR, "num_steps": 20},
+        {"cpu_hz": 498, "cpu_rtf": 0.02, "gpu_hz": 56_900, "gpu_rtf": 2.4, "fad": 5.41, "mcc": 0.53},
+    ),
+    (
+        "table3",
+        {"system": "musiclm"},
+        {"nfe": 6250, "musicality_musiclm": 0.541, "quality_musiclm": 0.465, "text_musiclm": 0.548},
+    ),
+    (
+        "table3",
+        {"system": "noise2music"},
+        {"nfe": 2600, "musicality_noise2music": 0.555, "quality_noise2music": 0.436, "text_noise2music": 0.572},
+    ),
+    (
+        "table3",
+        {"system": "melody"},
+        {"nfe": 270, "musicality_musiclm": 0.459, "quality_musiclm": 0.535, "text_musiclm": 0.452},
+    ),
+    (
+        "table3",
+        {"system": "melody"},
+        {"musicality_noise2music": 0.445, "quality_noise2music": 0.564, "text_noise2music": 0.428},
+    ),
+    ("table4", {"sampler": "ddim", "grid": "uniform", "num_steps": 10}, {"fad": 8.52, "mcc": 0.45}),
+    ("table4", {"sampler": "ddim", "grid": "uniform", "num_steps": 20}, {"fad": 6.31, "mcc": 0.49}),
+    ("table4", {**LINEAR, "num_steps": 10}, {"fad": 5.93, "mcc": 0.52}),
+    ("table4", {**LINEAR, "num_steps": 20}, {"fad": 5.41, "mcc": 0.53}),
+    ("table5", {"denoiser": "unet-1d"}, {"velocity_mse": 0.13, "si_snri": 5.33}),
+    ("table5", {"denoiser": "unet-2d"}, {"velocity_mse": 0.15, "si_snri": 4.96}),
+    ("table5", {"denoiser": "dual-path"}, {"velocity_mse": 0.12, "si_snri": 6.15}),
+    ("claims", {"duration_s": 10}, {"saving": 95.7, "passes": 270, "musiclm_passes": 6250}),
+    ("claims", {"duration_s": 30}, {"saving": 99.6, "passes": 770, "musiclm_passes": 18_750}),
+    ("step-time", {"device": "cuda"}, {"seconds_per_step": 0.193, "seconds_beside_steps": 0.37}),
+    ("step-time", {"device": "cpu"}, {"seconds_per_step": 21.3, "seconds_beside_steps": 57}),
+]
+
+
+@pytest.mark.parametrize(("suite", "row", "columns"), PRINTED)
+def test_every_printed_value_is_declared(suite: str, row: dict[str, str | int], columns: dict[str, float]) -> None:
+    loaded = load_suite(suite)
+    for column, value in columns.items():
+        paper = loaded.paper_value(row, column)
+        assert paper is not None, column
+        assert paper.value == value
+
+
+def test_no_value_is_declared_that_is_not_on_the_sheet() -> None:
+    for suite in load_suites(["table1", "table2", "table4", "table5", "claims", "step-time"]):
+        listed = sum(len(columns) for name, _, columns in PRINTED if name == suite.name)
+        assert len(suite.paper) == listed, suite.name
+
+
+def test_shipped_suites_cover_the_paper() -> None:
+    wanted = {"table1", "table2", "table3", "table4", "table5", "claims", "published-samples"}
+    assert wanted <= set(suite_names())
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_shipped_suite_is_valid(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.name == name
+    check_measures(suite, kind_of(suite).measures)
+    for value in suite.paper:
+        assert value.grade != "M", "a recalled value is never the paper's"
+
+
+def test_nearest_suite_is_named() -> None:
+    with pytest.raises(MelodyError, match=r"unknown suite 'tabel2'; did you mean 'table2'\?"):
+        load_suites(["tabel2"])
+
+
+def test_suites_are_loaded_once_and_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL)
+    assert [suite.name for suite in load_suites(["table2", "table2", path])] == ["table2", "mine"]
+
+
+MINIMAL = """
+name = "mine"
+title = "Mine"
+source = "me"
+version = "1"
+kind = "generate"
+[axes]
+sampler = ["ddim"]
+grid = ["uniform"]
+num_steps = [2]
+[[columns]]
+name = "mcc"
+label = "MCC"
+measure = "mcc"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("title =", "titel ="), "unknown key 'titel'; did you mean 'title'"),
+        (
+            ('measure = "mcc"', 'measure = "mcc"\ntolerence = 0.1'),
+            r"unknown key 'columns.0.tolerence'; did you mean 'tolerance'",
+        ),
+        (('name = "mine"', "name = "), "not valid TOML"),
+        (('version = "1"', "version = 1"), "version"),
+        (
+            ("[[columns]]", '[[orderings]]\nclaim = "x"\ncolumn = "mc"\nlower = {}\nhigher = {}\n[[columns]]'),
+            "did you mean 'mcc'",
+        ),
+    ],
+)
+def test_bad_suite_is_one_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL.replace(*change))
+    with pytest.raises(MelodyError, match=message) as raised:
+        load_suite(path)
+    assert "\n" not in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_unknown_kind_and_measure_name_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL)
+    suite = load_suite(path)
+    with pytest.raises(MelodyError, match="did you mean 'generate'"):
+        kind_of(suite.model_copy(update={"kind": "genrate"}))
+    column = suite.columns[0].model_copy(update={"measure": "mccc"})
+    with pytest.raises(MelodyError, match="unknown measure 'mccc'; did you mean 'mcc'"):
+        check_measures(suite.model_copy(update={"columns": (column,)}), KINDS["generate"].measures)
+
+
+def test_baselines_say_what_others_printed() -> None:
+    baselines = load_baselines()
+    assert [baseline.name for baseline in baselines] == ["mousai", "musiclm", "noise2music"]
+    found = published_number(baselines, "table3", {"system": "musiclm"}, "nfe_formula")
+    assert found is not None
+    assert found.value == (25 + 200 + 400) * 10
+    assert published_number(baselines, "table3", {"system": "melody"}, "nfe_formula") is None
+
+
+def test_suite_model_refuses_two_values_in_one_cell(tmp_path: Path) -> None:
+    twice = '\n[[paper]]\nrow = { num_steps = 2 }\ncolumn = "mcc"\nvalue = 1.0\nplace = "here"\n' * 2
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL + twice)
+    with pytest.raises(MelodyError, match="two paper values"):
+        load_suite(path)
+
+
+def test_suite_is_frozen() -> None:
+    suite: Suite = load_suite("table2")
+    with pytest.raises(ValueError, match="frozen"):
+        suite.name = "other"  # type: ignore[misc]
