@@ -175,3 +175,59 @@ def published_samples() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the published samples are not in {folder}; MELODY_PUBLISHED_SAMPLES says where they are")
     return folder
+
+
+SMALL_SUITE = """
+name = "small"
+title = "A table small enough for a test"
+source = "Table 2"
+version = "1"
+kind = "generate"
+
+[settings]
+prompts = 3
+duration_s = 1.0
+seeds = [0, 1]
+reference_clips = 4
+
+[axes]
+sampler = ["ddim"]
+grid = ["melody-linear"]
+num_steps = [2, 3]
+
+[[columns]]
+name = "fad"
+label = "FAD[mel-stats]"
+measure = "fad"
+embedder = "mel-stats"
+reason = "a test's system"
+
+[[columns]]
+name = "passes"
+label = "passes"
+measure = "passes"
+tolerance = 0.0
+comparable_presets = ["*"]
+reason = "the paper prints passes in Table 3"
+
+[[paper]]
+row = { sampler = "ddim", num_steps = 2 }
+column = "fad"
+value = 7.23
+place = "Table 2, T = 5, FAD"
+
+[[orderings]]
+claim = "FAD of 3 steps is lower than of 2"
+column = "fad"
+lower = { num_steps = 3 }
+higher = { num_steps = 2 }
+each = "sampler"
+"""
+
+
+@pytest.fixture(scope="session")
+def small_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite of two rows that the tiny system fills in seconds."""
+    path = tmp_path_factory.mktemp("suites") / "small.toml"
+    path.write_text(SMALL_SUITE)
+    return path

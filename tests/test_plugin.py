@@ -139,3 +139,17 @@ def test_a_plugin_cannot_take_one_of_our_names(broken):
     assert broken.get("ddim").__module__ == "melody.samplers.ddim"
     [refused] = [entry for entry in broken.entries() if entry.name == "ddim" and not entry.in_tree]
     assert refused.error == "the name is taken by melody itself"
+
+
+def test_the_plugin_stands_in_the_table_beside_ours(plugged_in, tmp_path, tiny_path, tiny_weights, small_suite):
+    options = ["--preset", tiny_path, "--weights", tiny_weights, "--output", "out"]
+    _run(plugged_in, "-m", "melody", "reproduce", small_suite, *options, cwd=tmp_path)
+    (table,) = json.loads((tmp_path / "out" / "results.json").read_text())["tables"]
+    measured = {
+        (cell["row"]["sampler"], cell["row"]["num_steps"]): cell["measured"]["value"]
+        for cell in table["cells"]
+        if cell["column"] == "passes" and cell["measured"]
+    }
+    # One evaluation a step for ours, two for the plug-in's, after the 25 passes of one second of tokens.
+    assert measured == {("ddim", 2): 27, ("ddim", 3): 28, ("midpoint", 2): 29, ("midpoint", 3): 31}
+    assert "midpoint" in (tmp_path / "out" / "report.html").read_text()

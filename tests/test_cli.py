@@ -1,0 +1,289 @@
+"""The command line: what it prints, its exit codes, and that bad input is one line that leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import soundfile
+
+from melody.cli import main
+
+
+@pytest.fixture
+def melody(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Run the command in this process and in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return int(caught.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_options(tiny_path: Path, tiny_weights: Path) -> list[str]:
+    return ["--preset", str(tiny_path), "--weights", str(tiny_weights)]
+
+
+def _one_line(error: str) -> str:
+    lines = error.strip().splitlines()
+    assert len(lines) == 1, error
+    assert lines[0].startswith("melody: error: ")
+    return lines[0]
+
+
+def _process(*arguments: object, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "melody", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_components_lists_every_sampler_with_its_origin_and_sentence(melody) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = melody("components", "samplers")
+    assert code == 0
+    for name in ("ddim", "dpmpp_2m", "heun", "unipc", "ancestral", "diffusers"):
+        assert f" {name} " in out
+    assert "melody.samplers.ddim" in out
+    assert "melody.samplers" in out
+
+
+def test_components_lists_every_kind(melody) -> None:  # type: ignore[no-untyped-def]
+    from melody.registry import REGISTRIES
+
+    code, out, _ = melody("components")
+    assert code == 0
+    assert all(f"entry-point group melody.{kind}" in out for kind in REGISTRIES)
+
+
+def test_describe_shows_types_and_defaults(melody) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = melody("describe", "language_models", "llama")
+    assert code == 0
+    assert "hidden_size" in out
+    assert "int" in out
+    assert "1024" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["components", "sampler"], "unknown kind of component 'sampler'; did you mean 'samplers'?"),
+        (["describe", "samplers", "hein"], "unknown sampler 'hein'; did you mean 'heun'?"),
+        (["generate", "x", "--preset", "dmeo"], "unknown preset 'dmeo'; did you mean 'demo'?"),
+        (["reproduce", "tabel2"], "did you mean 'table2'?"),
+        (["train", "lmm"], "unknown stage 'lmm'; did you mean 'lm'?"),
+        (["gate", "absent.json", "--thresholds", "t.toml"], "cannot read results absent.json: No such file"),
+        (["report", "absent"], "cannot read results absent: No such file"),
+        (["generat"], "No such command 'generat'"),
+        (["generate", "x", "--steps", "many"], "Invalid value for '--steps'"),
+    ],
+)
+def test_unknown_names_are_one_line_with_the_nearest(melody, arguments: list[str], message: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, error = melody(*arguments)
+    assert code == 2
+    assert message in _one_line(error)
+
+
+def test_generate_writes_the_same_file_for_the_same_seed(melody, tiny_options: list[str]) -> None:  # type: ignore[no-untyped-def]
+    options = ["--duration", 1.5, "--steps", 2, "--sampler", "heun", "--grid", "uniform", "--guidance-scale", 2.0]
+    for name in ("a.wav", "b.wav"):
+        code, out, error = melody("generate", "a slow piano piece", "-o", name, "--seed", 3, *options, *tiny_options)
+        assert code == 0, error
+        assert "denoiser" in out
+        assert "1.50 s at 24000 Hz" in out
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+    assert soundfile.info("a.wav").frames == 36_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "the prompt is empty"),
+        (["x" * 10_000], "the prompt has 10,000 characters: expected at most"),
+        (["x", "--duration", "0"], "the duration is 0.0 s: expected more than 0"),
+        (["x", "--duration", "-3"], "the duration is -3.0 s"),
+        (["x", "--steps", "0"], "the number of steps is 0: expected 1 or more"),
+        (["x", "--sampler", "ddmi"], "unknown sampler 'ddmi'; did you mean 'ddim'?"),
+        (["x", "--grid", "linear"], "did you mean 'melody-linear'?"),
+        (["x", "--seed", "-1"], "a seed is 0 or more"),
+        (["x", "--device", "gpu"], "unknown device 'gpu'"),
+        (["x", "-o", "out.mp4"], "out.mp4"),
+    ],
+)
+def test_bad_generate_input_is_one_line_and_leaves_nothing(  # type: ignore[no-untyped-def]
+    melody, tiny_options: list[str], arguments: list[str], message: str
+) -> None:
+    code, _, error = melody("generate", *arguments, *tiny_options)
+    assert code == 2
+    assert message in _one_line(error)
+    assert list(Path().iterdir()) == []
+
+
+def test_malformed_preset_names_file_and_line(melody, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    Path("bad.toml").write_text("name = [1,\n")
+    code, _, error = melody("generate", "x", "--preset", "bad.toml")
+    assert code == 2
+    assert "bad.toml is not valid TOML" in _one_line(error)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_one_line(melody, tiny_options: list[str], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "locked").mkdir(mode=0o500)
+    code, _, error = melody("generate", "x", "-o", "locked/out.wav", *tiny_options)
+    assert code == 2
+    assert "locked" in _one_line(error)
+
+
+def test_an_output_below_a_file_is_one_line(melody, tiny_options: list[str]) -> None:  # type: ignore[no-untyped-def]
+    Path("taken").write_text("")
+    code, _, error = melody("generate", "x", "-o", "taken/out.wav", *tiny_options)
+    assert code == 2
+    assert "taken" in _one_line(error)
+
+
+def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path: Path, tiny_options: list[str]) -> None:
+    """A limit on the size of files fails a write as a full disk does: in the middle."""
+    output = tmp_path / "out.wav"
+    output.write_bytes(b"precious")
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    process = _process("generate", "x", "-o", output, *tiny_options, preexec_fn=limit, cwd=tmp_path)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2, error
+    assert "out.wav" in _one_line(error)
+    assert output.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.fixture
+def reproduced(melody, tiny_options: list[str], small_suite: Path):  # type: ignore[no-untyped-def]
+    """The small suite, reproduced into ``out``."""
+    code, out, error = melody("reproduce", small_suite, *tiny_options, "-o", "out")
+    assert code == 0, error
+    return out
+
+
+def test_reproduce_fills_every_cell_and_a_second_run_computes_nothing(  # type: ignore[no-untyped-def]
+    melody, reproduced: str, tiny_options: list[str], small_suite: Path
+) -> None:
+    first = json.loads(Path("out/results.json").read_text())
+    assert "page: out/report.html" in reproduced
+    assert "FAD[mel-stats]" in reproduced
+    code, out, _ = melody("reproduce", small_suite, *tiny_options, "-o", "again")
+    assert code == 0
+    assert "0 cells computed" in out
+    second = json.loads(Path("again/results.json").read_text())
+    assert second["tables"] == first["tables"]
+    for cell in first["tables"][0]["cells"]:
+        assert cell["verdict"] in ("reproduced", "off", "not comparable", "not attempted")
+        assert cell["reason"]
+    assert {path.name for path in Path("out").iterdir()} >= {"results.json", "REPORT.md", "report.html"}
+
+
+def test_reproduce_takes_exactly_the_samplers_that_are_asked_for(melody, tiny_options: list[str], small_suite: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, error = melody("reproduce", small_suite, *tiny_options, "--sampler", "heun", "--sampler", "unipc", "-o", "out")
+    assert code == 0, error
+    rows = [cell["row"] for cell in json.loads(Path("out/results.json").read_text())["tables"][0]["cells"]]
+    assert {row["sampler"] for row in rows if "sampler" in row} == {"heun", "unipc"}
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(  # type: ignore[no-untyped-def]
+    melody, tmp_path: Path, tiny_options: list[str], small_suite: Path
+) -> None:
+    process = _process("reproduce", small_suite, *tiny_options, "-o", "killed", "--store", "store", cwd=tmp_path)
+    outcomes = tmp_path / "store" / "outcomes"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not (outcomes.is_dir() and any(outcomes.iterdir())):
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    kept = len(list(outcomes.iterdir()))
+    assert kept >= 1
+    assert melody("reproduce", small_suite, *tiny_options, "-o", "resumed", "--store", "store")[0] == 0
+    assert melody("reproduce", small_suite, *tiny_options, "-o", "whole", "--store", "other")[0] == 0
+    resumed, whole = (json.loads(Path(name, "results.json").read_text()) for name in ("resumed", "whole"))
+    assert resumed["cells_reused"] >= kept
+    assert resumed["tables"] == whole["tables"]
+
+
+def test_ctrl_c_is_one_line_and_what_was_done_is_kept(tmp_path: Path, tiny_options: list[str], small_suite: Path) -> None:
+    process = _process("reproduce", small_suite, *tiny_options, "-o", "out", "--store", "store", cwd=tmp_path)
+    outcomes = tmp_path / "store" / "outcomes"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not (outcomes.is_dir() and any(outcomes.iterdir())):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error.strip().splitlines()[-1] == "melody: error: interrupted; what was finished is kept"
+    assert any(outcomes.iterdir())
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+GATE = """
+title = "Small gate"
+
+[[thresholds]]
+suite = "small"
+column = "passes"
+row = {{ num_steps = 2 }}
+direction = "lower"
+bound = {bound}
+"""
+
+
+@pytest.mark.parametrize(("bound", "code", "failures"), [(1000.0, 0, "0"), (1.0, 1, "1")])
+def test_gate_passes_fails_and_writes_junit(melody, reproduced: str, bound: float, code: int, failures: str) -> None:  # type: ignore[no-untyped-def]
+    Path("gate.toml").write_text(GATE.format(bound=bound))
+    assert melody("gate", "out", "--thresholds", "gate.toml", "--junit", "gate.xml")[0] == code
+    assert ElementTree.parse("gate.xml").getroot().get("failures") == failures
+
+
+def test_gate_on_bad_thresholds_is_exit_code_2(melody, reproduced: str) -> None:  # type: ignore[no-untyped-def]
+    Path("gate.toml").write_text(GATE.format(bound=1.0).replace('"passes"', '"pases"'))
+    code, _, error = melody("gate", "out", "--thresholds", "gate.toml")
+    assert code == 2
+    assert "passes" in _one_line(error)
+
+
+def test_report_renders_again(melody, reproduced: str) -> None:  # type: ignore[no-untyped-def]
+    page = Path("out/report.html")
+    before = page.read_bytes()
+    page.unlink()
+    assert melody("report", "out")[0] == 0
+    assert page.read_bytes() == before
+
+
+def test_a_missing_folder_of_published_samples_is_one_line(melody, tiny_options: list[str]) -> None:  # type: ignore[no-untyped-def]
+    code, _, error = melody("reproduce", "published-samples", *tiny_options, "--published-samples", "absent")
+    assert code == 2
+    assert "absent" in _one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "metadata.csv"), ("file_name,text\na.wav,x\n", "a.wav")],
+)
+def test_training_on_a_bad_folder_is_one_line(melody, tiny_path: Path, content: str | None, message: str) -> None:  # type: ignore[no-untyped-def]
+    Path("data").mkdir()
+    soundfile.write("data/b.wav", np.zeros(10), 24_000)
+    if content is not None:
+        Path("data/metadata.csv").write_text(content)
+    code, _, error = melody("train", "vae", "--preset", tiny_path, "--data", "data", "--out", "run")
+    assert code == 2
+    assert message in _one_line(error)
