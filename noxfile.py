@@ -1,4 +1,4 @@
-"""The contributor's menu: ``nox --list`` shows it, ``nox -s NAME`` runs one, ``nox -s NAME -- --help`` says what it takes."""
+"""The contributor's menu: ``nox --list`` shows it, ``nox -s NAME`` runs one, ``nox -s NAME -- --help`` explains it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def reproduce_table(session: nox.Session) -> None:
-    """Reproduce the paper's tables with the demo weights. Arguments go to `melody reproduce`, as in: -- table2 --sampler heun"""
+    """Reproduce the paper's tables with the demo weights. Arguments go to `melody reproduce`: -- table2 --seed 1"""
     _install(session)
     session.run("melody", "reproduce", *session.posargs, env=ENVIRONMENT)
 

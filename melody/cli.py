@@ -30,7 +30,8 @@ notes = Console(stderr=True)
 
 PresetOption = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset, or the path of a TOML file.")]
 WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", help="Folder with one safetensors file a part; the preset's own if not given.")
+    Path | None,
+    typer.Option("--weights", help="Folder with one safetensors file a part; the preset's own if not given."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 
@@ -43,7 +44,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def melody(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """MeLoDy Toolkit."""
 
@@ -57,7 +60,9 @@ def components(
 
     chosen = [registry(kind)] if kind else list(REGISTRIES.values())
     for one in chosen:
-        table = Table("name", "from", "what it is", title=f"{one.kind}  (entry-point group {one.group})", title_justify="left")
+        table = Table(
+            "name", "from", "what it is", title=f"{one.kind}  (entry-point group {one.group})", title_justify="left"
+        )
         for entry in one.entries():
             style = "red" if entry.error else None
             table.add_row(escape(entry.name), escape(entry.origin), escape(entry.sentence), style=style)
@@ -88,7 +93,9 @@ def describe(
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the music should be, in words.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .wav or .flac.")] = Path("melody.wav"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .wav or .flac.")] = Path(
+        "melody.wav"
+    ),
     duration: Annotated[float | None, typer.Option(help="Seconds; the preset's segment if not given.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampler steps.")] = None,
     sampler: Annotated[str | None, typer.Option(help="See: melody components samplers.")] = None,
@@ -136,17 +143,27 @@ def _show_trace(output: Path, generation: Any) -> None:
         passes, weighted = trace.passes.get(part, "–"), trace.weighted_passes.get(part, "–")
         table.add_row(part.replace("_", " "), str(passes), str(weighted), f"{seconds:.2f}")
     console.print(table)
-    console.print(f"{escape(str(output))}: {length:.2f} s at {generation.sample_rate} Hz, made in {spent:.2f} s ({length / spent:.2f}× real time)")
+    console.print(
+        f"{escape(str(output))}: {length:.2f} s at {generation.sample_rate} Hz, "
+        f"made in {spent:.2f} s ({length / spent:.2f}× real time)"
+    )
 
 
 @app.command()
 def train(
-    stage: Annotated[str, typer.Argument(help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs.")],
+    stage: Annotated[
+        str, typer.Argument(help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs.")
+    ],
     preset: PresetOption = "demo",
     data: Annotated[str, typer.Option(help="embedded, or a folder of audio with a metadata.csv.")] = "embedded",
-    out: Annotated[Path | None, typer.Option(help="Run folder; a second call on it goes on where the first ended. [default: runs/PRESET]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; a second call on it goes on where the first ended. [default: runs/PRESET]"),
+    ] = None,
     accelerator: Annotated[str, typer.Option(help="Lightning's accelerator: cpu, gpu, auto.")] = "cpu",
-    stop_after: Annotated[int | None, typer.Option(help="End a stage early after so many steps; a later call goes on.")] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(help="End a stage early after so many steps; a later call goes on.")
+    ] = None,
 ) -> None:
     """Train one stage of a preset, or all of them."""
     from melody.config import load_preset
@@ -168,7 +185,8 @@ def train(
 @app.command()
 def reproduce(
     suites: Annotated[
-        list[str] | None, typer.Argument(help="Suites by name, or paths of TOML files; all of eval/suites if none is given.")
+        list[str] | None,
+        typer.Argument(help="Suites by name, or paths of TOML files; all of eval/suites if none is given."),
     ] = None,
     preset: PresetOption = "demo",
     weights: WeightsOption = None,
@@ -186,7 +204,10 @@ def reproduce(
     ),
     published_samples: Annotated[
         Path | None,
-        typer.Option(envvar="MELODY_PUBLISHED_SAMPLES", help="The authors' demo page as cloned, or a folder with its metadata.csv."),
+        typer.Option(
+            envvar="MELODY_PUBLISHED_SAMPLES",
+            help="The authors' demo page as cloned, or a folder with its metadata.csv.",
+        ),
     ] = None,
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
@@ -216,7 +237,9 @@ def reproduce(
         )
     pages = write_report(results, output)
     print_results(results, console)
-    console.print(f"{results.cells_computed} cells computed, {results.cells_reused} from the store, {results.seconds:.1f} s")
+    console.print(
+        f"{results.cells_computed} cells computed, {results.cells_reused} from the store, {results.seconds:.1f} s"
+    )
     console.print(f"page: {escape(str(next(page for page in pages if page.suffix == '.html')))}")
 
 
@@ -253,7 +276,9 @@ def gate(
         console.print(f"{mark}  {escape(one.line)}")
     if junit is not None:
         write_junit(outcome, junit)
-    console.print(f"{len(outcome.checks) - len(outcome.failed)} hold, {len(outcome.failed)} fall past: {escape(outcome.title)}")
+    console.print(
+        f"{len(outcome.checks) - len(outcome.failed)} hold, {len(outcome.failed)} fall past: {escape(outcome.title)}"
+    )
     return 0 if outcome.passed else 1
 
 
@@ -262,7 +287,14 @@ def _results_file(path: Path) -> Path:
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=notes, transient=True)
 
 

@@ -1,7 +1,7 @@
 """Presets: which component sits in which seat, with which arguments, how to generate, how to train.
 
-A preset is a TOML file, ``melody/presets/NAME.toml`` or any path. A component's table names it by ``use``; the other keys
-are its constructor's arguments::
+A preset is a TOML file, ``melody/presets/NAME.toml`` or any path. A component's table names it by ``use``; the other
+keys are its constructor's arguments::
 
     [codec]
     use = "fourier-vae"
@@ -155,7 +155,10 @@ def load_preset(name: str | Path) -> Preset:
     if not path.is_file():
         path = Path(name)
         if path.suffix != ".toml":
-            raise MelodyError(f"unknown preset {str(name)!r}{did_you_mean(str(name), preset_names())}; or give the path of a .toml file")
+            raise MelodyError(
+                f"unknown preset {str(name)!r}{did_you_mean(str(name), preset_names())}; "
+                "or give the path of a .toml file"
+            )
     raw = read_toml(path)
     for seat, components in SEATS.items():
         if isinstance(raw.get(seat), dict):
@@ -171,7 +174,7 @@ def load_preset(name: str | Path) -> Preset:
 
 def _component(table: dict[str, Any], components: registry.Registry, where: str) -> dict[str, Any]:
     if "use" not in table:
-        raise MelodyError(f"{where}: expected use = \"NAME\" with one of: {', '.join(components.names())}")
+        raise MelodyError(f'{where}: expected use = "NAME" with one of: {", ".join(components.names())}')
     return {"use": table["use"], "arguments": {key: value for key, value in table.items() if key != "use"}}
 
 

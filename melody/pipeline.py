@@ -1,4 +1,4 @@
-"""The MeLoDy system (section 1, Algorithms 1 and 2): prompt -> MuLan tokens -> semantic tokens -> latents -> waveform."""
+"""The MeLoDy system (section 1, Algorithms 1 and 2): prompt -> MuLan tokens -> semantic tokens -> latents -> sound."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class MelodyPipeline:
         folder = Path(weights) if weights is not None else shipped_weights(loaded)
         if not folder.is_dir():
             raise MelodyError(
-                f"preset {loaded.name!r} has no weights in {folder}; train them (melody train all --preset {loaded.name}) "
-                "and give their folder with --weights"
+                f"preset {loaded.name!r} has no weights in {folder}; "
+                f"train them (melody train all --preset {loaded.name}) and give their folder with --weights"
             )
         parts = {part: build_part(loaded, part) for part in PARTS}
         digest = hashlib.sha256()
@@ -140,8 +140,8 @@ class MelodyPipeline:
         Args:
             duration_s: length in seconds; the preset's segment if not given.
             sampler: name or instance; grid: name or function; both from the preset if not given.
-            seeds: one a prompt; a single seed s gives row i the seed s + i. A row's seed decides its bits: the same alone
-                as in a batch, to rounding.
+            seeds: one a prompt; a single seed s gives row i the seed s + i. A row's seed decides its bits: the same
+                alone as in a batch, to rounding.
         Returns:
             Waveform ``(B, 1, T)`` in [-1, 1], sample rate, and a trace of passes and seconds by part.
         Raises:
@@ -206,9 +206,9 @@ class _Run:
                 (len(prefix), new_frames, latents.shape[2]), noise_streams, device=latents.device, dtype=latents.dtype
             )
             # Old frames have angle 0 and are held fixed: the evident intent of Algorithm 2.
-            start_angle = torch.cat(
-                [torch.zeros(known.shape[:2]), torch.full(noise.shape[:2], math.pi / 2)], dim=1
-            ).to(latents.device)
+            start_angle = torch.cat([torch.zeros(known.shape[:2]), torch.full(noise.shape[:2], math.pi / 2)], dim=1).to(
+                latents.device
+            )
             with self.timed("denoiser"), self._counted("denoiser", num_steps * sampler.evaluations_per_step):
                 denoiser = pipeline.denoiser
                 velocity = guided_velocity(denoiser, denoiser.prepare(tokens[:, begin_token:]), guidance_scale)
@@ -302,7 +302,9 @@ def segment_ends(duration_s: float, segment_s: float, chunks: int) -> list[float
     return [segment_s + index * chunk_s for index in range(count + 1)]
 
 
-def expected_passes(preset: Preset, token_rate: float, duration_s: float, num_steps: int, evaluations_per_step: int) -> dict[str, int]:
+def expected_passes(
+    preset: Preset, token_rate: float, duration_s: float, num_steps: int, evaluations_per_step: int
+) -> dict[str, int]:
     """Forward passes by part, by formula: 25·T + num_steps at one segment (Table 3), more sampler runs beyond it."""
     ends = segment_ends(duration_s, preset.generation.segment_s, preset.generation.chunks)
     return {

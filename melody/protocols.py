@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
-"""``velocity(latents (B, L, D), angle (B, L)) -> (B, L, D)``: dz/dδ at a per-frame angle in [0, π/2], guidance included."""
+"""``velocity(latents (B, L, D), angle (B, L)) -> (B, L, D)``: dz/dδ at a per-frame angle in [0, π/2], with guidance."""
 
 Generators = "Sequence[torch.Generator] | torch.Generator | None"
 """Randomness of a batch: one generator per row, one for all rows, or the global one."""
@@ -119,7 +119,7 @@ class Denoiser(ABC):
     def forward(self, latents: Tensor, angle: Tensor, condition: Any, unconditional: Tensor | None = None) -> Tensor:
         """Latents ``(B, L, D)``, angle ``(B, L)`` in [0, π/2], ``prepare``'s result -> velocity ``(B, L, D)``.
 
-        ``unconditional`` ``(B,)``, boolean, marks the rows that must not see the tokens (for guidance, and its training).
+        ``unconditional`` ``(B,)``, boolean, marks the rows that must not see the tokens (guidance and its training).
         """
 
     @abstractmethod
@@ -128,7 +128,7 @@ class Denoiser(ABC):
 
 
 class Sampler(ABC):
-    """One way to step from a larger angle to a smaller one. The loop, the grid and the guidance are not its business."""
+    """One way to step from a larger angle to a smaller one; loop, grid and guidance are not its business."""
 
     order: ClassVar[int]
     """Order of convergence of the deterministic part."""
@@ -149,7 +149,7 @@ class Sampler(ABC):
         state: Any,
         generator: Sequence[torch.Generator] | torch.Generator | None,
     ) -> tuple[Tensor, Any]:
-        """Take latents ``(B, L, D)`` from ``angle`` ``(B, L)`` to ``next_angle``, and return them with the new state."""
+        """Take latents ``(B, L, D)`` from ``angle`` ``(B, L)`` to ``next_angle``; returns them with the new state."""
 
 
 @dataclass
@@ -184,7 +184,9 @@ class System(ABC):
     """What it can do beside making clips for texts, as in ``audio-continuation``."""
 
     @abstractmethod
-    def generate(self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any) -> Generation:
+    def generate(
+        self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
+    ) -> Generation:
         """One clip of ``duration_s`` for each prompt; the seed of a row decides its bits."""
 
 

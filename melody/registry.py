@@ -85,7 +85,9 @@ class Registry:
         def decorate(component: Any) -> Any:
             taken = self._components.get(name)
             if taken is not None and _path(taken) != _path(component):
-                raise MelodyError(f"{self.label} {name!r} is registered twice: by {_path(taken)} and {_path(component)}")
+                raise MelodyError(
+                    f"{self.label} {name!r} is registered twice: by {_path(taken)} and {_path(component)}"
+                )
             if problem := self._misfit(component):
                 raise MelodyError(f"{self.label} {name!r}: {problem}")
             self._components[name] = component
@@ -112,7 +114,8 @@ class Registry:
         if plugin is None:
             known = set(self._components) | set(self._load_plugins())
             raise MelodyError(
-                f"unknown {self.label} {name!r}{did_you_mean(name, known)}; plug-ins use the entry-point group {self.group!r}"
+                f"unknown {self.label} {name!r}{did_you_mean(name, known)}; "
+                f"plug-ins use the entry-point group {self.group!r}"
             )
         if plugin.error is not None:
             raise MelodyError(f"{self.label} {name!r} from {plugin.origin} cannot be used: {plugin.error}")
@@ -180,7 +183,9 @@ class Registry:
         try:
             component = point.load()
         except Exception as error:  # a plug-in may fail in any way, and must break only itself
-            return Entry(point.name, origin, error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            return Entry(
+                point.name, origin, error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            )
         return Entry(point.name, origin, component, self._misfit(component), version)
 
     def _misfit(self, component: Any) -> str | None:
@@ -201,7 +206,11 @@ def _path(component: Any) -> str:
 def _type_name(annotation: Any) -> str:
     if annotation is inspect.Parameter.empty:
         return "Any"
-    return annotation.__name__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation).replace("typing.", "")
+    return (
+        annotation.__name__
+        if inspect.isclass(annotation) and not typing.get_args(annotation)
+        else str(annotation).replace("typing.", "")
+    )
 
 
 def _signature(component: Any) -> dict[str, inspect.Parameter]:
@@ -228,7 +237,9 @@ def _validated(component: Any, arguments: dict[str, Any], where: str) -> dict[st
         )
         for name, p in signature.items()
     }
-    model = create_model("Arguments", __config__=ConfigDict(arbitrary_types_allowed=True, protected_namespaces=()), **fields)
+    model = create_model(
+        "Arguments", __config__=ConfigDict(arbitrary_types_allowed=True, protected_namespaces=()), **fields
+    )
     try:
         checked = model(**arguments)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Weights of one part as a safetensors file: written whole or not at all, read without unpickling, bound to a component.
+"""Weights of one part as a safetensors file: written whole or not at all, read without unpickling.
 
 Floating-point tensors are stored as float16 (half the size of what a user downloads) and computed with as float32.
 """
@@ -47,9 +47,13 @@ def load_weights(module: nn.Module, path: Path, component: dict[str, Any]) -> No
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
         raise MelodyError(f"cannot read weights {path}: {reason}") from None
     if metadata.get("format_version") != FORMAT_VERSION:
-        raise MelodyError(f"{path} has weights of format {metadata.get('format_version')!r}, expected {FORMAT_VERSION!r}")
+        raise MelodyError(
+            f"{path} has weights of format {metadata.get('format_version')!r}, expected {FORMAT_VERSION!r}"
+        )
     if metadata.get("component") != canonical(component):
-        raise MelodyError(f"{path} holds weights of {metadata.get('component')}, but the preset wants {canonical(component)}")
+        raise MelodyError(
+            f"{path} holds weights of {metadata.get('component')}, but the preset wants {canonical(component)}"
+        )
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise MelodyError(f"{path}: tensor {name!r} holds NaN or infinity")

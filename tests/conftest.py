@@ -163,13 +163,15 @@ def tiny_weights(tiny_pipeline: MelodyPipeline, tmp_path_factory: pytest.TempPat
     generator = torch.Generator().manual_seed(0)
     tokenizer.fit_codebook(torch.randn(70, 8, generator=generator), 0)
     for part in PARTS:
-        save_weights(getattr(tiny_pipeline, part), folder / f"{part}.safetensors", component_of(tiny_pipeline.preset, part))
+        save_weights(
+            getattr(tiny_pipeline, part), folder / f"{part}.safetensors", component_of(tiny_pipeline.preset, part)
+        )
     return folder
 
 
 @pytest.fixture(scope="session")
 def published_samples() -> Path:
-    """The authors' published samples: beside the checkout, or where MELODY_PUBLISHED_SAMPLES says; skipped without them."""
+    """The authors' published samples: beside the checkout, or where MELODY_PUBLISHED_SAMPLES says; else skip."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "published-samples"
     folder = Path(os.environ.get("MELODY_PUBLISHED_SAMPLES") or beside)
     if not folder.is_dir():

@@ -195,8 +195,12 @@ def test_reproduce_fills_every_cell_and_a_second_run_computes_nothing(  # type: 
     assert {path.name for path in Path("out").iterdir()} >= {"results.json", "REPORT.md", "report.html"}
 
 
-def test_reproduce_takes_exactly_the_samplers_that_are_asked_for(melody, tiny_options: list[str], small_suite: Path) -> None:  # type: ignore[no-untyped-def]
-    code, _, error = melody("reproduce", small_suite, *tiny_options, "--sampler", "heun", "--sampler", "unipc", "-o", "out")
+def test_reproduce_takes_exactly_the_samplers_that_are_asked_for(
+    melody, tiny_options: list[str], small_suite: Path
+) -> None:  # type: ignore[no-untyped-def]
+    code, _, error = melody(
+        "reproduce", small_suite, *tiny_options, "--sampler", "heun", "--sampler", "unipc", "-o", "out"
+    )
     assert code == 0, error
     rows = [cell["row"] for cell in json.loads(Path("out/results.json").read_text())["tables"][0]["cells"]]
     assert {row["sampler"] for row in rows if "sampler" in row} == {"heun", "unipc"}
@@ -208,7 +212,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(  # type: ignore[no
     process = _process("reproduce", small_suite, *tiny_options, "-o", "killed", "--store", "store", cwd=tmp_path)
     outcomes = tmp_path / "store" / "outcomes"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and not (outcomes.is_dir() and any(outcomes.iterdir())):
+    while (
+        time.monotonic() < deadline and process.poll() is None and not (outcomes.is_dir() and any(outcomes.iterdir()))
+    ):
         time.sleep(0.02)
     process.kill()
     process.communicate()
@@ -221,11 +227,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(  # type: ignore[no
     assert resumed["tables"] == whole["tables"]
 
 
-def test_ctrl_c_is_one_line_and_what_was_done_is_kept(tmp_path: Path, tiny_options: list[str], small_suite: Path) -> None:
+def test_ctrl_c_is_one_line_and_what_was_done_is_kept(
+    tmp_path: Path, tiny_options: list[str], small_suite: Path
+) -> None:
     process = _process("reproduce", small_suite, *tiny_options, "-o", "out", "--store", "store", cwd=tmp_path)
     outcomes = tmp_path / "store" / "outcomes"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and not (outcomes.is_dir() and any(outcomes.iterdir())):
+    while (
+        time.monotonic() < deadline and process.poll() is None and not (outcomes.is_dir() and any(outcomes.iterdir()))
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)

@@ -127,7 +127,9 @@ def test_bad_options_are_one_line(tiny_pipeline: MelodyPipeline, options: dict[s
         tiny_pipeline(PROMPTS[0], **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("prompt", "message"), [("", "the prompt is empty"), (" \n", "is empty"), ("x" * 10_000, "10,000 characters")])
+@pytest.mark.parametrize(
+    ("prompt", "message"), [("", "the prompt is empty"), (" \n", "is empty"), ("x" * 10_000, "10,000 characters")]
+)
 def test_bad_prompts_are_one_line(tiny_pipeline: MelodyPipeline, prompt: str, message: str) -> None:
     with pytest.raises(MelodyError, match=message):
         tiny_pipeline(prompt)
@@ -144,7 +146,8 @@ def test_unknown_device_is_one_line(tiny_path: Path, tiny_weights: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("duration", "ends"), [(3.0, [3.0]), (10.0, [10.0]), (11.0, [10.0, 12.5]), (30.0, [10.0 + 2.5 * i for i in range(9)])]
+    ("duration", "ends"),
+    [(3.0, [3.0]), (10.0, [10.0]), (11.0, [10.0, 12.5]), (30.0, [10.0 + 2.5 * i for i in range(9)])],
 )
 def test_segments_follow_algorithm_2(duration: float, ends: list[float]) -> None:
     assert segment_ends(duration, 10.0, 4) == ends

@@ -1,4 +1,4 @@
-"""The paper's preset builds parts of the paper's sizes; the demo's weights load and make music that its own ear knows."""
+"""The paper's preset builds parts of the paper's sizes; the demo's weights load and make sound."""
 
 from __future__ import annotations
 

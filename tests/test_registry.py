@@ -90,7 +90,11 @@ def knobs() -> Registry:
 
 def test_arguments_are_converted_and_defaults_shown(knobs: Registry) -> None:
     assert knobs.create("knob", {"size": 3, "widths": [4, 5]}).widths == (4, 5)
-    assert [(p.name, p.default) for p in knobs.parameters("knob")] == [("size", ...), ("widths", (1, 2)), ("name", None)]
+    assert [(p.name, p.default) for p in knobs.parameters("knob")] == [
+        ("size", ...),
+        ("widths", (1, 2)),
+        ("name", None),
+    ]
     assert knobs.validate("knob", {"size": 3}, where="here") == {"size": 3, "widths": (1, 2), "name": None}
 
 
@@ -115,7 +119,9 @@ def _distribution(folder: Path, name: str, points: str) -> None:
 
 
 def test_a_broken_plug_in_breaks_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _distribution(tmp_path, "broken", "[melody.samplers]\nbroken = missing_module_xyz:Sampler\nddim = missing_module_xyz:Other\n")
+    _distribution(
+        tmp_path, "broken", "[melody.samplers]\nbroken = missing_module_xyz:Sampler\nddim = missing_module_xyz:Other\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     one = Registry("samplers", "melody.protocols:Sampler", ("melody.samplers",))

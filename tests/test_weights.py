@@ -56,7 +56,9 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e6])
-def test_values_that_are_not_finite_in_float16_are_not_written_and_the_old_file_stays(saved: Path, value: float) -> None:
+def test_values_that_are_not_finite_in_float16_are_not_written_and_the_old_file_stays(
+    saved: Path, value: float
+) -> None:
     before = saved.read_bytes()
     module = nn.Linear(3, 2)
     nn.init.constant_(module.weight, value)

@@ -33,8 +33,8 @@ def bind_stage(folder: Path, preset: Preset, component: dict[str, Any], settings
     if canonical(other) != canonical(content):
         changed = [key for key in content if canonical(other.get(key)) != canonical(content[key])]
         raise MelodyError(
-            f"{folder} was begun with preset {other.get('preset')!r}, whose {' and '.join(changed)} differ from those of "
-            f"{preset.name!r} now; choose another --out, or delete that folder"
+            f"{folder} was begun with preset {other.get('preset')!r}, whose {' and '.join(changed)} differ "
+            f"from those of {preset.name!r} now; choose another --out, or delete that folder"
         )
 
 
@@ -61,12 +61,17 @@ def add_stage(
         "seconds": round(sum(row.get("seconds", 0.0) for row in history) or seconds, 1),
         "seed": settings.seed,
         "settings": settings.model_dump(),
-        "data": {"name": corpora[0].name, "train_clips": len(corpora[0]), "train_hash": corpora[0].content_hash(),
-                 "validation_clips": len(corpora[1]), "validation_hash": corpora[1].content_hash()},
+        "data": {
+            "name": corpora[0].name,
+            "train_clips": len(corpora[0]),
+            "train_hash": corpora[0].content_hash(),
+            "validation_clips": len(corpora[1]),
+            "validation_hash": corpora[1].content_hash(),
+        },
         "last_losses": _last_losses(history),
         "held_out": figures,
         "sha256": file_hash(weights),
-        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads, fp32",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads, fp32",
         "versions": {"melody": __version__, "torch": torch.__version__, "commit": _commit()},
     }
     write_bytes(path, json.dumps(card, indent=1, sort_keys=True).encode())
@@ -75,16 +80,29 @@ def add_stage(
 
 def render(card: dict[str, Any]) -> str:
     """The card as Markdown."""
-    lines = ["# Card of the weights", "", "Written by `melody train`; held-out figures are on the validation split.", ""]
-    lines += ["| part | parameters | steps | seconds | seed | last losses (mean of the last steps) | held out |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "# Card of the weights",
+        "",
+        "Written by `melody train`; held-out figures are on the validation split.",
+        "",
+    ]
+    lines += [
+        "| part | parameters | steps | seconds | seed | last losses (mean of the last steps) | held out |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for part, entry in sorted(card.items()):
         steps = entry["steps"] if entry["steps"] is not None else "fit"
         lines.append(
             f"| {part} | {entry['parameters']:,} | {steps} | {entry['seconds']:.0f} | {entry['seed']} "
             f"| {_figures(entry['last_losses'])} | {_figures(entry['held_out'])} |"
         )
-    data = sorted({f"{e['data']['name']}: {e['data']['train_clips']} training clips (SHA-256 {e['data']['train_hash'][:16]}…), "
-                   f"{e['data']['validation_clips']} validation clips" for e in card.values()})
+    data = sorted(
+        {
+            f"{e['data']['name']}: {e['data']['train_clips']} clips (SHA-256 {e['data']['train_hash'][:16]}…), "
+            f"{e['data']['validation_clips']} validation clips"
+            for e in card.values()
+        }
+    )
     machines = sorted({f"{e['machine']}; torch {e['versions']['torch']}" for e in card.values()})
     return "\n".join([*lines, "", "Data: " + "; ".join(data) + ".", "", "Machine: " + "; ".join(machines) + ".", ""])
 
@@ -107,7 +125,10 @@ def _history(path: Path) -> list[dict[str, float]]:
 def _last_losses(history: list[dict[str, float]]) -> dict[str, float]:
     window = history[-LOSS_WINDOW:]
     names = [name for name in (window[-1] if window else {}) if name not in ("step", "seconds")]
-    return {name: math.fsum(row[name] for row in window if name in row) / sum(name in row for row in window) for name in names}
+    return {
+        name: math.fsum(row[name] for row in window if name in row) / sum(name in row for row in window)
+        for name in names
+    }
 
 
 def _commit() -> str | None:

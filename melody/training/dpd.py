@@ -42,10 +42,14 @@ class VelocityPrediction(Recipe):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Velocity MSE on held-out latents with seeded noise and angles; with and without tokens; against predicting zero."""
+        """Velocity MSE on held-out latents with seeded noise and angles: with tokens, without, of predicting zero."""
         part = self.trained().eval()
         generator = torch.Generator().manual_seed(self.settings.seed)
-        errors: dict[str, list[Tensor]] = {"velocity_mse": [], "velocity_mse_unconditional": [], "velocity_mse_zero": []}
+        errors: dict[str, list[Tensor]] = {
+            "velocity_mse": [],
+            "velocity_mse_unconditional": [],
+            "velocity_mse_zero": [],
+        }
         for latents, tokens in zip(
             self.validation_data.latents.split(16), self.validation_data.tokens.split(16), strict=True
         ):

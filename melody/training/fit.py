@@ -53,7 +53,9 @@ class _Keeper(L.Callback):
             os.replace(temporary, self.path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise MelodyError(f"cannot write checkpoint {self.path}: {error.strerror}; the last good one stays") from None
+            raise MelodyError(
+                f"cannot write checkpoint {self.path}: {error.strerror}; the last good one stays"
+            ) from None
         self.last = time.monotonic()
 
 
@@ -68,7 +70,14 @@ class _Bar(L.Callback):
     """Progress with an ETA, and the losses of the last step."""
 
     def __init__(self, title: str, total: int) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+        )
         self.progress = Progress(*columns, refresh_per_second=2)
         self.task = self.progress.add_task(title, total=total, losses="")
 
@@ -140,4 +149,6 @@ def _completed(checkpoint: Path) -> int:
     try:
         return int(torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]["completed"])
     except Exception as error:  # a damaged archive fails in many ways; all mean the same to the user
-        raise MelodyError(f"checkpoint {checkpoint} cannot be read ({type(error).__name__}); delete it to begin again") from None
+        raise MelodyError(
+            f"checkpoint {checkpoint} cannot be read ({type(error).__name__}); delete it to begin again"
+        ) from None

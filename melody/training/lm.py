@@ -13,7 +13,7 @@ from melody.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class TokenData:
-    """``prefixes`` ``(segments, 3, P)``: MuLan tokens of the audio, the caption and the tags; ``tokens`` ``(segments, N)``."""
+    """``prefixes`` ``(segments, 3, P)``: MuLan tokens of audio, caption and tags; ``tokens`` ``(segments, N)``."""
 
     prefixes: Tensor
     tokens: Tensor
@@ -22,7 +22,7 @@ class TokenData:
 class LanguageModelling(Recipe):
     """The prefix comes from the audio, the caption or the tags, at random.
 
-    The paper trains on MuLan tokens and relies on MuLan's shared space; ours is small, so the text side is trained on too.
+    The paper trains on MuLan tokens and relies on MuLan's shared space; ours is small, so texts' are trained on too.
     """
 
     def __init__(self, part: torch.nn.Module, settings: Stage, train: TokenData, validation: TokenData) -> None:

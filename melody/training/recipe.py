@@ -1,7 +1,7 @@
 """What every stage shares: seeded batches, optimiser, schedule, moving average, history.
 
-Batch and noise of a step are a pure function of (seed, step), so a run that was killed ends with the same weights as one
-that was not.
+Batch and noise of a step are a pure function of (seed, step), so a run that was killed ends with the same weights as
+one that was not.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ class Recipe(L.LightningModule):
         values = {name: float(value.detach()) for name, value in losses.items()}
         for name, value in values.items():
             if not math.isfinite(value):
-                raise MelodyError(f"{type(self).__name__}: {name} is {value} at step {step}; lower the learning rate or look at the data")
+                raise MelodyError(
+                    f"{type(self).__name__}: {name} is {value} at step {step}; "
+                    "lower the learning rate or look at the data"
+                )
         self.history.append({"step": step, **values})
 
     def on_train_batch_end(self, *_: Any) -> None:

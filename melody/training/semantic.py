@@ -49,7 +49,9 @@ class Semantic(Recipe):
         corpus = self.validation_corpus
         samples = round(self.settings.clip_s * corpus.sample_rate)
         places = segments(corpus, samples)[:VALIDATION_CLIPS]
-        batches = [segment_batch(corpus, places[b : b + 16], samples).to(self.device) for b in range(0, len(places), 16)]
+        batches = [
+            segment_batch(corpus, places[b : b + 16], samples).to(self.device) for b in range(0, len(places), 16)
+        ]
         tokens = torch.cat([part.tokenize(batch) for batch in batches])  # type: ignore[operator]
         share = torch.bincount(tokens.flatten(), minlength=part.codebook_size).double()  # type: ignore[arg-type]
         share = share[share > 0] / share.sum()

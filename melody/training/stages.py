@@ -60,7 +60,7 @@ class Run:
         return build_part(self.preset, STAGES[stage])
 
     def finished(self, stage: str) -> tuple[nn.Module, str]:
-        """The part of an earlier stage with its weights, and their hash; raises ``MelodyError`` if it is not trained."""
+        """The part of an earlier stage with its weights, and their hash; raises ``MelodyError`` if there are none."""
         part = STAGES[stage]
         path = self.weights_path(part)
         if not path.is_file():

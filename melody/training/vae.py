@@ -71,7 +71,9 @@ class AudioVae(Recipe):
             total = total + settings.waveform_weight * terms["waveform"]
         if adversarial:
             terms["feature"], terms["adversarial"] = self._adversarial_terms(preds, target)
-            total = total + settings.feature_weight * terms["feature"] + settings.adversarial_weight * terms["adversarial"]
+            total = (
+                total + settings.feature_weight * terms["feature"] + settings.adversarial_weight * terms["adversarial"]
+            )
         return {"loss": total, **terms}
 
     def _adversarial_terms(self, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,7 +116,9 @@ class AudioVae(Recipe):
         latents = torch.cat([part.encode(batch) for batch in target.split(8)])  # type: ignore[operator]
         preds = torch.cat([part.decode(batch) for batch in latents.split(8)])[..., :samples]  # type: ignore[operator]
         return {
-            "stft": float(torch.stack([self.stft(p, t) for p, t in zip(preds.split(8), target.split(8), strict=True)]).mean()),
+            "stft": float(
+                torch.stack([self.stft(p, t) for p, t in zip(preds.split(8), target.split(8), strict=True)]).mean()
+            ),
             "si_sdr_db": float(_si_sdr(preds, target).mean()),
             "latent_mean": float(latents.mean()),
             "latent_std": float(latents.std()),

@@ -85,8 +85,12 @@ def test_a_stage_without_what_it_needs_names_the_stage(tiny_preset: Preset, tmp_
 
 def test_a_folder_begun_with_other_settings_is_refused(trained: Path, tiny_path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
-    other.write_text(tiny_path.read_text().replace('name = "tiny"', 'name = "other"').replace("window_s = 1.0", "window_s = 0.9"))
-    with pytest.raises(MelodyError, match="was begun with preset 'tiny', whose preset and component differ from those of 'other'"):
+    other.write_text(
+        tiny_path.read_text().replace('name = "tiny"', 'name = "other"').replace("window_s = 1.0", "window_s = 0.9")
+    )
+    with pytest.raises(
+        MelodyError, match="was begun with preset 'tiny', whose preset and component differ from those of 'other'"
+    ):
         train("joint", Run(load_preset(other), "embedded", trained))
 
 
@@ -104,7 +108,9 @@ def test_a_damaged_checkpoint_is_named(tiny_preset: Preset, tmp_path: Path) -> N
         train("joint", run)
 
 
-def test_losses_that_are_not_finite_stop_the_run(tiny_preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_that_are_not_finite_stop_the_run(
+    tiny_preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from melody.training.joint import Joint
 
     monkeypatch.setattr(Joint, "losses", lambda self, batch: {"loss": torch.full((), math.nan, requires_grad=True)})
