@@ -1,0 +1,96 @@
+"""A run as one page that needs nothing else: no scripts, no fonts, no pictures from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from melody.harness.results import Results
+from melody.report import layout
+from melody.report.facts import facts, long_facts
+from melody.report.figures import Plot
+from melody.report.layout import Group, Kind, View, lay_out
+from melody.report.sounds import Sound
+from melody.report.summary import Miss, headline, misses, ordering_tally, tally
+
+PAPER = "https://arxiv.org/abs/2305.15719"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table with its plots and sounds."""
+
+    anchor: str
+    view: View
+    counts: dict[str, int]
+    order_counts: dict[str, int]
+    plots: Sequence[Plot]
+    sounds: Sequence[Sound]
+
+
+def render_page(results: Results, plots: Mapping[str, Sequence[Plot]], sounds: Mapping[str, Sequence[Sound]]) -> str:
+    """The page as HTML; plots and sounds by suite."""
+    environment = Environment(
+        loader=PackageLoader("melody.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        facts=facts, long_facts=long_facts, layout=layout, cell_name=cell_name, css_class=css_class
+    )
+    sections = [
+        Section(
+            f"table-{number}",
+            lay_out(table),
+            tally([table]),
+            ordering_tally([table]),
+            plots.get(table.suite, ()),
+            sounds.get(table.suite, ()),
+        )
+        for number, table in enumerate(results.tables, start=1)
+    ]
+    return environment.get_template("report.html").render(
+        results=results,
+        sections=sections,
+        headline=headline(results),
+        misses=_by_section(misses(results), sections),
+        counts=tally(results.tables),
+        order_counts=ordering_tally(results.tables),
+        paper=PAPER,
+        css=Markup(_stylesheet(environment)),
+        svg=Markup,
+    )
+
+
+def css_class(name: str) -> str:
+    """A verdict as the name of a CSS class.
+
+    >>> css_class("not comparable")
+    'not-comparable'
+    """
+    return name.replace(" ", "-")
+
+
+def cell_name(group: Group, heading: str, kind: Kind) -> str:
+    """What a number is called by who hears the page.
+
+    >>> cell_name(Group("fad", "FAD", "", "lower", ("paper",)), "ddim · 5", "paper")
+    'FAD, ddim · 5, paper'
+    """
+    return f"{group.label}, {heading}, {layout.HEADINGS[kind]}"
+
+
+def _by_section(missed: Sequence[Miss], sections: Sequence[Section]) -> list[tuple[Section, list[Miss]]]:
+    found = [(section, [miss for miss in missed if miss.suite == section.view.table.suite]) for section in sections]
+    return [(section, misses) for section, misses in found if misses]
+
+
+def _stylesheet(environment: Environment) -> str:
+    source = environment.get_template("report.css").render()
+    return re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL)).strip()

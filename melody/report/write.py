@@ -1,0 +1,90 @@
+"""A run's report as files: Markdown, CSV, plots and one page, each written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from melody.errors import MelodyError
+from melody.harness.results import Results, Table
+from melody.report.figures import Plot, draw
+from melody.report.markdown import render_markdown
+from melody.report.page import render_page
+from melody.report.sounds import EMBED_BYTES, load_sounds
+from melody.report.tidy import cells_csv, orderings_csv
+
+
+def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES) -> list[Path]:
+    """Write REPORT.md, report.html, tables/*.csv and figures/*.png; the same results give the same bytes.
+
+    Args:
+        results: the run.
+        folder: of its ``results.json``; sounds are looked for relative to it.
+        embed_bytes: sounds are put into the page if all of them together are no larger; otherwise they are linked.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        MelodyError: the folder cannot be written.
+    """
+    names = file_names(results.tables)
+    plots = draw(results)
+    pictures: dict[str, list[tuple[str, str]]] = {}
+    files: dict[str, bytes] = {}
+    for plot in plots:
+        path = f"figures/{names[plot.suite]}-{plot.name}.png"
+        files[path] = plot.png
+        pictures.setdefault(plot.suite, []).append((plot.text, path))
+    csv_paths = {suite: f"tables/{name}.csv" for suite, name in names.items()}
+    for table in results.tables:
+        files[csv_paths[table.suite]] = cells_csv(table).encode()
+        if table.orderings:
+            files[f"tables/{names[table.suite]}-orderings.csv"] = orderings_csv(table).encode()
+    files["REPORT.md"] = render_markdown(results, pictures, csv_paths).encode()
+    files["report.html"] = render_page(results, _by_suite(plots), load_sounds(results, folder, embed_bytes)).encode()
+    return [_replace(folder / path, content) for path, content in files.items()]
+
+
+def file_names(tables: list[Table]) -> dict[str, str]:
+    """A file name for each suite, safe whatever the suite is called.
+
+    >>> file_names([Table(suite=name, title="", source="", cells=[]) for name in ("table2", "../a b", "A-b")])
+    {'table2': 'table2', '../a b': 'a-b', 'A-b': 'A-b-2'}
+    """
+    names: dict[str, str] = {}
+    for table in tables:
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", table.suite).strip("-")[:80] or "table"
+        taken = {name.lower() for name in names.values()}  # some file systems do not tell a from A
+        name, number = slug, 2
+        while name.lower() in taken:
+            name, number = f"{slug}-{number}", number + 1
+        names.setdefault(table.suite, name)
+    return names
+
+
+def _by_suite(plots: list[Plot]) -> dict[str, list[Plot]]:
+    found: dict[str, list[Plot]] = {}
+    for plot in plots:
+        found.setdefault(plot.suite, []).append(plot)
+    return found
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    """Write a file so that it is there whole, or as it was before."""
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise MelodyError(f"cannot write the report to {path}: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path
