@@ -41,12 +41,14 @@ def build_part(preset: Preset, part: str) -> nn.Module:
         )["embedding_dim"]
         return ResidualVectorQuantizer(preset.rvq.num_levels, preset.rvq.codebook_size, width)
     component = getattr(preset, part)
-    return SEATS[part].create(component.use, component.arguments, where=f"preset {preset.name} [{part}]")
+    built: nn.Module = SEATS[part].create(component.use, component.arguments, where=f"preset {preset.name} [{part}]")
+    return built
 
 
 def component_of(preset: Preset, part: str) -> dict[str, Any]:
     """What a part's weights are bound to: the component's name and arguments."""
-    return getattr(preset, part).model_dump()
+    described: dict[str, Any] = getattr(preset, part).model_dump()
+    return described
 
 
 def shipped_weights(preset: Preset) -> Path:

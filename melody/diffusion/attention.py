@@ -72,7 +72,8 @@ class RoformerLayer(nn.Module):
         """Columns ``(width, B, S, d)`` -> the same shape."""
         x = x + self.self_attention(self.self_norm(x), columns)
         x = x + self.cross_attention(self.cross_norm(x), columns, memory, guidance)
-        return x + self.feed_forward(self.forward_norm(x))
+        output: Tensor = x + self.feed_forward(self.forward_norm(x))
+        return output
 
 
 class SelfAttention(nn.Module):

@@ -29,7 +29,6 @@ from melody.errors import MelodyError, did_you_mean
 from melody.harness.results import Cell, Measurement, Results, load_results
 from melody.harness.suite import Row, selects
 
-
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -105,8 +104,8 @@ def gate(results: Results, thresholds: Thresholds) -> GateOutcome:
     """Hold results to thresholds. A cell that is there and holds no measured number fails.
 
     Raises:
-        MelodyError: a threshold on a suite, column or row that the results lack, one whose direction is not the cell's, or a
-            baseline that cannot be read or lacks the number.
+        MelodyError: a threshold on a suite, column or row that the results lack, one whose direction is not the cell's,
+            or a baseline that cannot be read or lacks the number.
     """
     checks: list[Check] = []
     for number, threshold in enumerate(thresholds.thresholds, start=1):
@@ -131,7 +130,8 @@ def junit(outcome: GateOutcome) -> bytes:
                 ElementTree.SubElement(case, "system-out").text = _xml(check.line)
             else:
                 ElementTree.SubElement(case, "failure", message=_xml(check.line)).text = _xml(check.line)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
 
 
 def write_junit(outcome: GateOutcome, path: Path) -> None:

@@ -56,9 +56,9 @@ class VelocityPrediction(Recipe):
             noise = torch.randn(latents.shape, generator=generator)
             angle = draw_chunk_angles(len(latents), latents.shape[1], self.chunks, generator)
             every = torch.ones(len(latents), dtype=torch.bool)
-            batch = [t.to(self.device) for t in (latents, tokens, noise, angle)]
-            errors["velocity_mse"].append(_velocity_error(part, *batch, ~every.to(self.device)))
-            errors["velocity_mse_unconditional"].append(_velocity_error(part, *batch, every.to(self.device)))
+            for name, dropped in (("velocity_mse", ~every), ("velocity_mse_unconditional", every)):
+                batch = (tensor.to(self.device) for tensor in (latents, tokens, noise, angle, dropped))
+                errors[name].append(_velocity_error(part, *batch))
             errors["velocity_mse_zero"].append(velocity_target(latents, noise, angle).square().mean())
         return {name: float(torch.stack(values).mean()) for name, values in errors.items()}
 
@@ -68,4 +68,5 @@ def _velocity_error(
 ) -> Tensor:
     condition = part.prepare(tokens)  # type: ignore[operator]
     predicted = part(add_noise(latents, noise, angle), angle, condition, dropped)
-    return (predicted - velocity_target(latents, noise, angle)).square().mean()
+    error: Tensor = (predicted - velocity_target(latents, noise, angle)).square().mean()
+    return error

@@ -41,7 +41,8 @@ def text_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights
 
     def embed(batch: Sequence[tuple[int, int]]) -> Tensor:
         texts = [text for index, _ in batch for text in texts_of(corpus, index)]
-        return joint.embed_text(texts).unflatten(0, (-1, 2))
+        embedded: Tensor = joint.embed_text(texts).unflatten(0, (-1, 2))
+        return embedded
 
     return _cached(corpus, f"text embeddings {weights} {clip_s}", places, embed)
 

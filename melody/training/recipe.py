@@ -26,6 +26,8 @@ class Recipe(L.LightningModule):
     A recipe implements ``batch(step)`` and ``losses(batch)``; the entry ``loss`` is what is minimised.
     """
 
+    completed: Tensor
+
     def __init__(self, part: nn.Module, settings: Stage) -> None:
         super().__init__()
         self.part = part
@@ -77,10 +79,10 @@ class Recipe(L.LightningModule):
         # A warm-up of the decay keeps the random start out of the average.
         decay = min(self.settings.ema_decay, (1 + int(self.completed)) / (10 + int(self.completed)))
         with torch.no_grad():
-            for mean, new in zip(self.average.parameters(), self.part.parameters(), strict=True):
-                mean.lerp_(new, 1 - decay)
-            for mean, new in zip(self.average.buffers(), self.part.buffers(), strict=True):
-                mean.copy_(new)
+            for average, weight in zip(self.average.parameters(), self.part.parameters(), strict=True):
+                average.lerp_(weight, 1 - decay)
+            for kept, buffer in zip(self.average.buffers(), self.part.buffers(), strict=True):
+                kept.copy_(buffer)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.part)

@@ -49,7 +49,8 @@ class Run:
         self.validation_corpus = load_corpus(data, split="validation")
 
     def settings(self, stage: str) -> Stage:
-        return getattr(self.preset.training, stage)
+        settings: Stage = getattr(self.preset.training, stage)
+        return settings
 
     def weights_path(self, part: str) -> Path:
         return self.folder / "weights" / f"{part}.safetensors"
