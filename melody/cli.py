@@ -25,6 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+INTERRUPTED = 130
+"""What typer returns after Ctrl-C."""
+
 console = Console()
 notes = Console(stderr=True)
 
@@ -303,11 +306,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()
-        sys.exit(code if isinstance(code, int) else 0)
     except MelodyError as error:
         _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; what was finished is kept")
+        code = INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe went away: nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -323,6 +325,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if not error.format_message():  # no arguments: the help was shown
             sys.exit(2)
         _fail(error.format_message())
+    if code == INTERRUPTED:
+        _fail("interrupted; what was finished is kept")
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str) -> NoReturn:
