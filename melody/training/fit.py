@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 import warnings
@@ -49,7 +50,7 @@ class _Keeper(L.Callback):
     def save(self, trainer: L.Trainer) -> None:
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)  # with the optimiser's state
             os.replace(temporary, self.path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -116,6 +117,7 @@ def fit(recipe: Recipe, folder: Path, *, title: str, accelerator: str = "cpu", s
     Args:
         stop_after: end early, after so many steps in all, as a killed run would; a second call goes on.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not its tips
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "last.ckpt"
     first = _completed(checkpoint) if checkpoint.is_file() else 0
@@ -141,8 +143,11 @@ def fit(recipe: Recipe, folder: Path, *, title: str, accelerator: str = "cpu", s
             default_root_dir=folder,
         )
         loader = DataLoader(_Steps(first, total), batch_size=None)
-        # weights_only: a checkpoint is tensors and plain values, so nothing in it is executed.
-        trainer.fit(recipe, loader, ckpt_path=str(checkpoint) if first else None, weights_only=True)
+        try:
+            # weights_only: a checkpoint is tensors and plain values, so nothing in it is executed.
+            trainer.fit(recipe, loader, ckpt_path=str(checkpoint) if first else None, weights_only=True)
+        except SystemExit:  # Lightning's own end after Ctrl-C
+            raise KeyboardInterrupt from None
 
 
 def _completed(checkpoint: Path) -> int:

@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 from melody.config import Preset, load_preset
 from melody.errors import MelodyError
 from melody.pipeline import PARTS, MelodyPipeline
+from melody.training import fit as fitting
 from melody.training import stages
+from melody.training.recipe import Recipe
 from melody.training.stages import STAGES, Run, train
 
 
@@ -76,6 +78,28 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
     assert set(resumed) == set(whole)
     for name, tensor in whole.items():
         assert torch.equal(resumed[name], tensor), name
+
+
+@pytest.mark.parametrize("stage", ["joint", "vae"])
+def test_ctrl_c_in_the_middle_keeps_the_last_checkpoint_and_the_rest_ends_alike(
+    trained: Path, tiny_preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    run = Run(tiny_preset, "embedded", tmp_path)
+    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Recipe, "record", _interrupt_at_step_2)
+        with pytest.raises(KeyboardInterrupt):
+            train(stage, run)
+    assert not run.weights_path(STAGES[stage]).exists()
+    train(stage, run)
+    resumed, whole = (load_file(folder / "weights" / f"{STAGES[stage]}.safetensors") for folder in (tmp_path, trained))
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
+
+def _interrupt_at_step_2(recipe: Recipe, step: int, losses: dict[str, torch.Tensor]) -> None:
+    recipe.history.append({"step": step, **{name: float(value.detach()) for name, value in losses.items()}})
+    if step == 2:
+        raise KeyboardInterrupt
 
 
 def test_a_stage_without_what_it_needs_names_the_stage(tiny_preset: Preset, tmp_path: Path) -> None:
