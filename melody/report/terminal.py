@@ -15,7 +15,8 @@ from melody.report.layout import DASH, HEADINGS, MARKS, Entry, Group, Line, Orde
 from melody.report.summary import headline, misses, ordering_tally, tally
 
 MAX_WIDTH = 120
-HEADING_WIDTH = 30
+HEADING_SHARE = 4
+"""A row's heading takes no more than this part of the width for an axis."""
 GAP, GROUP_GAP = "  ", "   "
 STYLES = {
     "reproduced": "green",
@@ -93,7 +94,7 @@ def _table(view: View, width: int) -> list[Text]:
 
 
 def _blocks(view: View, width: int) -> Iterable[list[Text]]:
-    headings = _heading_rows(view)
+    headings = _heading_rows(view, width // HEADING_SHARE)
     room = width - sum(_heading_widths(view, headings)) - len(GAP) * (len(view.axes) - 1)
     chosen: list[int] = []
     for index in range(len(view.groups)):
@@ -144,9 +145,9 @@ def _verdict(entry: Entry, short: bool) -> str:
     return f"{text} {entry.references}"
 
 
-def _heading_rows(view: View) -> list[list[list[str]]]:
+def _heading_rows(view: View, width: int) -> list[list[list[str]]]:
     """Every row's heading, each axis wrapped into lines."""
-    return [[_wrap(part, HEADING_WIDTH) for part in line.heading] for line in view.lines]
+    return [[_wrap(part, width) for part in line.heading] for line in view.lines]
 
 
 def _heading_widths(view: View, headings: list[list[list[str]]]) -> list[int]:

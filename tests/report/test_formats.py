@@ -1,0 +1,264 @@
+"""Every format of one run: nothing empty, kinds apart, hostile names harmless, the same bytes again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from melody.errors import MelodyError
+from melody.harness.results import Results
+from melody.report.layout import HEADINGS, KINDS, lay_out, value_of
+from melody.report.terminal import print_results, result_lines
+from melody.report.tidy import cells_csv
+from melody.report.write import write_report
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+HOSTILE = "<script>alert('ö|*$1$')</script>"
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced, and keeps what the tests look at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.unbalanced: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.cells: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+        if {"td", "th"} & set(self.open):
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="module")
+def written(results: Results, sound_folder: Path) -> dict[str, Path]:
+    return {str(path.relative_to(sound_folder)): path for path in write_report(results, sound_folder)}
+
+
+@pytest.fixture(scope="module")
+def page(written: dict[str, Path]) -> Page:
+    parser = Page()
+    parser.feed(written["report.html"].read_text(encoding="utf-8"))
+    parser.close()
+    return parser
+
+
+@pytest.fixture(scope="module")
+def markdown(written: dict[str, Path]) -> str:
+    return written["REPORT.md"].read_text(encoding="utf-8")
+
+
+def test_another_process_writes_the_same_bytes_without_torch(
+    results: Results, sound_folder: Path, tmp_path: Path
+) -> None:
+    few = results.model_copy(update={"tables": results.tables[3:4] + results.tables[-1:]})
+    digests = []
+    for name in ("here", "there"):
+        folder = tmp_path / name
+        shutil.copytree(sound_folder / "clips", folder / "clips")
+        if name == "here":
+            write_report(few, folder)
+        else:
+            _render_elsewhere(few, folder)
+        paths = [path for path in folder.rglob("*") if path.suffix in (".md", ".html", ".csv", ".png")]
+        digests.append({str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths})
+    assert len(digests[0]) == 6
+    assert digests[0] == digests[1]
+
+
+def _render_elsewhere(results: Results, folder: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from melody.harness.results import load_results
+from melody.report.terminal import print_results
+from melody.report.write import write_report
+folder = Path(sys.argv[1])
+results = load_results(folder / "results.json")
+write_report(results, folder)
+print_results(results)
+sys.exit("torch" in sys.modules)
+"""
+    (folder / "results.json").write_text(results.model_dump_json(), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Table 4: angle schedules" in done.stdout
+
+
+def test_every_file_is_written_whole(written: dict[str, Path], results: Results) -> None:
+    assert {"REPORT.md", "report.html", "tables/table2.csv", "tables/table2-orderings.csv"} <= set(written)
+    assert {f"tables/{table.suite}.csv" for table in results.tables} <= set(written)
+    plots = {name for name in written if name.startswith("figures/")}
+    assert {"figures/table2-quality.png", "figures/table2-speed.png", "figures/claims-passes.png"} <= plots
+    assert all(written[name].read_bytes().startswith(b"\x89PNG") for name in plots)
+    folder = written["REPORT.md"].parent
+    assert not [path for path in folder.rglob(".*") if path.is_file()]
+
+
+def test_the_page_is_well_formed_and_names_things_once(page: Page) -> None:
+    assert page.unbalanced == []
+    assert page.open == []
+    names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(names) == len(set(names))
+    targets = {a["popovertarget"] for _, a in page.tags if "popovertarget" in a}
+    targets |= {a["href"][1:] for t, a in page.tags if t == "a" and a["href"].startswith("#")}
+    assert targets <= set(names)
+
+
+def test_the_page_fetches_nothing(page: Page, written: dict[str, Path]) -> None:
+    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+    sources = [a[name] for _, a in page.tags for name in ("src", "srcset", "poster", "data") if name in a]
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+    links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert {link for link in links if not link.startswith("#")} == {"https://arxiv.org/abs/2305.15719"}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert not re.search(r"@import|url\((?!#)", written["report.html"].read_text(encoding="utf-8"))
+
+
+def test_no_place_of_the_page_is_empty(page: Page) -> None:
+    assert len(page.cells) > 300
+    assert all(cell.strip() for cell in page.cells)
+
+
+def test_hostile_text_stays_text(page: Page, markdown: str) -> None:
+    assert HOSTILE in "".join(page.text)
+    assert "很慢的钢琴曲" in "".join(page.text)
+    markdown = re.sub(r"`[^`]*`", "", markdown)  # code is shown as it is
+    assert "<script" not in markdown
+    assert "<b>" not in markdown
+
+
+def test_no_place_of_the_markdown_is_empty_and_rows_are_even(markdown: str) -> None:
+    block: list[int] = []
+    for line in [*markdown.splitlines(), ""]:
+        if not line.startswith("|"):
+            assert len(set(block)) <= 1
+            block = []
+            continue
+        cells = re.split(r"(?<!\\)\|", line)[1:-1]
+        block.append(len(cells))
+        assert all(cell.strip() for cell in cells) or line.startswith("| |"), line
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_terminal_lines_fit_their_width(results: Results, width: int) -> None:
+    lines = result_lines(results, width)
+    assert len(lines) > 100
+    too_wide = [line.plain for line in lines if cell_len(line.plain) > width]
+    assert too_wide == []
+
+
+def test_the_terminal_says_first_what_does_not_come_out(results: Results) -> None:
+    console = Console(width=120, file=io.StringIO(), record=True)
+    print_results(results, console)
+    text = console.export_text()
+    head, _, rest = text.partition("Table 1: abilities")
+    assert "do not come out" in head.splitlines()[0]
+    assert "MCC of 20 steps is higher than of 10" in head
+    assert "[M]" in rest
+    assert HOSTILE[:30] in rest
+
+
+def test_every_reason_is_told_in_every_format(results: Results, page: Page, markdown: str) -> None:
+    terminal = re.sub(r"\s+", "", "".join(line.plain for line in result_lines(results, 120)))
+    html, plain = "".join(page.text), markdown.replace("\\", "")
+    for table in results.tables:
+        for text in lay_out(table).footnotes:
+            assert text in html
+            assert text in plain
+            assert re.sub(r"\s+", "", text) in terminal
+
+
+def test_kinds_of_number_never_share_a_column(results: Results, page: Page) -> None:
+    for table in results.tables:
+        view = lay_out(table)
+        for index, group in enumerate(view.groups):
+            for kind in KINDS:
+                known = any(value_of(c, kind) is not None for c in table.cells if c.column == group.column)
+                assert (kind in group.kinds) == known
+            assert all(tuple(line.places[index].numbers) == group.kinds for line in view.lines)
+    headings = [cell.strip() for cell in page.cells]
+    assert {*HEADINGS.values(), "verdict"} <= set(headings)
+
+
+def test_each_measured_number_opens_its_provenance(results: Results, page: Page) -> None:
+    count = sum(value_of(cell, kind) is not None for table in results.tables for cell in table.cells for kind in KINDS)
+    assert sum("popover" in attributes for _, attributes in page.tags) == count
+    text = "".join(page.text)
+    for expected in ("guidance_scale", "ab" * 32, "02" * 32, "torch 2.11.0", "none was recorded", "recalled"):
+        assert expected in text
+
+
+def test_recalled_and_derived_values_show_their_grade(results: Results) -> None:
+    shown = {
+        (cell.paper.grade, entry.text[-3:])
+        for table in results.tables
+        for line in lay_out(table).lines
+        for place in line.places
+        if (cell := place.cell) is not None and cell.paper is not None
+        for entry in [place.numbers["paper"]]
+    }
+    assert {("M", "[M]"), ("D", "[D]")} <= shown
+    assert not [pair for pair in shown if pair[0] == "P" and pair[1].endswith("]")]
+
+
+def test_csv_holds_every_field_and_comes_back_from_pandas(results: Results) -> None:
+    table = next(table for table in results.tables if table.suite == "table2")
+    frame = pd.read_csv(io.StringIO(cells_csv(table)), float_precision="round_trip")
+    assert len(frame) == len(table.cells)
+    assert frame[["suite", "column", "verdict", "reason"]].notna().all().all()
+    for row, cell in zip(frame.to_dict("records"), table.cells, strict=True):
+        for kind in KINDS:
+            value, back = value_of(cell, kind), row[f"{kind}.value"]
+            assert pd.isna(back) if value is None else back == value.value
+        if cell.provenance is not None:
+            assert json.loads(row["provenance.config"]) == cell.provenance.config
+            assert json.loads(row["provenance.cells"]) == cell.provenance.cells
+        assert row["row.sampler"] == cell.row.get("sampler") or "system" in cell.row
+
+
+def test_sounds_are_embedded_or_say_what_is_wrong(page: Page) -> None:
+    players = [attributes for tag, attributes in page.tags if tag == "audio"]
+    assert [player["src"].partition(";")[0] for player in players] == ["data:audio/flac", "data:audio/wav"]
+    text = "".join(page.text)
+    assert "clips/missing.flac: the file is missing" in text
+    assert "../secret.flac: outside the folder of the results" in text
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(results: Results, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    small = results.model_copy(update={"tables": results.tables[:1]})
+    with pytest.raises(MelodyError, match="cannot write the report to .*file"):
+        write_report(small, blocked)
+    assert blocked.read_text() == "not a folder"

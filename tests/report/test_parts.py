@@ -1,0 +1,204 @@
+"""The parts: numbers, layout, plots and sounds, each at its seam."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from melody.harness.results import Cell, Clip, Measurement, Projection, Results, Table
+from melody.report import numbers
+from melody.report.bars import pass_panels
+from melody.report.curves import step_panels
+from melody.report.layout import DASH, lay_out
+from melody.report.sounds import load_sounds, mel_spectrogram
+from melody.report.summary import headline
+from melody.report.tidy import cells_csv
+from melody.report.write import file_names
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+def _cell(row: dict[str, str | int | float], column: str = "fad", **fields: object) -> Cell:
+    known: dict[str, object] = {"row": row, "column": column, "label": column, "metric": column, "metric_version": "1"}
+    known |= {"direction": "lower", "verdict": "not attempted", "reason": "no run"}
+    return Cell.model_validate(known | fields)
+
+
+def _table(*cells: Cell, clips: list[Clip] | None = None) -> Table:
+    return Table(suite="s", title="S", source="here", cells=list(cells), clips=clips or [])
+
+
+def _run(*tables: Table) -> Results:
+    return Results(created="", command="", seconds=1.0, cells_computed=0, cells_reused=0, tables=list(tables))
+
+
+@given(value=FINITE, below=FINITE.map(abs), above=FINITE.map(abs))
+def test_a_measured_number_is_never_empty(value: float, below: float, above: float) -> None:
+    measured = Measurement(value=value, low=value - below, high=value + above, expected=1, scored=1)
+    text, interval = numbers.measured(measured)
+    assert text
+    assert "nan" not in (text + interval).lower()
+    assert "-" not in text  # the sign is a minus, not a hyphen
+
+
+@given(value=st.floats(min_value=-1e6, max_value=1e6), half=st.floats(min_value=1e-4, max_value=1e5))
+def test_a_measured_number_is_right_to_a_tenth_of_its_interval(value: float, half: float) -> None:
+    measured = Measurement(value=value, low=value - half, high=value + half, expected=1, scored=1)
+    text, _ = numbers.measured(measured)
+    assert math.isclose(
+        float(text.replace(",", "").replace("−", "-")), value, abs_tol=max(0.1 * half, 1e-9) + 0.5 * (half > 10)
+    )
+
+
+@pytest.mark.parametrize(("value", "text"), [(math.nan, "NaN"), (math.inf, "∞"), (-math.inf, "−∞"), (0.0, "0")])
+def test_numbers_that_are_none_have_names(value: float, text: str) -> None:
+    assert numbers.rounded(value) == text
+    assert numbers.printed(value) == text
+
+
+def test_a_sub_column_without_numbers_is_left_out() -> None:
+    (group,) = lay_out(
+        _table(_cell({"a": 1}), _cell({"a": 2}, projected=Projection(value=2.0, method="a model")))
+    ).groups
+    assert group.kinds == ("projected",)
+
+
+def test_a_missing_cell_is_a_dash_with_a_footnote() -> None:
+    measured = Measurement(value=1.0, expected=1, scored=1)
+    view = lay_out(_table(_cell({"a": 1}, "x", measured=measured), _cell({"a": 2}, "y", measured=measured)))
+    place = view.lines[0].places[1]
+    assert place.numbers["measured"].text == place.verdict.text == DASH
+    assert view.footnotes[place.verdict.notes[0] - 1] == "This run has no such cell."
+
+
+def test_an_axis_that_never_changes_moves_out_of_the_rows() -> None:
+    rows: list[dict[str, str | int | float]] = [{"grid": "linear", "num_steps": n} for n in (5, 10)]
+    view = lay_out(_table(*(_cell(row) for row in rows), _cell({"system": "real clips"})))
+    assert view.axes == ("steps",)
+    assert view.constant_text == "grid linear"
+    assert [line.name for line in view.lines] == ["5", "10", "real clips"]
+    assert [line.spans for line in view.lines] == [False, False, True]
+
+
+def test_a_row_with_one_axis_more_leaves_the_others_a_dash() -> None:
+    view = lay_out(_table(_cell({"set": "a", "against": "b"}), _cell({"set": "a minus b"})))
+    assert [line.heading for line in view.lines] == [("a", "b"), ("a minus b", DASH)]
+
+
+def test_fewer_scored_than_expected_is_a_footnote() -> None:
+    measured = Measurement(value=1.0, expected=16, scored=14, warning="few windows")
+    view = lay_out(_table(_cell({"a": 1}, measured=measured)))
+    notes = [view.footnotes[n - 1] for n in view.lines[0].places[0].numbers["measured"].notes]
+    assert notes == ["Few windows.", "14 of 16 expected items were scored."]
+
+
+def test_measured_and_printed_curves_have_panels_of_their_own(results: Results) -> None:
+    table = next(table for table in results.tables if table.suite == "table2")
+    panels = step_panels(table, ("fad", "mcc"))
+    assert [panel.kind for panel in panels] == ["measured", "measured", "paper", "paper"]
+    assert [panel.title for panel in panels][2:] == ["Paper: FAD", "Paper: MCC"]  # their embedder is not ours
+    assert len(panels[0].curves) == 3
+    assert len(panels[2].curves) == 1
+    assert panels[2].curves[0].colour == panels[0].curves[0].colour
+    assert [point.value for point in panels[2].curves[0].points] == [7.23, 5.93, 5.41]
+
+
+def test_a_sampler_on_two_grids_is_two_curves(results: Results) -> None:
+    table = next(table for table in results.tables if table.suite == "table4")
+    panel = step_panels(table, ("fad",))[0]
+    assert [curve.label for curve in panel.curves] == ["ddim · uniform", "ddim · melody-linear"]
+    assert len({(curve.colour, curve.dash) for curve in panel.curves}) == 2
+
+
+def test_one_number_of_steps_is_no_curve() -> None:
+    measured = Measurement(value=1.0, expected=1, scored=1)
+    assert step_panels(_table(_cell({"sampler": "ddim", "num_steps": 5}, measured=measured)), ("fad",)) == []
+
+
+def test_passes_have_a_panel_for_each_duration(results: Results) -> None:
+    table = next(table for table in results.tables if table.suite == "claims")
+    panels = dict(pass_panels(table))
+    assert list(panels) == ["Forward passes for 10 s", "Forward passes for 30 s"]
+    found = {(bar.kind, bar.value) for bar in panels["Forward passes for 30 s"]}
+    assert {("measured", 930.0), ("paper", 770.0), ("paper", 18750.0), ("published", 930.0)} <= found
+    assert [bar.label for bar in panels["Forward passes for 10 s"] if bar.value == 6250] == ["MusicLM's passes"]
+
+
+def test_sounds_over_the_limit_are_linked(results: Results, sound_folder: Path) -> None:
+    sounds = load_sounds(results, sound_folder, embed_bytes=1000)["published-samples"]
+    assert [sound.source for sound in sounds[:2]] == ["clips/five.flac", "clips/ten.wav"]
+    assert all(sound.picture.startswith("data:image/png") for sound in sounds[:2])
+
+
+def test_a_link_to_a_sound_is_escaped(tmp_path: Path) -> None:
+    name = 'a "b" #1.wav'
+    soundfile.write(tmp_path / name, np.zeros(4800), 24_000)
+    (sound,) = load_sounds(_run(_table(clips=[Clip(title="t", text="x", path=name)])), tmp_path, embed_bytes=0)["s"]
+    assert sound.source == "a%20%22b%22%20%231.wav"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.flac", b"no sound at all", "not readable as a sound"),
+        ("a.wav", b"", "not readable as a sound"),
+        ("a.txt", b"text", "not a sound file that a browser plays"),
+        ("/etc/passwd.flac", None, "outside the folder"),
+        ("javascript:alert(1).wav", None, "outside the folder"),
+        ("gone.flac", None, "the file is missing"),
+    ],
+)
+def test_a_bad_sound_says_what_is_wrong(tmp_path: Path, name: str, content: bytes | None, problem: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    (sound,) = load_sounds(_run(_table(clips=[Clip(title="t", text="x", path=name)])), tmp_path)["s"]
+    assert problem in sound.problem
+    assert name in sound.problem
+    assert not sound.source
+
+
+def test_the_spectrogram_shows_a_tone_at_its_mel_place() -> None:
+    rate, pitch = 24_000, 1000.0
+    tone = np.sin(2 * np.pi * pitch * np.arange(rate) / rate).astype(np.float32)
+    decibels = mel_spectrogram(tone, rate)
+    bands = decibels.shape[0]
+    expected = (bands - 1) * math.log(1 + pitch / 700) / math.log(1 + rate / 2 / 700)
+    assert abs(int(decibels[:, decibels.shape[1] // 2].argmax()) - expected) <= 1
+    assert decibels.max() == pytest.approx(0, abs=1e-4)
+    assert decibels.min() == pytest.approx(-80, abs=1e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 24_000 * 60])
+def test_the_spectrogram_takes_any_length(samples: int) -> None:
+    decibels = mel_spectrogram(np.zeros(samples, dtype=np.float32), 24_000)
+    assert decibels.shape[0] == 128
+    assert 1 <= decibels.shape[1] <= 482
+    assert np.isfinite(decibels).all()
+
+
+def test_file_names_stay_in_their_folder_and_apart() -> None:
+    tables = [_table().model_copy(update={"suite": suite}) for suite in ("../../x", "X", "..", "ü", "a/b")]
+    names = list(file_names(tables).values())
+    assert len({name.lower() for name in names}) == 5
+    assert all("/" not in name and not name.startswith(".") for name in names)
+
+
+def test_csv_keeps_every_digit() -> None:
+    value = 0.1 + 0.2
+    text = cells_csv(_table(_cell({"a": 1}, measured=Measurement(value=value, expected=1, scored=1))))
+    assert repr(value) in text
+
+
+def test_the_headline_counts_only_what_was_decided() -> None:
+    good = _cell({"a": 1}, verdict="reproduced")
+    bad = _cell({"a": 2}, verdict="off")
+    other = _cell({"a": 3}, verdict="not comparable")
+    assert headline(_run(_table(good, bad, other))).startswith("1 of the 2 statements")
+    assert headline(_run(_table(good, other))) == "All 1 statements of the paper that this run could decide come out."
+    assert headline(_run(_table(other))).startswith("Nothing in this run decides")
