@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melody.harness.results import Cell, Table
-from melody.report.layout import HEADINGS, KINDS, Kind, value_of
+from melody.report.layout import HEADINGS, KINDS, Kind, grade_mark, value_of
 from melody.report.palette import KIND_COLOURS, KIND_HATCHES
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Bar:
     label: str
     kind: Kind
     value: float
+    grade: str = ""
 
 
 def pass_panels(table: Table) -> list[tuple[str, list[Bar]]]:
@@ -76,7 +77,7 @@ def _bars(cells: Sequence[Cell]) -> list[Bar]:
             same = len(found) > 1 and len(values) == 1
             for cell, value in found[:1] if same else found:
                 if value.value > 0:
-                    bars.append(Bar(cell.label if same else _label(cell), kind, value.value))
+                    bars.append(Bar(cell.label if same else _label(cell), kind, value.value, grade_mark(value)))
     return bars
 
 
@@ -93,7 +94,12 @@ def _draw(axes: Axes, title: str, bars: Sequence[Bar]) -> None:
             place, bar.value, height=0.72, color=KIND_COLOURS[bar.kind], hatch=KIND_HATCHES[bar.kind], edgecolor="white"
         )
         axes.annotate(
-            f"{bar.value:,.0f}", (bar.value, place), (4, 0), textcoords="offset points", va="center", fontsize=8
+            f"{bar.value:,.0f}{bar.grade}",
+            (bar.value, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from melody.harness.results import Cell, Measurement, Table
-from melody.report.layout import ARROWS, Kind, value_of
+from melody.report.layout import ARROWS, Kind, grade_mark, value_of
 from melody.report.palette import DASHES, MARKERS, SERIES
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def step_panels(table: Table, metrics: Sequence[str]) -> list[Panel]:
         for column, first in reversed(columns.items()):
             curves = _curves([cell for cell in cells if cell.column == column], kind, styles)
             if len({point.steps for curve in curves for point in curve.points}) > 1:
-                found.append(_panel(first, kind, curves))
+                printed = [c.paper for c in cells if c.column == column and c.paper is not None]
+                grades = "".join(sorted({grade_mark(number) for number in printed})) if kind == "paper" else ""
+                found.append(_panel(first, kind, curves, grades))
     return found
 
 
@@ -99,7 +101,7 @@ def _places(panels: Sequence[Panel], columns: int) -> list[tuple[int, int]]:
     return places
 
 
-def _panel(cell: Cell, kind: Kind, curves: tuple[Curve, ...]) -> Panel:
+def _panel(cell: Cell, kind: Kind, curves: tuple[Curve, ...], grades: str) -> Panel:
     device = cell.provenance.device if kind == "measured" and cell.provenance else ""
     where = f"measured, {device.partition(' ')[0]}" if device else kind
     unit = f" ({cell.unit})" if cell.unit and cell.unit not in cell.label else ""
@@ -107,7 +109,7 @@ def _panel(cell: Cell, kind: Kind, curves: tuple[Curve, ...]) -> Panel:
     arrow = ARROWS[cell.direction]
     # the embedder in brackets is ours: the paper's number is by another
     label = cell.label if kind == "measured" else cell.label.partition("[")[0].strip()
-    title = f"{where[0].upper()}{where[1:]}: {label}"
+    title = f"{where[0].upper()}{where[1:]}: {label}{grades}"
     return Panel(kind, title, f"{cell.metric.partition('[')[0].upper()}{unit}  {arrow} {better}".strip(), curves)
 
 

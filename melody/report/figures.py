@@ -75,7 +75,7 @@ def _figures(table: Table) -> list[tuple[str, str, Figure]]:
     bars = pass_panels(table)
     if bars:
         text = "Forward passes: " + "; ".join(
-            f"{bar.label} ({bar.kind}) {bar.value:,.0f}" for _, panel in bars for bar in panel
+            f"{bar.label} ({bar.kind}) {bar.value:,.0f}{bar.grade}" for _, panel in bars for bar in panel
         )
         found.append(("passes", text, draw_bars(bars)))
     return found

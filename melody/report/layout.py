@@ -208,6 +208,11 @@ def value_of(cell: Cell, kind: Kind) -> Reference | Measurement | Projection | N
     return found[kind]
 
 
+def grade_mark(value: Reference | Measurement | Projection) -> str:
+    """The grade of a number that is not in print, as in ``" [M]"``; empty for every other."""
+    return f" [{value.grade}]" if isinstance(value, Reference) and value.grade != "P" else ""
+
+
 def sentence(text: str) -> str:
     """A reason as a sentence: capital letter where it begins with a plain word, full stop."""
     stripped = text.strip()
@@ -257,7 +262,7 @@ def _number(cell: Cell, kind: Kind, footnotes: _Footnotes) -> Entry:
     if isinstance(value, Projection):
         note = footnotes.number(f"Projected, not measured: {sentence(value.method)}")
         return Entry(numbers.rounded(value.value, cell.unit), notes=(note,))
-    grade = "" if value.grade == "P" else f" [{value.grade}]"
+    grade = grade_mark(value)
     write = numbers.derived if value.grade == "D" else numbers.printed
     return Entry(f"{write(value.value, cell.unit)}{grade}")
 
