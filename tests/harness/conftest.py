@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,6 +136,12 @@ def small(name: str, **settings: Any) -> Suite:
     suite = load_suite(name)
     sizes = {"prompts": 6, "duration_s": 2.0, "reference_clips": 12, "clips": 10, **settings}
     return suite.model_copy(update={"settings": suite.settings.model_copy(update=sizes)})
+
+
+@pytest.fixture(scope="session")
+def tones() -> SimpleNamespace:
+    """What this file defines, for test modules, which cannot import it."""
+    return SimpleNamespace(System=ToneSystem, context=tone_context, small=small, tone=tone, rate=RATE)
 
 
 @pytest.fixture

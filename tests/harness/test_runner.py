@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import soundfile
+
+from melody.errors import MelodyError
+from melody.harness.results import Cell, Results, Table, load_results
+from melody.harness.runner import plan, run
+from melody.harness.store import Store
+from melody.harness.suite import load_suites, suite_names
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from melody.harness import runner
+from melody.harness.store import Store
+from melody.harness.units import Outcome, Unit
+
+class NothingToLoad:
+    def load(self): pass
+
+def compute(unit, context):
+    with open(sys.argv[2], "a") as log:
+        log.write(f"{unit.config['n']}\\n")
+    time.sleep(0.01)
+    return Outcome({"n": unit.config["n"]})
+
+runner.compute = compute
+while not Path(sys.argv[3]).exists():
+    time.sleep(0.01)
+units = [Unit("test", {"n": n}) for n in range(40)]
+done = runner.compute_all(units, NothingToLoad(), Store(sys.argv[1]))
+assert [done.outcomes[unit.key].values["n"] for unit in units] == list(range(40))
+assert done.computed + done.reused == 40
+print(done.computed)
+"""
+
+
+def _cells(table: Table, column: str, **row: Any) -> list[Cell]:
+    return [c for c in table.cells if c.column == column and all(c.row.get(k) == v for k, v in row.items())]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tones: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Path]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    suites = [tones.small(name) for name in suite_names()]
+    return run(suites, tones.context(), store=Store(folder / "store"), output=folder / "out", command="test"), folder
+
+
+def test_no_cell_is_without_a_verdict_and_a_reason(undisturbed: tuple[Results, Path]) -> None:
+    results, _ = undisturbed
+    assert [table.suite for table in results.tables] == suite_names()
+    for table in results.tables:
+        assert table.cells
+        rows = {tuple(cell.row.items()) for cell in table.cells}
+        columns = {cell.column for cell in table.cells}
+        assert len(table.cells) == len(rows) * len(columns), "a place of the table has no cell"
+        for cell in table.cells:
+            assert cell.reason
+            assert (cell.measured is None) == (cell.provenance is None)
+            if cell.verdict == "not attempted":
+                assert cell.measured is None
+
+
+def test_every_measured_number_says_what_it_hangs_on(undisturbed: tuple[Results, Path]) -> None:
+    results, folder = undisturbed
+    store = {path.name for path in (folder / "store" / "outcomes").iterdir()}
+    measured = [cell for table in results.tables for cell in table.cells if cell.measured]
+    assert len(measured) > 30
+    for cell in measured:
+        assert cell.provenance is not None
+        assert cell.provenance.versions["torch"]
+        assert cell.provenance.device.startswith("cpu (")
+        assert cell.provenance.cells
+        assert set(cell.provenance.cells) <= store
+
+
+def test_results_and_clips_are_written(undisturbed: tuple[Results, Path]) -> None:
+    results, folder = undisturbed
+    assert load_results(folder / "out" / "results.json") == results
+    clips = [clip for table in results.tables for clip in table.clips]
+    assert clips
+    for clip in clips:
+        assert soundfile.info(folder / "out" / clip.path).duration == 2.0
+
+
+def test_orderings_of_a_system_that_obeys_them_hold(undisturbed: tuple[Results, Path]) -> None:
+    tables = {table.suite: table for table in undisturbed[0].tables}
+    verdicts = {o.claim: o.verdict for o in tables["table4"].orderings if o.column == "fad"}
+    assert (
+        verdicts["FAD of the linear schedule is lower than of the uniform one at 10 steps (sampler = ddim)"] == "holds"
+    )
+    assert set(verdicts.values()) == {"holds"}
+    assert any(note.startswith("Holds") for note in tables["table4"].notes)
+
+
+def test_counts_and_claims(undisturbed: tuple[Results, Path]) -> None:
+    tables = {table.suite: table for table in undisturbed[0].tables}
+    counted = {
+        (c.row["duration_s"], c.column): c for c in tables["claims"].cells if c.row["basis"] == "counted by hooks"
+    }
+    assert counted[10, "saving"].verdict == "reproduced"
+    assert counted[10, "saving"].measured is not None
+    assert counted[10, "saving"].measured.value == pytest.approx(95.68)
+    (printed,) = _cells(tables["claims"], "saving", duration_s=30, basis="printed formula")
+    assert printed.verdict == "off"
+    assert printed.measured is None
+    assert printed.published is not None
+    assert printed.published.value == pytest.approx(95.893, abs=1e-3)
+    (theirs,) = _cells(tables["claims"], "musiclm_passes", duration_s=30, basis="printed formula")
+    assert theirs.verdict == "not attempted", "a formula held against itself could only agree"
+
+
+def test_what_cannot_be_measured_says_why_by_look_up(undisturbed: tuple[Results, Path]) -> None:
+    tables = {table.suite: table for table in undisturbed[0].tables}
+    assert _cells(tables["table5"], "si_snri", denoiser="unet-1d")[0].reason == "no denoiser 'unet-1d' is registered"
+    assert _cells(tables["table3"], "nfe", system="musiclm")[0].reason == "no system 'musiclm' is registered"
+    assert "listeners" in _cells(tables["table3"], "quality_musiclm", system="melody")[0].reason
+    assert "does not declare" in _cells(tables["table1"], "continuation", system="melody")[0].reason
+    (speed,) = _cells(tables["table2"], "gpu_rtf", num_steps=5)
+    assert speed.reason == "this run is on cpu; the column is for cuda"
+    assert speed.paper is not None
+    for cell in tables["published-samples"].cells:
+        assert (cell.verdict, "git clone" in cell.reason) == ("not attempted", True)
+
+
+def test_denoiser_that_predicts_nothing_scores_as_it_must(undisturbed: tuple[Results, Path]) -> None:
+    tables = {table.suite: table for table in undisturbed[0].tables}
+    (error,) = _cells(tables["table5"], "velocity_mse", denoiser="dual-path")
+    assert error.measured is not None
+    # Mean of cos²δ·E[ε²] + sin²δ·E[z²] over uniform angles: half of 1 + 0.125.
+    assert error.measured.value == pytest.approx(0.5625, rel=0.03)
+    assert error.measured.scored == error.measured.expected == 30
+
+
+def test_second_run_computes_nothing_and_says_the_same(
+    undisturbed: tuple[Results, Path], tones: SimpleNamespace, tmp_path: Path
+) -> None:
+    results, folder = undisturbed
+    system = tones.System()
+    suites = [tones.small(name) for name in suite_names()]
+    again = run(suites, tones.context(system), store=Store(folder / "store"), output=tmp_path)
+    assert (again.cells_computed, again.cells_reused) == (0, results.cells_computed)
+    assert system.calls == []
+    assert again.tables == results.tables
+
+
+def test_interrupted_run_goes_on_to_the_same_numbers(
+    undisturbed: tuple[Results, Path], tones: SimpleNamespace, tmp_path: Path
+) -> None:
+    suite, store = tones.small("table4"), tmp_path / "store"
+
+    def interrupt(done: int, total: int, label: str) -> None:
+        assert total == 13
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run([suite], tones.context(), store=Store(store), output=tmp_path / "out", progress=interrupt)
+    assert not (tmp_path / "out" / "results.json").exists()
+    results = run([suite], tones.context(), store=Store(store), output=tmp_path / "out")
+    assert (results.cells_computed, results.cells_reused) == (8, 5)
+    whole = next(table for table in undisturbed[0].tables if table.suite == "table4")
+    assert results.tables == [whole]
+
+
+def test_tables_share_their_units(tones: SimpleNamespace) -> None:
+    context = tones.context()
+    second, fourth = tones.small("table2"), tones.small("table4")
+    together = {unit.key for unit in plan([second, fourth], context)}
+    apart = [len(plan([suite], context)) for suite in (second, fourth)]
+    assert len(together) == sum(apart) - 7, "6 runs and the reference are shared"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": "cuda"},
+        {"weights": "other"},
+        {"seed": 7},
+        {"preset facts": 2},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_decides_a_number_is_in_its_key(
+    tones: SimpleNamespace, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    monkeypatch.setattr("melody.harness.context.device_class", lambda device: device)
+    monkeypatch.setattr("melody.harness.context.device_name", lambda device: device)
+    suites = [tones.small("table4", seeds=(0,))]
+    before = {unit.key for unit in plan(suites, tones.context())}
+    options = {key: value for key, value in change.items() if key in ("device", "seed")}
+    context = tones.context(**options)
+    if "weights" in change:
+        context.subject = replace(context.subject, weights=change["weights"])
+    if "preset facts" in change:
+        context.subject = replace(context.subject, facts={"tones": change["preset facts"]})
+    after = {unit.key for unit in plan(suites, context)}
+    # With another seed the real clips stay the same.
+    assert len(before & after) == (1 if "seed" in change else 0)
+
+
+def test_plugin_sampler_stands_beside_ours(
+    tones: SimpleNamespace, register_sampler: Callable[[str], None], tmp_path: Path
+) -> None:
+    register_sampler("test-elsewhere")
+    (table,) = run([tones.small("table2")], tones.context(), store=Store(tmp_path / "s"), output=tmp_path / "o").tables
+    assert list(dict.fromkeys(c.row.get("sampler") for c in table.cells)) == ["ddim", "test-elsewhere", None]
+    (cell,) = _cells(table, "fad", sampler="test-elsewhere", num_steps=5)
+    assert (cell.verdict, cell.reason) == ("not comparable", "the paper prints no value here")
+    assert any("(sampler = test-elsewhere)" in ordering.claim for ordering in table.orderings)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("test-broken", "RuntimeError: this sampler always fails"),
+        ("test-nan", "the system made audio that holds NaN or infinity"),
+    ],
+)
+def test_failing_sampler_spoils_only_its_cells(
+    tones: SimpleNamespace, register_sampler: Callable[[str], None], tmp_path: Path, name: str, reason: str
+) -> None:
+    register_sampler(name)
+    context = tones.context(samplers=("ddim", name))
+    results = run([tones.small("table2")], context, store=Store(tmp_path / "s"), output=tmp_path / "o")
+    (table,) = results.tables
+    for cell in _cells(table, "fad", sampler=name):
+        assert (cell.verdict, cell.reason) == ("not attempted", reason)
+    assert all(cell.measured is not None for cell in _cells(table, "fad", sampler="ddim"))
+    assert any(o.verdict == "not attempted" and o.reason == reason for o in table.orderings)
+    # Failures are not stored: they are tried again.
+    again = run(
+        [tones.small("table2")], tones.context(samplers=(name,)), store=Store(tmp_path / "s"), output=tmp_path / "o"
+    )
+    assert again.cells_computed == 0
+    assert again.cells_reused == 1
+
+
+def test_samplers_that_are_asked_for_are_exactly_those(tones: SimpleNamespace, tmp_path: Path) -> None:
+    context = tones.context(samplers=("dpmpp_2m",))
+    (table,) = run([tones.small("table4")], context, store=Store(tmp_path / "s"), output=tmp_path / "o").tables
+    assert {cell.row["sampler"] for cell in table.cells} == {"dpmpp_2m"}
+    assert all(cell.paper is None for cell in table.cells)
+
+
+def test_bad_input_ends_the_run_before_anything_is_computed(tones: SimpleNamespace, tmp_path: Path) -> None:
+    store, system = Store(tmp_path / "s"), tones.System()
+    with pytest.raises(MelodyError, match="unknown sampler 'dddim'; did you mean 'ddim'"):
+        run([tones.small("table2")], tones.context(system, samplers=("dddim",)), store=store, output=tmp_path / "o")
+    axes = {"sampler": ("ddim",), "grid": ("unifrom",), "num_steps": (5,)}
+    with pytest.raises(MelodyError, match="unknown grid 'unifrom'; did you mean 'uniform'"):
+        run(
+            [tones.small("table2").model_copy(update={"axes": axes})],
+            tones.context(system),
+            store=store,
+            output=tmp_path,
+        )
+    axes = {"sampler": ("ddim",), "grid": ("uniform",), "num_steps": (0,)}
+    with pytest.raises(MelodyError, match="num_steps: expected integers of 1 or more"):
+        run(
+            [tones.small("table2").model_copy(update={"axes": axes})],
+            tones.context(system),
+            store=store,
+            output=tmp_path,
+        )
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MelodyError, match="not a folder"):
+        run([tones.small("table2")], tones.context(system), store=store, output=tmp_path / "file")
+    assert system.calls == []
+
+
+def test_two_runs_at_once_compute_each_unit_once(tmp_path: Path) -> None:
+    log, start = tmp_path / "log", tmp_path / "start"
+    command = [sys.executable, "-c", WORKER, str(tmp_path / "store"), str(log), str(start)]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    start.touch()
+    computed = [int(worker.communicate(timeout=120)[0]) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert sum(computed) == 40
+    assert sorted(map(int, log.read_text().split())) == list(range(40))
+
+
+def test_results_are_read_without_torch() -> None:
+    code = "import melody.harness.results, melody.harness.gate, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_all_suites_are_the_default(tones: SimpleNamespace) -> None:
+    assert [suite.name for suite in load_suites()] == suite_names()
