@@ -76,7 +76,7 @@ def exact(value: float) -> str:
 
 
 def _signed(value: float, style: str) -> str:
-    return _typeset(value, format(value, style))
+    return _typeset(value, format(value, f"z{style}"))
 
 
 def _typeset(value: float, text: str) -> str:
