@@ -192,9 +192,8 @@ def test_demo_page_reads_as_its_manifest(tmp_path: Path) -> None:
     assert load_corpus(clone).clip("angle-schedules/flute.uniform.20").attributes["num_steps"] == 20
 
 
-@pytest.mark.skipif("MELODY_PUBLISHED_SAMPLES" not in os.environ, reason="MELODY_PUBLISHED_SAMPLES names no folder")
-def test_demo_page_layout_maps_to_every_published_sample(tmp_path: Path) -> None:
-    published = load_corpus(os.environ["MELODY_PUBLISHED_SAMPLES"])
+def test_demo_page_layout_maps_to_every_published_sample(tmp_path: Path, published_samples: Path) -> None:
+    published = load_corpus(published_samples)
     for clip in published:
         write_tone(tmp_path / str(clip.attributes["source"]), seconds=0.01)
     assert_alike(load_corpus(tmp_path), published)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +13,6 @@ from melody.harness.results import Cell
 from melody.harness.runner import plan, run
 from melody.harness.store import Store
 
-PAGE = Path(os.environ.get("MELODY_PUBLISHED_SAMPLES") or Path(__file__).parents[3] / "shared/data/published-samples")
 PROMPTS = {"a tone of 220 Hz": 220.0, "a tone of 440 Hz": 440.0, "a tone of 880 Hz": 880.0}
 
 
@@ -88,11 +86,8 @@ def test_changed_sample_is_computed_again_under_the_same_name(
     assert len(before - after) == 1
 
 
-@pytest.mark.skipif(
-    not PAGE.is_dir(), reason=f"no published samples at {PAGE}; MELODY_PUBLISHED_SAMPLES names the folder"
-)
-def test_the_published_samples_are_all_there(tones: SimpleNamespace) -> None:
-    units = plan([tones.small("published-samples")], tones.context(published_samples=PAGE))
+def test_the_published_samples_are_all_there(tones: SimpleNamespace, published_samples: Path) -> None:
+    units = plan([tones.small("published-samples")], tones.context(published_samples=published_samples))
     assert sorted(len(unit.config["clips"]) for unit in units) == [3, 3, 3, 3, 64, 64]
     melody, musiclm = (unit for unit in units if len(unit.config["clips"]) == 64)
     assert {c["text"] for c in melody.config["clips"]} == {c["text"] for c in musiclm.config["clips"]}
