@@ -50,6 +50,8 @@ def measured(measurement: Measurement, unit: str = "") -> tuple[str, str]:
     ('5.93', '± 0.41')
     >>> measured(Measurement(value=5.9312, low=5.8, high=6.9, expected=1, scored=1))
     ('5.93', '(5.80 to 6.90)')
+    >>> measured(Measurement(value=560372.0, low=535362.0, high=585382.0, expected=1, scored=1))
+    ('560,000', '± 25,000')
     """
     low, high = measurement.low, measurement.high
     if low is None or high is None or not math.isfinite(high - low) or high <= low:
@@ -60,10 +62,12 @@ def measured(measurement: Measurement, unit: str = "") -> tuple[str, str]:
         return _typeset(
             measurement.value, f"{measurement.value:.4g}"
         ), f"({_signed(low, '.4g')} to {_signed(high, '.4g')})"
+    symmetric = abs((high + low) / 2 - measurement.value) <= 0.02 * half
+    value, low, high, half = (round(number, digits) for number in (measurement.value, low, high, half))
     style = f",.{max(0, digits)}f"
-    if abs((high + low) / 2 - measurement.value) <= 0.02 * half:
-        return _signed(measurement.value, style), f"± {half:{style}}"
-    return _signed(measurement.value, style), f"({_signed(low, style)} to {_signed(high, style)})"
+    if symmetric:
+        return _signed(value, style), f"± {half:{style}}"
+    return _signed(value, style), f"({_signed(low, style)} to {_signed(high, style)})"
 
 
 def exact(value: float) -> str:

@@ -51,9 +51,7 @@ def test_a_measured_number_is_never_empty(value: float, below: float, above: flo
 def test_a_measured_number_is_right_to_a_tenth_of_its_interval(value: float, half: float) -> None:
     measured = Measurement(value=value, low=value - half, high=value + half, expected=1, scored=1)
     text, _ = numbers.measured(measured)
-    assert math.isclose(
-        float(text.replace(",", "").replace("−", "-")), value, abs_tol=max(0.1 * half, 1e-9) + 0.5 * (half > 10)
-    )
+    assert math.isclose(float(text.replace(",", "").replace("−", "-")), value, abs_tol=max(0.1 * half, 1e-9))
 
 
 @pytest.mark.parametrize(("value", "text"), [(math.nan, "NaN"), (math.inf, "∞"), (-math.inf, "−∞"), (0.0, "0")])
