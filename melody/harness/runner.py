@@ -1,15 +1,9 @@
-"""The runner: plan the units of all suites, compute those that the store lacks, fill the tables.
-
-Every finished unit is stored before the next begins, so an interrupted run goes on where it ended, and two runs on one
-store share the work.
-"""
+"""The runner: plan the units of all suites, compute those that the store lacks, fill the tables."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,14 +15,10 @@ from melody.harness.store import Store
 from melody.harness.suite import Baseline, Suite, load_baselines
 from melody.harness.tables.cells import Filled, Filling, check_measures
 from melody.harness.tables.kinds import kind_of
-from melody.harness.units import Failure, Outcome, Unit, one_line
+from melody.harness.units import Unit
 from melody.harness.verdicts import ordering_notes, orderings
+from melody.harness.work import Computed, Progress, compute_all
 
-Progress = Callable[[int, int, str], None]
-"""``progress(done, total, label of the next unit)``."""
-
-WAIT_S = 0.2
-"""Between looks at units that another run holds."""
 RESULTS = "results.json"
 
 
@@ -75,7 +65,9 @@ def run(
     begin = time.perf_counter()
     check_folder(output)
     baselines = load_baselines()
-    computed = compute_all(plan(suites, context), context, store, progress)
+    computed = compute_all(
+        plan(suites, context), store, lambda unit: compute(unit, context), prepare=context.load, progress=progress
+    )
     filled = [fill(suite, context, computed, baselines) for suite in suites]
     results = Results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,64 +90,6 @@ def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:
         for unit in kind.plan(suite, context):
             units.setdefault(unit.key, unit)
     return list(units.values())
-
-
-@dataclass
-class Computed:
-    """Outcomes by key, and how many were computed now and how many found."""
-
-    outcomes: dict[str, Outcome | Failure] = field(default_factory=dict)
-    computed: int = 0
-    reused: int = 0
-
-
-def compute_all(units: Sequence[Unit], context: Context, store: Store, progress: Progress | None = None) -> Computed:
-    """Take every outcome from the store, or compute and store it; what another run is computing is waited for."""
-    done = Computed()
-    missing: deque[Unit] = deque()
-    for unit in units:
-        found = store.read(unit)
-        if found is None:
-            missing.append(unit)
-        else:
-            done.outcomes[unit.key] = found
-            done.reused += 1
-    if missing:
-        context.load()
-    held_by_others = 0
-    while missing:
-        unit = missing.popleft()
-        if progress is not None:
-            progress(len(done.outcomes), len(units), unit.label)
-        with store.claim(unit) as mine:
-            if mine:
-                _settle(unit, context, store, done)
-                held_by_others = 0
-                continue
-        missing.append(unit)
-        held_by_others += 1
-        if held_by_others >= len(missing):
-            time.sleep(WAIT_S)
-    if progress is not None:
-        progress(len(units), len(units), "")
-    return done
-
-
-def _settle(unit: Unit, context: Context, store: Store, done: Computed) -> None:
-    """Find or compute a unit that this process holds; a failure is the unit's alone."""
-    found = store.read(unit)  # another run may have finished it in the meantime
-    if found is not None:
-        done.outcomes[unit.key] = found
-        done.reused += 1
-        return
-    try:
-        outcome = compute(unit, context)
-    except Exception as error:  # a plug-in may fail in any way, and must spoil only its own cells
-        done.outcomes[unit.key] = Failure(one_line(error))
-        return
-    store.write(unit, outcome)
-    done.outcomes[unit.key] = outcome
-    done.computed += 1
 
 
 def fill(

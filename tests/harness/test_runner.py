@@ -19,24 +19,20 @@ from melody.harness.suite import load_suites, suite_names
 WORKER = """
 import sys, time
 from pathlib import Path
-from melody.harness import runner
 from melody.harness.store import Store
 from melody.harness.units import Outcome, Unit
+from melody.harness.work import compute_all
 
-class NothingToLoad:
-    def load(self): pass
-
-def compute(unit, context):
+def compute(unit):
     with open(sys.argv[2], "a") as log:
         log.write(f"{unit.config['n']}\\n")
     time.sleep(0.01)
     return Outcome({"n": unit.config["n"]})
 
-runner.compute = compute
 while not Path(sys.argv[3]).exists():
     time.sleep(0.01)
 units = [Unit("test", {"n": n}) for n in range(40)]
-done = runner.compute_all(units, NothingToLoad(), Store(sys.argv[1]))
+done = compute_all(units, Store(sys.argv[1]), compute)
 assert [done.outcomes[unit.key].values["n"] for unit in units] == list(range(40))
 assert done.computed + done.reused == 40
 print(done.computed)
