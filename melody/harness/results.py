@@ -53,7 +53,7 @@ class Measurement(Schema):
 
 
 class Projection(Schema):
-    """A number that follows from a model of the machine, not from a run."""
+    """A number that follows from a formula or from a model of the machine, not from a run."""
 
     value: float
     method: str

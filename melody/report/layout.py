@@ -31,7 +31,7 @@ MEANINGS: dict[Kind, str] = {
     "paper": "printed in the paper",
     "published": "printed by somebody else",
     "measured": "measured in this run",
-    "projected": "follows from a model of the machine, not from a run",
+    "projected": "follows from a formula or a model of the machine, not from a run",
 }
 GRADES = {
     "P": "printed",

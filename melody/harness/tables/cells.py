@@ -47,9 +47,8 @@ class Finding:
 
     measured: Measurement | None = None
     absent: str = ""
-    derived: Reference | None = None
-    """A number by formula only: shown as published elsewhere, and held against the paper where nothing is measured."""
     projected: Projection | None = None
+    """A number by formula only, held against what the paper prints: its own arithmetic, done again."""
     units: tuple[Unit, ...] = ()
     inputs: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
@@ -79,10 +78,10 @@ class Filling:
         """The cell at a row and column, with the paper's value and the verdict."""
         paper = self.suite.paper_value(row, column.name)
         version, direction, unit = self.measures[column.measure].facts
-        published = finding.derived or published_number(self.baselines, self.suite.name, row, column.name)
-        if finding.derived and paper and paper.grade == "P":
-            # The paper's own arithmetic; held against a number that we derived too, it could only agree.
-            verdict, reason = compare(column, paper, finding.derived.value)
+        if finding.projected and paper and paper.grade == "P":
+            # Held against a number that we derived from the paper too, it could only agree.
+            verdict, reason = compare(column, paper, finding.projected.value)
+            reason = f"by formula: {reason}"
         else:
             preset, device = self.context.subject.preset, self.context.device_name
             verdict, reason = judge(
@@ -99,7 +98,7 @@ class Filling:
             verdict=verdict,
             reason=reason,
             paper=Reference(value=paper.value, place=paper.place, grade=paper.grade) if paper else None,
-            published=published,
+            published=published_number(self.baselines, self.suite.name, row, column.name),
             measured=finding.measured,
             projected=finding.projected,
             tolerance=tolerance_of(column, paper),

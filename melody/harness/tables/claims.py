@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context
-from melody.harness.results import Reference
+from melody.harness.results import Projection
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure
 from melody.harness.tables.count import COUNTS, counted
@@ -46,14 +46,12 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     duration_s, theirs = float(row["duration_s"]), musiclm_passes(float(row["duration_s"]))
     if column.measure == "musiclm_passes":
         place = "Table 3: (25 + 200 + 400)·T"
-        return Finding(
-            derived=Reference(value=theirs, place=place, grade="D"), absent="MusicLM's passes are by formula only"
-        )
+        return Finding(projected=Projection(value=theirs, method=place), absent="MusicLM's passes are by formula only")
     if row["basis"] != COUNTED:
         formula, place = FORMULAS[str(row["basis"])]
         ours = formula(duration_s, filling.suite.settings.num_steps)
         value = float(ours) if column.measure == "passes" else saving(ours, theirs)
-        return Finding(derived=Reference(value=value, place=place, grade="D"), absent="this row is by formula only")
+        return Finding(projected=Projection(value=value, method=place), absent="this row is by formula only")
     finding = counted(filling, column.model_copy(update={"measure": "passes"}), duration_s)
     if finding.measured is None or column.measure in COUNTS:
         return finding
