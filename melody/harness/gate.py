@@ -148,11 +148,11 @@ def _check(cell: Cell, threshold: Threshold, where: str) -> Check:
         raise MelodyError(
             f"{where}: direction is {threshold.direction!r}, but of {cell.metric} {cell.direction} is better"
         )
-    measured = cell.measured
+    measured, where = cell.measured, f"{threshold.suite} {name}"
     if measured is None:
-        return Check(name, threshold.suite, False, f"not measured: {cell.reason}")
+        return Check(name, threshold.suite, False, f"{where}: not measured: {cell.reason}")
     if not math.isfinite(measured.value):
-        return Check(name, threshold.suite, False, f"measured {measured.value}, which is not a number to hold")
+        return Check(name, threshold.suite, False, f"{where}: measured {measured.value}, expected a finite number")
     if threshold.bound is not None:
         limit, told = threshold.bound, f"bound {threshold.bound:g}"
     else:
@@ -160,7 +160,7 @@ def _check(cell: Cell, threshold: Threshold, where: str) -> Check:
     lower = threshold.direction == "lower"
     passed = measured.value <= limit if lower else measured.value >= limit
     relation = ("≤" if lower else "≥") if passed else (">" if lower else "<")
-    return Check(name, threshold.suite, passed, f"{measured.value:.6g} {relation} {limit:.6g} ({told})")
+    return Check(name, threshold.suite, passed, f"{where}: {measured.value:.6g} {relation} {limit:.6g} ({told})")
 
 
 def _limit(cell: Cell, measured: Measurement, threshold: Threshold, where: str) -> tuple[float, str]:

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from melody.baselines.melody_system import MelodySystem
+from melody.pipeline import MelodyPipeline
+from melody.registry import systems
+
+OPTIONS = {"sampler": "ddim", "grid": "uniform", "num_steps": 2, "guidance_scale": 2.5}
+
+
+def test_system_makes_what_the_pipeline_makes(tiny_pipeline: MelodyPipeline) -> None:
+    made = MelodySystem.around(tiny_pipeline).generate(["a flute", "a drum"], duration_s=1.0, seeds=[3, 8], **OPTIONS)
+    expected = tiny_pipeline(["a flute", "a drum"], duration_s=1.0, seeds=[3, 8], **OPTIONS)
+    torch.testing.assert_close(made.waveform, expected.waveform, rtol=0, atol=0)
+    assert made.trace.passes == {"language_model": 25, "denoiser": 2}
+    assert made.trace.weighted_passes["denoiser"] == 4
+
+
+def test_system_is_registered_and_built_by_preset(tiny_path: Path, tiny_weights: Path) -> None:
+    system = systems.create("melody", {"preset": str(tiny_path), "weights": str(tiny_weights)})
+    assert system.sample_rate == 24_000
+    assert "audio-continuation" not in system.abilities

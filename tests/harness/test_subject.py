@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from melody.errors import MelodyError
+from melody.harness.provenance import entry_facts, source_hash
+from melody.harness.subject import preset_context, preset_subject
+from melody.pipeline import MelodyPipeline
+from melody.registry import Entry
+
+
+def test_subject_names_the_weights_as_the_pipeline_does(tiny_path: Path, tiny_weights: Path) -> None:
+    subject = preset_subject(tiny_path, tiny_weights, "cpu")
+    pipeline = MelodyPipeline.from_preset(tiny_path, weights=tiny_weights)
+    assert subject.weights == pipeline.weights_hash
+    assert subject.denoiser == "dual-path"
+    assert type(subject.load().denoiser) is type(pipeline.denoiser)
+
+
+def test_other_weights_are_another_subject(tiny_path: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_weights, tmp_path, dirs_exist_ok=True)
+    shutil.copy(tmp_path / "rvq.safetensors", tmp_path / "kept")
+    content = bytearray((tmp_path / "rvq.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "rvq.safetensors").write_bytes(content)
+    before, after = (preset_subject(tiny_path, folder, "cpu") for folder in (tiny_weights, tmp_path))
+    assert before.facts == after.facts
+    assert before.weights != after.weights
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed is -1"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"published_samples": Path("nowhere")}, "no folder of published samples: nowhere"),
+        ({"weights": Path("nowhere")}, "lacks weights in nowhere: joint_embedder.safetensors"),
+    ],
+)
+def test_bad_input_is_one_line(tiny_path: Path, tiny_weights: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(MelodyError, match=message) as raised:
+        preset_context(tiny_path, **{"weights": tiny_weights, **options})  # type: ignore[arg-type]
+    assert "\n" not in str(raised.value)
+
+
+def test_published_samples_may_come_from_the_environment(
+    tiny_path: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MELODY_PUBLISHED_SAMPLES", str(tmp_path))
+    assert preset_context(tiny_path, weights=tiny_weights).published_samples == tmp_path
+
+
+def test_source_hash_follows_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from melody.harness import provenance
+
+    plain = source_hash("melody.samplers.ddim")
+    assert plain == source_hash("melody.samplers.ddim")
+    assert plain != source_hash("melody.samplers.heun")
+    files = set(provenance._closure("melody.samplers.ddim"))
+    assert {"melody.samplers.ddim", "melody.samplers.rotation"} <= files
+    assert not files & provenance.SEAMS
+
+
+def test_plugin_is_known_by_version_and_by_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    monkeypatch.syspath_prepend(tmp_path)
+    hashes = []
+    for body in ("1", "2"):
+        (tmp_path / f"plugin_{body}.py").write_text(f"class Thing:\n    value = {body}\n")
+        importlib.invalidate_caches()
+        component = importlib.import_module(f"plugin_{body}").Thing
+        facts = entry_facts(Entry("thing", "plug-in (plugin:Thing)", component, version="9.1"))
+        assert facts["version"] == "9.1"
+        hashes.append(facts["source"])
+    assert hashes[0] != hashes[1]
