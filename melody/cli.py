@@ -240,9 +240,6 @@ def reproduce(
         )
     pages = write_report(results, output)
     print_results(results, console)
-    console.print(
-        f"{results.cells_computed} cells computed, {results.cells_reused} from the store, {results.seconds:.1f} s"
-    )
     console.print(f"page: {escape(str(next(page for page in pages if page.suffix == '.html')))}")
 
 

@@ -191,7 +191,7 @@ def test_reproduce_fills_every_cell_and_a_second_run_computes_nothing(  # type: 
     assert "FAD[mel-stats]" in reproduced
     code, out, _ = melody("reproduce", small_suite, *tiny_options, "-o", "again")
     assert code == 0
-    assert "0 cells computed" in out
+    assert "0 units of work computed" in out
     second = json.loads(Path("again/results.json").read_text())
     assert second["tables"] == first["tables"]
     for cell in first["tables"][0]["cells"]:

@@ -141,7 +141,9 @@ class Results(Schema):
     command: str
     seconds: float
     cells_computed: int
+    """Units of work (a generation, a timing …) that were computed now; each fills several places of the tables."""
     cells_reused: int
+    """Units of work that were read from the store."""
     tables: list[Table]
 
 

@@ -38,7 +38,6 @@ class Settings(Strict):
     sampler: str = "ddim"
     grid: str = "melody-linear"
     num_steps: Positive = 20
-    long_duration_s: PositiveFloat = 30.0
 
 
 class Column(Strict):
@@ -167,8 +166,9 @@ def selects(selector: Mapping[str, Scalar], row: Mapping[str, Scalar]) -> bool:
 
 
 def suite_names() -> list[str]:
-    """Suites that ship with the package, in the paper's order."""
-    return sorted(path.stem for path in (declarations("eval") / "suites").glob("*.toml"))
+    """Suites that ship with the package: the paper's tables in their order, then the others."""
+    names = [path.stem for path in (declarations("eval") / "suites").glob("*.toml")]
+    return sorted(names, key=lambda name: (not name.startswith("table"), name))
 
 
 def load_suites(names: Iterable[str | Path] = ()) -> list[Suite]:

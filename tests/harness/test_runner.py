@@ -15,6 +15,8 @@ from melody.harness.results import Cell, Results, Table, load_results
 from melody.harness.runner import plan, run
 from melody.harness.store import Store
 from melody.harness.suite import load_suites, suite_names
+from melody.protocols import Denoiser
+from melody.registry import denoisers
 
 WORKER = """
 import sys, time
@@ -214,6 +216,23 @@ def test_plugin_sampler_stands_beside_ours(
     (cell,) = _cells(table, "fad", sampler="test-elsewhere", num_steps=5)
     assert (cell.verdict, cell.reason) == ("not comparable", "the paper prints no value here")
     assert any("(sampler = test-elsewhere)" in ordering.claim for ordering in table.orderings)
+
+
+def test_plugin_denoiser_is_a_row_that_says_what_it_lacks(tones: SimpleNamespace, tmp_path: Path) -> None:
+    class Elsewhere(Denoiser):
+        """A denoiser of somebody else's."""
+
+        def prepare(self, semantic_tokens: Any) -> Any: ...
+        def forward(self, latents: Any, angle: Any, condition: Any, unconditional: Any = None) -> Any: ...
+        def repeat(self, condition: Any, times: int) -> Any: ...
+
+    denoisers.register("test-denoiser")(Elsewhere)
+    try:
+        results = run([tones.small("table5")], tones.context(), store=Store(tmp_path / "s"), output=tmp_path / "o")
+    finally:
+        del denoisers._components["test-denoiser"]
+    (cell,) = _cells(results.tables[0], "si_snri", denoiser="test-denoiser")
+    assert (cell.verdict, cell.reason) == ("not attempted", "preset 'tones' holds weights of 'dual-path' only")
 
 
 @pytest.mark.parametrize(

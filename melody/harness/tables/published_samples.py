@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from melody.data.corpus import Clip, Corpus
 from melody.errors import MelodyError, did_you_mean
-from melody.harness.context import Context
+from melody.harness.context import Context, texts_hash
 from melody.harness.measuring.published import published_corpus, samples_unit
 from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
@@ -80,10 +80,9 @@ class _Finder:
         measured = self._measured(names, [o for o in outcomes if isinstance(o, Outcome)])
         if isinstance(measured, str):
             return Finding(absent=measured, units=units)
-        inputs = "; ".join(
-            f"{name}: {len(unit.config['clips'])} clips" for name, unit in zip(names, units, strict=True)
-        )
-        return Finding(measured, units=units, inputs=inputs, config={"sets": list(names)})
+        inputs = texts_hash([facts["sound"] for unit in units for facts in unit.config["clips"]])
+        config = {"sets": list(names), "clips": [len(unit.config["clips"]) for unit in units]}
+        return Finding(measured, units=units, inputs=inputs, config=config)
 
     def _measured(self, names: Sequence[str], outcomes: Sequence[Outcome]) -> Measurement | str:
         """The number, or why there is none."""
