@@ -64,8 +64,8 @@ class Context:
     """Added to every seed of a suite."""
     samplers: tuple[str, ...] | None = None
     published_samples: Path | None = None
-    timing_repeats: int = 1
-    """Timed calls for each seed."""
+    timing_repeats: int = 3
+    """Timed calls for each seed, of which the median is taken."""
 
     @cached_property
     def parts(self) -> Parts:
