@@ -9,7 +9,7 @@ from melody.data.corpus import Clip, Corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, texts_hash
 from melody.harness.measuring.published import published_corpus, samples_unit
-from melody.harness.results import Measurement
+from melody.harness.results import Cell, Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure
@@ -55,7 +55,21 @@ def fill(filling: Filling) -> Filled:
         for column in filling.suite.columns:
             finding = _Finder(filling, units, listed.row, column).finding() if units else Finding(absent=ABSENT)
             filled.cells.append(filling.cell(listed.row, column, finding))
+    filled.notes += _counts(filled.cells)
     return filled
+
+
+def _counts(cells: Sequence[Cell]) -> list[str]:
+    """Clips scored and expected, by set: the fewest that any column scored."""
+    counts: dict[str, tuple[int, int]] = {}
+    for cell in cells:
+        name = str(cell.row["set"])
+        if cell.measured is not None and MINUS not in name:
+            fewest = (cell.measured.scored, cell.measured.expected)
+            counts[name] = min(fewest, counts.get(name, fewest))
+    if not counts:
+        return []
+    return ["Clips scored of those expected: " + ", ".join(f"{n} {s} of {e}" for n, (s, e) in counts.items()) + "."]
 
 
 @dataclass(frozen=True)
