@@ -53,7 +53,8 @@ def _misses(results: Results) -> list[str]:
 
 def _run(results: Results) -> list[str]:
     took = (
-        f"{results.seconds:.1f} s, {results.cells_computed} units of work computed, {results.cells_reused} read from the store"
+        f"{results.seconds:.1f} s, {results.cells_computed} units of work computed, "
+        f"{results.cells_reused} read from the store"
     )
     lines = ["| | " + " | ".join(tally([])) + " | |", "|---|" + "---:|" * 5]
     cells, orders = tally(results.tables), ordering_tally(results.tables)

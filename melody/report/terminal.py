@@ -241,7 +241,8 @@ def _legend(results: Results, width: int) -> list[Text]:
     grades = "[S] from a public summary   [D] derived by us   [M] recalled, not seen again   no grade: printed"
     kinds = "paper, published (elsewhere), measured and projected numbers stand in columns of their own"
     took = (
-        f"{results.cells_computed} units of work computed, {results.cells_reused} read from the store, {results.seconds:.1f} s"
+        f"{results.cells_computed} units of work computed, {results.cells_reused} read from the store, "
+        f"{results.seconds:.1f} s"
     )
     return [line for text in (meaning, grades, kinds, took) for line in _wrapped(text, width, style="bright_black")]
 
