@@ -190,7 +190,8 @@ class _Run:
                 Clip(
                     title=f"{setting}, seed {seed}",
                     text=unit.config["prompts"][int(name)],
-                    path=f"audio/{self.filling.suite.name}-{stem}-{name}.flac",
+                    # The key keeps runs of other settings apart, and lets tables share the clips of one run.
+                    path=f"audio/{stem}-{unit.key[:8]}-{name}.flac",
                 ),
                 content,
             )
