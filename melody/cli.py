@@ -165,7 +165,7 @@ def train(
     ] = None,
     accelerator: Annotated[str, typer.Option(help="Lightning's accelerator: cpu, gpu, auto.")] = "cpu",
     stop_after: Annotated[
-        int | None, typer.Option(help="End a stage early after so many steps; a later call goes on.")
+        int | None, typer.Option(min=1, help="End early, after so many steps of a stage; a later call goes on.")
     ] = None,
 ) -> None:
     """Train one stage of a preset, or all of them."""

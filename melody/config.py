@@ -93,11 +93,18 @@ class DenoiserStage(Stage):
     """Probability that a row is trained without tokens (section 4.3)."""
 
 
+class RvqStage(Strict):
+    """The quantiser is fitted, not trained: to the embeddings of pieces of this length."""
+
+    clip_s: PositiveFloat = 10.0
+    seed: int = 0
+
+
 class Training(Strict):
     """Recipes by stage, in the order of what each needs."""
 
     joint: Stage
-    rvq: Stage
+    rvq: RvqStage = RvqStage()
     semantic: Stage
     lm: Stage
     vae: CodecStage
@@ -164,12 +171,17 @@ def load_preset(name: str | Path) -> Preset:
         if isinstance(raw.get(seat), dict):
             raw[seat] = _component(raw[seat], components, f"{path} [{seat}]")
     preset = parse(Preset, raw, str(path))
-    for seat, components in SEATS.items():
-        component = getattr(preset, seat)
-        components.validate(component.use, component.arguments, where=f"{path} [{seat}]")
+    preset = preset.model_copy(update={seat: _resolved(preset, seat, path) for seat in SEATS})
     registry.samplers.entry(preset.generation.sampler)
     registry.grids.entry(preset.generation.grid)
     return preset
+
+
+def _resolved(preset: Preset, seat: str, path: Path) -> Component:
+    """The seat's component with its defaults filled in, so that a default that is written out changes no hash."""
+    component: Component = getattr(preset, seat)
+    arguments = SEATS[seat].validate(component.use, component.arguments, where=f"{path} [{seat}]")
+    return Component(use=component.use, arguments=arguments)
 
 
 def _component(table: dict[str, Any], components: registry.Registry, where: str) -> dict[str, Any]:

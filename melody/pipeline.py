@@ -21,7 +21,16 @@ from melody.config import SEATS, Preset, load_preset
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
 from melody.paths import PACKAGE
-from melody.protocols import Codec, Denoiser, Generation, JointEmbedder, LanguageModel, SemanticTokenizer, Trace
+from melody.protocols import (
+    Codec,
+    Denoiser,
+    Generation,
+    JointEmbedder,
+    LanguageModel,
+    Sampler,
+    SemanticTokenizer,
+    Trace,
+)
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
 from melody.weights import file_hash, load_weights
@@ -96,7 +105,8 @@ class MelodyPipeline:
                 f"preset {loaded.name!r} has no weights in {folder}; "
                 f"train them (melody train all --preset {loaded.name}) and give their folder with --weights"
             )
-        parts = {part: build_part(loaded, part) for part in PARTS}
+        with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
+            parts = {part: build_part(loaded, part) for part in PARTS}
         digest = hashlib.sha256()
         for part, module in parts.items():
             path = folder / f"{part}.safetensors"
@@ -156,20 +166,25 @@ class MelodyPipeline:
             check_prompt(text, where=f"prompt {number}" if len(texts) > 1 else "the prompt")
         settings = self.preset.generation
         duration = settings.segment_s if duration_s is None else _check_duration(duration_s)
+        steps = _check_steps(settings.num_steps if num_steps is None else num_steps)
+        method = _sampler(sampler or settings.sampler)
         run = _Run(self, _row_seeds(seeds, len(texts)), progress)
         with run.timed("joint_embedder"):
             prefix = self.rvq.encode(self.joint_embedder.embed_text(texts))
         latents = run.latents(
             prefix,
             duration,
-            sampler=_sampler(sampler or settings.sampler),
+            sampler=method,
             grid=grid or settings.grid,
-            num_steps=_check_steps(settings.num_steps if num_steps is None else num_steps),
+            num_steps=steps,
             guidance_scale=settings.guidance_scale if guidance_scale is None else guidance_scale,
         )
         with run.timed("codec"):
             waveform = self.codec.decode(latents)[..., : round(duration * self.sample_rate)].clamp(-1, 1)
-        return Generation(waveform, self.sample_rate, run.finished_trace())
+        formula = expected_passes(
+            self.preset, self.semantic_tokenizer.token_rate, duration, steps, method.evaluations_per_step
+        )
+        return Generation(waveform, self.sample_rate, run.checked_trace(formula))
 
 
 class _Run:
@@ -211,7 +226,7 @@ class _Run:
             start_angle = torch.cat([torch.zeros(known.shape[:2]), torch.full(noise.shape[:2], math.pi / 2)], dim=1).to(
                 latents.device
             )
-            with self.timed("denoiser"), self._counted("denoiser", num_steps * sampler.evaluations_per_step):
+            with self.timed("denoiser"), self._counted("denoiser"):
                 denoiser = pipeline.denoiser
                 velocity = guided_velocity(denoiser, denoiser.prepare(tokens[:, begin_token:]), guidance_scale)
                 segment = sample(
@@ -234,7 +249,7 @@ class _Run:
         context = tokens[:, begin:]
         self.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
         count = until - tokens.shape[1]
-        with self.timed("language_model"), self._counted("language_model", count):
+        with self.timed("language_model"), self._counted("language_model"):
             new = self.pipeline.language_model.generate(
                 prefix,
                 count,
@@ -256,8 +271,8 @@ class _Run:
         self.trace.seconds[part] = self.trace.seconds.get(part, 0.0) + time.perf_counter() - begin
 
     @contextmanager
-    def _counted(self, part: str, expected: int) -> Iterator[None]:
-        """Count forward calls by a hook, and add what the formula says."""
+    def _counted(self, part: str) -> Iterator[None]:
+        """Count forward calls by a hook."""
         trace = self.trace
 
         def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -270,11 +285,11 @@ class _Run:
             yield
         finally:
             handle.remove()
-        trace.formula[part] = trace.formula.get(part, 0) + expected
 
-    def finished_trace(self) -> Trace:
+    def checked_trace(self, formula: dict[str, int]) -> Trace:
         """The trace, if hooks and formula agree; a sampler that declares another cost than it has is refused."""
-        for part, expected in self.trace.formula.items():
+        self.trace.formula = formula
+        for part, expected in formula.items():
             counted = self.trace.passes.get(part, 0)
             if counted != expected:
                 raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {expected}")
@@ -335,8 +350,13 @@ def _row_seeds(seeds: int | Sequence[int], rows: int) -> list[int]:
     return given
 
 
-def _sampler(sampler: Any) -> Any:
-    return registry.samplers.create(sampler) if isinstance(sampler, str) else sampler
+def _sampler(sampler: str | Sampler) -> Sampler:
+    if isinstance(sampler, str):
+        created: Sampler = registry.samplers.create(sampler)
+        return created
+    if not isinstance(sampler, Sampler):
+        raise MelodyError(f"expected a sampler or the name of one, got {type(sampler).__name__}")
+    return sampler
 
 
 def _check_duration(duration_s: float) -> float:

@@ -7,7 +7,7 @@ D latent width, N semantic tokens, P prefix (MuLan) tokens, E embedding width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
 """``velocity(latents (B, L, D), angle (B, L)) -> (B, L, D)``: dz/dδ at a per-frame angle in [0, π/2], with guidance."""
-
-Generators = "Sequence[torch.Generator] | torch.Generator | None"
-"""Randomness of a batch: one generator per row, one for all rows, or the global one."""
 
 
 class Codec(ABC):
@@ -210,6 +207,3 @@ class Metric(ABC):
     version: ClassVar[str]
     direction: ClassVar[Literal["lower", "higher", "none"]]
     unit: ClassVar[str] = ""
-
-
-Arguments = Mapping[str, Any]

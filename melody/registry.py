@@ -42,10 +42,8 @@ class Entry:
     component: Any = None
     error: str | None = None
     version: str | None = None
-
-    @property
-    def in_tree(self) -> bool:
-        return self.origin.split(".")[0].split(" ")[0] == "melody"
+    """Of the distribution that a plug-in comes from."""
+    in_tree: bool = False
 
     @property
     def sentence(self) -> str:
@@ -102,14 +100,17 @@ class Registry:
     def entries(self) -> list[Entry]:
         """All components, our own first, then plug-ins; broken ones carry their error."""
         self._load_in_tree()
-        own = [Entry(name, component.__module__, component) for name, component in sorted(self._components.items())]
+        own = [
+            Entry(name, component.__module__, component, in_tree=True)
+            for name, component in sorted(self._components.items())
+        ]
         return own + [entry for _, entry in sorted(self._load_plugins().items())]
 
     def entry(self, name: str) -> Entry:
         """The entry called ``name``; raises ``MelodyError`` if it is unknown or cannot be loaded."""
         self._load_in_tree()
         if name in self._components:
-            return Entry(name, self._components[name].__module__, self._components[name])
+            return Entry(name, self._components[name].__module__, self._components[name], in_tree=True)
         plugin = self._load_plugins().get(name)
         if plugin is None:
             known = set(self._components) | set(self._load_plugins())
@@ -159,11 +160,11 @@ class Registry:
     def _load_in_tree(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
         for name in self._packages:
             package = importlib.import_module(name)
             for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
                 importlib.import_module(f"{name}.{module.name}")
+        self._loaded = True
 
     def _load_plugins(self) -> dict[str, Entry]:
         if self._plugins is None:

@@ -101,10 +101,7 @@ clip_s = 1.0
 learning_rate = 1e-3
 
 [training.rvq]
-steps = 1
-batch_size = 1
 clip_s = 1.0
-learning_rate = 1.0
 
 [training.semantic]
 steps = 4

@@ -59,3 +59,8 @@ def test_unknown_preset_names_the_nearest() -> None:
 def test_missing_preset_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MelodyError, match=r"cannot read .*absent\.toml: No such file"):
         load_preset(tmp_path / "absent.toml")
+
+
+def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:
+    written = _edited(tmp_path, 'use = "llama"', 'use = "llama"\nnum_prefix_tokens = 12')
+    assert load_preset(written).hash() == load_preset("demo").hash()

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from melody import __version__
-from melody.config import Preset, Stage
+from melody.config import Preset, RvqStage, Stage
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError
 from melody.weights import canonical, file_hash, write_bytes
@@ -22,10 +22,29 @@ from melody.weights import canonical, file_hash, write_bytes
 LOSS_WINDOW = 100
 
 
-def bind_stage(folder: Path, preset: Preset, component: dict[str, Any], settings: Stage) -> None:
-    """Mark a stage's folder with what is trained there; raises ``MelodyError`` if it was begun with other settings."""
+def bind_stage(
+    folder: Path,
+    preset: Preset,
+    *,
+    component: dict[str, Any],
+    settings: Stage | RvqStage,
+    data: list[str],
+    needs: dict[str, str],
+) -> None:
+    """Mark a stage's folder with what is trained there; raises ``MelodyError`` if it was begun with something else.
+
+    Args:
+        data: content hashes of the corpora.
+        needs: hashes of the earlier parts' weights, by part.
+    """
     path = folder / "settings.json"
-    content = {"preset": preset.name, "component": component, "settings": settings.model_dump()}
+    content = {
+        "preset": preset.name,
+        "component": component,
+        "settings": settings.model_dump(),
+        "data": data,
+        "needs": needs,
+    }
     if not path.is_file():
         write_bytes(path, canonical(content).encode())
         return
@@ -44,7 +63,7 @@ def add_stage(
     stage: str,
     part: str,
     module: nn.Module,
-    settings: Stage,
+    settings: Stage | RvqStage,
     corpora: tuple[Corpus, Corpus],
     seconds: float,
     figures: dict[str, float],
@@ -57,7 +76,7 @@ def add_stage(
     card[part] = {
         "stage": stage,
         "parameters": sum(p.numel() for p in module.parameters()),
-        "steps": settings.steps if history else None,
+        "steps": settings.steps if isinstance(settings, Stage) else None,
         "seconds": round(sum(row.get("seconds", 0.0) for row in history) or seconds, 1),
         "seed": settings.seed,
         "settings": settings.model_dump(),

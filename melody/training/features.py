@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,17 +24,17 @@ BATCH = 16
 
 def semantic_tokens(corpus: Corpus, tokenizer: SemanticTokenizer, clip_s: float, weights: str) -> Tensor:
     """Semantic tokens of every segment: ``(segments, N)``."""
-    return _of_segments(corpus, clip_s, f"semantic tokens {weights}", tokenizer.tokenize)
+    return _of_segments(corpus, clip_s, f"semantic tokens {weights} {_code(tokenizer)}", tokenizer.tokenize)
 
 
 def latents(corpus: Corpus, codec: Codec, clip_s: float, weights: str) -> Tensor:
     """Latents of every segment: ``(segments, L, D)``."""
-    return _of_segments(corpus, clip_s, f"latents {weights}", codec.encode)
+    return _of_segments(corpus, clip_s, f"latents {weights} {_code(codec)}", codec.encode)
 
 
 def audio_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights: str) -> Tensor:
     """Joint embedding of every segment's audio: ``(segments, E)``."""
-    return _of_segments(corpus, clip_s, f"audio embeddings {weights}", joint.embed_audio)
+    return _of_segments(corpus, clip_s, f"audio embeddings {weights} {_code(joint)}", joint.embed_audio)
 
 
 def text_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights: str) -> Tensor:
@@ -44,7 +46,12 @@ def text_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights
         embedded: Tensor = joint.embed_text(texts).unflatten(0, (-1, 2))
         return embedded
 
-    return _cached(corpus, f"text embeddings {weights} {clip_s}", places, embed)
+    return _cached(corpus, f"text embeddings {weights} {_code(joint)} {clip_s}", places, embed)
+
+
+def _code(part: object) -> str:
+    """Hash of the part's source file: other code gives other features from the same weights."""
+    return hashlib.sha256(inspect.getsource(sys.modules[type(part).__module__]).encode()).hexdigest()[:16]
 
 
 def texts_of(corpus: Corpus, index: int) -> tuple[str, str]:

@@ -121,7 +121,7 @@ def fit(recipe: Recipe, folder: Path, *, title: str, accelerator: str = "cpu", s
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "last.ckpt"
     first = _completed(checkpoint) if checkpoint.is_file() else 0
-    total = min(recipe.settings.steps, stop_after or recipe.settings.steps)
+    total = recipe.settings.steps if stop_after is None else min(recipe.settings.steps, stop_after)
     callbacks = [
         _Keeper(checkpoint, CHECKPOINT_EVERY_S),
         _OnePass(),

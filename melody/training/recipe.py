@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from melody.config import Stage
 from melody.errors import MelodyError
 
-_STEP_STRIDE = 1_000_003
+STEP_STRIDE = 1_000_003
 
 
 class Recipe(L.LightningModule):
@@ -53,10 +53,10 @@ class Recipe(L.LightningModule):
         return self.average if self.average is not None else self.part
 
     def generator(self, step: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self.settings.seed * _STEP_STRIDE + step)
+        return torch.Generator().manual_seed(self.settings.seed * STEP_STRIDE + step)
 
     def training_step(self, step: int, batch_index: int) -> Tensor:
-        torch.manual_seed(self.settings.seed * _STEP_STRIDE + step)
+        torch.manual_seed(self.settings.seed * STEP_STRIDE + step)
         losses = self.losses(self.batch(step))
         self.record(step, losses)
         return losses["loss"]

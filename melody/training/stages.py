@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from melody.config import Preset, Stage
+from melody.config import Preset
 from melody.data.corpus import Corpus, load_corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import build_part, component_of
@@ -37,6 +38,16 @@ STAGES = {
 }
 """Stage -> the part that it trains."""
 
+NEEDS: dict[str, tuple[str, ...]] = {
+    "joint": (),
+    "rvq": ("joint",),
+    "semantic": (),
+    "lm": ("joint", "rvq", "semantic"),
+    "vae": (),
+    "dpd": ("vae", "semantic"),
+}
+"""Stage -> the stages that it builds on."""
+
 
 class Run:
     """One preset, one corpus, one folder."""
@@ -48,9 +59,9 @@ class Run:
         self.train_corpus = load_corpus(data, split="train")
         self.validation_corpus = load_corpus(data, split="validation")
 
-    def settings(self, stage: str) -> Stage:
-        settings: Stage = getattr(self.preset.training, stage)
-        return settings
+    def settings(self, stage: str) -> Any:
+        """The stage's table of the preset."""
+        return getattr(self.preset.training, stage)
 
     def weights_path(self, part: str) -> Path:
         return self.folder / "weights" / f"{part}.safetensors"
@@ -59,6 +70,17 @@ class Run:
         """A fresh part with the stage's seed."""
         torch.manual_seed(self.settings(stage).seed)
         return build_part(self.preset, STAGES[stage])
+
+    def bind(self, stage: str) -> None:
+        """Refuse to go on in a folder that was begun with another component, other settings, data or earlier parts."""
+        bind_stage(
+            self.folder / stage,
+            self.preset,
+            component=component_of(self.preset, STAGES[stage]),
+            settings=self.settings(stage),
+            data=[self.train_corpus.content_hash(), self.validation_corpus.content_hash()],
+            needs={STAGES[needed]: self.finished(needed)[1] for needed in NEEDS[stage]},
+        )
 
     def finished(self, stage: str) -> tuple[nn.Module, str]:
         """The part of an earlier stage with its weights, and their hash; raises ``MelodyError`` if there are none."""
@@ -81,10 +103,10 @@ def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
         raise MelodyError(f"unknown stage {stage!r}{did_you_mean(stage, [*STAGES, 'all'])}")
     for name in STAGES if stage == "all" else [stage]:
         begin = time.perf_counter()
-        bind_stage(run.folder / name, run.preset, component_of(run.preset, STAGES[name]), run.settings(name))
+        run.bind(name)
         module, figures = _RECIPES[name](run, stop_after)
-        if stop_after is not None and stop_after < run.settings(name).steps:
-            continue
+        if stop_after is not None and name != "rvq" and stop_after < run.settings(name).steps:
+            return
         part = STAGES[name]
         save_weights(module, run.weights_path(part), component_of(run.preset, part))
         add_stage(
@@ -151,7 +173,7 @@ def _lm(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]:
 
 
 def _vae(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]:
-    recipe = AudioVae(run.part("vae"), run.settings("vae"), run.train_corpus, run.validation_corpus)  # type: ignore[arg-type]
+    recipe = AudioVae(run.part("vae"), run.settings("vae"), run.train_corpus, run.validation_corpus)
     _fit(recipe, run, "vae", stop_after)
     return recipe.trained(), recipe.validate()
 
@@ -167,7 +189,7 @@ def _dpd(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]
         )
 
     chunks = run.preset.generation.chunks
-    recipe = VelocityPrediction(run.part("dpd"), settings, data(run.train_corpus), data(run.validation_corpus), chunks)  # type: ignore[arg-type]
+    recipe = VelocityPrediction(run.part("dpd"), settings, data(run.train_corpus), data(run.validation_corpus), chunks)
     _fit(recipe, run, "dpd", stop_after)
     return recipe.trained(), recipe.validate()
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from melody.config import CodecStage
 from melody.data.corpus import Corpus
 from melody.training.audio import random_crops, segment_batch, segments
-from melody.training.recipe import Recipe
+from melody.training.recipe import STEP_STRIDE, Recipe
 from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
 from melody.vae.losses import (
     MultiResolutionStftLoss,
@@ -43,7 +43,7 @@ class AudioVae(Recipe):
         return random_crops(self.train_corpus, self.settings.batch_size, samples, self.generator(step))[0]
 
     def training_step(self, step: int, batch_index: int) -> None:  # type: ignore[override]
-        torch.manual_seed(self.settings.seed * 1_000_003 + step)
+        torch.manual_seed(self.settings.seed * STEP_STRIDE + step)
         target = self.batch(step).to(self.device)
         preds, mean, log_variance = self.part.reconstruct(target)  # type: ignore[operator]
         adversarial = self.settings.adversarial_start is not None and step >= self.settings.adversarial_start
