@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from melody.errors import MelodyError
 from melody.harness.results import Measurement
 from melody.harness.units import Outcome
 from melody.metrics.cosine import cosines, shuffled_control
 from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of, warning
 from melody.metrics.statistics import Estimate, jackknife, mean_interval, paired_difference
+
+FLOOR_DRAWS = 20
+"""Draws of real clips for the floor of FAD: a choice of ours."""
 
 
 def clip_statistics(outcome: Outcome, embedder: str) -> list[Statistics]:
@@ -55,10 +60,28 @@ def fad_between(a: Sequence[Statistics], b: Sequence[Statistics], expected: int)
     return measured.model_copy(update={"warning": warning(pooled(a), target)})
 
 
-def fad_of_halves(outcome: Outcome, embedder: str) -> Measurement:
-    """Fréchet distance of every second clip to the others: what a perfect system would get from so many clips."""
+def fad_floor(outcome: Outcome, embedder: str, count: int, draws: int = FLOOR_DRAWS) -> Measurement:
+    """Mean Fréchet distance of ``count`` real clips, drawn at random, to the others: what a perfect system would get.
+
+    The range is that of the draws, which share clips: it says how much the choice of clips matters, and is no
+    confidence interval. Raises ``MelodyError`` unless at least one clip is left over.
+    """
     clips = clip_statistics(outcome, embedder)
-    return fad_between(clips[0::2], clips[1::2], expected=len(clips[0::2]))
+    if count >= len(clips):
+        raise MelodyError(f"the floor of FAD needs more real clips than the {count} that are generated: {len(clips)}")
+    generator, total = torch.Generator().manual_seed(0), pooled(clips)
+    drawn = [pooled([clips[i] for i in torch.randperm(len(clips), generator=generator)[:count]]) for _ in range(draws)]
+    distances = [frechet_distance_of(some, total - some) for some in drawn]
+    low, high = np.percentile(distances, [2.5, 97.5])
+    return Measurement(
+        value=float(np.mean(distances)),
+        low=float(low),
+        high=float(high),
+        interval=f"range of 95 % of {draws} seeded draws of {count} clips against the rest",
+        expected=count,
+        scored=count,
+        warning=warning(drawn[0], total - drawn[0]),
+    )
 
 
 def mcc(generated: Mapping[int, Outcome], expected: int) -> Measurement:

@@ -200,7 +200,7 @@ class _Run:
 
 
 def _reference_finding(filling: Filling, column: Column, absent: str) -> Finding:
-    """The held-out clips themselves: their own text correlation, and the distance of one half to the other."""
+    """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
     if column.measure not in OF_REFERENCE:
         return Finding(absent=absent)
     unit = _reference(filling.suite, filling.context)
@@ -209,7 +209,7 @@ def _reference_finding(filling: Filling, column: Column, absent: str) -> Finding
         return Finding(absent=outcome.reason, units=(unit,))
     expected = filling.suite.settings.reference_clips
     if column.measure == "fad":
-        measured = estimates.fad_of_halves(outcome, column.embedder or "")
+        measured = estimates.fad_floor(outcome, column.embedder or "", filling.suite.settings.prompts)
     elif column.measure == "mcc":
         measured = estimates.mcc({0: outcome}, expected).model_copy(update={"by_seed": {}})
     else:
