@@ -21,6 +21,7 @@ Scalar = str | int | float
 Row = dict[str, Scalar]
 Grade = Literal["P", "S", "D", "M"]
 ANY = "*"
+"""In ``comparable_presets``: numbers of every preset compare."""
 
 
 class Settings(Strict):
@@ -53,7 +54,8 @@ class Column(Strict):
     """Measured only in a run on such a device."""
     tolerance: Annotated[float, Field(ge=0)] = 0.05
     """Relative."""
-    comparable_presets: tuple[str, ...] = ("paper",)
+    comparable_presets: tuple[str, ...] = ()
+    """Presets whose number is of the paper's kind (data, embedder, scale); ``*`` means every one, none never."""
     comparable_devices: tuple[str, ...] = ()
     """Parts of the device's name, as in ``V100``; none means any."""
     reason: str = "the paper's scale is another one"

@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from melody.harness.results import Cell, Measurement, Ordering, OrderingVerdict, Verdict
-from melody.harness.suite import Column, OrderingClaim, PaperValue, Row, Scalar, Suite, selects
+from melody.harness.suite import ANY, Column, OrderingClaim, PaperValue, Row, Scalar, Suite, selects
 from melody.metrics.statistics import mean_interval
+
+CAVEATS = ", at the same prompts; not corrected for several claims"
+"""Of the interval of an ordering."""
 
 
 def judge(
@@ -31,7 +34,7 @@ def judge(
         return "not comparable", f"only {measured.scored} of {measured.expected} items could be scored"
     if paper is None:
         return "not comparable", "the paper prints no value here"
-    if "*" not in column.comparable_presets and preset not in column.comparable_presets:
+    if ANY not in column.comparable_presets and preset not in column.comparable_presets:
         return "not comparable", column.reason
     if column.comparable_devices and not any(part in device for part in column.comparable_devices):
         wanted = " or ".join(column.comparable_devices)
@@ -131,7 +134,8 @@ def _decide(lower: Measurement, higher: Measurement) -> tuple[OrderingVerdict, s
         expected=len(higher.by_seed),
         scored=len(seeds),
     )
-    text = f"difference {estimate.value:+.4g}, from {estimate.low:+.4g} to {estimate.high:+.4g} ({estimate.method})"
+    interval = f"from {estimate.low:+.4g} to {estimate.high:+.4g} ({estimate.method}{CAVEATS})"
+    text = f"difference {estimate.value:+.4g}, {interval}"
     if estimate.low > 0:
         return "holds", text, measured
     return ("contradicted" if estimate.high < 0 else "undecided"), text, measured

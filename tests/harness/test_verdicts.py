@@ -10,7 +10,9 @@ from melody.harness.results import Cell, Measurement, Reference
 from melody.harness.suite import Column, OrderingClaim, PaperValue, Suite, load_suite
 from melody.harness.verdicts import compare, judge, ordering_notes, orderings, tolerance_of
 
-COLUMN = Column(name="fad", label="FAD", measure="fad", tolerance=0.05, reason="another scale")
+COLUMN = Column(
+    name="fad", label="FAD", measure="fad", tolerance=0.05, comparable_presets=("paper",), reason="another scale"
+)
 PAPER = PaperValue(row={}, column="fad", value=10.0, place="Table 2")
 
 
@@ -46,6 +48,11 @@ def test_another_preset_or_device_does_not_compare() -> None:
     assert "H200" in reason
     anywhere = COLUMN.model_copy(update={"comparable_presets": ("*",)})
     assert _judge(_measured(10.0), anywhere, preset="demo")[0] == "reproduced"
+
+
+def test_no_preset_compares_unless_a_column_names_it() -> None:
+    plain = Column(name="fad", label="FAD", measure="fad", reason="another embedder")
+    assert _judge(_measured(10.0), plain, preset="paper") == ("not comparable", "another embedder")
 
 
 def test_a_cell_that_lost_clips_does_not_compare() -> None:
@@ -112,6 +119,9 @@ def test_orderings_by_paired_seeds(five: tuple[float, ...], ten: tuple[float, ..
     assert tested.verdict == verdict
     assert tested.difference is not None
     assert math.isclose(tested.difference.value, sum(five) / len(five) - sum(ten) / len(ten))
+    assert tested.reason.endswith(
+        "(95 % t interval over seeds, paired, at the same prompts; not corrected for several claims)"
+    ) == (len(five) > 1)
     assert tested.paper_difference is not None
     assert math.isclose(tested.paper_difference, 1.3)
 
