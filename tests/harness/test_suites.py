@@ -112,6 +112,20 @@ def test_shipped_suite_is_valid(name: str) -> None:
         assert value.grade != "M", "a recalled value is never the paper's"
 
 
+def test_only_numbers_of_the_papers_kind_compare() -> None:
+    comparable = {
+        (suite.name, column.name): column.comparable_presets
+        for suite in load_suites(["table1", "table2", "table4", "table5", "step-time"])
+        for column in suite.columns
+        if column.comparable_presets and "*" not in column.comparable_presets
+    }
+    speeds = {("table2", name) for name in ("cpu_hz", "cpu_rtf", "gpu_hz", "gpu_rtf")}
+    steps = {("step-time", "seconds_per_step"), ("step-time", "seconds_beside_steps")}
+    assert comparable == dict.fromkeys(speeds | steps | {("table1", "faster_than_real_time")}, ("paper",))
+    for suite, name in comparable:
+        assert load_suite(suite).column(name).comparable_devices, "a speed is of a device"
+
+
 def test_nearest_suite_is_named() -> None:
     with pytest.raises(MelodyError, match=r"unknown suite 'tabel2'; did you mean 'table2'\?"):
         load_suites(["tabel2"])
@@ -176,13 +190,24 @@ def test_unknown_kind_and_measure_name_the_nearest(tmp_path: Path) -> None:
         check_measures(suite.model_copy(update={"columns": (column,)}), KINDS["generate"].measures)
 
 
-def test_baselines_say_what_others_printed() -> None:
+def test_shipped_baselines_hold_no_number_of_the_papers_own() -> None:
     baselines = load_baselines()
     assert [baseline.name for baseline in baselines] == ["mousai", "musiclm", "noise2music"]
-    found = published_number(baselines, "table3", {"system": "musiclm"}, "nfe_formula")
+    assert [number for baseline in baselines for number in baseline.numbers] == []
+
+
+def test_baselines_say_what_others_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs.toml").write_text(
+        'name = "theirs"\ntitle = "Theirs"\nsource = "them"\n'
+        '[[numbers]]\nsuite = "table3"\nrow = { system = "theirs" }\ncolumn = "nfe"\nvalue = 7\nplace = "Table 9"\n'
+    )
+    monkeypatch.setattr("melody.harness.suite.declarations", lambda name: tmp_path)
+    baselines = load_baselines()
+    found = published_number(baselines, "table3", {"system": "theirs", "more": 1}, "nfe")
     assert found is not None
-    assert found.value == (25 + 200 + 400) * 10
-    assert published_number(baselines, "table3", {"system": "melody"}, "nfe_formula") is None
+    assert (found.value, found.place, found.grade) == (7, "Table 9", "P")
+    assert published_number(baselines, "table3", {"system": "melody"}, "nfe") is None
+    assert published_number(baselines, "table3", {"system": "theirs"}, "nfe_formula") is None
 
 
 def test_suite_model_refuses_two_values_in_one_cell(tmp_path: Path) -> None:
