@@ -261,6 +261,35 @@ def test_failing_sampler_spoils_only_its_cells(
     assert again.cells_reused == 1
 
 
+def test_what_cannot_be_estimated_spoils_only_its_cells(tones: SimpleNamespace, tmp_path: Path) -> None:
+    suites = [tones.small(name, prompts=1) for name in suite_names()]
+    results = run(suites, tones.context(), store=Store(tmp_path / "s"), output=tmp_path / "o")
+    tables = {table.suite: table for table in results.tables}
+    for column in ("fad", "mcc"):
+        (cell,) = _cells(tables["table2"], column, num_steps=5)
+        assert cell.verdict == "not attempted"
+        assert "expected" in cell.reason or "at least" in cell.reason or "needs" in cell.reason
+    (passes,) = _cells(tables["table2"], "passes", num_steps=5)
+    assert passes.measured is not None
+    (error,) = _cells(tables["table5"], "velocity_mse", denoiser="dual-path")
+    assert error.measured is not None
+
+
+def test_silent_clip_spoils_only_its_cells(
+    tones: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from melody.harness import context as surroundings
+
+    embed = surroundings.Context.embed_joint
+    monkeypatch.setattr(surroundings.Context, "embed_joint", lambda *arguments: 0 * embed(*arguments))
+    results = run([tones.small("table2")], tones.context(), store=Store(tmp_path / "s"), output=tmp_path / "o")
+    (table,) = results.tables
+    (correlation,) = _cells(table, "mcc", num_steps=5)
+    assert (correlation.verdict, "zero" in correlation.reason) == ("not attempted", True)
+    (distance,) = _cells(table, "fad", num_steps=5)
+    assert distance.measured is not None
+
+
 def test_samplers_that_are_asked_for_are_exactly_those(tones: SimpleNamespace, tmp_path: Path) -> None:
     context = tones.context(samplers=("dpmpp_2m",))
     (table,) = run([tones.small("table4")], context, store=Store(tmp_path / "s"), output=tmp_path / "o").tables

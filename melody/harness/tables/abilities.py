@@ -41,7 +41,8 @@ def fill(filling: Filling) -> Filled:
     filled = Filled()
     for listed in filling.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, _finding(filling, listed.row, column)) for column in filling.suite.columns
+            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column))
+            for column in filling.suite.columns
         ]
     return filled
 

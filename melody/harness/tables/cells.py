@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec
 
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
@@ -12,8 +12,10 @@ from melody.harness.context import Context
 from melody.harness.provenance import commit, versions
 from melody.harness.results import Cell, Clip, Direction, Measurement, Projection, Provenance, Reference
 from melody.harness.suite import Baseline, Column, Row, Suite, published_number
-from melody.harness.units import Failure, Outcome, Outcomes, Unit
+from melody.harness.units import Failure, Outcome, Outcomes, Unit, one_line
 from melody.harness.verdicts import compare, judge, tolerance_of
+
+P = ParamSpec("P")
 
 OWN_VERSION = "1"
 """Of measures that are no registered metric."""
@@ -104,6 +106,13 @@ class Filling:
             tolerance=tolerance_of(column, paper),
             provenance=self._provenance(column, finding) if finding.measured else None,
         )
+
+    def attempt(self, find: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs) -> Finding:
+        """What ``find`` finds; what cannot be estimated, as of one clip or of silence, spoils only its own cell."""
+        try:
+            return find(*args, **kwargs)
+        except MelodyError as error:
+            return Finding(absent=one_line(error))
 
     def label(self, column: Column) -> str:
         return column.label.replace("{preset}", self.context.subject.preset)

@@ -28,7 +28,7 @@ def fill(filling: Filling) -> Filled:
     filled = Filled()
     for listed in filling.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, _finding(filling, listed.row, column, listed.absent))
+            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column, listed.absent))
             for column in filling.suite.columns
         ]
     return filled

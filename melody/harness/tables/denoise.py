@@ -25,7 +25,10 @@ def fill(filling: Filling) -> Filled:
     """Cells of every listed denoiser and of every plug-in's."""
     filled = Filled()
     for row in rows(filling.suite):
-        filled.cells += [filling.cell(row, column, _finding(filling, row, column)) for column in filling.suite.columns]
+        filled.cells += [
+            filling.cell(row, column, filling.attempt(_finding, filling, row, column))
+            for column in filling.suite.columns
+        ]
     return filled
 
 

@@ -59,11 +59,13 @@ def fill(filling: Filling) -> Filled:
     filled = Filled()
     for row in rows(filling.suite, filling.context):
         run = _Run(filling, row)
-        filled.cells += [filling.cell(row, column, run.finding(column)) for column in filling.suite.columns]
+        filled.cells += [
+            filling.cell(row, column, filling.attempt(run.finding, column)) for column in filling.suite.columns
+        ]
         filled.clips += run.clips
     for listed in filling.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, _reference_finding(filling, column, listed.absent))
+            filling.cell(listed.row, column, filling.attempt(_reference_finding, filling, column, listed.absent))
             for column in filling.suite.columns
         ]
     return filled

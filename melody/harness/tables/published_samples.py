@@ -53,7 +53,8 @@ def fill(filling: Filling) -> Filled:
     units = {} if filling.context.published_samples is None else _units(filling.suite, filling.context)
     for listed in filling.suite.rows:
         for column in filling.suite.columns:
-            finding = _Finder(filling, units, listed.row, column).finding() if units else Finding(absent=ABSENT)
+            finder = _Finder(filling, units, listed.row, column)
+            finding = filling.attempt(finder.finding) if units else Finding(absent=ABSENT)
             filled.cells.append(filling.cell(listed.row, column, finding))
     filled.notes += _counts(filled.cells)
     return filled

@@ -32,7 +32,8 @@ def fill(filling: Filling) -> Filled:
     for listed in filling.suite.rows:
         here = listed.row.get("device") == filling.context.device.partition(":")[0]
         for column in filling.suite.columns:
-            finding = _finding(filling, column) if here else Finding(absent=f"this run is on {filling.context.device}")
+            elsewhere = Finding(absent=f"this run is on {filling.context.device}")
+            finding = filling.attempt(_finding, filling, column) if here else elsewhere
             filled.cells.append(filling.cell(listed.row, column, finding))
     return filled
 
