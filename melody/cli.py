@@ -163,7 +163,7 @@ def train(
         Path | None,
         typer.Option(help="Run folder; a second call on it goes on where the first ended. [default: runs/PRESET]"),
     ] = None,
-    accelerator: Annotated[str, typer.Option(help="Lightning's accelerator: cpu, gpu, auto.")] = "cpu",
+    accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto (Lightning's).")] = "cpu",
     stop_after: Annotated[
         int | None, typer.Option(min=1, help="End early, after so many steps of a stage; a later call goes on.")
     ] = None,
@@ -312,9 +312,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _fail(f"cannot write {error.filename or ''}: {error.strerror}")
+        _fail(f"cannot use {error.filename or 'the disk'}: {error.strerror}")
     except Exception as error:
         # typer's usage errors, whichever click it is built on; everything else is a bug and keeps its stack trace
         if not hasattr(error, "format_message"):

@@ -376,6 +376,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise MelodyError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise MelodyError(f"unknown device {name!r}: expected cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MelodyError(f"device {name!r} is not available: torch sees no CUDA device here")
     return device

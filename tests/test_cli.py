@@ -88,6 +88,10 @@ def test_describe_shows_types_and_defaults(melody) -> None:  # type: ignore[no-u
         (["report", "absent"], "cannot read results absent: No such file"),
         (["generat"], "No such command 'generat'"),
         (["generate", "x", "--steps", "many"], "Invalid value for '--steps'"),
+        (["generate", "x", "--device", "meta"], "unknown device 'meta': expected cpu, cuda or cuda:N"),
+        (["generate", "x", "-o", "y" * 300 + ".wav"], "File name too long"),
+        (["train", "joint", "--accelerator", "gpuu"], "unknown accelerator 'gpuu'; did you mean 'gpu'?"),
+        (["train", "joint", "--stop-after", "0"], "Invalid value for '--stop-after'"),
     ],
 )
 def test_unknown_names_are_one_line_with_the_nearest(melody, arguments: list[str], message: str) -> None:  # type: ignore[no-untyped-def]
@@ -274,6 +278,14 @@ def test_gate_on_bad_thresholds_is_exit_code_2(melody, reproduced: str) -> None:
     code, _, error = melody("gate", "out", "--thresholds", "gate.toml")
     assert code == 2
     assert "passes" in _one_line(error)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[" * 100_000, b"[]", b'{"tables": []}'])
+def test_a_file_that_holds_no_results_is_one_line(melody, content: bytes) -> None:  # type: ignore[no-untyped-def]
+    Path("bad.json").write_bytes(content)
+    code, _, error = melody("report", "bad.json")
+    assert code == 2
+    assert "bad.json is not" in _one_line(error)
 
 
 def test_report_renders_again(melody, reproduced: str) -> None:  # type: ignore[no-untyped-def]

@@ -157,4 +157,7 @@ def load_results(path: Path) -> Results:
         raise MelodyError(f"{path} is not JSON: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise MelodyError(f"{path} is not a results file: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise MelodyError(f"{path} is not a results file: {place}: {first['msg']}") from None
+    except (ValueError, RecursionError):
+        raise MelodyError(f"{path} is not a results file: it is not JSON text") from None

@@ -58,8 +58,14 @@ def sample(
     held, known = (start == 0).unsqueeze(-1), latents
     state = method.init(latents, angles)
     for step in range(num_steps):
-        returned = method.step(model, latents, angles[step], angles[step + 1], state, generator)
-        stepped, state = _checked(returned, latents, model, method, f"at step {step + 1} of {num_steps}")
+        where = f"at step {step + 1} of {num_steps}"
+        try:
+            returned = method.step(model, latents, angles[step], angles[step + 1], state, generator)
+        except MelodyError:
+            raise
+        except Exception as error:  # a plug-in may fail in any way
+            raise MelodyError(f"sampler {_name(method)!r} failed {where}: {type(error).__name__}: {error}") from error
+        stepped, state = _checked(returned, latents, model, method, where)
         latents = torch.where(held, known, stepped)
         if callback is not None:
             callback(step + 1, num_steps)

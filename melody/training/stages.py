@@ -55,6 +55,7 @@ class Run:
     def __init__(self, preset: Preset, data: str | Path, folder: Path, accelerator: str = "cpu") -> None:
         if preset.training is None:
             raise MelodyError(f"preset {preset.name!r} has no [training] table")
+        _check_accelerator(accelerator)
         self.preset, self.data, self.folder, self.accelerator = preset, data, folder, accelerator
         self.train_corpus = load_corpus(data, split="train")
         self.validation_corpus = load_corpus(data, split="validation")
@@ -91,6 +92,14 @@ class Run:
         module = build_part(self.preset, part)
         load_weights(module, path, component_of(self.preset, part))
         return module.eval().requires_grad_(False), file_hash(path)
+
+
+def _check_accelerator(name: str) -> None:
+    available = {"cpu": True, "auto": True, "gpu": torch.cuda.is_available(), "cuda": torch.cuda.is_available()}
+    if name not in available:
+        raise MelodyError(f"unknown accelerator {name!r}{did_you_mean(name, available)}")
+    if not available[name]:
+        raise MelodyError(f"accelerator {name!r} is not available: torch sees no CUDA device here")
 
 
 def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
