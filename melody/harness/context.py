@@ -14,7 +14,7 @@ from torch import Tensor
 
 from melody.data.audio import resampled
 from melody.data.corpus import Corpus
-from melody.harness.provenance import DECIDING, component_facts, device_class, device_name, versions
+from melody.harness.provenance import commit, component_facts, deciding_versions, device_class, device_name, versions
 from melody.harness.units import canonical
 from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, SemanticTokenizer, System
 from melody.registry import audio_embedders
@@ -94,6 +94,16 @@ class Context:
         return device_name(self.device)
 
     @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What computes an outcome now, to be kept with it."""
+        return {
+            "commit": commit(),
+            "versions": versions(),
+            "device": f"{self.device} ({self.device_name})",
+            "threads": torch.get_num_threads(),
+        }
+
+    @cached_property
     def common(self) -> dict[str, Any]:
         """What every unit hangs on that runs the system."""
         return {
@@ -101,7 +111,7 @@ class Context:
             "weights": self.subject.weights,
             "device": device_class(self.device),
             "precision": "float32",
-            "versions": versions(DECIDING),
+            "versions": deciding_versions(),
         }
 
     @cached_property

@@ -22,9 +22,9 @@ from melody.registry import Entry, Registry
 SEAMS = frozenset({"melody", "melody.registry", "melody.protocols", "melody.errors", "melody.paths", "melody.config"})
 """Modules that hold no arithmetic: a change there does not make a stored number stale."""
 
-RECORDED = ("torch", "numpy", "scipy", "transformers", "diffusers", "torchmetrics", "soxr", "symusic")
-DECIDING = ("torch", "numpy")
-"""Distributions whose version is part of a unit's key: a choice of ours; the others hardly touch the arithmetic."""
+DECIDING = ("torch", "numpy", "scipy", "transformers", "tokenizers", "diffusers", "soxr")
+"""Distributions whose version is part of a unit's key: those that do arithmetic or cut texts into tokens."""
+RECORDED = (*DECIDING, "torchmetrics", "symusic")
 
 
 def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
@@ -36,6 +36,11 @@ def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def deciding_versions() -> dict[str, str]:
+    """Versions for a unit's key; a distribution that is not installed is *absent*."""
+    return dict.fromkeys(DECIDING, "absent") | versions(DECIDING)
 
 
 @lru_cache(maxsize=1)
@@ -109,7 +114,7 @@ def entry_facts(entry: Entry) -> dict[str, str]:
 
 @lru_cache(maxsize=256)
 def source_hash(module: str) -> str:
-    """SHA-256 over the source of a module and of every ``melody`` module that it imports, directly or not."""
+    """SHA-256 over the source of a module and of all that it imports from ``melody`` and its own package."""
     digest = hashlib.sha256()
     for name, source in sorted(_closure(module).items()):
         digest.update(f"{name}:{hashlib.sha256(source).hexdigest()};".encode())
@@ -118,27 +123,31 @@ def source_hash(module: str) -> str:
 
 def _closure(module: str) -> dict[str, bytes]:
     seen: dict[str, bytes] = {}
-    waiting = [module]
+    waiting, roots = [module], {"melody", module.split(".")[0]}
     while waiting:
         name = waiting.pop()
         path = _source_file(name)
         if name in seen or path is None:
             continue
         seen[name] = path.read_bytes()
-        waiting += [imported for imported in _imports(seen[name]) if imported not in SEAMS]
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        imported = [found for found in _imports(seen[name], package) if found.split(".")[0] in roots]
+        waiting += [found for found in imported if found not in SEAMS]
     return seen
 
 
-def _imports(source: bytes) -> list[str]:
+def _imports(source: bytes, package: str) -> list[str]:
+    """Names that may be modules; relative ones count from ``package``."""
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.append(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            origin = ".".join([*above, node.module] if node.module else above)
             # ``from melody.diffusion import angles`` names a module too.
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return [name for name in names if name.split(".")[0] == "melody"]
+            names += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+    return names
 
 
 @lru_cache(maxsize=512)

@@ -144,6 +144,8 @@ class Results(Schema):
     """Units of work (a generation, a timing …) that were computed now; each fills several places of the tables."""
     cells_reused: int
     """Units of work that were read from the store."""
+    failures: list[str] = []
+    """Units of work that failed, each with its reason; the cells that needed them are *not attempted*."""
     tables: list[Table]
 
 

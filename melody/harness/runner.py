@@ -65,8 +65,9 @@ def run(
     begin = time.perf_counter()
     check_folder(output)
     baselines = load_baselines()
+    units = plan(suites, context)
     computed = compute_all(
-        plan(suites, context), store, lambda unit: compute(unit, context), prepare=context.load, progress=progress
+        units, store, lambda unit: compute(unit, context), prepare=context.load, progress=progress
     )
     filled = [fill(suite, context, computed, baselines) for suite in suites]
     results = Results(
@@ -75,6 +76,11 @@ def run(
         seconds=round(time.perf_counter() - begin, 3),
         cells_computed=computed.computed,
         cells_reused=computed.reused,
+        failures=[
+            f"{unit.label}: {outcome.reason}"
+            for unit in units
+            if isinstance(outcome := computed.outcomes[unit.key], Failure)
+        ],
         tables=[table for table, _ in filled],
     )
     write(results, [clip for _, clips in filled for clip in clips], output)

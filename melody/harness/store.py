@@ -133,7 +133,11 @@ class Store:
 
 
 def _files(unit: Unit, outcome: Outcome) -> dict[str, bytes]:
-    files = {VALUES: canonical({"kind": unit.kind, "config": unit.config, "values": outcome.values})}
+    files = {
+        VALUES: canonical(
+            {"kind": unit.kind, "config": unit.config, "values": outcome.values, "origin": outcome.origin}
+        )
+    }
     if outcome.arrays:
         files[ARRAYS] = save(dict(sorted(outcome.arrays.items())))
     for name, content in outcome.clips.items():
@@ -144,8 +148,11 @@ def _files(unit: Unit, outcome: Outcome) -> dict[str, bytes]:
     return {**files, MANIFEST: "".join(lines).encode()}
 
 
-def _read(folder: Path) -> Outcome:
-    """Read an entry; raises ``ValueError`` with what is wrong if a file is missing, extra or changed."""
+def _read(folder: Path) -> Outcome | None:
+    """Read an entry, or ``None`` if it does not say what computed it.
+
+    Raises ``ValueError`` with what is wrong if a file is missing, extra or changed.
+    """
     lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
     expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
@@ -155,10 +162,14 @@ def _read(folder: Path) -> Outcome:
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != expected[name]:
             raise ValueError(f"{name} is not what was written")
+    written = json.loads(contents[VALUES])
+    if "origin" not in written:
+        return None
     return Outcome(
-        json.loads(contents[VALUES])["values"],
+        written["values"],
         load(contents[ARRAYS]) if ARRAYS in contents else {},
         {n.removesuffix(CLIP_SUFFIX): c for n, c in contents.items() if n.endswith(CLIP_SUFFIX)},
+        written["origin"],
     )
 
 

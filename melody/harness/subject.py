@@ -68,10 +68,12 @@ def preset_subject(preset: str | Path, weights: Path | None, device: str) -> Sub
             f"train them (melody train all --preset {loaded.name}) and give their folder with --weights"
         )
     components = {seat: component_facts(registry, getattr(loaded, seat).use) for seat, registry in SEATS.items()}
-    digest = hashlib.sha256("".join(f"{part}:{file_hash(path)};" for part, path in paths.items()).encode())
+    digest = hashlib.sha256("".join(f"{part}:{file_hash(path)};" for part, path in paths.items()).encode()).hexdigest()
 
     def load() -> Parts:
         pipeline = MelodyPipeline.from_preset(loaded, weights=folder, device=device)
+        if pipeline.weights_hash != digest:
+            raise MelodyError(f"the weights in {folder} changed during the run")
         return Parts(
             MelodySystem.around(pipeline),
             pipeline.joint_embedder,
@@ -83,7 +85,7 @@ def preset_subject(preset: str | Path, weights: Path | None, device: str) -> Sub
     return Subject(
         preset=loaded.name,
         denoiser=loaded.denoiser.use,
-        weights=digest.hexdigest(),
+        weights=digest,
         facts={
             "melody": __version__,
             "preset": loaded.hash(),

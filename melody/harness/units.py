@@ -40,6 +40,8 @@ class Outcome:
     values: dict[str, Any]
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     clips: dict[str, bytes] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Commit, versions, device and threads that computed it; kept with it, since a later run may read it."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from melody.data.corpus import Clip, Corpus
 from melody.harness.context import Context, Parts, Subject
 from melody.harness.suite import Suite, load_suite
 from melody.protocols import Generation, Sampler, System, Trace
-from melody.registry import samplers
+from melody.registry import Entry, samplers
 
 RATE = 24_000
 FREQUENCIES = (220.0, 330.0, 440.0, 660.0, 880.0, 1320.0)
@@ -158,9 +158,9 @@ def register_sampler() -> Iterator[Callable[[str], None]]:
             return latents, state
 
     def register(name: str) -> None:
-        samplers.register(name)(Elsewhere)
+        samplers._load_plugins()[name] = Entry(name, "plug-in (elsewhere:Elsewhere)", Elsewhere, version="1")
         names.append(name)
 
     yield register
     for name in names:
-        del samplers._components[name]
+        del samplers._load_plugins()[name]

@@ -16,7 +16,7 @@ from melody.harness.runner import plan, run
 from melody.harness.store import Store
 from melody.harness.suite import load_suites, suite_names
 from melody.protocols import Denoiser
-from melody.registry import denoisers
+from melody.registry import Entry, denoisers
 
 WORKER = """
 import sys, time
@@ -150,6 +150,21 @@ def test_second_run_computes_nothing_and_says_the_same(
     assert again.tables == results.tables
 
 
+def test_a_reused_number_keeps_the_commit_that_computed_it(
+    tones: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, store = tones.small("table4", seeds=(0,)), Store(tmp_path / "s")
+    monkeypatch.setattr("melody.harness.context.commit", lambda: "first")
+    run([suite], tones.context(), store=store, output=tmp_path / "o")
+    monkeypatch.setattr("melody.harness.context.commit", lambda: "second")
+    more = tones.small("table4", seeds=(0, 1))
+    for again, expected in ((suite, "first"), (more, "first, second")):
+        (table,) = run([again], tones.context(), store=store, output=tmp_path / "o").tables
+        (cell,) = _cells(table, "mcc", grid="uniform", num_steps=10)
+        assert cell.provenance is not None
+        assert cell.provenance.commit == expected
+
+
 def test_interrupted_run_goes_on_to_the_same_numbers(
     undisturbed: tuple[Results, Path], tones: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -226,11 +241,12 @@ def test_plugin_denoiser_is_a_row_that_says_what_it_lacks(tones: SimpleNamespace
         def forward(self, latents: Any, angle: Any, condition: Any, unconditional: Any = None) -> Any: ...
         def repeat(self, condition: Any, times: int) -> Any: ...
 
-    denoisers.register("test-denoiser")(Elsewhere)
+    entry = Entry("test-denoiser", "plug-in (elsewhere:Elsewhere)", Elsewhere, version="1")
+    denoisers._load_plugins()["test-denoiser"] = entry
     try:
         results = run([tones.small("table5")], tones.context(), store=Store(tmp_path / "s"), output=tmp_path / "o")
     finally:
-        del denoisers._components["test-denoiser"]
+        del denoisers._load_plugins()["test-denoiser"]
     (cell,) = _cells(results.tables[0], "si_snri", denoiser="test-denoiser")
     assert (cell.verdict, cell.reason) == ("not attempted", "preset 'tones' holds weights of 'dual-path' only")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from melody.errors import MelodyError
 from melody.harness.store import ARRAYS, MANIFEST, VALUES, Store
-from melody.harness.units import Outcome, Unit
+from melody.harness.units import Outcome, Unit, canonical
 
 KILLED_WRITERS = """
 import os, random, signal, sys, time
@@ -99,6 +99,20 @@ def test_damaged_entry_is_reported_and_discarded(tmp_path: Path, damage: str, ca
     assert not entry.exists()
     store.write(_unit(), _outcome())
     assert store.read(_unit()) is not None
+
+
+def test_entry_that_does_not_say_what_computed_it_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from melody.harness import store as module
+
+    def without_origin(value: dict[str, Any]) -> bytes:
+        return canonical({name: part for name, part in value.items() if name != "origin"})
+
+    monkeypatch.setattr(module, "canonical", without_origin)
+    Store(tmp_path).write(_unit(), _outcome())
+    monkeypatch.undo()
+    assert Store(tmp_path).read(_unit()) is None
+    Store(tmp_path).write(_unit(), _outcome())
+    assert Store(tmp_path).read(_unit()) is not None
 
 
 def test_killed_writers_leave_whole_entries_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from melody.errors import MelodyError
+from melody.harness import provenance
 from melody.harness.provenance import entry_facts, source_hash
 from melody.harness.subject import preset_context, preset_subject
 from melody.pipeline import MelodyPipeline
@@ -31,6 +33,20 @@ def test_other_weights_are_another_subject(tiny_path: Path, tiny_weights: Path, 
     assert before.weights != after.weights
 
 
+def test_weights_that_change_after_planning_are_refused(tiny_path: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_weights, tmp_path, dirs_exist_ok=True)
+    subject = preset_subject(tiny_path, tmp_path, "cpu")
+    tensors = load_file(tmp_path / "rvq.safetensors")
+    with (tmp_path / "rvq.safetensors").open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    metadata = json.loads(header).get("__metadata__")
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, tmp_path / "rvq.safetensors", metadata)
+    with pytest.raises(MelodyError, match=f"the weights in {tmp_path} changed during the run"):
+        subject.load()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -54,8 +70,6 @@ def test_published_samples_may_come_from_the_environment(
 
 
 def test_source_hash_follows_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from melody.harness import provenance
-
     plain = source_hash("melody.samplers.ddim")
     assert plain == source_hash("melody.samplers.ddim")
     assert plain != source_hash("melody.samplers.heun")
@@ -77,3 +91,33 @@ def test_plugin_is_known_by_version_and_by_source(tmp_path: Path, monkeypatch: p
         assert facts["version"] == "9.1"
         hashes.append(facts["source"])
     assert hashes[0] != hashes[1]
+
+
+def test_plugin_is_known_by_its_siblings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "plugin_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "thing.py").write_text("from .near import one\nfrom plugin_package import far\nclass Thing: ...\n")
+    (package / "near.py").write_text("one = 1\n")
+    (package / "far.py").write_text("import json\nfrom melody.samplers import rotation\ntwo = 1\n")
+    importlib.invalidate_caches()
+    hashes = set()
+    for sibling in ("", "near.py", "far.py"):
+        if sibling:
+            (package / sibling).write_text((package / sibling).read_text().replace("= 1", "= 2"))
+        source_hash.cache_clear()
+        hashes.add(source_hash("plugin_package.thing"))
+    assert len(hashes) == 3
+    closure = set(provenance._closure("plugin_package.thing"))
+    assert {"plugin_package.near", "plugin_package.far", "melody.samplers.rotation"} <= closure
+    assert {name.split(".")[0] for name in closure} == {"plugin_package", "melody"}
+
+
+def test_absent_distributions_are_recorded_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "DECIDING", ("torch", "no-such-distribution"))
+    decided = provenance.deciding_versions()
+    assert decided["no-such-distribution"] == "absent"
+    assert decided["torch"] == provenance.versions()["torch"]

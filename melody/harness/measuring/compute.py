@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from melody.harness.context import Context
@@ -23,4 +24,4 @@ COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
 
 def compute(unit: Unit, context: Context) -> Outcome:
     """The outcome of a unit, from its config alone; where things lie is in the context."""
-    return COMPUTE[unit.kind](unit.config, context)
+    return replace(COMPUTE[unit.kind](unit.config, context), origin=context.origin)

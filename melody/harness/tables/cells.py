@@ -9,7 +9,6 @@ from typing import Any, ParamSpec
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context
-from melody.harness.provenance import commit, versions
 from melody.harness.results import Cell, Clip, Direction, Measurement, Projection, Provenance, Reference
 from melody.harness.suite import Baseline, Column, Row, Suite, published_number
 from melody.harness.units import Failure, Outcome, Outcomes, Unit, one_line
@@ -129,20 +128,27 @@ class Filling:
 
     def _provenance(self, column: Column, finding: Finding) -> Provenance:
         context = self.context
+        found = [self.outcome(unit) for unit in finding.units]
+        origins = [outcome.origin for outcome in found if isinstance(outcome, Outcome)] or [context.origin]
         return Provenance(
             preset=context.subject.preset,
-            device=f"{context.device} ({context.device_name})",
+            device=_joined(origins, "device") or "",
             precision="float32",
             seeds=list(finding.seeds),
             sample_count=finding.measured.scored if finding.measured else 0,
             embedder=column.embedder.replace("{preset}", context.subject.preset) if column.embedder else None,
-            versions=versions(),
-            commit=commit(),
+            versions=origins[0]["versions"],
+            commit=_joined(origins, "commit"),
             weights=context.subject.weights,
             inputs=finding.inputs,
             config=finding.config,
             cells=[unit.key for unit in finding.units],
         )
+
+
+def _joined(origins: Sequence[dict[str, Any]], name: str) -> str | None:
+    """A fact of what computed a number's units, each value once."""
+    return ", ".join(dict.fromkeys(origin[name] for origin in origins if origin[name])) or None
 
 
 def check_measures(suite: Suite, measures: dict[str, Measure]) -> None:
