@@ -240,6 +240,8 @@ def reproduce(
         )
     pages = write_report(results, output)
     print_results(results, console)
+    if results.failures:
+        raise MelodyError(f"{len(results.failures)} of the run's units of work failed: {results.failures[0]}")
     console.print(f"page: {escape(str(next(page for page in pages if page.suffix == '.html')))}")
 
 

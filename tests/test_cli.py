@@ -17,6 +17,8 @@ import pytest
 import soundfile
 
 from melody.cli import main
+from melody.protocols import Sampler
+from melody.registry import samplers
 
 
 @pytest.fixture
@@ -213,6 +215,30 @@ def test_reproduce_takes_exactly_the_samplers_that_are_asked_for(
     assert code == 0, error
     rows = [cell["row"] for cell in json.loads(Path("out/results.json").read_text())["tables"][0]["cells"]]
     assert {row["sampler"] for row in rows if "sampler" in row} == {"heun", "unipc"}
+
+
+class Faulty(Sampler):
+    """Returns values that are not finite."""
+
+    order = 1
+
+    def step(self, velocity, latents, angle, next_angle, state, generator):  # type: ignore[no-untyped-def]
+        return latents * float("nan"), state
+
+
+def test_a_faulty_sampler_spoils_its_cells_and_ends_in_one_line(  # type: ignore[no-untyped-def]
+    melody, tiny_options: list[str], small_suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samplers.names()
+    monkeypatch.setitem(samplers._components, "faulty", Faulty)
+    options = ["--sampler", "ddim", "--sampler", "faulty", "-o", "out"]
+    code, _, error = melody("reproduce", small_suite, *tiny_options, *options)
+    assert code == 2
+    assert "4 of the run's units of work failed" in _one_line(error)
+    assert "NaN" in _one_line(error)
+    cells = json.loads(Path("out/results.json").read_text())["tables"][0]["cells"]
+    assert {cell["verdict"] for cell in cells if cell["row"].get("sampler") == "faulty"} == {"not attempted"}
+    assert all(cell["measured"] for cell in cells if cell["row"].get("sampler") == "ddim")
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(  # type: ignore[no-untyped-def]

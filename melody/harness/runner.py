@@ -15,7 +15,7 @@ from melody.harness.store import Store
 from melody.harness.suite import Baseline, Suite, load_baselines
 from melody.harness.tables.cells import Filled, Filling, check_measures
 from melody.harness.tables.kinds import kind_of
-from melody.harness.units import Unit
+from melody.harness.units import Failure, Unit
 from melody.harness.verdicts import ordering_notes, orderings
 from melody.harness.work import Computed, Progress, compute_all
 
