@@ -340,3 +340,30 @@ def test_training_on_a_bad_folder_is_one_line(melody, tiny_path: Path, content: 
     code, _, error = melody("train", "vae", "--preset", tiny_path, "--data", "data", "--out", "run")
     assert code == 2
     assert message in _one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds = [0, 1]", "seeds = [0, 0]", "a seed stands twice"),
+        ("num_steps = [2, 3]", "num_steps = []", "axes.num_steps: expected at least one value"),
+        ('each = "sampler"', 'each = "samplr"', "unknown axis 'samplr'; did you mean 'sampler'?"),
+        ('column = "fad"', 'column = "fda"', "unknown column 'fda'; did you mean 'fad'?"),
+        ("prompts = 3", "promts = 3", "unknown key 'settings.promts'; did you mean 'prompts'?"),
+    ],
+)
+def test_a_slip_in_a_suite_is_one_line(  # type: ignore[no-untyped-def]
+    melody, tiny_options: list[str], small_suite: Path, old: str, new: str, message: str
+) -> None:
+    text = small_suite.read_text()
+    assert old in text
+    Path("slip.toml").write_text(text.replace(old, new))
+    code, _, error = melody("reproduce", "slip.toml", *tiny_options)
+    assert code == 2
+    assert message in _one_line(error)
+
+
+def test_an_unknown_sampler_is_refused_by_suites_without_one_too(melody, tiny_options: list[str]) -> None:  # type: ignore[no-untyped-def]
+    code, _, error = melody("reproduce", "claims", *tiny_options, "--sampler", "dimm")
+    assert code == 2
+    assert "did you mean 'ddim'?" in _one_line(error)

@@ -66,9 +66,7 @@ def run(
     check_folder(output)
     baselines = load_baselines()
     units = plan(suites, context)
-    computed = compute_all(
-        units, store, lambda unit: compute(unit, context), prepare=context.load, progress=progress
-    )
+    computed = compute_all(units, store, lambda unit: compute(unit, context), prepare=context.load, progress=progress)
     filled = [fill(suite, context, computed, baselines) for suite in suites]
     results = Results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

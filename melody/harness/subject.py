@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from melody import __version__
+from melody import __version__, registry
 from melody.baselines.melody_system import MelodySystem
 from melody.config import SEATS, load_preset
 from melody.data.corpus import load_corpus
@@ -43,6 +43,8 @@ def preset_context(
         published_samples = Path(os.environ[PUBLISHED_SAMPLES])
     if seed < 0:
         raise MelodyError(f"the seed is {seed}: expected 0 or more")
+    for name in samplers or ():
+        registry.samplers.entry(name)
     if published_samples is not None and not published_samples.is_dir():
         raise MelodyError(f"no folder of published samples: {published_samples}")
     return Context(

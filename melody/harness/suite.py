@@ -116,6 +116,15 @@ class Suite(Strict):
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
             raise ValueError("two columns have the same name")
+        if len(set(self.settings.seeds)) < len(self.settings.seeds):
+            raise ValueError("settings.seeds: a seed stands twice")
+        if empty := [axis for axis, values in self.axes.items() if not values]:
+            raise ValueError(f"axes.{empty[0]}: expected at least one value")
+        for claim in self.orderings:
+            if claim.each is not None and claim.each not in self.axes:
+                raise ValueError(
+                    f"ordering {claim.claim!r}: unknown axis {claim.each!r}{did_you_mean(claim.each, self.axes)}"
+                )
         used = [(f"paper value at {v.place}", v.column) for v in self.paper]
         used += [(f"ordering {o.claim!r}", o.column) for o in self.orderings]
         used += [(f"ordering {o.claim!r}", o.lower_column) for o in self.orderings if o.lower_column]
