@@ -1,0 +1,43 @@
+"""The reference run that is kept in the repository: whole, of the shipped weights, within the shipped thresholds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from melody.harness.gate import gate, load_thresholds
+from melody.harness.results import Results, load_results
+from melody.pipeline import MelodyPipeline
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "reports" / "demo"
+
+
+@pytest.fixture(scope="module")
+def reference() -> Results:
+    return load_results(REFERENCE / "results.json")
+
+
+@pytest.mark.parametrize("name", ["demo", "regression"])
+def test_the_reference_run_holds_the_shipped_thresholds(reference: Results, name: str) -> None:
+    outcome = gate(reference, load_thresholds(ROOT / "eval" / "thresholds" / f"{name}.toml"))
+    assert outcome.passed, [check.line for check in outcome.failed]
+    assert len(outcome.checks) >= 3
+
+
+def test_the_reference_run_is_of_the_shipped_weights(reference: Results) -> None:
+    measured = [cell for table in reference.tables for cell in table.cells if cell.measured and cell.provenance]
+    assert measured
+    weights = {cell.provenance.weights for cell in measured if cell.provenance}
+    assert weights == {MelodyPipeline.from_preset("demo").weights_hash}
+
+
+def test_the_reference_run_holds_no_path_of_a_machine_and_little_sound() -> None:
+    files = [path for path in REFERENCE.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"results.json", "REPORT.md", "report.html"}
+    assert sum(path.stat().st_size for path in files if path.suffix in (".flac", ".wav")) <= 1_000_000
+    for path in files:
+        if path.suffix in (".json", ".md", ".csv", ".html"):
+            text = path.read_text()
+            assert not any(root in text for root in ("/home/", "/root/", "/tmp/", "/work/", "/Users/")), path
