@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,5 +40,4 @@ def test_the_reference_run_holds_no_path_of_a_machine_and_little_sound() -> None
     assert sum(path.stat().st_size for path in files if path.suffix in (".flac", ".wav")) <= 1_000_000
     for path in files:
         if path.suffix in (".json", ".md", ".csv", ".html"):
-            text = path.read_text()
-            assert not any(root in text for root in ("/home/", "/root/", "/tmp/", "/work/", "/Users/")), path
+            assert not re.search(r"/(?:home|root|tmp|work|Users)/", path.read_text()), path
