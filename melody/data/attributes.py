@@ -18,8 +18,11 @@ TONICS = ("C", "D flat", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A",
 MODES: tuple[Mode, Mode] = ("major", "minor")
 DENSITIES: tuple[Density, Density] = ("sparse", "busy")
 
-MIN_BPM, MAX_BPM = 60, 160
-SLOW_BELOW_BPM, FAST_FROM_BPM = 90, 125
+# Lowest and highest BPM by tempo word. Bands as narrow as these are within 8 % of each other's middle, and far from the
+# next band: so a tempo word tells the tempo, as far as a listener can, and a model of the corpus can be held to it.
+TEMPO_BPM: dict[str, tuple[int, int]] = {"slow": (68, 76), "medium": (98, 110), "fast": (134, 150)}
+# The keys that pieces are written in: half of the chromatic scale, so that a small model hears each often enough.
+DRAWN_TONICS = ("C", "D", "E", "F", "G", "A")
 
 # General MIDI programs (counted from 0) and the range of the melody in MIDI pitches. No accompaniment uses these
 # programs, so an instrument is heard if and only if the caption names it.
@@ -32,14 +35,14 @@ INSTRUMENTS: dict[str, tuple[int, int, int]] = {
     "organ": (16, 60, 84),
 }
 
-# Lowest and highest BPM, and the share of pieces with drums.
-STYLES: dict[str, tuple[int, int, float]] = {
-    "ballad": (60, 100, 0.4),
-    "waltz": (72, 160, 0.4),
-    "rock": (80, 160, 0.75),
-    "jazz": (66, 160, 0.6),
-    "folk": (66, 150, 0.4),
-    "electronic": (76, 160, 0.75),
+# Tempo words, each as often, and the share of pieces with drums.
+STYLES: dict[str, tuple[tuple[str, ...], float]] = {
+    "ballad": (("slow", "medium"), 0.4),
+    "waltz": (("slow", "medium", "fast"), 0.4),
+    "rock": (("medium", "fast"), 0.75),
+    "jazz": (("slow", "medium", "fast"), 0.6),
+    "folk": (("slow", "medium", "fast"), 0.4),
+    "electronic": (("medium", "fast"), 0.75),
 }
 
 MOODS: dict[tuple[str, Mode], tuple[str, ...]] = {
@@ -53,14 +56,12 @@ MOODS: dict[tuple[str, Mode], tuple[str, ...]] = {
 
 
 def tempo_word(bpm: int) -> str:
-    """``slow`` below 90 BPM, ``fast`` from 125 BPM, ``medium`` between.
+    """The word whose band the tempo is in, or nearest to.
 
-    >>> [tempo_word(bpm) for bpm in (89, 90, 124, 125)]
-    ['slow', 'medium', 'medium', 'fast']
+    >>> [tempo_word(bpm) for bpm in (68, 84, 104, 130)]
+    ['slow', 'slow', 'medium', 'fast']
     """
-    if bpm < SLOW_BELOW_BPM:
-        return "slow"
-    return "fast" if bpm >= FAST_FROM_BPM else "medium"
+    return min(TEMPO_BPM, key=lambda word: max(TEMPO_BPM[word][0] - bpm, bpm - TEMPO_BPM[word][1]))
 
 
 @dataclass(frozen=True)
@@ -121,22 +122,14 @@ def draw_attributes(index: int, rng: np.random.Generator) -> Attributes:
     """Attributes of clip ``index``: of every 36 clips in a row each pair of instrument and style is one."""
     instrument = list(INSTRUMENTS)[index % len(INSTRUMENTS)]
     style = list(STYLES)[index // len(INSTRUMENTS) % len(STYLES)]
-    _, _, share_with_drums = STYLES[style]
+    words, share_with_drums = STYLES[style]
+    low, high = TEMPO_BPM[words[int(rng.integers(len(words)))]]
     return Attributes(
         instrument=instrument,
         style=style,
-        bpm=_draw_bpm(style, rng),
-        tonic=TONICS[int(rng.integers(len(TONICS)))],
+        bpm=int(rng.integers(low, high + 1)),
+        tonic=DRAWN_TONICS[int(rng.integers(len(DRAWN_TONICS)))],
         mode=MODES[int(rng.integers(2))],
         drums=bool(rng.random() < share_with_drums),
         density=DENSITIES[int(rng.integers(2))],
     )
-
-
-def _draw_bpm(style: str, rng: np.random.Generator) -> int:
-    """First the tempo word, each of the style's words alike often, then a BPM within it."""
-    low, high, _ = STYLES[style]
-    words = sorted({tempo_word(bpm) for bpm in range(low, high + 1)})
-    word = words[int(rng.integers(len(words)))]
-    choices = [bpm for bpm in range(low, high + 1) if tempo_word(bpm) == word]
-    return choices[int(rng.integers(len(choices)))]

@@ -32,9 +32,9 @@ from melody.errors import MelodyError
 from melody.paths import PACKAGE, cache_dir
 from melody.weights import file_hash, write_bytes
 
-CORPUS_VERSION = 2
+CORPUS_VERSION = 3
 CLIP_S = 10.0
-DEFAULT_SIZES = {"train": 2048, "validation": 128, "test": 256}
+DEFAULT_SIZES = {"train": 6144, "validation": 128, "test": 256}
 CHUNK_CLIPS = 32
 STREAMS = {"attributes": 0, "score": 1, "caption": 2}
 SOUND_DECIDING_SOURCES = ("attributes.py", "patterns.py", "composer.py", "soundfont.py", "rendering.py", "audio.py")

@@ -176,7 +176,7 @@ def test_bad_requests() -> None:
 
 
 def test_default_sizes() -> None:
-    assert [len(load_corpus("embedded", split=split)) for split in SPLITS] == [2048, 128, 256]
+    assert [len(load_corpus("embedded", split=split)) for split in SPLITS] == [6144, 128, 256]
 
 
 def test_progress_counts_clips(corpus: Corpus) -> None:
