@@ -32,9 +32,19 @@ console = Console()
 notes = Console(stderr=True)
 
 PresetOption = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset, or the path of a TOML file.")]
+SystemOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        "-p",
+        help="Name of a preset, or the path of a TOML file. [default: that of --weights if it has one, else demo]",
+    ),
+]
 WeightsOption = Annotated[
-    Path | None,
-    typer.Option("--weights", help="Folder with one safetensors file a part; the preset's own if not given."),
+    str | None,
+    typer.Option(
+        "--weights", help="Folder of model files, or a hub id OWNER/NAME[@REVISION]; the preset's own if not given."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 
@@ -105,7 +115,7 @@ def generate(
     grid: Annotated[str | None, typer.Option(help="Angle schedule; see: melody components grids.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 is without guidance.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bits on CPU.")] = 0,
-    preset: PresetOption = "demo",
+    preset: SystemOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -114,7 +124,8 @@ def generate(
     from melody.pipeline import MelodyPipeline
 
     check_output(output)
-    pipeline = MelodyPipeline.from_preset(preset, weights=weights, device=device)
+    system, folder = _system(preset, weights)
+    pipeline = MelodyPipeline.from_preset(system, weights=folder, device=device)
     with _progress() as bar:
         tasks: dict[str, Any] = {}
 
@@ -135,6 +146,15 @@ def generate(
         )
     write_audio(output, generation.waveform[0, 0], generation.sample_rate)
     _show_trace(output, generation)
+
+
+def _system(preset: str | None, weights: str | None) -> tuple[Any, Path | None]:
+    """The preset and the folder of its weights, if one is given."""
+    from melody.config import preset_for
+    from melody.hub import local_folder
+
+    folder = None if weights is None else local_folder(weights)
+    return preset_for(preset, folder), folder
 
 
 def _show_trace(output: Path, generation: Any) -> None:
@@ -186,12 +206,34 @@ def train(
 
 
 @app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A run folder, its weights, a stage's folder, or a checkpoint.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write: melody generate --weights FOLDER uses it.")],
+    part: Annotated[
+        str | None, typer.Option(help="One part only, as in denoiser; from the last checkpoint if its stage goes on.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", "-p", help="If the run does not tell: name, or path of a TOML file.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of the stored values: float16 or float32.")] = "float16",
+) -> None:
+    """Turn what training left into model files: safetensors, config and card, for the hub or a colleague."""
+    from melody.config import load_preset
+    from melody.training.export import export as run
+
+    loaded = None if preset is None else load_preset(preset)
+    for line in run(source, out, part=part, preset=loaded, dtype=dtype):  # type: ignore[arg-type]
+        console.print(escape(line))
+    console.print(f"model files: {escape(str(out))}")
+
+
+@app.command()
 def reproduce(
     suites: Annotated[
         list[str] | None,
         typer.Argument(help="Suites by name, or paths of TOML files; all of eval/suites if none is given."),
     ] = None,
-    preset: PresetOption = "demo",
+    preset: SystemOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
     sampler: Annotated[
@@ -220,13 +262,14 @@ def reproduce(
     from melody.report.terminal import print_results
     from melody.report.write import write_report
 
+    system, folder = _system(preset, weights)
     chosen = load_suites(suites or ())
     with _progress() as bar:
         task = bar.add_task("reproduce", total=None)
         results = run(
             chosen,
-            preset=preset,
-            weights=weights,
+            preset=system,
+            weights=folder,
             device=device,
             samplers=sampler or None,
             seed=seed,

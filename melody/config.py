@@ -23,8 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
 from melody.paths import PACKAGE
+from melody.pretrained import CONFIG, read_config
 
 PRESETS = PACKAGE / "presets"
+DEFAULT_PRESET = "demo"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -147,6 +149,17 @@ SEATS = {
 }
 
 
+STAGES = {
+    "joint": "joint_embedder",
+    "rvq": "rvq",
+    "semantic": "semantic_tokenizer",
+    "lm": "language_model",
+    "vae": "codec",
+    "dpd": "denoiser",
+}
+"""Stage -> the part that it trains."""
+
+
 def preset_names() -> list[str]:
     """Presets that ship with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
@@ -166,21 +179,40 @@ def load_preset(name: str | Path) -> Preset:
                 f"unknown preset {str(name)!r}{did_you_mean(str(name), preset_names())}; "
                 "or give the path of a .toml file"
             )
-    raw = read_toml(path)
+    return preset_of(read_toml(path), str(path))
+
+
+def preset_of(tables: dict[str, Any], where: str) -> Preset:
+    """The preset of tables as in a TOML file; raises ``MelodyError`` as ``load_preset`` does, with ``where``."""
+    raw = dict(tables)
     for seat, components in SEATS.items():
         if isinstance(raw.get(seat), dict):
-            raw[seat] = _component(raw[seat], components, f"{path} [{seat}]")
-    preset = parse(Preset, raw, str(path))
-    preset = preset.model_copy(update={seat: _resolved(preset, seat, path) for seat in SEATS})
+            raw[seat] = _component(raw[seat], components, f"{where} [{seat}]")
+    preset = parse(Preset, raw, where)
+    preset = preset.model_copy(update={seat: _resolved(preset, seat, where) for seat in SEATS})
     registry.samplers.entry(preset.generation.sampler)
     registry.grids.entry(preset.generation.grid)
     return preset
 
 
-def _resolved(preset: Preset, seat: str, path: Path) -> Component:
+def tables_of(preset: Preset) -> dict[str, Any]:
+    """The tables of a preset, of plain values: what ``preset_of`` takes."""
+    tables = preset.model_dump(mode="json")
+    return tables | {seat: {"use": tables[seat]["use"], **tables[seat]["arguments"]} for seat in SEATS}
+
+
+def preset_for(name: str | Path | None, weights: Path | None) -> Preset:
+    """The preset that is named; else the one that the folder of weights came with; else ``demo``."""
+    if name is not None or weights is None or not (weights / CONFIG).is_file():
+        return load_preset(name or DEFAULT_PRESET)
+    config = read_config(weights)
+    return preset_of(config, str(weights / CONFIG)) if "name" in config else load_preset(DEFAULT_PRESET)
+
+
+def _resolved(preset: Preset, seat: str, where: str) -> Component:
     """The seat's component with its defaults filled in, so that a default that is written out changes no hash."""
     component: Component = getattr(preset, seat)
-    arguments = SEATS[seat].validate(component.use, component.arguments, where=f"{path} [{seat}]")
+    arguments = SEATS[seat].validate(component.use, component.arguments, where=f"{where} [{seat}]")
     return Component(use=component.use, arguments=arguments)
 
 

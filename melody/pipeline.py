@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from melody import registry
 from melody.conditioning.prompts import check_prompt
 from melody.conditioning.rvq import ResidualVectorQuantizer
-from melody.config import SEATS, Preset, load_preset
+from melody.config import SEATS, Preset, load_preset, preset_names, preset_of, tables_of
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
+from melody.hub import local_folder
 from melody.paths import PACKAGE
+from melody.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
 from melody.protocols import (
     Codec,
     Denoiser,
@@ -33,7 +35,7 @@ from melody.protocols import (
 )
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
-from melody.weights import file_hash, load_weights
+from melody.weights import ForeignWeightsError, Precision, canonical, file_hash, load_weights, save_weights
 
 MAX_DURATION_S = 3600.0
 Progress = Callable[[str, int, int], None]
@@ -60,12 +62,26 @@ def component_of(preset: Preset, part: str) -> dict[str, Any]:
     return described
 
 
+def load_part(preset: Preset, part: str, path: Path) -> nn.Module:
+    """Build one part and fill it from a weights file; raises ``MelodyError``, which names both if it is another's."""
+    with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
+        module = build_part(preset, part)
+    try:
+        load_weights(module, path, component_of(preset, part), wanted=f"preset {preset.name!r}")
+    except ForeignWeightsError as error:
+        wanted = canonical(error.component)
+        fitting = [name for name in preset_names() if canonical(component_of(load_preset(name), part)) == wanted]
+        hint = f"; they fit preset {' or '.join(map(repr, fitting))}" if fitting else ""
+        raise MelodyError(f"{error}{hint}") from None
+    return module
+
+
 def shipped_weights(preset: Preset) -> Path:
     """Folder of the weights that come with the package."""
     return PACKAGE / "presets" / "weights" / preset.name
 
 
-class MelodyPipeline:
+class MelodyPipeline(Pretrained):
     """Text to music by one preset.
 
     >>> pipeline = MelodyPipeline.from_preset("demo")  # doctest: +SKIP
@@ -94,25 +110,42 @@ class MelodyPipeline:
 
         Args:
             preset: a preset's name, the path of a TOML file, or a loaded preset.
-            weights: folder with one safetensors file a part; without it, the weights that ship with the package.
+            weights: folder with one safetensors file a part, or a hub id (``OWNER/NAME``, ``OWNER/NAME@REVISION``);
+                without it, the weights that ship with the package.
         Raises:
             MelodyError: unknown preset, missing, damaged or foreign weights, a device that is not there.
         """
         loaded = preset if isinstance(preset, Preset) else load_preset(preset)
-        folder = Path(weights) if weights is not None else shipped_weights(loaded)
+        folder = local_folder(weights) if weights is not None else shipped_weights(loaded)
         if not folder.is_dir():
             raise MelodyError(
                 f"preset {loaded.name!r} has no weights in {folder}; "
                 f"train them (melody train all --preset {loaded.name}) and give their folder with --weights"
             )
-        with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
-            parts = {part: build_part(loaded, part) for part in PARTS}
-        digest = hashlib.sha256()
-        for part, module in parts.items():
+        parts, digest = {}, hashlib.sha256()
+        for part in PARTS:
             path = folder / f"{part}.safetensors"
-            load_weights(module, path, component_of(loaded, part))
+            parts[part] = load_part(loaded, part, path).to(_device(device))
             digest.update(f"{part}:{file_hash(path)};".encode())
-        return cls(loaded, {part: module.to(_device(device)) for part, module in parts.items()}, digest.hexdigest())
+        pipeline = cls(loaded, parts, digest.hexdigest())
+        pipeline._card = read_card(folder)
+        text = folder / CARD_TEXT
+        pipeline._card_text = text.read_text(encoding="utf-8") if text.is_file() else None
+        return pipeline
+
+    @classmethod
+    def _from_folder(cls, folder: Path, config: dict[str, Any], device: str) -> MelodyPipeline:
+        if missing := [part for part in PARTS if part not in config]:
+            raise MelodyError(f"{folder} holds no whole pipeline: its {CONFIG} lacks {', '.join(missing)}")
+        return cls.from_preset(preset_of(config, str(folder / CONFIG)), weights=folder, device=device)
+
+    def _config_tables(self) -> dict[str, Any]:
+        return tables_of(self.preset)
+
+    def _save_pretrained(self, save_directory: Path, dtype: Precision = "float16") -> None:
+        for part, module in self._modules.items():
+            path = save_directory / f"{part}.safetensors"
+            save_weights(module, path, component_of(self.preset, part), preset=self.preset.name, dtype=dtype)
 
     @classmethod
     def random(cls, preset: str | Path | Preset, *, seed: int = 0, device: str = "cpu") -> MelodyPipeline:

@@ -1,7 +1,8 @@
 """What a component is: the class that each kind of component inherits from.
 
-Components that hold weights also inherit from ``torch.nn.Module``. Shapes: B batch, T audio samples, L latent frames,
-D latent width, N semantic tokens, P prefix (MuLan) tokens, E embedding width.
+Components that hold weights also inherit from ``torch.nn.Module``, and have ``save_pretrained`` and
+``from_pretrained``. Shapes: B batch, T audio samples, L latent frames, D latent width, N semantic tokens, P prefix
+(MuLan) tokens, E embedding width.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from melody.pretrained import PretrainedPart
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -19,8 +22,10 @@ Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
 """``velocity(latents (B, L, D), angle (B, L)) -> (B, L, D)``: dz/dδ at a per-frame angle in [0, π/2], with guidance."""
 
 
-class Codec(ABC):
+class Codec(PretrainedPart, ABC):
     """Waveform to latent frames and back."""
+
+    _seat = "codec"
 
     sample_rate: int
     hop_length: int
@@ -40,8 +45,10 @@ class Codec(ABC):
         """Latents ``(B, L, D)`` -> waveform ``(B, 1, L * hop_length)``."""
 
 
-class SemanticTokenizer(ABC):
+class SemanticTokenizer(PretrainedPart, ABC):
     """Waveform to semantic tokens (music structure in time, without timbre's detail)."""
+
+    _seat = "semantic_tokenizer"
 
     sample_rate: int
     token_rate: float
@@ -52,8 +59,10 @@ class SemanticTokenizer(ABC):
         """``(B, 1, T)`` at ``sample_rate`` -> tokens ``(B, floor(T / sample_rate * token_rate))``, int64."""
 
 
-class JointEmbedder(ABC):
+class JointEmbedder(PretrainedPart, ABC):
     """Text and audio into one space, so that either can be the prompt."""
+
+    _seat = "joint_embedder"
 
     sample_rate: int
     embedding_dim: int
@@ -67,8 +76,10 @@ class JointEmbedder(ABC):
         """``(B, 1, T)`` at ``sample_rate``, any length -> unit vectors ``(B, E)`` (windows averaged)."""
 
 
-class LanguageModel(ABC):
+class LanguageModel(PretrainedPart, ABC):
     """MuLan tokens and the semantic tokens so far to further semantic tokens."""
+
+    _seat = "language_model"
 
     num_prefix_tokens: int
     codebook_size: int
@@ -103,8 +114,10 @@ class LanguageModel(ABC):
         """Mean cross-entropy (nats) of the semantic tokens ``(B, N)`` given the prefix ``(B, P)``: a scalar."""
 
 
-class Denoiser(ABC):
+class Denoiser(PretrainedPart, ABC):
     """Network that predicts the velocity of noisy latents, given semantic tokens."""
+
+    _seat = "denoiser"
 
     latent_dim: int
 

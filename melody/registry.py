@@ -221,7 +221,7 @@ def _signature(component: Any) -> dict[str, inspect.Parameter]:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {
         name: p.replace(annotation=hints.get(name, p.annotation))
-        for name, p in inspect.signature(component).parameters.items()
+        for name, p in inspect.signature(function).parameters.items()
         if p.kind not in variadic and name != "self"
     }
 

@@ -1,6 +1,7 @@
 """Weights of one part as a safetensors file: written whole or not at all, read without unpickling.
 
-Floating-point tensors are stored as float16 (half the size of what a user downloads) and computed with as float32.
+Floating-point tensors are stored as float16 (half the size of what a user downloads), or as float32 on request, and
+computed with as float32.
 """
 
 from __future__ import annotations
@@ -9,58 +10,149 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
-from melody.errors import MelodyError
+from melody.errors import MelodyError, did_you_mean
 
 FORMAT_VERSION = "1"
+Precision = Literal["float16", "float32"]
+PRECISIONS: dict[str, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
+SHOWN_DIFFERENCES = 3
 
 
-def save_weights(module: nn.Module, path: Path, component: dict[str, Any]) -> None:
+class ForeignWeightsError(MelodyError):
+    """Weights of another component than the wanted one; ``component`` is theirs."""
+
+    def __init__(self, message: str, component: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.component = component
+
+
+def save_weights(
+    module: nn.Module,
+    path: Path,
+    component: dict[str, Any],
+    *,
+    preset: str | None = None,
+    dtype: Precision = "float16",
+) -> None:
     """Write a module's tensors to ``path``, with the component (its name and arguments) that they belong to.
 
+    Args:
+        preset: name of the preset that they were made for; it helps to tell weights apart and binds nothing.
+        dtype: of the stored floating-point tensors.
     Raises:
-        MelodyError: a tensor is not finite, does not fit into float16, or the file cannot be written.
+        MelodyError: a tensor is not finite, does not fit into ``dtype``, or the file cannot be written.
     """
-    tensors = {name: _stored(name, tensor) for name, tensor in module.state_dict().items()}
-    content = save(tensors, metadata={"format_version": FORMAT_VERSION, "component": canonical(component)})
-    write_bytes(path, content)
+    if dtype not in PRECISIONS:
+        raise MelodyError(f"unknown precision {dtype!r}{did_you_mean(str(dtype), PRECISIONS)}")
+    tensors = {name: _stored(name, tensor, PRECISIONS[dtype]) for name, tensor in module.state_dict().items()}
+    metadata = {"format_version": FORMAT_VERSION, "component": canonical(component)}
+    write_bytes(path, save(tensors, metadata=metadata | ({"preset": preset} if preset else {})))
 
 
-def load_weights(module: nn.Module, path: Path, component: dict[str, Any]) -> None:
+def load_weights(module: nn.Module, path: Path, component: dict[str, Any], *, wanted: str = "the preset") -> None:
     """Fill a module from ``path``; every tensor must be there, of the right shape, and finite.
 
+    Args:
+        wanted: who wants ``component``, for messages.
     Raises:
-        MelodyError: missing or damaged file, another format, weights of another component, NaN.
+        ForeignWeightsError: weights of another component.
+        MelodyError: missing or damaged file, another format, NaN, tensors that do not fit.
     """
+    metadata, tensors = read_weights(path)
+    stored = _component(metadata, path)
+    if canonical(stored) != canonical(component):
+        named = f" (preset {metadata['preset']!r})" if "preset" in metadata else ""
+        theirs, ours = _difference(stored, component)
+        raise ForeignWeightsError(f"{path} holds weights of {theirs}{named}, but {wanted} wants {ours}", stored)
+    fill(module, tensors, str(path))
+
+
+def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file; raises ``MelodyError`` if it is missing, damaged or of another format."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise MelodyError(f"cannot read weights {path}: no such file{_pickles_beside(path)}") from None
     except (OSError, SafetensorError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
+        if isinstance(error, SafetensorError):
+            reason = f"truncated, damaged or not safetensors, and pickles are never opened ({reason})"
         raise MelodyError(f"cannot read weights {path}: {reason}") from None
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise MelodyError(
-            f"{path} has weights of format {metadata.get('format_version')!r}, expected {FORMAT_VERSION!r}"
-        )
-    if metadata.get("component") != canonical(component):
-        raise MelodyError(
-            f"{path} holds weights of {metadata.get('component')}, but the preset wants {canonical(component)}"
-        )
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        found = f"has weights of format {version!r}" if version else "names no version of the format"
+        raise MelodyError(f"{path} {found}, expected {FORMAT_VERSION!r}")
+    return metadata, tensors
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Put tensors into a module; raises ``MelodyError`` if one is missing, unknown, not finite or of another shape."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise MelodyError(f"{path}: tensor {name!r} holds NaN or infinity")
+            raise MelodyError(f"{where}: tensor {name!r} holds NaN or infinity")
+    own = module.state_dict()
+    if missing := [name for name in own if name not in tensors]:
+        raise MelodyError(f"{where} does not fit the component: it lacks tensor {_first(missing)}")
+    if unknown := [name for name in tensors if name not in own]:
+        raise MelodyError(f"{where} does not fit the component: it holds an unknown tensor, {_first(unknown)}")
     try:
-        module.load_state_dict({name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()})
+        # Shapes are torch's to check: a module may take in a buffer of another length than its own.
+        module.load_state_dict(dict(tensors))
     except RuntimeError as error:
-        raise MelodyError(f"{path} does not fit the component: {' '.join(str(error).split())[:300]}") from None
+        misfits = [name for name in own if f"size mismatch for {name}:" in str(error)]
+        if not misfits:
+            raise
+        given, expected = tuple(tensors[misfits[0]].shape), tuple(own[misfits[0]].shape)
+        raise MelodyError(
+            f"{where} does not fit the component: tensor {misfits[0]!r} has shape {given}, expected {expected}"
+        ) from None
+
+
+def _component(metadata: dict[str, str], path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(metadata.get("component", ""))
+    except json.JSONDecodeError:
+        stored = None
+    if not isinstance(stored, dict):
+        raise MelodyError(f"{path} does not say which component its weights belong to")
+    return stored
+
+
+def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> tuple[str, str]:
+    """Both components in words: their names, and where these agree the arguments that differ."""
+    theirs, ours = (component.get("use", "rvq") for component in (stored, wanted))
+    if theirs != ours:
+        return repr(theirs), repr(ours)
+    one, other = (component.get("arguments", component) for component in (stored, wanted))
+    keys = [key for key in sorted({*one, *other}) if canonical(one.get(key)) != canonical(other.get(key))]
+    shown = keys[:SHOWN_DIFFERENCES]
+    rest = f" and {len(keys) - len(shown)} more" if len(keys) > len(shown) else ""
+    first, second = (
+        ", ".join(f"{key} = {canonical(arguments.get(key))}" for key in shown) for arguments in (one, other)
+    )
+    return f"{theirs!r} with {first}{rest}", second + rest
+
+
+def _first(names: list[str]) -> str:
+    return repr(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _pickles_beside(path: Path) -> str:
+    suffixes = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+    beside = sorted(p.name for p in path.parent.iterdir() if p.suffix in suffixes) if path.parent.is_dir() else []
+    return f" ({', '.join(beside)} beside it: pickles are never opened as weights)" if beside else ""
 
 
 def file_hash(path: Path) -> str:
@@ -94,10 +186,31 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise MelodyError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A scratch folder whose files move into ``folder`` once all are written; after an error none of them is left."""
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished.")
+    except OSError as error:
+        raise MelodyError(f"cannot write to {folder}: {error.strerror or error}") from None
+    try:
+        with scratch as name:
+            yield Path(name)
+            for path in sorted(Path(name).iterdir()):
+                os.replace(path, folder / path.name)
+    except BaseException:
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if not tensor.is_floating_point():
         return tensor.detach().cpu().contiguous()
-    half = tensor.detach().cpu().half().contiguous()
-    if not torch.isfinite(half).all():
-        raise MelodyError(f"tensor {name!r} holds values that are not finite in float16; nothing was written")
-    return half
+    stored = tensor.detach().to("cpu", dtype, copy=True).contiguous()  # tied tensors must not share memory in the file
+    if not torch.isfinite(stored).all():
+        label = str(dtype).removeprefix("torch.")
+        raise MelodyError(f"tensor {name!r} holds values that are not finite in {label}; nothing was written")
+    return stored

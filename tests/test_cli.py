@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import soundfile
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from melody.cli import main
 from melody.protocols import Sampler
@@ -135,6 +139,50 @@ def test_bad_generate_input_is_one_line_and_leaves_nothing(  # type: ignore[no-u
     assert code == 2
     assert message in _one_line(error)
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "nan", "pickle", "missing", "no folder", "no hub", "other preset"])
+def test_weights_that_cannot_be_used_are_one_line(  # type: ignore[no-untyped-def]
+    melody, tiny_path: Path, tiny_weights: Path, tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "weights"
+    shutil.copytree(tiny_weights, folder)
+    path = folder / "codec.safetensors"
+    message = {
+        "truncated": f"cannot read weights {path}: truncated, damaged or not safetensors",
+        "nan": f"{path}: tensor 'decoder_input.bias' holds NaN or infinity",
+        "pickle": "pickles are never opened",
+        "missing": f"cannot read weights {path}: no such file",
+        "no folder": "there is no folder wieghts",
+        "no hub": "no folder 'some/where' is here, and from the hub it cannot be had",
+        "other preset": "holds weights of 'mulan' with audio_heads = 2",
+    }[damage]
+    given: dict[str, object] = {"no folder": "wieghts", "no hub": "some/where"}
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-7])
+    if damage == "nan":
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        tensors = load_file(path)
+        tensors["decoder_input.bias"].fill_(float("nan"))
+        save_file(tensors, path, metadata)
+    if damage == "pickle":
+        torch.save({"weight": torch.ones(2)}, path)
+    if damage == "missing":
+        path.unlink()
+    preset = "demo" if damage == "other preset" else tiny_path
+    code, _, error = melody("generate", "x", "--preset", preset, "--weights", given.get(damage, folder))
+    assert code == 2
+    assert message in _one_line(error)
+    assert not Path("melody.wav").exists()
+
+
+def test_a_folder_of_model_files_needs_no_preset(melody, tiny_path: Path, tiny_weights: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, error = melody("export", tiny_weights, "--out", "files", "--preset", tiny_path)
+    assert code == 0, error
+    code, _, error = melody("generate", "a waltz", "--duration", 0.5, "--weights", "files", "-o", "a.wav")
+    assert code == 0, error
+    assert soundfile.info("a.wav").frames == 12_000
 
 
 def test_malformed_preset_names_file_and_line(melody, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from melody.errors import MelodyError
@@ -34,20 +37,100 @@ def test_round_trip_keeps_float16_values_and_integers(tmp_path: Path) -> None:
     assert other.weight.dtype == torch.float32
 
 
-def test_weights_of_another_component_are_refused_with_both_names(saved: Path) -> None:
-    with pytest.raises(MelodyError, match=r'holds weights of .*"linear".*but the preset wants .*"other"'):
-        load_weights(nn.Linear(3, 2), saved, {"use": "other", "arguments": {}})
+def _refused(
+    path: Path, message: str, module: nn.Module | None = None, component: dict[str, object] = COMPONENT
+) -> None:
+    with pytest.raises(MelodyError, match=message) as caught:
+        load_weights(module or nn.Linear(3, 2), path, component, wanted="preset 'mine'")
+    assert "\n" not in str(caught.value)
 
 
-def test_another_shape_is_refused(saved: Path) -> None:
-    with pytest.raises(MelodyError, match="does not fit the component: .*size mismatch"):
-        load_weights(nn.Linear(4, 2), saved, COMPONENT)
+def _rewrite(path: Path, metadata: dict[str, str] | None = None, **tensors: torch.Tensor | None) -> None:
+    """Edit a file behind the library's back: tensors set, or removed by None; metadata replaced."""
+    with safe_open(str(path), framework="pt") as file:
+        old = dict(file.metadata())
+    content = {name: tensor for name, tensor in {**load_file(path), **tensors}.items() if tensor is not None}
+    save_file(content, path, old if metadata is None else metadata)
 
 
-def test_truncated_file_is_refused(saved: Path) -> None:
-    saved.write_bytes(saved.read_bytes()[:-5])
-    with pytest.raises(MelodyError, match="cannot read weights"):
-        load_weights(nn.Linear(3, 2), saved, COMPONENT)
+def test_weights_of_another_component_are_refused_with_both_names(tmp_path: Path) -> None:
+    path = tmp_path / "part.safetensors"
+    save_weights(nn.Linear(3, 2), path, COMPONENT, preset="theirs")
+    message = r"holds weights of 'linear' \(preset 'theirs'\), but preset 'mine' wants 'other'$"
+    _refused(path, message, component={"use": "other", "arguments": {}})
+
+
+def test_the_argument_that_differs_is_named_with_both_values(saved: Path) -> None:
+    other = {"use": "linear", "arguments": {"size": 4, "bias": True}}
+    message = "holds weights of 'linear' with bias = null, size = 3, but preset 'mine' wants bias = true, size = 4$"
+    _refused(saved, message, component=other)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"bias": None}, "it lacks tensor 'bias'"),
+        ({"gain": torch.ones(2), "shift": torch.ones(2)}, "it holds an unknown tensor, 'gain' and 1 more"),
+        ({"bias": torch.tensor([1.0, float("nan")])}, "tensor 'bias' holds NaN or infinity"),
+        ({"weight": torch.full((2, 3), float("inf"))}, "tensor 'weight' holds NaN or infinity"),
+        ({"weight": torch.ones(2, 4)}, r"tensor 'weight' has shape \(2, 4\), expected \(2, 3\)"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(saved: Path, tensors: dict[str, torch.Tensor | None], message: str) -> None:
+    _rewrite(saved, **tensors)
+    _refused(saved, message)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"format_version": "2", "component": "{}"}, "has weights of format '2', expected '1'"),
+        ({"format": "pt"}, "names no version of the format, expected '1'"),
+        ({"format_version": "1"}, "does not say which component its weights belong to"),
+    ],
+)
+def test_files_of_another_format_are_refused(saved: Path, metadata: dict[str, str], message: str) -> None:
+    _rewrite(saved, metadata)
+    _refused(saved, message)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 40, -5])
+def test_truncated_file_is_refused(saved: Path, kept: int) -> None:
+    saved.write_bytes(saved.read_bytes()[:kept])
+    _refused(saved, "cannot read weights .*: truncated, damaged or not safetensors")
+
+
+def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (canary,)
+
+    path = tmp_path / "part.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    _refused(path, "not safetensors, and pickles are never opened")
+    path.rename(tmp_path / "part.pt")
+    _refused(path, r"no such file \(part.pt beside it: pickles are never opened as weights\)")
+    assert not canary.exists()
+
+
+def test_float32_is_kept_to_the_bit_on_request(tmp_path: Path) -> None:
+    module, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    path = tmp_path / "part.safetensors"
+    save_weights(module, path, COMPONENT, dtype="float32")
+    load_weights(other, path, COMPONENT)
+    assert torch.equal(other.weight, module.weight)
+    assert load_file(path)["weight"].dtype == torch.float32
+    with pytest.raises(MelodyError, match="unknown precision 'float23'; did you mean 'float32'"):
+        save_weights(module, path, COMPONENT, dtype="float23")  # type: ignore[arg-type]
+
+
+def test_tied_tensors_are_saved(tmp_path: Path) -> None:
+    module = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    module[1].weight = module[0].weight
+    save_weights(module, tmp_path / "part.safetensors", COMPONENT, dtype="float32")
+    load_weights(module, tmp_path / "part.safetensors", COMPONENT)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

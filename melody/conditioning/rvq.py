@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from melody.conditioning.kmeans import fit_centroids, nearest
 from melody.errors import MelodyError
+from melody.pretrained import PretrainedPart
 
 
-class ResidualVectorQuantizer(nn.Module):
+class ResidualVectorQuantizer(nn.Module, PretrainedPart):
     """Quantise embeddings level by level, each level coding what the levels before it left over.
 
     Residual vector quantisation as in SoundStream (DOI 10.1109/TASLP.2021.3129994), with codebooks from k-means on a
@@ -21,6 +24,7 @@ class ResidualVectorQuantizer(nn.Module):
         dim: E, width of the embedding.
     """
 
+    _seat = "rvq"
     codebooks: Tensor
     fitted: Tensor
 
@@ -75,6 +79,23 @@ class ResidualVectorQuantizer(nn.Module):
             raise MelodyError(f"rvq: a token is outside [0, {self.codebook_size})")
         levels = torch.arange(tokens.shape[1], device=tokens.device)
         return self.codebooks[levels, tokens].sum(dim=1)
+
+    # No component of a registry, for there is one quantiser only: its table in a preset is its two sizes.
+    def _bound_to(self) -> dict[str, Any]:
+        return {"num_levels": self.num_levels, "codebook_size": self.codebook_size}
+
+    def _config_tables(self) -> dict[str, Any]:
+        return {"rvq": {**self._bound_to(), "dim": self.dim}}
+
+    @classmethod
+    def _from_tables(cls, config: dict[str, Any], where: str) -> ResidualVectorQuantizer:
+        table = config["rvq"]
+        try:
+            # A preset does not repeat the width: it is the joint embedder's.
+            dim = table["dim"] if "dim" in table else config["joint_embedder"]["embedding_dim"]
+            return cls(int(table["num_levels"]), int(table["codebook_size"]), int(dim))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MelodyError(f"{where}: [rvq] lacks its sizes, or they are no numbers ({error})") from None
 
     def _require_fit(self) -> None:
         if not self.fitted:

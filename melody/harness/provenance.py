@@ -19,7 +19,9 @@ from melody import __version__
 from melody.paths import PACKAGE
 from melody.registry import Entry, Registry
 
-SEAMS = frozenset({"melody", "melody.registry", "melody.protocols", "melody.errors", "melody.paths", "melody.config"})
+SEAMS = frozenset(
+    f"melody{name}" for name in ("", ".registry", ".protocols", ".errors", ".paths", ".config", ".pretrained", ".hub")
+)
 """Modules that hold no arithmetic: a change there does not make a stored number stale."""
 
 DECIDING = ("torch", "numpy", "scipy", "transformers", "tokenizers", "diffusers", "soxr")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from melody.config import Preset
 from melody.errors import MelodyError
 from melody.harness.context import Context
 from melody.harness.measuring.compute import compute
@@ -25,8 +26,8 @@ RESULTS = "results.json"
 def reproduce(
     suites: Sequence[Suite],
     *,
-    preset: str | Path = "demo",
-    weights: Path | None = None,
+    preset: str | Path | Preset = "demo",
+    weights: str | Path | None = None,
     device: str = "cpu",
     samplers: Sequence[str] | None = None,
     seed: int = 0,

@@ -11,12 +11,13 @@ import torch
 
 from melody import __version__, registry
 from melody.baselines.melody_system import MelodySystem
-from melody.config import SEATS, load_preset
+from melody.config import SEATS, Preset, load_preset
 from melody.data.corpus import load_corpus
 from melody.data.embedded import distinct_prompts
 from melody.errors import MelodyError
 from melody.harness.context import Context, Parts, Subject
 from melody.harness.provenance import component_facts, source_hash
+from melody.hub import local_folder
 from melody.pipeline import PARTS, MelodyPipeline, shipped_weights
 from melody.weights import file_hash
 
@@ -25,9 +26,9 @@ PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
 
 
 def preset_context(
-    preset: str | Path,
+    preset: str | Path | Preset,
     *,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     device: str = "cpu",
     seed: int = 0,
     samplers: Sequence[str] | None = None,
@@ -58,10 +59,10 @@ def preset_context(
     )
 
 
-def preset_subject(preset: str | Path, weights: Path | None, device: str) -> Subject:
+def preset_subject(preset: str | Path | Preset, weights: str | Path | None, device: str) -> Subject:
     """A preset as the system under test; its weights are hashed now and loaded when needed."""
-    loaded = load_preset(preset)
-    folder = weights if weights is not None else shipped_weights(loaded)
+    loaded = preset if isinstance(preset, Preset) else load_preset(preset)
+    folder = local_folder(weights) if weights is not None else shipped_weights(loaded)
     paths = {part: folder / f"{part}.safetensors" for part in PARTS}
     missing = [path.name for path in paths.values() if not path.is_file()]
     if missing:

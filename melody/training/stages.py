@@ -1,6 +1,7 @@
 """``melody train``: the stages in the order of what each needs, their inputs, and what they leave behind.
 
-A run folder holds a folder a stage with its settings, checkpoint and history, ``weights/`` and ``weights/card.json``.
+A run folder holds a folder a stage with its settings, checkpoint and history, ``weights/`` and ``weights/card.json``,
+and ``config.json`` with the whole preset.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from melody.config import Preset
+from melody.config import STAGES, Preset, tables_of
 from melody.data.corpus import Corpus, load_corpus
 from melody.errors import MelodyError, did_you_mean
-from melody.pipeline import build_part, component_of
+from melody.pipeline import build_part, component_of, load_part
+from melody.pretrained import write_config
 from melody.training import features
 from melody.training.card import add_stage, bind_stage
 from melody.training.dpd import LatentData, VelocityPrediction
@@ -26,17 +28,7 @@ from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.semantic import Semantic
 from melody.training.vae import AudioVae
-from melody.weights import file_hash, load_weights, save_weights
-
-STAGES = {
-    "joint": "joint_embedder",
-    "rvq": "rvq",
-    "semantic": "semantic_tokenizer",
-    "lm": "language_model",
-    "vae": "codec",
-    "dpd": "denoiser",
-}
-"""Stage -> the part that it trains."""
+from melody.weights import file_hash, save_weights
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "joint": (),
@@ -89,9 +81,7 @@ class Run:
         path = self.weights_path(part)
         if not path.is_file():
             raise MelodyError(f"stage {stage!r} must be trained first: {path} is missing (melody train {stage})")
-        module = build_part(self.preset, part)
-        load_weights(module, path, component_of(self.preset, part))
-        return module.eval().requires_grad_(False), file_hash(path)
+        return load_part(self.preset, part, path).eval().requires_grad_(False), file_hash(path)
 
 
 def _check_accelerator(name: str) -> None:
@@ -113,11 +103,12 @@ def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
     for name in STAGES if stage == "all" else [stage]:
         begin = time.perf_counter()
         run.bind(name)
+        write_config(run.folder, tables_of(run.preset))
         module, figures = _RECIPES[name](run, stop_after)
         if stop_after is not None and name != "rvq" and stop_after < run.settings(name).steps:
             return
         part = STAGES[name]
-        save_weights(module, run.weights_path(part), component_of(run.preset, part))
+        save_weights(module, run.weights_path(part), component_of(run.preset, part), preset=run.preset.name)
         add_stage(
             run.folder,
             stage=name,
