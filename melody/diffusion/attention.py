@@ -1,8 +1,11 @@
-"""Roformer layers of the coarse path: rotary self-attention, attention to the tokens, feed-forward (section 3)."""
+"""Roformer layers of the coarse path: rotary self-attention, attention to the tokens, feed-forward (section 3).
+
+What is built in the middle of a pass is a named tuple, not a dataclass, for ``torch.compile`` can follow those.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +16,7 @@ from melody.diffusion.norm import RMSNorm
 ROTARY_BASE = 10_000.0  # Su et al. 2021, section 3.2.2
 
 
-@dataclass(frozen=True)
-class Rotation:
+class Rotation(NamedTuple):
     """Cosines and sines of rotary positions, to multiply heads ``(..., heads, head_dim)`` with."""
 
     cos: Tensor  # (..., 1, head_dim / 2)
@@ -32,8 +34,7 @@ class Rotation:
         return torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(NamedTuple):
     """What a block's attention knows about the places of its merged columns, the same for every row."""
 
     rotation: Rotation
@@ -42,8 +43,7 @@ class Columns:
     """Added to the scores of a column's keys, ``(width, 1, 1, S)``: minus infinity where a place holds no frame."""
 
 
-@dataclass(frozen=True)
-class Guidance:
+class Guidance(NamedTuple):
     """Which rows see the tokens: both are indices ``(rows,)``."""
 
     conditional: Tensor
