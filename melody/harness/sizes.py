@@ -5,6 +5,7 @@ Parts are built on the meta device: shapes without values, so that it takes seco
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -96,14 +97,15 @@ class Sizes(_Frozen):
     passes: list[PassCost]
     versions: dict[str, str]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, derived ones included."""
+    def to_json(self) -> str:
+        """JSON with the derived values too."""
         parts = [part.model_dump() | {"difference_percent": part.difference} for part in self.parts]
         costs = [
             cost.model_dump() | {f"weight_bytes_{name}": cost.weight_bytes(name) for name in BYTES}
             for cost in self.passes
         ]
-        return {"preset": self.preset, "parts": parts, "passes": costs, "versions": self.versions}
+        content = {"preset": self.preset, "parts": parts, "passes": costs, "versions": self.versions}
+        return json.dumps(content, indent=1)
 
 
 def sizes(preset: Preset) -> Sizes:

@@ -17,7 +17,7 @@ Unit: FLOPs, and values. Version 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode
 
 BYTES = {"fp32": 4, "half": 2}
 """Bytes a value; half precision is bf16 or fp16."""
-
-_ATTENTION_ON_CPU = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
-"""torch counts attention on its GPU kernels only."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +116,17 @@ def count(module: nn.Module, run: Callable[[], Any]) -> Count:
     not know count as 0: Fourier transforms, elementwise work, kernels from outside torch.
     """
     reads = _Reads(module)
-    with FlopCounterMode(display=False, custom_mapping=_ATTENTION_ON_CPU) as counter, reads:
+    # torch counts attention on its GPU kernels only.
+    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    with FlopCounterMode(display=False, custom_mapping=on_cpu) as counter, reads:
         run()
     return Count(counter.get_total_flops(), sum(reads.values.values()))
+
+
+def _attention_flops(queries: Sequence[int], keys: Sequence[int], *_: Any, **__: Any) -> int:
+    """Of shapes ``(B, heads, N, head_dim)``."""
+    batch, heads, length, head_dim = queries
+    return batch * attention(length, keys[2], heads * head_dim).flops
 
 
 class _Reads(TorchDispatchMode):

@@ -114,7 +114,7 @@ def _denoiser(preset: Preset, denoiser: Any, frames: int) -> list[Pass]:
         ]
     shape = f"{frames} frames, {tokens} tokens"
     return [
-        Pass("tokens, once a generation", f"{tokens} tokens", prepare, costs[0]),
+        Pass("tokens, once", f"{tokens} tokens", prepare, costs[0]),
         Pass("without guidance", shape, alone, costs[1], prepare),
         Pass("with guidance", f"{shape}, 2 rows", guided, costs[2], doubled),
     ]
