@@ -17,6 +17,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,44 +53,46 @@ def _prefixes(f: Tensor, b: Tensor) -> Tensor:
     return b
 
 
-def seconds(call: Callable[[], object], device: str, repeats: int) -> float:
-    """Median of several calls, after two to warm up."""
-    taken = []
-    for number in range(repeats + 2):
-        if device != "cpu":
-            torch.cuda.synchronize()
-        begin = time.perf_counter()
-        call()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        if number >= 2:
-            taken.append(time.perf_counter() - begin)
-    return statistics.median(taken)
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Of one call: on a CPU of the processor, so that other load does not count, with one thread; else by the clock."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    begin = clock()
+    call()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - begin
 
 
 def measure(shape: tuple[int, ...], device: str, repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds forwards, and forwards with backwards, by way of computing."""
+    """Median seconds forwards, and forwards with backwards, by way of computing; the ways take turns."""
     length, rows, segments, width = shape
     torch.manual_seed(0)
     products = torch.randn(length, rows, segments, 3 * width, device=device)
     highway = torch.randn(length, rows, segments, width, device=device)
+
+    def infer(way: Recurrence) -> Tensor:
+        with torch.no_grad():
+            return way(products, highway, None)
+
+    def train(way: Recurrence) -> None:
+        leaf = products.detach().requires_grad_()
+        way(leaf, highway, None).square().sum().backward()
+
     ways: dict[str, Recurrence] = {
         "loop": _Recurrence.apply,
         "autograd loop": _fused,
         "scan": scan,
         "compiled": torch.compile(_fused, dynamic=False),
     }
+    expected = infer(ways["loop"])
+    for way in ways.values():
+        torch.testing.assert_close(infer(way), expected)
+        train(way)
     found = {}
-    for name, way in ways.items():
-        with torch.no_grad():
-            torch.testing.assert_close(way(products, highway, None), _Recurrence.apply(products, highway, None))
-            forward = seconds(lambda way=way: way(products, highway, None), device, repeats)  # type: ignore[misc]
-
-        def train(way: Recurrence = way) -> None:
-            leaf = products.detach().requires_grad_()
-            way(leaf, highway, None).square().sum().backward()
-
-        found[name] = {"inference": forward, "training": seconds(train, device, repeats)}
+    for kind, run in (("inference", infer), ("training", train)):
+        rounds = [{name: seconds(partial(run, way), device) for name, way in ways.items()} for _ in range(repeats)]
+        for name in ways:
+            found.setdefault(name, {})[kind] = statistics.median(one[name] for one in rounds)
     return found
 
 
@@ -99,6 +102,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     table = Table("shape", "way", "inference", "ratio", "training", "ratio", title=device_name(options.device))
     results = {}
     for name, shape in SHAPES.items():

@@ -31,7 +31,8 @@ class Rotation(NamedTuple):
 
     def __call__(self, heads: Tensor) -> Tensor:
         first, second = heads.chunk(2, dim=-1)
-        return torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
+        rotated = torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
+        return rotated.to(heads.dtype)  # positions keep their precision where heads have less
 
 
 class Columns(NamedTuple):
@@ -155,7 +156,7 @@ def across_segments(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor)
     # (width * B, heads, S, head_dim)
     q, k, v = (heads.flatten(0, 1).transpose(1, 2) for heads in (queries, keys, values))
     rows = mask[:, None].expand(-1, batch, -1, -1, -1).flatten(0, 1)  # (width * B, 1, 1, S)
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=rows.expand(-1, -1, q.shape[2], -1))
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=rows.to(q.dtype).expand(-1, -1, q.shape[2], -1))
     return attended.transpose(1, 2).reshape(width, batch, q.shape[2], -1)
 
 
