@@ -76,6 +76,18 @@ def test_the_cache_changes_nothing(model: Llama, prefix: Tensor, tokens: Tensor)
             torch.testing.assert_close(logits[:, 0], expected[:, place], rtol=0, atol=1e-5)
 
 
+def test_runs_with_bf16_weights(model: Llama, prefix: Tensor, tokens: Tensor) -> None:
+    rows = model.rows(prefix, tokens)
+    expected = model(rows)[:, -1]
+    model.bfloat16()
+    cache = model.empty_cache(3, capacity=12)
+    with torch.no_grad():
+        model(rows[:, :-1], cache)
+        last = model(rows[:, -1:], cache)[:, 0]
+    assert last.dtype == torch.bfloat16
+    torch.testing.assert_close(last.float(), expected, rtol=0.1, atol=0.1 * float(expected.std()))
+
+
 def test_the_future_is_not_seen(model: Llama, prefix: Tensor, tokens: Tensor) -> None:
     rows = model.rows(prefix, tokens)
     changed = rows.clone()
