@@ -93,13 +93,13 @@ class MulanEmbedder(nn.Module, JointEmbedder):
     def embed_audio(self, waveform: Tensor) -> Tensor:
         """``(B, 1, T)`` -> unit vectors ``(B, E)``; raises ``MelodyError`` on a wrong shape or NaN."""
         check_waveform(waveform, "embed_audio")
-        windows = cut_windows(waveform[:, 0], self.window_length)  # (B, W, window)
+        windows = unit_gain(cut_windows(waveform[:, 0], self.window_length))  # (B, W, window)
         each = self.embed_windows(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])  # (B, W, E)
         return F.normalize(each.mean(dim=1), dim=-1)
 
     def embed_windows(self, windows: Tensor) -> Tensor:
-        """One pass of the music tower: ``(N, window_length)`` -> unit vectors ``(N, E)``."""
-        mel = self.mel(unit_gain(windows))  # (N, frames, num_mels)
+        """One pass of the music tower: ``(N, window_length)`` at a level of 1 -> unit vectors ``(N, E)``."""
+        mel = self.mel(windows)  # (N, frames, num_mels)
         hidden = self.audio_tower((mel - _MEL_CENTRE) / _MEL_SPREAD).last_hidden_state  # (N, 2 + patches, H)
         # AST carries two summary tokens, and averages them.
         pooled = hidden[:, :2].mean(dim=1) if self.pooling == "cls" else hidden[:, 2:].mean(dim=1)
