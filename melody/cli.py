@@ -104,6 +104,24 @@ def describe(
 
 
 @app.command()
+def info(
+    preset: PresetOption = "demo",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to a JSON file too.")] = None,
+) -> None:
+    """Show what a preset is made of: parameters beside the paper's, FLOPs and weights of every pass."""
+    from melody.config import load_preset
+    from melody.harness.sizes import sizes
+    from melody.report.sizes import print_sizes
+    from melody.weights import write_bytes
+
+    found = sizes(load_preset(preset))
+    print_sizes(found, console)
+    if json_file is not None:
+        write_bytes(json_file, (found.to_json() + "\n").encode())
+        console.print(escape(str(json_file)))
+
+
+@app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the music should be, in words.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .wav or .flac.")] = Path(

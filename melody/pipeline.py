@@ -99,6 +99,7 @@ class MelodyPipeline(Pretrained):
         self.codec: Codec = parts["codec"]  # type: ignore[assignment]
         self.denoiser: Denoiser = parts["denoiser"]  # type: ignore[assignment]
         self._modules = parts
+        self.codec.remove_weight_norm()
         for part in parts.values():
             part.eval().requires_grad_(False)
 

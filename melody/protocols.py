@@ -44,6 +44,9 @@ class Codec(PretrainedPart, ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents ``(B, L, D)`` -> waveform ``(B, 1, L * hop_length)``."""
 
+    def remove_weight_norm(self) -> None:  # noqa: B027 (a codec without such norms has nothing to do)
+        """Fold what only training needs into the weights: the same output, sooner. The pipeline calls it, once."""
+
 
 class SemanticTokenizer(PretrainedPart, ABC):
     """Waveform to semantic tokens (music structure in time, without timbre's detail)."""

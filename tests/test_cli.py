@@ -40,6 +40,22 @@ def melody(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
     return run
 
 
+def test_info_shows_parts_and_passes_and_writes_json(melody, tiny_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, error = melody("info", "--preset", tiny_path, "--json", "sizes.json")
+    assert (code, error) == (0, "")
+    assert "dual-path" in out
+    assert "with guidance" in out
+    content = json.loads(Path("sizes.json").read_text())
+    assert len(content["parts"]) == 8
+    assert all(one["flops_counted"] == one["flops_formula"] for one in content["passes"])
+
+
+def test_info_of_bad_input_is_one_line(melody) -> None:  # type: ignore[no-untyped-def]
+    code, _, error = melody("info", "--preset", "papre")
+    assert code == 2
+    assert "did you mean 'paper'" in _one_line(error)
+
+
 @pytest.fixture(scope="session")
 def tiny_options(tiny_path: Path, tiny_weights: Path) -> list[str]:
     return ["--preset", str(tiny_path), "--weights", str(tiny_weights)]

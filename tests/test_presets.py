@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from melody.config import load_preset
-from melody.pipeline import MelodyPipeline, build_part, shipped_weights
+from melody.config import Component, Preset, load_preset
+from melody.pipeline import MelodyPipeline, build_part, component_of, shipped_weights
+from melody.registry import codecs
+from melody.weights import load_weights, save_weights
 
 PAPER_MILLIONS = {
     "language_model": 429.5,
@@ -60,3 +64,26 @@ def test_demo_embeds_the_right_caption_nearest() -> None:
         text = joint.embed_text([clip.text for clip in clips])
     right = (audio @ text.T).argmax(dim=1) == torch.arange(len(clips))
     assert right.float().mean() > 0.4
+
+
+def test_a_pipeline_folds_weight_norms_when_it_loads(tiny_preset: Preset, tiny_weights: Path, tmp_path: Path) -> None:
+    sizes = {
+        "latent_dim": 4,
+        "encoder_rates": (4, 4, 5, 6),
+        "encoder_widths": (4,) * 4,
+        "encoder_units": 1,
+        "decoder_rates": (6, 5, 4, 4),
+        "decoder_widths": (4,) * 4,
+        "decoder_input_width": 4,
+    }
+    arguments = codecs.validate("hifi-vae", sizes, where="a test")
+    preset = tiny_preset.model_copy(update={"codec": Component(use="hifi-vae", arguments=arguments)})
+    weights = shutil.copytree(tiny_weights, tmp_path / "weights")
+    trained = build_part(preset, "codec")
+    save_weights(trained, weights / "codec.safetensors", component_of(preset, "codec"))
+    codec = MelodyPipeline.from_preset(preset, weights=weights).codec
+    assert not [name for name in codec.state_dict() if "parametrizations" in name]
+    load_weights(trained, weights / "codec.safetensors", component_of(preset, "codec"))
+    latents = torch.rand(1, 6, 4) * 2 - 1
+    with torch.inference_mode():
+        torch.testing.assert_close(codec.decode(latents), trained.decode(latents), rtol=0, atol=1e-6)

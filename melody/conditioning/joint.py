@@ -34,6 +34,9 @@ class MulanEmbedder(nn.Module, JointEmbedder):
         sample_rate: in Hz.
         embedding_dim: E, 128 as in MuLan.
         window_s: seconds that the music tower hears at once; longer audio is averaged, shorter repeated.
+        num_mels, n_fft, mel_hop_length: of the log-mel spectrogram; 128 bands and 10 ms as in AST, the window ours.
+        audio_hidden_size, audio_layers, audio_heads: of the music tower, AST base's.
+        text_hidden_size, text_layers, text_heads: of the text tower, BERT base's.
         vocabulary_size: rows of the text tower's embedding; 30,522 in BERT.
         max_text_tokens: a text with more keeps its beginning.
         patch_size: side of a spectrogram patch, in frames and in bands.
@@ -90,21 +93,31 @@ class MulanEmbedder(nn.Module, JointEmbedder):
     def embed_audio(self, waveform: Tensor) -> Tensor:
         """``(B, 1, T)`` -> unit vectors ``(B, E)``; raises ``MelodyError`` on a wrong shape or NaN."""
         check_waveform(waveform, "embed_audio")
-        windows = cut_windows(waveform[:, 0], self.window_length)  # (B, W, window)
-        mel = self.mel(unit_gain(windows).flatten(0, 1))  # (B * W, frames, num_mels)
-        hidden = self.audio_tower((mel - _MEL_CENTRE) / _MEL_SPREAD).last_hidden_state  # (B * W, 2 + patches, H)
+        windows = unit_gain(cut_windows(waveform[:, 0], self.window_length))  # (B, W, window)
+        each = self.embed_windows(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])  # (B, W, E)
+        return F.normalize(each.mean(dim=1), dim=-1)
+
+    def embed_windows(self, windows: Tensor) -> Tensor:
+        """One pass of the music tower: ``(N, window_length)`` at a level of 1 -> unit vectors ``(N, E)``."""
+        mel = self.mel(windows)  # (N, frames, num_mels)
+        hidden = self.audio_tower((mel - _MEL_CENTRE) / _MEL_SPREAD).last_hidden_state  # (N, 2 + patches, H)
         # AST carries two summary tokens, and averages them.
         pooled = hidden[:, :2].mean(dim=1) if self.pooling == "cls" else hidden[:, 2:].mean(dim=1)
-        each = F.normalize(self.audio_projection(pooled), dim=-1).unflatten(0, windows.shape[:2])  # (B, W, E)
-        return F.normalize(each.mean(dim=1), dim=-1)
+        return F.normalize(self.audio_projection(pooled), dim=-1)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """``B`` texts -> unit vectors ``(B, E)``, each the same alone as in a batch, to rounding."""
         if isinstance(texts, str) or len(texts) == 0:
             raise MelodyError("embed_text: expected a list with at least one text")
-        ids, mask = self.vocabulary(texts)  # (B, longest)
-        hidden = self.text_tower(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, longest, H)
-        pooled = hidden[:, 0] if self.pooling == "cls" else _masked_mean(hidden, mask)
+        return self.embed_tokens(*self.vocabulary(texts))
+
+    def embed_tokens(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One pass of the text tower: ids and, where some are padding, mask ``(B, N)`` -> unit vectors ``(B, E)``."""
+        hidden = self.text_tower(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, N, H)
+        if self.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            pooled = hidden.mean(dim=1) if mask is None else _masked_mean(hidden, mask)
         return F.normalize(self.text_projection(pooled), dim=-1)
 
     def loss(self, texts: Sequence[str], waveform: Tensor) -> Tensor:

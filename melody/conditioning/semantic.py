@@ -35,7 +35,9 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         sample_rate: in Hz; a multiple of 25.
         front_end: ``waveform`` is wav2vec 2.0's strided convolutions, ``mel`` a log-mel spectrogram and one strided
             convolution (ours: learns within minutes on a CPU).
-        feature_layer: the layer whose output is clustered, from 1; ``num_layers`` is the last.
+        hidden_size, num_layers, num_heads, intermediate_size, depthwise_kernel: of the conformer (ours: as many layers
+            of a base model's width as meet the size that is printed).
+        feature_layer: the layer whose output is clustered, from 1; ``num_layers`` is the last (ours).
         conv_width, conv_kernels, conv_strides: of the ``waveform`` front end; strides multiply to the samples a token.
         mel_hop_length: samples a log-mel frame; divides the samples a token.
         mask_start_probability: of a masked span beginning at a token, 0.065 as in wav2vec 2.0 (arXiv 2006.11477).
@@ -132,6 +134,10 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         samples = self._prepare(waveform)  # (B, N * hop)
         if samples.shape[1] == 0:
             return samples.new_zeros(len(samples), 0, self.centroids.shape[1])
+        return self.encode_samples(samples)
+
+    def encode_samples(self, samples: Tensor) -> Tensor:
+        """The pass behind ``features``: ``(B, N * hop)`` at a level of 1 -> ``(B, N, d)``."""
         return self._encode(self._front(samples, self._bands(samples)), self.feature_layer)
 
     def fit_codebook(self, features: Tensor, seed: int = 0) -> None:

@@ -1,8 +1,11 @@
-"""Roformer layers of the coarse path: rotary self-attention, attention to the tokens, feed-forward (section 3)."""
+"""Roformer layers of the coarse path: rotary self-attention, attention to the tokens, feed-forward (section 3).
+
+What is built in the middle of a pass is a named tuple, not a dataclass, for ``torch.compile`` can follow those.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +16,7 @@ from melody.diffusion.norm import RMSNorm
 ROTARY_BASE = 10_000.0  # Su et al. 2021, section 3.2.2
 
 
-@dataclass(frozen=True)
-class Rotation:
+class Rotation(NamedTuple):
     """Cosines and sines of rotary positions, to multiply heads ``(..., heads, head_dim)`` with."""
 
     cos: Tensor  # (..., 1, head_dim / 2)
@@ -29,11 +31,11 @@ class Rotation:
 
     def __call__(self, heads: Tensor) -> Tensor:
         first, second = heads.chunk(2, dim=-1)
-        return torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
+        rotated = torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
+        return rotated.to(heads.dtype)  # positions keep their precision where heads have less
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(NamedTuple):
     """What a block's attention knows about the places of its merged columns, the same for every row."""
 
     rotation: Rotation
@@ -42,8 +44,7 @@ class Columns:
     """Added to the scores of a column's keys, ``(width, 1, 1, S)``: minus infinity where a place holds no frame."""
 
 
-@dataclass(frozen=True)
-class Guidance:
+class Guidance(NamedTuple):
     """Which rows see the tokens: both are indices ``(rows,)``."""
 
     conditional: Tensor
@@ -155,7 +156,7 @@ def across_segments(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor)
     # (width * B, heads, S, head_dim)
     q, k, v = (heads.flatten(0, 1).transpose(1, 2) for heads in (queries, keys, values))
     rows = mask[:, None].expand(-1, batch, -1, -1, -1).flatten(0, 1)  # (width * B, 1, 1, S)
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=rows.expand(-1, -1, q.shape[2], -1))
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=rows.to(q.dtype).expand(-1, -1, q.shape[2], -1))
     return attended.transpose(1, 2).reshape(width, batch, q.shape[2], -1)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,7 @@ class Condition:
     """Keys and values for every cross-attention, in the order of the layers."""
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(NamedTuple):
     """What every block needs to know about the segments, whatever they hold."""
 
     padding: Tensor
@@ -144,7 +144,10 @@ class DualPathDenoiser(nn.Module, Denoiser):
         x = self.norm_in(self.latents_in(latents) + angle_embedding)  # (B, L, d)
         x = segmentation.split(x)  # (K, B, S, d)
 
-        seen = condition.mean if unconditional is None else condition.mean.masked_fill(unconditional[:, None], 0.0)
+        seen = condition.mean
+        if unconditional is not None:
+            # A mask on the CPU will do: its rows are then known without waiting for the device, the meta device too.
+            seen = seen.masked_fill(unconditional[:, None].to(seen.device), 0.0)
         modulation = segmentation.chunk(angle_embedding + seen[:, None])  # (K/2, B, S + 1, d): each frame once
         guidance = None if unconditional is None else Guidance.of(unconditional)
         padding = segmentation.padding(x.device)
@@ -273,7 +276,7 @@ def _check_tokens(semantic_tokens: Tensor, codebook_size: int) -> None:
             f"semantic tokens are {semantic_tokens.dtype} of shape {tuple(semantic_tokens.shape)}: "
             "expected integers of shape (batch, tokens), 1 token or more"
         )
-    if not semantic_tokens.numel():
+    if not semantic_tokens.numel() or semantic_tokens.is_meta:
         return
     low, high = (int(bound) for bound in semantic_tokens.aminmax())
     if low < 0 or high >= codebook_size:

@@ -56,8 +56,30 @@ class _Layer(nn.Module):
         highway = x
         if extra:
             products, highway = products.split([3 * self.width, extra], dim=-1)
+        if torch.compiler.is_compiling() and not torch.is_grad_enabled():
+            return _fused(products, highway, padding)
         output: Tensor = _Recurrence.apply(products, highway, padding)
         return output
+
+
+def _fused(products: Tensor, highway: Tensor, padding: Tensor | None) -> Tensor:
+    """``_Recurrence`` in a form that a compiler makes one kernel of: for inference, 2.4 times as fast on a CPU.
+
+    Steps are unrolled and nothing is written in place. In training the derivative by hand stays the faster one
+    (``benchmarks/recurrence.py``).
+    """
+    x, forget, reset = products.chunk(3, dim=-1)
+    forget, reset = forget.sigmoid(), reset.sigmoid()
+    if padding is not None:
+        forget = forget.masked_fill(padding, 1.0)
+    states = []
+    for x_steps, f in zip(_directions(x), _directions(forget), strict=True):
+        c = [x_steps[0] - x_steps[0] * f[0]]
+        for t in range(1, len(x_steps)):
+            c.append(torch.lerp(x_steps[t], c[-1], f[t]))
+        states.append(c)
+    state = torch.cat([torch.stack(states[0]), torch.stack(states[1][::-1])], dim=-1)
+    return torch.lerp(highway, state, reset)
 
 
 def _directions(tensor: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -70,7 +92,8 @@ class _Recurrence(torch.autograd.Function):
     """Products ``(K, ..., 3 * width)`` of W, W_f, W_r and the highway ``(K, ..., width)`` to the output, gates to end.
 
     The derivative is by hand: autograd through a loop over K keeps a node and two copies a step (measured 3.6 times
-    slower for the recurrence alone; a log-depth scan 5.7 times).
+    slower for the recurrence alone; a log-depth scan 5.7 times, for it goes through all of memory log2(K) times where
+    the steps go once).
     """
 
     @staticmethod

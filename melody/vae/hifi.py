@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -114,6 +115,28 @@ class HifiVae(VariationalCodec):
         for module in self.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Take weights with norms or with norms folded in, whichever this codec has itself."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+                _adapt_norm(state_dict, f"{prefix}{name}.", parametrize.is_parametrized(module, "weight"))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _adapt_norm(state: dict[str, Any], prefix: str, wanted: bool) -> None:
+    """Split a convolution's weight into gain and direction, or put the two together: ``w = g·v/‖v‖``."""
+    weight, gain, direction = (f"{prefix}{name}" for name in ("weight", f"{_NORM}0", f"{_NORM}1"))
+    if wanted and weight in state:
+        state[direction] = state.pop(weight)
+        state[gain] = torch.linalg.vector_norm(state[direction], dim=(1, 2), keepdim=True)
+    elif not wanted and gain in state and direction in state:
+        g, v = state.pop(gain), state.pop(direction)
+        state[weight] = v * (g / torch.linalg.vector_norm(v, dim=(1, 2), keepdim=True))
+
+
+_NORM = "parametrizations.weight.original"
+"""torch's name of the gain (0) and the direction (1)."""
 
 
 class DownBlock(nn.Module):

@@ -62,6 +62,21 @@ def test_each_level_picks_the_nearest_row() -> None:
         residual -= quantizer.codebooks[level, token]
 
 
+def test_equals_vector_quantize_pytorch_on_the_same_codebooks() -> None:
+    peer_class = pytest.importorskip("vector_quantize_pytorch").ResidualVQ
+    quantizer, _ = _fitted(levels=5, size=16)
+    vectors = _unit_vectors(200, 8, seed=9)
+    peer = peer_class(dim=8, num_quantizers=5, codebook_size=16, kmeans_init=False).eval()
+    for layer, codebook in zip(peer.layers, quantizer.codebooks, strict=True):
+        layer._codebook.embed.copy_(codebook[None])
+    decoded, tokens, _ = peer(vectors[:, None])
+    assert torch.equal(quantizer.encode(vectors), tokens[:, 0])
+    torch.testing.assert_close(quantizer.decode(tokens[:, 0]), decoded[:, 0])
+    coarse = torch.full_like(tokens[:, 0], -1)
+    coarse[:, :2] = tokens[:, 0, :2]  # theirs leaves out levels marked -1
+    torch.testing.assert_close(quantizer.decode(tokens[:, 0, :2]), peer.get_output_from_indices(coarse))
+
+
 def test_same_seed_same_codebooks_and_a_row_alone_as_in_a_batch() -> None:
     quantizer, vectors = _fitted(seed=5)
     assert torch.equal(quantizer.codebooks, _fitted(seed=5)[0].codebooks)

@@ -112,6 +112,16 @@ def test_a_row_alone_and_in_a_batch(network: DualPathDenoiser, inputs: tuple[Ten
         torch.testing.assert_close(alone, together[row], rtol=0, atol=1e-5)
 
 
+def test_runs_with_bf16_weights(network: DualPathDenoiser, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+    latents, angle, tokens = inputs
+    mask = rows(False, True, False)
+    expected = network(latents, angle, network.prepare(tokens), mask)
+    network.bfloat16()
+    velocity = network(latents.bfloat16(), angle.bfloat16(), network.prepare(tokens), mask)
+    assert velocity.dtype == torch.bfloat16
+    torch.testing.assert_close(velocity.float(), expected, rtol=0.1, atol=0.1 * float(expected.std()))
+
+
 def test_no_mask_means_that_all_rows_see_the_tokens(
     network: DualPathDenoiser, inputs: tuple[Tensor, Tensor, Tensor]
 ) -> None:

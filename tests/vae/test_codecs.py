@@ -224,10 +224,42 @@ def test_removing_weight_norm_keeps_the_output() -> None:
     codec = tiny("hifi-vae")
     waveform = noise(1, 1, 200)
     before, latents = codec.decode(codec.encode(waveform)), codec.encode(waveform)
-    codec.remove_weight_norm()  # type: ignore[operator]
+    codec.remove_weight_norm()
     assert torch.allclose(codec.encode(waveform), latents, atol=1e-6)
     assert torch.allclose(codec.decode(latents), before, atol=1e-6)
     assert not [name for name in codec.state_dict() if "parametrizations" in name]
+
+
+@torch.no_grad()
+def test_weights_load_with_norms_and_with_norms_folded_in() -> None:
+    """Whichever way they were saved, and whichever way the codec is that takes them in."""
+    trained, latents = tiny("hifi-vae"), noise(1, 5, 4)
+    for parameter in trained.parameters():
+        parameter.mul_(1.1)  # gains that are no longer the norms of their directions
+    expected = trained.decode(latents)
+    with_norms = trained.state_dict()
+    trained.remove_weight_norm()
+    folded = trained.state_dict()
+    assert not set(with_norms) & {name for name in folded if name.endswith("weight")}
+    for state in (with_norms, folded):
+        for fold in (False, True):
+            codec = codecs.create("hifi-vae", TINY["hifi-vae"]).eval()
+            if fold:
+                codec.remove_weight_norm()
+            names = set(state)
+            codec.load_state_dict(state)
+            assert set(state) == names, "the weights of the caller are left as they are"
+            assert torch.allclose(codec.decode(latents), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+@torch.no_grad()
+def test_removing_norms_where_there_are_none_changes_nothing(name: str) -> None:
+    codec = tiny(name)
+    before = codec.decode(noise(1, 3, 4))
+    codec.remove_weight_norm()
+    codec.remove_weight_norm()
+    assert torch.allclose(codec.decode(noise(1, 3, 4)), before, atol=1e-6)
 
 
 @pytest.mark.parametrize(
