@@ -1,0 +1,176 @@
+"""The judges of attributes, trained on the spot on real clips of a corpus's training split, and cached by content.
+
+About a minute on one core: half of it to hear 2,048 clips, half to learn. One seed, the same judges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from melody.data.attributes import TONICS
+from melody.data.corpus import Corpus, load_corpus
+from melody.errors import MelodyError
+from melody.metrics import attributes
+from melody.metrics.attributes import (
+    CHROMA_ROWS,
+    MODES,
+    TEMPO_STEP,
+    AttributeJudges,
+    Features,
+    Judgement,
+    features,
+    log_power,
+    tempo_candidates,
+)
+from melody.paths import cache_dir
+from melody.weights import write_bytes
+
+SEED = 0
+TIMBRE_EPOCHS, TEMPO_EPOCHS, KEY_EPOCHS = 8, 30, 40
+TIMBRE_BATCH, BATCH = 32, 64
+CROP_FRAMES = 256  # 5 s: more variety from the same clips
+TEMPO_SPREAD = 1.5  # candidates, of the target around the true tempo
+RHYTHM_NOISE = 0.03
+FEATURE_BATCH = 16
+NEEDED = ("instrument", "bpm", "mode", "tonic", "drums")
+Progress = Callable[[int, int], None]
+
+
+def judge(waveforms: Tensor, sample_rate: int) -> list[Judgement]:
+    """Judge clips ``(B, T)`` or ``(B, 1, T)`` by judges of the embedded corpus; the first call trains them."""
+    return _embedded_judges().judge(waveforms, sample_rate)
+
+
+@lru_cache(maxsize=1)
+def _embedded_judges() -> AttributeJudges:
+    return trained_judges(load_corpus("embedded", split="train"))
+
+
+def trained_judges(corpus: Corpus, progress: Progress | None = None) -> AttributeJudges:
+    """Judges that learnt from a corpus's clips: from the cache, or trained now.
+
+    Raises:
+        MelodyError: a clip without the attributes that are to be learnt.
+    """
+    judges = _untrained(corpus)
+    path = Path(cache_dir("features")) / f"judges-{judges_key(corpus)}.safetensors"
+    if not path.is_file():
+        heard = hear(corpus, progress)
+        _learn(judges, heard, corpus)
+        write_bytes(path, save(judges.state_dict()))
+    judges.load_state_dict(load_file(path))
+    return judges.eval()
+
+
+def judges_key(corpus: Corpus) -> str:
+    """What decides the judges: clips, our code, torch."""
+    code = inspect.getsource(attributes) + Path(__file__).read_text(encoding="utf-8")
+    return hashlib.sha256(f"{corpus.content_hash()} {code} {torch.__version__}".encode()).hexdigest()
+
+
+def hear(corpus: Corpus, progress: Progress | None = None) -> Features:
+    """Features of every clip."""
+    parts = []
+    for index in range(len(corpus)):
+        parts.append(features(corpus[index].waveform(attributes.SAMPLE_RATE)[None], attributes.SAMPLE_RATE))
+        if progress is not None:
+            progress(index + 1, len(corpus))
+    frames = min(part.timbre.shape[2] for part in parts)
+    return Features.joined([Features(p.timbre[..., :frames], p.rhythm, p.chroma) for p in parts])
+
+
+def _untrained(corpus: Corpus) -> AttributeJudges:
+    for clip in corpus:
+        if missing := [name for name in NEEDED if name not in clip.attributes]:
+            raise MelodyError(f"{corpus.name}: {clip.identifier} has no attribute {missing[0]!r} to learn from")
+    instruments = sorted({str(clip.attributes["instrument"]) for clip in corpus})
+    tempi = [float(clip.attributes["bpm"]) for clip in corpus]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return AttributeJudges(instruments, tempo_candidates(min(tempi), max(tempi)))
+
+
+def _learn(judges: AttributeJudges, heard: Features, corpus: Corpus) -> None:
+    facts = [clip.attributes for clip in corpus]
+    instrument = torch.tensor([judges.instruments.index(str(f["instrument"])) for f in facts])
+    drums = torch.tensor([float(f["drums"] == "yes") for f in facts])
+    key = torch.tensor([TONICS.index(str(f["tonic"])) * len(MODES) + MODES.index(str(f["mode"])) for f in facts])
+    bpm = torch.tensor([float(f["bpm"]) for f in facts])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        judges.train()
+        _learn_timbre(judges, heard.timbre, instrument, drums)
+        _learn_tempo(judges, heard.rhythm, bpm)
+        _learn_key(judges, heard.chroma, key)
+
+
+def _learn_timbre(judges: AttributeJudges, timbre: Tensor, instrument: Tensor, drums: Tensor) -> None:
+    frames = timbre.shape[2]
+
+    def loss(rows: Tensor) -> Tensor:
+        start = int(torch.randint(max(1, frames - CROP_FRAMES + 1), ()))
+        crop = timbre[rows, :, start : start + CROP_FRAMES]
+        logits = judges.timbre(_recoloured(crop))
+        named = nn.functional.cross_entropy(logits[:, :-1], instrument[rows], label_smoothing=0.05)
+        return named + nn.functional.binary_cross_entropy_with_logits(logits[:, -1], drums[rows])
+
+    _fit(judges.timbre, loss, _batches(len(timbre), TIMBRE_EPOCHS, TIMBRE_BATCH), learning_rate=6e-3, weight_decay=0.01)
+
+
+def _recoloured(timbre: Tensor) -> Tensor:
+    """Log powers with a noise floor of −70 to −40 dB, a tilt, and a random walk over the bands."""
+    clips, bands, _ = timbre.shape
+    floor = 10 ** (3 * torch.rand(clips, 1, 1) - 7)
+    tilt = 0.3 * torch.randn(clips, 1, 1) * torch.linspace(-1, 1, bands)[:, None]
+    walk = 0.05 * torch.randn(clips, bands, 1).cumsum(dim=1)
+    return log_power(timbre, floor) + tilt + walk
+
+
+def _learn_tempo(judges: AttributeJudges, rhythm: Tensor, bpm: Tensor) -> None:
+    away = torch.log(judges.tempo.candidates / bpm[:, None]) / torch.log(torch.tensor(TEMPO_STEP))
+    target = torch.softmax(-0.5 * (away / TEMPO_SPREAD).square(), dim=1)  # (clips, candidates)
+
+    def loss(rows: Tensor) -> Tensor:
+        heard = rhythm[rows] + RHYTHM_NOISE * torch.randn(len(rows), *rhythm.shape[1:])
+        return nn.functional.cross_entropy(judges.tempo(heard), target[rows])
+
+    _fit(judges.tempo, loss, _batches(len(rhythm), TEMPO_EPOCHS, BATCH), learning_rate=5e-3, weight_decay=0.01)
+
+
+def _learn_key(judges: AttributeJudges, chroma: Tensor, key: Tensor) -> None:
+    whole = torch.arange(CHROMA_ROWS)[:, None] < 2
+
+    def loss(rows: Tensor) -> Tensor:
+        kept = whole | (torch.rand(len(rows), 1, 1) < 0.5)
+        return nn.functional.cross_entropy(judges.key(chroma[rows] * kept).flatten(1), key[rows])
+
+    _fit(judges.key, loss, _batches(len(chroma), KEY_EPOCHS, BATCH), learning_rate=5e-3, weight_decay=0.05)
+
+
+def _batches(count: int, epochs: int, size: int) -> list[Tensor]:
+    return [rows for _ in range(epochs) for rows in torch.randperm(count).split(size)]
+
+
+def _fit(
+    part: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    batches: list[Tensor],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+) -> None:
+    optimizer = torch.optim.AdamW(part.parameters(), learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=len(batches) + 1)
+    for rows in batches:
+        optimizer.zero_grad()
+        loss(rows).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
