@@ -12,9 +12,8 @@ clip, no codec. Their own accuracy on held-out real clips is the most that any s
   one network for each of twelve tonics, so that every key learns from all the others.
 
 Agreement is the share of clips judged to be as their text says; every clip counts one. Direction: higher is better.
-Sounds are brought to the same power first, so that loudness decides nothing. ``learning`` networks see spectra with a
-random colour and noise floor, and chroma without beginning and end half of the time, so that what a codec changes
-decides little.
+Sounds are brought to the same power first, so that loudness decides nothing. What the judges learn from is degraded at
+random (colour, noise, muffling; chroma without beginning and end), so that how clean a sound is decides little.
 
 Networks, features and all constants are ours. Tempo by autocorrelation of onset strength: Ellis (2007),
 doi:10.1080/09298210701653344. Tempo within 8 %: Gouyon et al. (2006) take 4 %, MIREX's tempo task 8 %. Version 1.
@@ -108,7 +107,7 @@ class Judgement:
 
 
 def features(waveforms: Tensor, sample_rate: int) -> Features:
-    """What the judges hear of clips ``(B, T)`` or ``(B, 1, T)``; raises ``MelodyError`` for other shapes and for NaN."""
+    """What the judges hear of clips ``(B, T)`` or ``(B, 1, T)``; raises ``MelodyError`` for other shapes, and NaN."""
     rows = waveforms[:, 0] if waveforms.ndim == 3 and waveforms.shape[1] == 1 else waveforms
     if rows.ndim != 2 or rows.numel() == 0:
         shape = tuple(waveforms.shape)
@@ -276,10 +275,10 @@ def _chroma(pitches: Tensor) -> Tensor:
     edge = round(EDGE_S * SAMPLE_RATE / PITCH_HOP)
     classes = torch.arange(LOWEST_PITCH, PITCH_END) % PITCH_CLASSES
     bass = BASS_BELOW - LOWEST_PITCH
-    rows = []
-    for part in (pitches, pitches[:, :edge], pitches[:, -edge:]):
-        mean = part.mean(dim=1)
-        for some in (slice(None, bass), slice(bass, None)):
-            rows.append(torch.zeros(PITCH_CLASSES).index_add(0, classes[some], mean[some]))
+    rows = [
+        torch.zeros(PITCH_CLASSES).index_add(0, classes[some], part.mean(dim=1)[some])
+        for part in (pitches, pitches[:, :edge], pitches[:, -edge:])
+        for some in (slice(None, bass), slice(bass, None))
+    ]
     chroma = torch.stack(rows)
     return (chroma - chroma.mean(dim=1, keepdim=True)) / chroma.std(dim=1, keepdim=True).clamp(min=1e-4)

@@ -34,9 +34,12 @@ from melody.paths import cache_dir
 from melody.weights import write_bytes
 
 SEED = 0
-TIMBRE_EPOCHS, TEMPO_EPOCHS, KEY_EPOCHS = 8, 30, 40
+TIMBRE_EPOCHS, TEMPO_EPOCHS, KEY_EPOCHS = 10, 20, 30
 TIMBRE_BATCH, BATCH = 32, 64
 CROP_FRAMES = 256  # 5 s: more variety from the same clips
+QUIETEST, LOUDEST = -7.0, -2.5  # log10 of the power of added noise
+MUFFLED_SHARE = 0.3
+GRAIN = 0.3
 TEMPO_SPREAD = 1.5  # candidates, of the target around the true tempo
 RHYTHM_NOISE = 0.03
 FEATURE_BATCH = 16
@@ -118,20 +121,24 @@ def _learn_timbre(judges: AttributeJudges, timbre: Tensor, instrument: Tensor, d
     def loss(rows: Tensor) -> Tensor:
         start = int(torch.randint(max(1, frames - CROP_FRAMES + 1), ()))
         crop = timbre[rows, :, start : start + CROP_FRAMES]
-        logits = judges.timbre(_recoloured(crop))
+        logits = judges.timbre(_degraded(crop))
         named = nn.functional.cross_entropy(logits[:, :-1], instrument[rows], label_smoothing=0.05)
         return named + nn.functional.binary_cross_entropy_with_logits(logits[:, -1], drums[rows])
 
     _fit(judges.timbre, loss, _batches(len(timbre), TIMBRE_EPOCHS, TIMBRE_BATCH), learning_rate=6e-3, weight_decay=0.01)
 
 
-def _recoloured(timbre: Tensor) -> Tensor:
-    """Log powers with a noise floor of −70 to −40 dB, a tilt, and a random walk over the bands."""
-    clips, bands, _ = timbre.shape
-    floor = 10 ** (3 * torch.rand(clips, 1, 1) - 7)
-    tilt = 0.3 * torch.randn(clips, 1, 1) * torch.linspace(-1, 1, bands)[:, None]
-    walk = 0.05 * torch.randn(clips, bands, 1).cumsum(dim=1)
-    return log_power(timbre, floor) + tilt + walk
+def _degraded(timbre: Tensor) -> Tensor:
+    """Log powers of clips as they may come back: other colour, noise, muffled, grainy; each clip in its own way."""
+    clips, bands, frames = timbre.shape
+    band = torch.linspace(-1, 1, bands)[:, None]
+    noise = 10 ** (QUIETEST + (LOUDEST - QUIETEST) * torch.rand(clips, 1, 1) + 0.3 * torch.randn(clips, 1, 1) * band)
+    texture = torch.empty(timbre.shape).exponential_()  # as the power of white noise fluctuates
+    cutoff = torch.where(torch.rand(clips, 1, 1) < MUFFLED_SHARE, 2 * torch.rand(clips, 1, 1) - 0.5, 2.0)
+    muffled = timbre * 10 ** (-40 * (band - cutoff).clamp(min=0, max=0.1))
+    tilt = 0.3 * torch.randn(clips, 1, 1) * band + 0.05 * torch.randn(clips, bands, 1).cumsum(dim=1)
+    grain = GRAIN * torch.rand(clips, 1, 1) * torch.randn(clips, bands, frames)
+    return log_power(muffled + noise * texture) + tilt + grain
 
 
 def _learn_tempo(judges: AttributeJudges, rhythm: Tensor, bpm: Tensor) -> None:
