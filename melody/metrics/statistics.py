@@ -9,10 +9,10 @@
 - A share of clips: ``wilson_interval``.
 - Several claims at once: ``holm``.
 
-Sources: Wilson (1927), doi:10.1080/01621459.1927.10502953; Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 11 to 15; Holm (1979), Scandinavian
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 11 to 15; Holm (1979), Scandinavian
 Journal of Statistics 6, 65-70; Phipson and Smyth (2010), doi:10.2202/1544-6115.1585, for the p-value that counts
-the observed arrangement; Cohen (1988), section 2.3.5, for d_z. Numpy and Student's quantile from scipy only.
-Version 1.
+the observed arrangement; Cohen (1988), section 2.3.5, for d_z; Wilson (1927), doi:10.1080/01621459.1927.10502953.
+Numpy, and quantiles from scipy, only. Version 1.
 """
 
 from __future__ import annotations
