@@ -178,6 +178,6 @@ def _fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=len(batches) + 1)
     for rows in batches:
         optimizer.zero_grad()
-        loss(rows).backward()  # type: ignore[no-untyped-call]
+        loss(rows).backward()
         optimizer.step()
         schedule.step()

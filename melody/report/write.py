@@ -13,7 +13,7 @@ from melody.report.figures import Plot, draw
 from melody.report.markdown import render_markdown
 from melody.report.page import render_page
 from melody.report.sounds import EMBED_BYTES, load_sounds
-from melody.report.tidy import cells_csv, orderings_csv
+from melody.report.tidy import cells_csv, orderings_csv, targets_csv
 
 
 def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES) -> list[Path]:
@@ -43,6 +43,8 @@ def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYT
         files[csv_paths[table.suite]] = cells_csv(table).encode()
         if table.orderings:
             files[f"tables/{names[table.suite]}-orderings.csv"] = orderings_csv(table).encode()
+        if table.targets:
+            files[f"tables/{names[table.suite]}-targets.csv"] = targets_csv(table).encode()
     files["REPORT.md"] = render_markdown(results, pictures, csv_paths).encode()
     files["report.html"] = render_page(results, _by_suite(plots), load_sounds(results, folder, embed_bytes)).encode()
     return [_replace(folder / path, content) for path, content in files.items()]

@@ -44,7 +44,8 @@ def fill(filling: Filling) -> Filled:
 def rows() -> list[Row]:
     """``all`` and the bins, in degrees."""
     width = 90 / NUM_BINS
-    return [{"angle": ALL}, *({"angle": f"{width * i:g}° to {width * (i + 1):g}°"} for i in range(NUM_BINS))]
+    names = [ALL, *(f"{width * i:g}° to {width * (i + 1):g}°" for i in range(NUM_BINS))]
+    return [{"angle": name} for name in names]
 
 
 def _finding(filling: Filling, row: Row, column: Column) -> Finding:
