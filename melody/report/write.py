@@ -13,6 +13,7 @@ from melody.report.figures import Plot, draw
 from melody.report.markdown import render_markdown
 from melody.report.page import render_page
 from melody.report.sounds import EMBED_BYTES, load_sounds
+from melody.report.spectrograms import draw_beside
 from melody.report.tidy import cells_csv, orderings_csv, targets_csv
 
 
@@ -38,6 +39,11 @@ def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYT
         path = f"figures/{names[plot.suite]}-{plot.name}.png"
         files[path] = plot.png
         pictures.setdefault(plot.suite, []).append((plot.text, path))
+    for table in results.tables:
+        if (beside := draw_beside(table, folder)) is not None:
+            path = f"figures/{names[table.suite]}-spectrograms.png"
+            files[path] = beside[1]
+            pictures.setdefault(table.suite, []).append((beside[0], path))
     csv_paths = {suite: f"tables/{name}.csv" for suite, name in names.items()}
     for table in results.tables:
         files[csv_paths[table.suite]] = cells_csv(table).encode()
