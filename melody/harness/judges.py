@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +35,8 @@ from melody.paths import cache_dir
 from melody.weights import write_bytes
 
 SEED = 0
-TIMBRE_EPOCHS, TEMPO_EPOCHS, KEY_EPOCHS = 10, 20, 30
+TIMBRE_STEPS, TEMPO_STEPS, KEY_STEPS = 640, 640, 960
+MOST_EPOCHS = 40  # few clips are learnt by heart after so many
 TIMBRE_BATCH, BATCH = 32, 64
 CROP_FRAMES = 256  # 5 s: more variety from the same clips
 QUIETEST, LOUDEST = -7.0, -2.5  # log10 of the power of added noise
@@ -125,7 +127,7 @@ def _learn_timbre(judges: AttributeJudges, timbre: Tensor, instrument: Tensor, d
         named = nn.functional.cross_entropy(logits[:, :-1], instrument[rows], label_smoothing=0.05)
         return named + nn.functional.binary_cross_entropy_with_logits(logits[:, -1], drums[rows])
 
-    _fit(judges.timbre, loss, _batches(len(timbre), TIMBRE_EPOCHS, TIMBRE_BATCH), learning_rate=6e-3, weight_decay=0.01)
+    _fit(judges.timbre, loss, _batches(len(timbre), TIMBRE_STEPS, TIMBRE_BATCH), learning_rate=6e-3, weight_decay=0.01)
 
 
 def _degraded(timbre: Tensor) -> Tensor:
@@ -149,7 +151,7 @@ def _learn_tempo(judges: AttributeJudges, rhythm: Tensor, bpm: Tensor) -> None:
         heard = rhythm[rows] + RHYTHM_NOISE * torch.randn(len(rows), *rhythm.shape[1:])
         return nn.functional.cross_entropy(judges.tempo(heard), target[rows])
 
-    _fit(judges.tempo, loss, _batches(len(rhythm), TEMPO_EPOCHS, BATCH), learning_rate=5e-3, weight_decay=0.01)
+    _fit(judges.tempo, loss, _batches(len(rhythm), TEMPO_STEPS, BATCH), learning_rate=5e-3, weight_decay=0.01)
 
 
 def _learn_key(judges: AttributeJudges, chroma: Tensor, key: Tensor) -> None:
@@ -159,11 +161,13 @@ def _learn_key(judges: AttributeJudges, chroma: Tensor, key: Tensor) -> None:
         kept = whole | (torch.rand(len(rows), 1, 1) < 0.5)
         return nn.functional.cross_entropy(judges.key(chroma[rows] * kept).flatten(1), key[rows])
 
-    _fit(judges.key, loss, _batches(len(chroma), KEY_EPOCHS, BATCH), learning_rate=5e-3, weight_decay=0.05)
+    _fit(judges.key, loss, _batches(len(chroma), KEY_STEPS, BATCH), learning_rate=5e-3, weight_decay=0.05)
 
 
-def _batches(count: int, epochs: int, size: int) -> list[Tensor]:
-    return [rows for _ in range(epochs) for rows in torch.randperm(count).split(size)]
+def _batches(count: int, steps: int, size: int) -> list[Tensor]:
+    """Rows of each step, epoch by epoch in a new order."""
+    epochs = min(MOST_EPOCHS, math.ceil(steps / math.ceil(count / size)))
+    return [rows for _ in range(epochs) for rows in torch.randperm(count).split(size)][:steps]
 
 
 def _fit(
