@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -34,6 +35,8 @@ from melody.metrics.attributes import (
 from melody.paths import cache_dir
 from melody.weights import write_bytes
 
+TRAINING_CLIPS = 2048
+"""As many as the card's judges learn from."""
 SEED = 0
 TIMBRE_STEPS, TEMPO_STEPS, KEY_STEPS = 640, 640, 960
 MOST_EPOCHS = 40  # few clips are learnt by heart after so many
@@ -44,7 +47,6 @@ MUFFLED_SHARE = 0.3
 GRAIN = 0.3
 TEMPO_SPREAD = 1.5  # candidates, of the target around the true tempo
 RHYTHM_NOISE = 0.03
-FEATURE_BATCH = 16
 NEEDED = ("instrument", "bpm", "mode", "tonic", "drums")
 Progress = Callable[[int, int], None]
 
@@ -56,7 +58,7 @@ def judge(waveforms: Tensor, sample_rate: int) -> list[Judgement]:
 
 @lru_cache(maxsize=1)
 def _embedded_judges() -> AttributeJudges:
-    return trained_judges(load_corpus("embedded", split="train"))
+    return trained_judges(load_corpus("embedded", split="train", num_clips=TRAINING_CLIPS))
 
 
 def trained_judges(corpus: Corpus, progress: Progress | None = None) -> AttributeJudges:
@@ -67,12 +69,20 @@ def trained_judges(corpus: Corpus, progress: Progress | None = None) -> Attribut
     """
     judges = _untrained(corpus)
     path = Path(cache_dir("features")) / f"judges-{judges_key(corpus)}.safetensors"
-    if not path.is_file():
-        heard = hear(corpus, progress)
-        _learn(judges, heard, corpus)
+    if (stored := _stored(path)) is None:
+        _learn(judges, hear(corpus, progress), corpus)
         write_bytes(path, save(judges.state_dict()))
-    judges.load_state_dict(load_file(path))
+    else:
+        judges.load_state_dict(stored)
     return judges.eval()
+
+
+def _stored(path: Path) -> dict[str, Tensor] | None:
+    """Tensors of the cache, or ``None`` if they are missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        return None
 
 
 def judges_key(corpus: Corpus) -> str:
