@@ -249,7 +249,9 @@ def export(
 def reproduce(
     suites: Annotated[
         list[str] | None,
-        typer.Argument(help="Suites by name, or paths of TOML files; all of eval/suites if none is given."),
+        typer.Argument(
+            help="Suites or groups (demo-card) by name, or paths of TOML files; all suites if none is given."
+        ),
     ] = None,
     preset: SystemOption = None,
     weights: WeightsOption = None,
@@ -272,6 +274,9 @@ def reproduce(
             help="The authors' demo page as cloned, or a folder with its metadata.csv.",
         ),
     ] = None,
+    split: Annotated[
+        str, typer.Option(help="Held-out split of the embedded corpus: test, or validation to steer training by.")
+    ] = "test",
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
     from melody.harness.runner import reproduce as run
@@ -294,6 +299,7 @@ def reproduce(
             store=Store(store),
             output=output,
             published_samples=published_samples,
+            split=split,
             progress=lambda done, total, label: bar.update(
                 task, completed=done, total=total, description=escape(label or "reproduce")
             ),

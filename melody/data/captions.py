@@ -66,6 +66,27 @@ def caption(attributes: Attributes, rng: np.random.Generator) -> str:
     return separator.join([_with_article(opening.format(**words)), *chosen])
 
 
+def full_caption(attributes: Attributes) -> str:
+    """The caption that leaves no fact out which a listener could check: one wording, the first of each list.
+
+    >>> full_caption(Attributes("organ", "jazz", 140, "C", "major", True, "busy"))
+    'a fast organ jazz tune in a major key, at 140 BPM, with drums, with a busy melody'
+    """
+    words = {
+        "tempo": TEMPO_WORDS[attributes.tempo][0],
+        "instrument": attributes.instrument,
+        "noun": NOUNS[attributes.style][0],
+        "mode": attributes.mode,
+    }
+    facts = (
+        _with_article("a {tempo} {instrument} {noun} in a {mode} key".format(**words)),
+        f"at {attributes.bpm} BPM",
+        DRUMS_PHRASES[attributes.drums][0],
+        DENSITY_PHRASES[attributes.density][0],
+    )
+    return ", ".join(facts)
+
+
 def tags(attributes: Attributes) -> tuple[str, ...]:
     """The same facts as tag words.
 

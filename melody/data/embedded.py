@@ -137,6 +137,25 @@ def distinct_prompts(num_prompts: int, seed: int = 0, *, split: str = "test") ->
     return list(chosen.values())
 
 
+def distinct_combinations(corpus: Corpus, count: int, seed: int = 0) -> list[int]:
+    """Places of clips of which no two have the same combination of attributes, in a random order by seed.
+
+    Raises:
+        MelodyError: the corpus has fewer of them, or a clip without the embedded corpus's attributes.
+    """
+    chosen: dict[tuple[object, ...], int] = {}
+    for index in np.random.default_rng([CORPUS_VERSION, seed]).permutation(len(corpus)):
+        clip = corpus[int(index)]
+        try:
+            combination = Attributes.from_mapping(clip.attributes).combination
+        except (KeyError, TypeError):
+            raise MelodyError(f"{corpus.name}: {clip.identifier} lacks attributes of the embedded corpus") from None
+        chosen.setdefault(combination, int(index))
+    if not 1 <= count <= len(chosen):
+        raise MelodyError(f"{count} clips with distinct attributes were asked for, {corpus.name} has {len(chosen)}")
+    return list(chosen.values())[:count]
+
+
 def render_missing(split: str, num_clips: int, seed: int = 0, progress: Progress | None = None) -> None:
     """Render what the cache lacks of the first ``num_clips`` clips, reporting clips done."""
     for chunk in range(-(-num_clips // CHUNK_CLIPS)):

@@ -12,11 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.audio import resampled
 from melody.data.corpus import Corpus
+from melody.errors import MelodyError
+from melody.harness.judges import trained_judges
 from melody.harness.provenance import commit, component_facts, deciding_versions, device_class, device_name, versions
 from melody.harness.units import canonical
-from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, SemanticTokenizer, System
+from melody.metrics.attributes import AttributeJudges
+from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, LanguageModel, SemanticTokenizer, System
 from melody.registry import audio_embedders
 
 SEED_STRIDE = 10_000
@@ -32,6 +36,8 @@ class Parts:
     codec: Codec
     semantic_tokenizer: SemanticTokenizer
     denoiser: Denoiser
+    rvq: ResidualVectorQuantizer | None = None
+    language_model: LanguageModel | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Context:
     """Added to every seed of a suite."""
     samplers: tuple[str, ...] | None = None
     published_samples: Path | None = None
+    training_of: Callable[[int], Corpus] | None = None
+    """So many clips of the split that the system learnt from: for what judges and n-gram models learn."""
     timing_repeats: int = 3
     """Timed calls for each seed, of which the median is taken."""
 
@@ -88,6 +96,28 @@ class Context:
         if clips not in self._corpus_hashes:
             self._corpus_hashes[clips] = self.corpus[:clips].content_hash()
         return self._corpus_hashes[clips]
+
+    def training(self, clips: int) -> Corpus:
+        """Training clips; raises ``MelodyError`` where the run has none."""
+        if self.training_of is None:
+            raise MelodyError("this run has no training split, from which judges and n-gram models learn")
+        if clips not in self._training:
+            self._training[clips] = self.training_of(clips)
+        return self._training[clips]
+
+    @cached_property
+    def _training(self) -> dict[int, Corpus]:
+        return {}
+
+    def judges(self, clips: int) -> AttributeJudges:
+        """Judges of attributes that learnt from so many training clips, trained once."""
+        if clips not in self._judges:
+            self._judges[clips] = trained_judges(self.training(clips))
+        return self._judges[clips]
+
+    @cached_property
+    def _judges(self) -> dict[int, AttributeJudges]:
+        return {}
 
     @cached_property
     def device_name(self) -> str:

@@ -17,6 +17,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 Verdict = Literal["reproduced", "off", "not comparable", "not attempted"]
 Direction = Literal["lower", "higher", "none"]
+TargetVerdict = Literal["holds", "falls short", "not attempted"]
 OrderingVerdict = Literal["holds", "contradicted", "undecided", "not attempted"]
 
 
@@ -112,12 +113,24 @@ class Ordering(Schema):
     paper_difference: float | None = None
 
 
+class Target(Schema):
+    """What we aim at ourselves, tested on what we measured; the paper has no part in it."""
+
+    claim: str
+    """As in ``instrument agrees for at least 70 %``."""
+    column: str
+    verdict: TargetVerdict
+    reason: str
+
+
 class Clip(Schema):
     """A sound of the run, to listen to: path relative to the results file."""
 
     title: str
     text: str
     path: str
+    beside: str = ""
+    """Path of the clip that this one was made from, to be seen beside it; empty if there is none."""
 
 
 class Table(Schema):
@@ -129,6 +142,7 @@ class Table(Schema):
     notes: list[str] = []
     cells: list[Cell]
     orderings: list[Ordering] = []
+    targets: list[Target] = []
     clips: list[Clip] = []
 
 

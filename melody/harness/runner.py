@@ -17,7 +17,7 @@ from melody.harness.suite import Baseline, Suite, load_baselines
 from melody.harness.tables.cells import Filled, Filling, check_measures
 from melody.harness.tables.kinds import kind_of
 from melody.harness.units import Failure, Unit
-from melody.harness.verdicts import ordering_notes, orderings
+from melody.harness.verdicts import ordering_notes, orderings, target_notes, targets
 from melody.harness.work import Computed, Progress, compute_all
 
 RESULTS = "results.json"
@@ -34,6 +34,7 @@ def reproduce(
     store: Store,
     output: Path,
     published_samples: Path | None = None,
+    split: str = "test",
     progress: Progress | None = None,
     command: str = "",
 ) -> Results:
@@ -42,13 +43,20 @@ def reproduce(
     Args:
         samplers: exactly these, instead of each suite's and every plug-in's.
         seed: added to every seed of a suite.
+        split: the held-out split, ``test`` or ``validation``.
     Raises:
         MelodyError: bad input, found before anything is computed; a store or an output that cannot be written.
     """
     from melody.harness.subject import preset_context
 
     context = preset_context(
-        preset, weights=weights, device=device, seed=seed, samplers=samplers, published_samples=published_samples
+        preset,
+        weights=weights,
+        device=device,
+        seed=seed,
+        samplers=samplers,
+        published_samples=published_samples,
+        split=split,
     )
     return run(suites, context, store=store, output=output, progress=progress, command=command)
 
@@ -103,14 +111,15 @@ def fill(
     """One table from the outcomes."""
     kind = kind_of(suite)
     filled: Filled = kind.fill(Filling(suite, context, computed.outcomes, baselines, kind.measures))
-    tested = orderings(suite, filled.cells)
+    tested, aimed_at = orderings(suite, filled.cells), targets(suite, filled.cells)
     table = Table(
         suite=suite.name,
         title=suite.title,
         source=suite.source,
-        notes=[*ordering_notes(tested), *filled.notes, *suite.notes],
+        notes=[*target_notes(aimed_at), *ordering_notes(tested), *filled.notes, *suite.notes],
         cells=filled.cells,
         orderings=tested,
+        targets=aimed_at,
         clips=[clip for clip, _ in filled.clips],
     )
     return table, filled.clips

@@ -13,8 +13,8 @@ from melody import __version__, registry
 from melody.baselines.melody_system import MelodySystem
 from melody.config import SEATS, Preset, load_preset
 from melody.data.corpus import load_corpus
-from melody.data.embedded import distinct_prompts
-from melody.errors import MelodyError
+from melody.data.embedded import DEFAULT_SIZES, distinct_prompts
+from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, Parts, Subject
 from melody.harness.provenance import component_facts, source_hash
 from melody.hub import local_folder
@@ -23,6 +23,9 @@ from melody.weights import file_hash
 
 PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
 """Folder of published samples, where no option gives one."""
+HELD_OUT = ("test", "validation")
+HELD_OUT_CLIPS = DEFAULT_SIZES["test"]
+"""As many of either split."""
 
 
 def preset_context(
@@ -33,12 +36,17 @@ def preset_context(
     seed: int = 0,
     samplers: Sequence[str] | None = None,
     published_samples: Path | None = None,
+    split: str = "test",
 ) -> Context:
     """Evaluate a preset of ours on the embedded corpus.
 
+    Args:
+        split: the held-out split, ``test`` or ``validation``: whoever steers by a number does so on the latter.
     Raises:
-        MelodyError: unknown preset, missing weights, a negative seed, no such device or folder.
+        MelodyError: unknown preset or split, missing weights, a negative seed, no such device or folder.
     """
+    if split not in HELD_OUT:
+        raise MelodyError(f"unknown held-out split {split!r}{did_you_mean(split, HELD_OUT)}")
     _check_device(device)
     if published_samples is None and os.environ.get(PUBLISHED_SAMPLES):
         published_samples = Path(os.environ[PUBLISHED_SAMPLES])
@@ -50,12 +58,13 @@ def preset_context(
         raise MelodyError(f"no folder of published samples: {published_samples}")
     return Context(
         preset_subject(preset, weights, device),
-        corpus_of=lambda: load_corpus("embedded", split="test"),
-        prompts=lambda count: [clip.text for clip in distinct_prompts(count)],
+        corpus_of=lambda: load_corpus("embedded", split=split, num_clips=HELD_OUT_CLIPS),
+        prompts=lambda count: [clip.text for clip in distinct_prompts(count, split=split)],
         device=device,
         seed=seed,
         samplers=None if samplers is None else tuple(dict.fromkeys(samplers)),
         published_samples=published_samples,
+        training_of=lambda count: load_corpus("embedded", split="train", num_clips=count),
     )
 
 
@@ -83,6 +92,8 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
             pipeline.codec,
             pipeline.semantic_tokenizer,
             pipeline.denoiser,
+            pipeline.rvq,
+            pipeline.language_model,
         )
 
     return Subject(

@@ -35,7 +35,9 @@ class Settings(Strict):
     """Section 2: 2.5 always."""
     reference_clips: Annotated[int, Field(ge=4)] = 256
     clips: Positive = 32
-    """Held-out clips that a denoiser is scored on."""
+    """Held-out clips that a part of the system is scored on."""
+    training_clips: Positive = 2048
+    """Clips of the training split that judges and n-gram models learn from."""
     sampler: str = "ddim"
     grid: str = "melody-linear"
     num_steps: Positive = 20
@@ -95,6 +97,29 @@ class OrderingClaim(Strict):
     """Axis whose every value is tested by itself, as in ``sampler``."""
 
 
+class TargetClaim(Strict):
+    """What we aim at ourselves: a bound on a cell, or that it lies beyond another cell of its column."""
+
+    claim: str
+    column: str
+    row: Row
+    at_least: float | None = None
+    at_most: float | None = None
+    below: Row | None = None
+    """Row of a cell that must have the larger number."""
+    below_column: str | None = None
+    """Its column, if it is another one."""
+    p_below: float | None = None
+    """The cell's p-value must be smaller."""
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        given = [name for name in ("at_least", "at_most", "below", "p_below") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"target {self.claim!r}: expected one of at_least, at_most, below, p_below; got {given}")
+        return self
+
+
 class Suite(Strict):
     """One table to reproduce."""
 
@@ -110,6 +135,7 @@ class Suite(Strict):
     rows: tuple[ListedRow, ...] = ()
     paper: tuple[PaperValue, ...] = ()
     orderings: tuple[OrderingClaim, ...] = ()
+    targets: tuple[TargetClaim, ...] = ()
 
     @model_validator(mode="after")
     def _names_belong_together(self) -> Self:
@@ -128,6 +154,8 @@ class Suite(Strict):
         used = [(f"paper value at {v.place}", v.column) for v in self.paper]
         used += [(f"ordering {o.claim!r}", o.column) for o in self.orderings]
         used += [(f"ordering {o.claim!r}", o.lower_column) for o in self.orderings if o.lower_column]
+        used += [(f"target {t.claim!r}", t.column) for t in self.targets]
+        used += [(f"target {t.claim!r}", t.below_column) for t in self.targets if t.below_column]
         for what, name in used:
             if name not in names:
                 raise ValueError(f"{what}: unknown column {name!r}{did_you_mean(name, names)}")
@@ -177,7 +205,7 @@ def selects(selector: Mapping[str, Scalar], row: Mapping[str, Scalar]) -> bool:
 
 
 def suite_names() -> list[str]:
-    """Suites that ship with the package: the paper's tables in their order, then the others."""
+    """Suites that ship with the package: the paper's tables in their order, then the others; no groups."""
     names = [path.stem for path in (declarations("eval") / "suites").glob("*.toml")]
     return sorted(names, key=lambda name: (not name.startswith("table"), name))
 
@@ -185,11 +213,24 @@ def suite_names() -> list[str]:
 def load_suites(names: Iterable[str | Path] = ()) -> list[Suite]:
     """Load suites by name or by path, each once; all that ship with the package if none is named.
 
+    A group, which is a folder of suites, stands for all of them, and is only run by name.
+
     Raises:
         MelodyError: unknown suite, malformed TOML, an unknown key, column or kind.
     """
-    chosen = list(dict.fromkeys(str(name) for name in names)) or suite_names()
-    return [load_suite(name) for name in chosen]
+    chosen = [member for name in names for member in _members(str(name))]
+    return [load_suite(name) for name in dict.fromkeys(chosen) or suite_names()]
+
+
+def group_names() -> list[str]:
+    """Groups of suites that ship with the package."""
+    return sorted({path.parent.name for path in (declarations("eval") / "suites").glob("*/*.toml")})
+
+
+def _members(name: str) -> list[str]:
+    if name not in group_names():
+        return [name]
+    return [f"{name}/{path.stem}" for path in sorted((declarations("eval") / "suites" / name).glob("*.toml"))]
 
 
 def load_suite(name: str | Path) -> Suite:
@@ -198,7 +239,7 @@ def load_suite(name: str | Path) -> Suite:
     if not path.is_file():
         path = Path(name)
         if path.suffix != ".toml":
-            known = suite_names()
+            known = [*suite_names(), *group_names()]
             raise MelodyError(
                 f"unknown suite {str(name)!r}{did_you_mean(str(name), known)}; or give the path of a .toml file"
             )

@@ -1,12 +1,12 @@
-"""What a table's numbers say: a verdict for every cell, and for every ordering that the paper's table shows."""
+"""What a table's numbers say: a verdict for every cell, ordering of the paper's, and target of ours."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from melody.harness.results import Cell, Measurement, Ordering, OrderingVerdict, Verdict
-from melody.harness.suite import ANY, Column, OrderingClaim, PaperValue, Row, Scalar, Suite, selects
+from melody.harness.results import Cell, Measurement, Ordering, OrderingVerdict, Target, TargetVerdict, Verdict
+from melody.harness.suite import ANY, Column, OrderingClaim, PaperValue, Row, Scalar, Suite, TargetClaim, selects
 from melody.metrics.statistics import mean_interval
 
 CAVEATS = ", at the same prompts; not corrected for several claims"
@@ -80,6 +80,55 @@ def ordering_notes(tested: Sequence[Ordering]) -> list[str]:
     if held:
         lines.append(f"Holds ({len(held)} of {len(tested)} orderings): {'; '.join(held)}.")
     return lines
+
+
+def targets(suite: Suite, cells: Sequence[Cell]) -> list[Target]:
+    """Test every target of a suite on its cells, by the numbers themselves; their intervals are in the reason."""
+    return [_target(claim, cells) for claim in suite.targets]
+
+
+def target_notes(tested: Sequence[Target]) -> list[str]:
+    """Lines for the head of the table, first of all what falls short."""
+    lines = [f"Falls short of our target: {t.claim}: {t.reason}." for t in tested if t.verdict == "falls short"]
+    lines += [f"Not attempted: {t.claim}: {t.reason}." for t in tested if t.verdict == "not attempted"]
+    if held := [t.claim for t in tested if t.verdict == "holds"]:
+        lines.append(f"Our targets that hold ({len(held)} of {len(tested)}): {'; '.join(held)}.")
+    return lines
+
+
+def _target(claim: TargetClaim, cells: Sequence[Cell]) -> Target:
+    found = [_cell(cells, claim.row, claim.column)]
+    if claim.below is not None:
+        found.append(_cell(cells, claim.below, claim.below_column or claim.column))
+    for cell in found:
+        if cell is None or cell.measured is None:
+            reason = "a row that it is about is not in this run" if cell is None else cell.reason
+            return Target(claim=claim.claim, column=claim.column, verdict="not attempted", reason=reason)
+    measured = [cell.measured for cell in found if cell is not None and cell.measured is not None]
+    holds, reason = _reached(claim, measured)
+    verdict: TargetVerdict = "holds" if holds else "falls short"
+    return Target(claim=claim.claim, column=claim.column, verdict=verdict, reason=reason)
+
+
+def _reached(claim: TargetClaim, measured: Sequence[Measurement]) -> tuple[bool, str]:
+    """Whether a target is reached, and by which numbers."""
+    value = measured[0].value
+    if claim.p_below is not None:
+        p_value = measured[0].p_value
+        return p_value is not None and p_value < claim.p_below, f"p = {p_value}, to be below {claim.p_below:g}"
+    text = _with_interval(measured[0])
+    if claim.below is not None:
+        return value < measured[1].value, f"{text} against {_with_interval(measured[1])}"
+    if claim.at_least is not None:
+        return value >= claim.at_least, f"{text}, to be at least {claim.at_least:g}"
+    assert claim.at_most is not None
+    return value <= claim.at_most, f"{text}, to be at most {claim.at_most:g}"
+
+
+def _with_interval(measured: Measurement) -> str:
+    if measured.low is None or measured.high is None:
+        return f"{measured.value:.4g}"
+    return f"{measured.value:.4g} ({measured.low:.4g} to {measured.high:.4g})"
 
 
 def _each(claim: OrderingClaim, cells: Sequence[Cell]) -> list[Row]:

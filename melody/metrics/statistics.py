@@ -6,12 +6,13 @@
 - A mean over seeds, of which there are few: ``mean_interval`` (Student's t).
 - Two systems on the same prompts or seeds: ``paired_difference``, with a sign-flip permutation test and Cohen's
   d_z.
+- A share of clips: ``wilson_interval``.
 - Several claims at once: ``holm``.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 11 to 15; Holm (1979), Scandinavian
 Journal of Statistics 6, 65-70; Phipson and Smyth (2010), doi:10.2202/1544-6115.1585, for the p-value that counts
-the observed arrangement; Cohen (1988), section 2.3.5, for d_z. Numpy and Student's quantile from scipy only.
-Version 1.
+the observed arrangement; Cohen (1988), section 2.3.5, for d_z; Wilson (1927), doi:10.1080/01621459.1927.10502953.
+Numpy, and quantiles from scipy, only. Version 1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from melody.errors import MelodyError
 
@@ -85,6 +86,27 @@ def bootstrap_mean(
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     method = f"{100 * confidence:g} % percentile bootstrap over {over}"
     return Estimate(float(sample.mean()), float(low), float(high), float(means.std(ddof=1)), method, len(sample))
+
+
+def wilson_interval(successes: int, n: int, *, over: str = "clips", confidence: float = 0.95) -> Estimate:
+    """A share with Wilson's score interval, which stays within 0 and 1 and is fair near both.
+
+    Raises:
+        MelodyError: no items, or a count outside of 0 to ``n``.
+
+    >>> estimate = wilson_interval(9, 10)
+    >>> round(estimate.value, 3), round(estimate.low, 3), round(estimate.high, 3)
+    (0.9, 0.596, 0.982)
+    """
+    _check_confidence(confidence)
+    if n < 1 or not 0 <= successes <= n:
+        raise MelodyError(f"Wilson's interval: got {successes} of {n}; expected 0 to n of at least 1")
+    z, share = float(ndtri((1 + confidence) / 2)), successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    error = math.sqrt(share * (1 - share) / n)
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Estimate(share, low, high, error, f"{100 * confidence:g} % Wilson interval over {over}", n)
 
 
 def group_labels(count: int, groups: int, *, seed: int = 0) -> NDArray[np.int64]:

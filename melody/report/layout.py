@@ -47,6 +47,7 @@ MARKS = {
     "holds": "✓",
     "contradicted": "✗",
     "undecided": "?",
+    "falls short": "✗",
 }
 ARROWS = {"lower": "↓", "higher": "↑", "none": ""}
 DASH = "–"

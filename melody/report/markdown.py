@@ -10,7 +10,7 @@ from melody.harness.results import Results, Table
 from melody.report.facts import provenance
 from melody.report.layout import GRADES, HEADINGS, KINDS, MARKS, MEANINGS, Entry, Kind, Line, View, lay_out
 from melody.report.sounds import inside
-from melody.report.summary import headline, misses, ordering_tally, tally
+from melody.report.summary import headline, misses, ordering_tally, tally, target_tally
 
 Picture = tuple[str, str]
 """What a picture shows, and its path relative to the report."""
@@ -61,6 +61,8 @@ def _run(results: Results) -> list[str]:
     lines.append("| cells | " + " | ".join(map(str, cells.values())) + f" | {sum(cells.values())} |")
     lines += ["", "| | " + " | ".join(ordering_tally([])) + " | |", "|---|" + "---:|" * 5]
     lines.append("| orderings | " + " | ".join(map(str, orders.values())) + f" | {sum(orders.values())} |")
+    if aimed_at := target_tally(results.tables):
+        lines += ["", "Our own targets: " + ", ".join(f"{number} {name}" for name, number in aimed_at.items()) + "."]
     return [f"Run of {escaped(results.created)}: `{_code(results.command)}` ({took}).", "", *lines, ""]
 
 
@@ -80,7 +82,7 @@ def _table(view: View, pictures: Sequence[Picture], csv_path: str) -> list[str]:
     if view.constants:
         lines += [f"The same in every row: {escaped(view.constant_text)}.", ""]
     lines += [*_cells(view), *(f"- \\[{n}\\] {escaped(text)}" for n, text in enumerate(view.footnotes, 1)), ""]
-    lines += [*_orderings(view), *_pictures(pictures), *_clips(table)]
+    lines += [*_orderings(view), *_targets(table), *_pictures(pictures), *_clips(table)]
     lines += [
         "<details><summary>Provenance of the measured numbers</summary>",
         "",
@@ -138,6 +140,14 @@ def _orderings(view: View) -> list[str]:
         texts = (line.ordering.claim, line.difference, line.paper_difference, line.verdict, line.ordering.reason)
         lines.append(_joined([escaped(text) or "–" for text in texts]))
     return [*lines, ""]
+
+
+def _targets(table: Table) -> list[str]:
+    if not table.targets:
+        return []
+    rows = [(t.claim, f"{MARKS[t.verdict]} {t.verdict}", t.reason) for t in table.targets]
+    lines = ["| what we aim at | verdict | measured |", "|---|---|---|"]
+    return [*lines, *(_joined(map(escaped, row)) for row in rows), ""]
 
 
 def _pictures(pictures: Sequence[Picture]) -> list[str]:

@@ -15,7 +15,7 @@ from melody.report.facts import facts, long_facts
 from melody.report.figures import Plot
 from melody.report.layout import Group, Kind, View, lay_out
 from melody.report.sounds import Sound
-from melody.report.summary import Miss, headline, misses, ordering_tally, tally
+from melody.report.summary import Miss, headline, misses, ordering_tally, tally, target_tally
 
 PAPER = "https://arxiv.org/abs/2305.15719"
 
@@ -62,6 +62,7 @@ def render_page(results: Results, plots: Mapping[str, Sequence[Plot]], sounds: M
         misses=_by_section(misses(results), sections),
         counts=tally(results.tables),
         order_counts=ordering_tally(results.tables),
+        target_counts=target_tally(results.tables),
         paper=PAPER,
         css=Markup(_stylesheet(environment)),
         svg=Markup,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from melody.harness.results import OrderingVerdict, Results, Table, Verdict
+from melody.harness.results import OrderingVerdict, Results, Table, TargetVerdict, Verdict
 from melody.report.layout import axis_name, place_on
 
 
@@ -43,9 +43,27 @@ def ordering_tally(tables: list[Table]) -> dict[str, int]:
     return counts
 
 
+def target_tally(tables: list[Table]) -> dict[str, int]:
+    """Number of targets of our own by verdict, every verdict named; empty if there are none."""
+    counts = dict.fromkeys(get_args(TargetVerdict), 0)
+    for table in tables:
+        for target in table.targets:
+            counts[target.verdict] += 1
+    return counts if sum(counts.values()) else {}
+
+
 def headline(results: Results) -> str:
-    """One sentence: whether what could be tested came out as the paper says."""
+    """A sentence or two: whether what could be tested came out as the paper says, and how many of our targets hold."""
     cells, orders = tally(results.tables), ordering_tally(results.tables)
+    aimed_at = target_tally(results.tables)
+    about_paper = any(cell.paper for table in results.tables for cell in table.cells) or any(orders.values())
+    sentences = [_about_the_paper(cells, orders)] if about_paper or not aimed_at else []
+    if aimed_at:
+        sentences.append(f"{aimed_at['holds']} of our own {sum(aimed_at.values())} targets hold.")
+    return " ".join(sentences)
+
+
+def _about_the_paper(cells: dict[str, int], orders: dict[str, int]) -> str:
     tested = cells["reproduced"] + cells["off"] + orders["holds"] + orders["contradicted"]
     if not tested:
         return "Nothing in this run decides whether the paper's statements come out."

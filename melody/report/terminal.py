@@ -10,9 +10,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from melody.harness.results import Results
+from melody.harness.results import Results, Target
 from melody.report.layout import DASH, HEADINGS, MARKS, Entry, Group, Line, OrderingLine, View, lay_out
-from melody.report.summary import headline, misses, ordering_tally, tally
+from melody.report.summary import headline, misses, ordering_tally, tally, target_tally
 
 MAX_WIDTH = 120
 HEADING_SHARE = 4
@@ -26,6 +26,7 @@ STYLES = {
     "holds": "green",
     "contradicted": "bold red",
     "undecided": "yellow",
+    "falls short": "bold red",
 }
 KIND_STYLES = {"paper": "blue", "published": "magenta", "measured": "bold", "projected": "italic cyan"}
 
@@ -66,7 +67,9 @@ def _head(results: Results, width: int) -> list[Text]:
     lines = _wrapped(headline(results), width, style="bold red" if missed else "bold")
     for miss in missed:
         lines += _wrapped(f"{MARKS[miss.verdict]} {miss.suite}: {miss.claim}: {miss.reason}", width, "  ", "red")
-    counts = (_counted(tally(results.tables), "cells"), _counted(ordering_tally(results.tables), "orderings"))
+    counts = [_counted(tally(results.tables), "cells"), _counted(ordering_tally(results.tables), "orderings")]
+    if aimed_at := target_tally(results.tables):
+        counts.append(_counted(aimed_at, "targets of our own"))
     for text in counts:
         lines += _wrapped(text, width)
     return lines
@@ -90,6 +93,8 @@ def _table(view: View, width: int) -> list[Text]:
         lines += _wrapped(f"[{number}] {text}", width, "     ", "bright_black")
     if view.orderings:
         lines += [Text(), Text("What the paper's order says", style="bold"), *_orderings(view.orderings, width)]
+    if table.targets:
+        lines += [Text(), Text("What we aim at", style="bold"), *_targets(table.targets, width)]
     return [*lines, *_wrapped(f"Source: {table.source}", width, style="bright_black")]
 
 
@@ -232,6 +237,14 @@ def _orderings(orderings: Sequence[OrderingLine], width: int) -> list[Text]:
         lines += _wrapped(f"{line.verdict}: {ordering.claim}", width, "  ", STYLES[ordering.verdict])
         detail = f"measured difference: {line.difference}; the paper's: {line.paper_difference}; {ordering.reason}"
         lines += [Text(f"    {part}") for part in _wrap(detail, width - 4)]
+    return lines
+
+
+def _targets(targets: Sequence[Target], width: int) -> list[Text]:
+    lines: list[Text] = []
+    for target in targets:
+        text = f"{MARKS[target.verdict]} {target.verdict}: {target.claim}: {target.reason}"
+        lines += _wrapped(text, width, "    ", STYLES[target.verdict])
     return lines
 
 

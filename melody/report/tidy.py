@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from melody.harness.results import Cell, Measurement, Ordering, Projection, Provenance, Reference, Table
+from melody.harness.results import Cell, Measurement, Ordering, Projection, Provenance, Reference, Table, Target
 
 NESTED: dict[str, type[BaseModel]] = {
     "paper": Reference,
@@ -36,6 +36,12 @@ def orderings_csv(table: Table) -> str:
     """Orderings: every field; a field that an ordering lacks is empty."""
     fields = _fields(Ordering)
     return _csv(["suite", *fields], ([table.suite, *_values(ordering, fields)] for ordering in table.orderings))
+
+
+def targets_csv(table: Table) -> str:
+    """Targets of our own: every field."""
+    fields = _fields(Target)
+    return _csv(["suite", *fields], ([table.suite, *_values(target, fields)] for target in table.targets))
 
 
 def _fields(model: type[BaseModel], skip: str = "") -> list[str]:

@@ -13,7 +13,8 @@ from melody.report.figures import Plot, draw
 from melody.report.markdown import render_markdown
 from melody.report.page import render_page
 from melody.report.sounds import EMBED_BYTES, load_sounds
-from melody.report.tidy import cells_csv, orderings_csv
+from melody.report.spectrograms import draw_beside
+from melody.report.tidy import cells_csv, orderings_csv, targets_csv
 
 
 def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES) -> list[Path]:
@@ -38,11 +39,18 @@ def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYT
         path = f"figures/{names[plot.suite]}-{plot.name}.png"
         files[path] = plot.png
         pictures.setdefault(plot.suite, []).append((plot.text, path))
+    for table in results.tables:
+        if (beside := draw_beside(table, folder)) is not None:
+            path = f"figures/{names[table.suite]}-spectrograms.png"
+            files[path] = beside[1]
+            pictures.setdefault(table.suite, []).append((beside[0], path))
     csv_paths = {suite: f"tables/{name}.csv" for suite, name in names.items()}
     for table in results.tables:
         files[csv_paths[table.suite]] = cells_csv(table).encode()
         if table.orderings:
             files[f"tables/{names[table.suite]}-orderings.csv"] = orderings_csv(table).encode()
+        if table.targets:
+            files[f"tables/{names[table.suite]}-targets.csv"] = targets_csv(table).encode()
     files["REPORT.md"] = render_markdown(results, pictures, csv_paths).encode()
     files["report.html"] = render_page(results, _by_suite(plots), load_sounds(results, folder, embed_bytes)).encode()
     return [_replace(folder / path, content) for path, content in files.items()]

@@ -20,6 +20,7 @@ from melody.metrics.statistics import (
     mean_interval,
     paired_difference,
     sign_flip_p_value,
+    wilson_interval,
 )
 
 numbers = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
@@ -150,3 +151,17 @@ def test_bad_input_is_one_clear_line() -> None:
         group_labels(1, 20)
     with pytest.raises(MelodyError, match="the statistic is nan"):
         jackknife_estimate(math.nan, [1.0, 2.0], n=2)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 5), (3, 7), (90, 128), (16, 16)])
+def test_wilson_interval_equals_scipy(successes: int, n: int) -> None:
+    theirs = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    ours = wilson_interval(successes, n)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert ours.value == successes / n
+
+
+def test_wilson_interval_refuses_more_successes_than_items() -> None:
+    for successes, n in ((3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(MelodyError, match="expected 0 to n"):
+            wilson_interval(successes, n)

@@ -8,8 +8,10 @@ from typing import Any
 
 from melody.harness.context import Context
 from melody.harness.measuring.generation import count_passes, generate_and_embed, time_generation
+from melody.harness.measuring.parts import embed_pairs, predict_tokens, predict_velocity, through_codec, tokenize
 from melody.harness.measuring.published import describe_samples
 from melody.harness.measuring.reference import denoise_reference, embed_reference
+from melody.harness.measuring.sounds import hear_sounds, learn_judges
 from melody.harness.units import Outcome, Unit
 
 COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
@@ -19,6 +21,13 @@ COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
     "reference": embed_reference,
     "denoising": denoise_reference,
     "samples": describe_samples,
+    "judges": learn_judges,
+    "sounds": hear_sounds,
+    "codec": through_codec,
+    "tokens": tokenize,
+    "language-model": predict_tokens,
+    "denoiser": predict_velocity,
+    "pairs": embed_pairs,
 }
 
 

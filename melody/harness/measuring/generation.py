@@ -43,7 +43,7 @@ def generation_unit(
     context: Context, setting: Setting, *, texts: Sequence[str], seed: int, embedders: Sequence[str]
 ) -> Unit:
     """One clip for each text, embedded."""
-    config = _config(context, setting) | {
+    config = setting_facts(context, setting) | {
         "prompts": list(texts),
         "seed": seed,
         "embedders": [embedder_facts(name) for name in embedders],
@@ -53,7 +53,7 @@ def generation_unit(
 
 def timing_unit(context: Context, setting: Setting, *, text: str, seeds: Sequence[int]) -> Unit:
     """Seconds for one clip at a time, on this machine."""
-    config = _config(context, setting) | {
+    config = setting_facts(context, setting) | {
         "prompt": text,
         "seeds": list(seeds),
         "repeats": context.timing_repeats,
@@ -64,13 +64,15 @@ def timing_unit(context: Context, setting: Setting, *, text: str, seeds: Sequenc
 
 def count_unit(context: Context, setting: Setting, *, text: str) -> Unit:
     """Forward passes for one clip of some duration."""
-    return Unit("count", _config(context, setting) | {"prompt": text}, f"passes of {setting.duration_s:g} s, {setting}")
+    return Unit(
+        "count", setting_facts(context, setting) | {"prompt": text}, f"passes of {setting.duration_s:g} s, {setting}"
+    )
 
 
 def generate_and_embed(config: dict[str, Any], context: Context) -> Outcome:
     """Compute a generation unit."""
     texts, seed = config["prompts"], config["seed"]
-    generation = _generate(config, context, texts, [seed * SEED_STRIDE + row for row in range(len(texts))])
+    generation = generated(config, context, texts, [seed * SEED_STRIDE + row for row in range(len(texts))])
     waveform, rate = generation.waveform.cpu(), generation.sample_rate
     arrays = {
         "joint_audio": float32(context.embed_joint(waveform, rate)),
@@ -99,7 +101,7 @@ def time_generation(config: dict[str, Any], context: Context) -> Outcome:
     seconds = {}
     for index, seed in enumerate(config["seeds"]):
         timing = time_calls(
-            lambda seed=seed: _generate(config, context, [config["prompt"]], [seed * SEED_STRIDE]),  # type: ignore[misc]
+            lambda seed=seed: generated(config, context, [config["prompt"]], [seed * SEED_STRIDE]),  # type: ignore[misc]
             warmup=1 if index == 0 else 0,
             repeats=config["repeats"],
             device=context.device,
@@ -111,7 +113,7 @@ def time_generation(config: dict[str, Any], context: Context) -> Outcome:
 
 def count_passes(config: dict[str, Any], context: Context) -> Outcome:
     """Compute a count unit."""
-    generation = _generate(config, context, [config["prompt"]], [0])
+    generation = generated(config, context, [config["prompt"]], [0])
     return Outcome({"trace": _trace(generation.trace)})
 
 
@@ -122,7 +124,8 @@ def flac(waveform: Tensor, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def _config(context: Context, setting: Setting) -> dict[str, Any]:
+def setting_facts(context: Context, setting: Setting) -> dict[str, Any]:
+    """What a generation hangs on, but for prompts and seeds."""
     return {
         **context.common,
         "system": context.subject.system,
@@ -135,7 +138,8 @@ def _config(context: Context, setting: Setting) -> dict[str, Any]:
     }
 
 
-def _generate(config: dict[str, Any], context: Context, texts: list[str], seeds: list[int]) -> Generation:
+def generated(config: dict[str, Any], context: Context, texts: list[str], seeds: list[int]) -> Generation:
+    """Clips of the system under test; raises ``MelodyError`` unless it made what was asked for."""
     generation = context.parts.system.generate(
         texts,
         duration_s=config["duration_s"],

@@ -126,6 +126,13 @@ class Filling:
     def outcome(self, unit: Unit) -> Outcome | Failure:
         return self.outcomes[unit.key]
 
+    def computed(self, units: Sequence[Unit]) -> list[Outcome]:
+        """The outcomes of units that belong together; raises ``MelodyError`` with the first failure's reason."""
+        found = [self.outcome(unit) for unit in units]
+        if reason := failure_among(found):
+            raise MelodyError(reason)
+        return [outcome for outcome in found if isinstance(outcome, Outcome)]
+
     def _provenance(self, column: Column, finding: Finding) -> Provenance:
         context = self.context
         found = [self.outcome(unit) for unit in finding.units]

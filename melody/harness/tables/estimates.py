@@ -13,7 +13,7 @@ from melody.harness.results import Measurement
 from melody.harness.units import Outcome
 from melody.metrics.cosine import cosines, shuffled_control
 from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of, warning
-from melody.metrics.statistics import Estimate, jackknife, mean_interval, paired_difference
+from melody.metrics.statistics import Estimate, jackknife, mean_interval, paired_difference, wilson_interval
 
 FLOOR_DRAWS = 20
 """Draws of real clips for the floor of FAD: a choice of ours."""
@@ -120,6 +120,20 @@ def difference(a: Sequence[float], b: Sequence[float], expected: int) -> Measure
     measured = measurement(paired.estimate, expected=expected, scored=len(a))
     interval = f"{paired.estimate.method}; p by sign flips"
     return measured.model_copy(update={"p_value": paired.p_value, "interval": interval})
+
+
+def percentage(successes: int, scored: int, expected: int, *, over: str = "clips") -> Measurement:
+    """A share in per cent with Wilson's interval."""
+    share = wilson_interval(successes, scored, over=over)
+    return Measurement(
+        value=100 * share.value,
+        low=100 * share.low,
+        high=100 * share.high,
+        interval=share.method,
+        standard_error=100 * share.standard_error,
+        expected=expected,
+        scored=scored,
+    )
 
 
 def joint(outcome: Outcome) -> tuple[Tensor, Tensor]:

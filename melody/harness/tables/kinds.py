@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context
 from melody.harness.suite import Suite
-from melody.harness.tables import abilities, claims, count, denoise, generate, published_samples, step_time
+from melody.harness.tables import (
+    abilities,
+    claims,
+    codec,
+    count,
+    denoise,
+    denoiser,
+    generate,
+    language_model,
+    published_samples,
+    retrieval,
+    sounds,
+    step_time,
+)
 from melody.harness.tables.cells import Filled, Filling, Measure
 from melody.harness.units import Unit
 
@@ -29,6 +42,11 @@ KINDS = {
     "denoise": Kind(denoise.MEASURES, denoise.plan, denoise.fill),
     "claims": Kind(claims.MEASURES, claims.plan, claims.fill),
     "step-time": Kind(step_time.MEASURES, step_time.plan, step_time.fill),
+    "codec": Kind(codec.MEASURES, codec.plan, codec.fill),
+    "language-model": Kind(language_model.MEASURES, language_model.plan, language_model.fill),
+    "denoiser": Kind(denoiser.MEASURES, denoiser.plan, denoiser.fill),
+    "retrieval": Kind(retrieval.MEASURES, retrieval.plan, retrieval.fill),
+    "sounds": Kind(sounds.MEASURES, sounds.plan, sounds.fill),
     "published-samples": Kind(published_samples.MEASURES, published_samples.plan, published_samples.fill),
 }
 

@@ -1,0 +1,219 @@
+"""Tables over kinds of sound: attribute agreement, Fréchet distance to real clips, and fit to the text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from melody.data.corpus import Corpus
+from melody.errors import MelodyError, did_you_mean
+from melody.harness.context import Context, texts_hash
+from melody.harness.measuring.generation import Setting
+from melody.harness.measuring.sounds import SOUNDS, chosen_clips, judges_unit, sound_units
+from melody.harness.results import Clip, Measurement
+from melody.harness.suite import Column, Row, Suite
+from melody.harness.tables import estimates
+from melody.harness.tables.cells import Filled, Filling, Finding, Measure
+from melody.harness.units import Failure, Outcome, Unit
+from melody.metrics.attributes import ATTRIBUTES, TEMPO_TOLERANCE, Judgement
+from melody.metrics.cosine import cosines, derangement, permutation_p_value
+from melody.metrics.statistics import mean_interval
+
+MEASURES = {
+    **{name: Measure(f"{name}-agreement", "higher", "%") for name in ATTRIBUTES},
+    "fad": Measure("fad"),
+    "mcc": Measure("mcc"),
+    "mcc_gain": Measure("mcc-over-shuffled", "higher"),
+}
+TEXT = "text"
+UNGUIDED = "text, no guidance"
+SHUFFLED = "text, prompts shuffled"
+CONSTANT = "constant guess"
+DERIVED = {
+    SHUFFLED: "these are the sounds of another row",
+    CONSTANT: "a guess has no sound",
+}
+EXPORTED_CLIPS = 2
+EMBEDDER = "mel-stats"
+
+
+def plan(suite: Suite, context: Context) -> list[Unit]:
+    """The judges, every row's sounds, and the real clips that distances are taken to.
+
+    Raises:
+        MelodyError: an unknown row, or a corpus with too few clips of distinct attributes.
+    """
+    known = [*SOUNDS, UNGUIDED, *DERIVED]
+    for listed in suite.rows:
+        if (name := str(listed.row.get("sound"))) not in known:
+            raise MelodyError(f"suite {suite.name}: unknown sound {name!r}{did_you_mean(name, known)}")
+    sets = _Sets(suite, context)
+    units = [judges_unit(context, training_clips=suite.settings.training_clips)]
+    for listed in suite.rows:
+        units += sets.of(str(listed.row["sound"]))
+    return [*units, *sets.reference]
+
+
+def fill(filling: Filling) -> Filled:
+    """Every sound by every measure."""
+    filled, sets = Filled(), _Sets(filling.suite, filling.context)
+    for listed in filling.suite.rows:
+        filled.cells += [
+            filling.cell(listed.row, column, filling.attempt(_finding, filling, sets, listed.row, column))
+            for column in filling.suite.columns
+        ]
+        filled.clips += _clips(filling, sets, str(listed.row["sound"]))
+    return filled
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Which units make which row."""
+
+    suite: Suite
+    context: Context
+
+    @cached_property
+    def chosen(self) -> list[int]:
+        return chosen_clips(self.context, self.suite.settings.prompts)
+
+    @property
+    def held_out(self) -> int:
+        return min(self.suite.settings.reference_clips, len(self.context.corpus))
+
+    @property
+    def reference(self) -> list[Unit]:
+        """The held-out clips whose captions are no prompts."""
+        return self._units("real clips", [p for p in range(self.held_out) if p not in set(self.chosen)])
+
+    def of(self, sound: str) -> list[Unit]:
+        if sound == UNGUIDED:
+            return self._units(TEXT, self.chosen, guidance_scale=1.0)
+        kind = {SHUFFLED: TEXT, CONSTANT: "real clips"}.get(sound, sound)
+        return self._units(kind, self.chosen)
+
+    def _units(self, kind: str, places: Sequence[int], guidance_scale: float | None = None) -> list[Unit]:
+        settings = self.suite.settings
+        return sound_units(
+            self.context,
+            kind,
+            places,
+            setting=Setting(
+                settings.sampler,
+                settings.grid,
+                settings.num_steps,
+                settings.duration_s,
+                settings.guidance_scale if guidance_scale is None else guidance_scale,
+            ),
+            embedder=EMBEDDER,
+            training_clips=settings.training_clips,
+            seed=self.context.seeds(settings.seeds)[0],
+            held_out=self.held_out,
+        )
+
+
+def _finding(filling: Filling, sets: _Sets, row: Row, column: Column) -> Finding:
+    sound, settings = str(row["sound"]), filling.suite.settings
+    units = sets.of(sound) + (sets.reference if column.measure == "fad" else [])
+    if column.measure not in ATTRIBUTES and sound in DERIVED:
+        return Finding(absent=DERIVED[sound])
+    if column.measure == "fad" and not sets.reference:
+        return Finding(absent="every held-out clip is a prompt's: none is left to take the distance to")
+    outcomes = filling.computed(units)
+    own = outcomes[: len(sets.of(sound))]
+    measured = _measured(filling, sound, column, own, outcomes[len(own) :])
+    config = {"sound": sound, "clips": settings.prompts, "duration_s": settings.duration_s}
+    if sound.startswith(TEXT) or sound == "own tokens":
+        facts = units[0].config
+        names = {"sampler": facts["sampler"]["name"], "grid": facts["grid"]["name"], "num_steps": facts["num_steps"]}
+        config |= {**names, "guidance_scale": facts["guidance_scale"]}
+    return Finding(
+        measured,
+        units=tuple(units),
+        inputs=texts_hash([text for outcome in own for text in outcome.values["texts"]]),
+        config=config,
+        seeds=(units[0].config["seed"],),
+    )
+
+
+def _measured(
+    filling: Filling, sound: str, column: Column, own: Sequence[Outcome], reference: Sequence[Outcome]
+) -> Measurement:
+    expected = filling.suite.settings.prompts
+    if column.measure in ATTRIBUTES:
+        training = filling.context.training(filling.suite.settings.training_clips)
+        agrees = agreements(own, sound, training)[column.measure]
+        return estimates.percentage(sum(agrees), len(agrees), expected)
+    if column.measure == "fad":
+        sets = [
+            [s for outcome in some for s in estimates.clip_statistics(outcome, EMBEDDER)] for some in (own, reference)
+        ]
+        return estimates.fad_between(sets[0], sets[1], expected)
+    text, audio = (torch.cat([estimates.joint(outcome)[side] for outcome in own]) for side in (0, 1))
+    if column.measure == "mcc":
+        return estimates.over_clips(cosines(text, audio).tolist(), expected)
+    return _gain(text, audio, expected)
+
+
+def agreements(outcomes: Sequence[Outcome], sound: str, training: Corpus) -> dict[str, list[bool]]:
+    """By attribute, whether each clip agrees with its text, with another's (``SHUFFLED``), or a guess with its text."""
+    facts = [facts for outcome in outcomes for facts in outcome.values["facts"]]
+    heard = [Judgement(**judged) for outcome in outcomes for judged in outcome.values["heard"]]
+    if sound == CONSTANT:
+        heard = [constant_guess(training)] * len(facts)
+    if sound == SHUFFLED:
+        facts = [facts[place] for place in derangement(len(facts), seed=0)]
+    rows = [judged.agreement(true) for judged, true in zip(heard, facts, strict=True)]
+    return {name: [row[name] for row in rows] for name in ATTRIBUTES}
+
+
+def constant_guess(training: Corpus) -> Judgement:
+    """The one answer that would agree most often with the training clips: what chance is."""
+    facts = [clip.attributes for clip in training]
+    bpm = torch.tensor([float(f["bpm"]) for f in facts])
+    guesses = bpm.unique()
+    agreeing = ((guesses[:, None] / bpm - 1).abs() <= TEMPO_TOLERANCE).sum(dim=1)
+
+    def most_common(name: str) -> str:
+        return str(Counter(f[name] for f in facts).most_common(1)[0][0])
+
+    return Judgement(
+        most_common("instrument"), float(guesses[agreeing.argmax()]), most_common("mode"), most_common("drums") == "yes"
+    )
+
+
+def _gain(text: torch.Tensor, audio: torch.Tensor, expected: int) -> Measurement:
+    """Each sound's cosine with its own text, less the mean of those with all others' texts."""
+    right = cosines(text, audio)
+    normalised = [torch.nn.functional.normalize(x.double(), dim=1) for x in (text, audio)]
+    every = (normalised[1] @ normalised[0].T).sum(dim=1)
+    gains = right - (every - right) / (len(right) - 1)
+    measured = estimates.measurement(mean_interval(gains.numpy(), over="clips"), expected=expected, scored=len(gains))
+    interval = f"{measured.interval}; p by permutation of the texts, one-sided"
+    return measured.model_copy(update={"p_value": permutation_p_value(text, audio), "interval": interval})
+
+
+def _clips(filling: Filling, sets: _Sets, sound: str) -> list[tuple[Clip, bytes]]:
+    """The first sounds of a row, unless they are another row's."""
+    if sound in DERIVED:
+        return []
+    unit = sets.of(sound)[0]
+    outcome = filling.outcome(unit)
+    if isinstance(outcome, Failure):
+        return []
+    stem = "".join(c if c.isalnum() else "-" for c in sound)
+    return [
+        (
+            Clip(
+                title=sound,
+                text=outcome.values["texts"][int(name)],
+                path=f"audio/card-{stem}-{unit.key[:8]}-{name}.flac",
+            ),
+            content,
+        )
+        for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]
+    ]
