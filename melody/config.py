@@ -7,7 +7,8 @@ keys are its constructor's arguments::
     use = "fourier-vae"
     latent_dim = 32
 
-Unknown keys are refused, with the nearest valid one.
+Unknown keys are refused, with the nearest valid one. ``base = "demo"`` at the top takes over whatever is not given
+from that preset; a component's table that is given replaces the base's whole one.
 """
 
 from __future__ import annotations
@@ -179,7 +180,26 @@ def load_preset(name: str | Path) -> Preset:
                 f"unknown preset {str(name)!r}{did_you_mean(str(name), preset_names())}; "
                 "or give the path of a .toml file"
             )
-    return preset_of(read_toml(path), str(path))
+    return preset_of(_with_base(read_toml(path), str(path)), str(path))
+
+
+def _with_base(tables: dict[str, Any], where: str) -> dict[str, Any]:
+    """The tables laid over those of the shipped preset that ``base`` names."""
+    if "base" not in tables:
+        return tables
+    base, own = tables["base"], {key: value for key, value in tables.items() if key != "base"}
+    if base not in preset_names():
+        raise MelodyError(f"{where}: unknown base {base!r}{did_you_mean(str(base), preset_names())}")
+    return _over(_with_base(read_toml(PRESETS / f"{base}.toml"), where), own)
+
+
+def _over(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Key by key; a component's table replaces the whole of it, for two components' arguments would not mix."""
+    merged = dict(below)
+    for key, value in own.items():
+        mixes = isinstance(value, dict) and isinstance(below.get(key), dict) and "use" not in value
+        merged[key] = _over(below[key], value) if mixes else value
+    return merged
 
 
 def preset_of(tables: dict[str, Any], where: str) -> Preset:

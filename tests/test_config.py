@@ -18,7 +18,7 @@ def _edited(tmp_path: Path, old: str, new: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["demo", "paper"])
+@pytest.mark.parametrize("name", preset_names())
 def test_presets_of_the_package_are_valid(name: str) -> None:
     assert name in preset_names()
     assert load_preset(name).name == name
@@ -64,3 +64,39 @@ def test_missing_preset_file_is_named(tmp_path: Path) -> None:
 def test_a_default_that_is_written_out_changes_nothing(tmp_path: Path) -> None:
     written = _edited(tmp_path, 'use = "llama"', 'use = "llama"\nnum_prefix_tokens = 12')
     assert load_preset(written).hash() == load_preset("demo").hash()
+
+
+def test_a_base_gives_the_tables_that_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("""
+base = "demo"
+name = "mine"
+language_model = { use = "llama", num_layers = 2 }
+training.vae = { steps = 7 }
+""")
+    mine, demo = load_preset(path), load_preset("demo")
+    assert mine.name == "mine"
+    # A component's table replaces the base's whole one, other tables are laid over key by key.
+    assert mine.language_model.arguments["num_layers"] == 2
+    assert mine.language_model.arguments["hidden_size"] != demo.language_model.arguments["hidden_size"]
+    assert mine.denoiser == demo.denoiser
+    assert mine.training is not None
+    assert demo.training is not None
+    assert mine.training.dpd == demo.training.dpd
+    assert mine.training.vae == demo.training.vae.model_copy(update={"steps": 7})
+
+
+def test_an_unknown_base_names_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "dmeo"\nname = "mine"')
+    with pytest.raises(MelodyError, match=r"mine.toml: unknown base 'dmeo'; did you mean 'demo'\?"):
+        load_preset(path)
+
+
+def test_the_codecs_that_are_compared_have_the_same_latents_and_about_the_same_size() -> None:
+    from melody.pipeline import build_part
+
+    codecs = [build_part(load_preset(name), "codec") for name in ("demo", "demo-hifi")]
+    assert {(codec.sample_rate, codec.hop_length, codec.latent_dim) for codec in codecs} == {(24_000, 480, 32)}
+    sizes = [sum(p.numel() for p in codec.parameters()) for codec in codecs]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
