@@ -1,27 +1,24 @@
-"""The MeLoDy system (section 1, Algorithms 1 and 2): prompt -> MuLan tokens -> semantic tokens -> latents -> sound."""
+"""The MeLoDy system as one object: its parts, built from a preset, and what it makes."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from melody import registry
 from melody.conditioning.prompts import check_prompt
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.config import SEATS, Preset, load_preset, preset_names, preset_of, tables_of
-from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
 from melody.hub import local_folder
 from melody.paths import PACKAGE
+from melody.pipeline.plan import expected_passes
+from melody.pipeline.run import Progress, Run
 from melody.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
 from melody.protocols import (
     Codec,
@@ -31,16 +28,10 @@ from melody.protocols import (
     LanguageModel,
     Sampler,
     SemanticTokenizer,
-    Trace,
 )
-from melody.samplers import sample
-from melody.samplers.noise import standard_normal
 from melody.weights import ForeignWeightsError, Precision, canonical, file_hash, load_weights, save_weights
 
 MAX_DURATION_S = 3600.0
-Progress = Callable[[str, int, int], None]
-"""``progress(part, done, total)``."""
-
 PARTS = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model", "codec", "denoiser")
 
 
@@ -202,7 +193,7 @@ class MelodyPipeline(Pretrained):
         duration = settings.segment_s if duration_s is None else _check_duration(duration_s)
         steps = _check_steps(settings.num_steps if num_steps is None else num_steps)
         method = _sampler(sampler or settings.sampler)
-        run = _Run(self, _row_seeds(seeds, len(texts)), progress)
+        run = Run(self, _row_seeds(seeds, len(texts)), progress)
         with run.timed("joint_embedder"):
             prefix = self.rvq.encode(self.joint_embedder.embed_text(texts))
         latents = run.latents(
@@ -219,160 +210,6 @@ class MelodyPipeline(Pretrained):
             self.preset, self.semantic_tokenizer.token_rate, duration, steps, method.evaluations_per_step
         )
         return Generation(waveform, self.sample_rate, run.checked_trace(formula))
-
-
-class _Run:
-    """One call of the pipeline: its random streams, its clock and its counters."""
-
-    def __init__(self, pipeline: MelodyPipeline, seeds: list[int], progress: Progress | None) -> None:
-        self.pipeline = pipeline
-        self.seeds = seeds
-        self.progress = progress
-        self.trace = Trace()
-
-    def generators(self, purpose: str) -> list[torch.Generator]:
-        """One independent stream a row and purpose, so that more steps do not change the tokens."""
-        return [_generator(seed, purpose, self.pipeline.device) for seed in self.seeds]
-
-    def latents(
-        self, prefix: Tensor, duration_s: float, *, sampler: Any, grid: Any, num_steps: int, guidance_scale: float
-    ) -> Tensor:
-        """Latents ``(B, L, D)`` of the whole duration, segment by segment."""
-        pipeline, settings = self.pipeline, self.pipeline.preset.generation
-        token_rate, frame_rate = pipeline.semantic_tokenizer.token_rate, pipeline.codec.frame_rate
-        token_streams, noise_streams = self.generators("tokens"), self.generators("latents")
-        tokens = prefix.new_zeros(len(prefix), 0)
-        latents = torch.zeros(len(prefix), 0, pipeline.codec.latent_dim, device=pipeline.device)
-        segment_frames = _whole(min(settings.segment_s, duration_s) * frame_rate)
-        for end_s in segment_ends(duration_s, settings.segment_s, settings.chunks):
-            # Algorithm 2 prints ceil(T_ST / M) new tokens a call; where that is not whole the tokens would run ahead of
-            # the latents, so we draw as many as the end of the new audio needs: 62 and 63 in turn at 10 s and M = 4.
-            end_frame = _whole(end_s * frame_rate)
-            begin_frame = max(0, end_frame - segment_frames)
-            begin_token = round(begin_frame / frame_rate * token_rate)
-            tokens = self._extend_tokens(prefix, tokens, _whole(end_s * token_rate), begin_token, token_streams)
-            known = latents[:, begin_frame:]
-            new_frames = end_frame - latents.shape[1]
-            noise = standard_normal(
-                (len(prefix), new_frames, latents.shape[2]), noise_streams, device=latents.device, dtype=latents.dtype
-            )
-            # Old frames have angle 0 and are held fixed: the evident intent of Algorithm 2.
-            start_angle = torch.cat([torch.zeros(known.shape[:2]), torch.full(noise.shape[:2], math.pi / 2)], dim=1).to(
-                latents.device
-            )
-            with self.timed("denoiser"), self._counted("denoiser"):
-                denoiser = pipeline.denoiser
-                velocity = guided_velocity(denoiser, denoiser.prepare(tokens[:, begin_token:]), guidance_scale)
-                segment = sample(
-                    velocity,
-                    torch.cat([known, noise], dim=1),
-                    sampler=sampler,
-                    grid=grid,
-                    num_steps=num_steps,
-                    generator=noise_streams,
-                    callback=self._callback("denoiser"),
-                    start_angle=start_angle,
-                )
-            latents = torch.cat([latents, segment[:, known.shape[1] :]], dim=1)
-        return latents
-
-    def _extend_tokens(
-        self, prefix: Tensor, tokens: Tensor, until: int, begin: int, streams: list[torch.Generator]
-    ) -> Tensor:
-        settings = self.pipeline.preset.generation
-        context = tokens[:, begin:]
-        self.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
-        count = until - tokens.shape[1]
-        with self.timed("language_model"), self._counted("language_model"):
-            new = self.pipeline.language_model.generate(
-                prefix,
-                count,
-                semantic_tokens=context if context.shape[1] else None,
-                temperature=settings.temperature,
-                top_k=settings.top_k,
-                top_p=settings.top_p,
-                generator=streams,
-                callback=self._callback("language_model"),
-            )
-        return torch.cat([tokens, new], dim=1)
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        self._synchronize()
-        begin = time.perf_counter()
-        yield
-        self._synchronize()
-        self.trace.seconds[part] = self.trace.seconds.get(part, 0.0) + time.perf_counter() - begin
-
-    @contextmanager
-    def _counted(self, part: str) -> Iterator[None]:
-        """Count forward calls by a hook."""
-        trace = self.trace
-
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            trace.passes[part] = trace.passes.get(part, 0) + 1
-            weight = len(arguments[0]) // len(self.seeds)
-            trace.weighted_passes[part] = trace.weighted_passes.get(part, 0) + weight
-
-        handle = getattr(self.pipeline, part).register_forward_pre_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def checked_trace(self, formula: dict[str, int]) -> Trace:
-        """The trace, if hooks and formula agree; a sampler that declares another cost than it has is refused."""
-        self.trace.formula = formula
-        for part, expected in formula.items():
-            counted = self.trace.passes.get(part, 0)
-            if counted != expected:
-                raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {expected}")
-        return self.trace
-
-    def _callback(self, part: str) -> Callable[[int, int], None] | None:
-        if self.progress is None:
-            return None
-        progress = self.progress
-        return lambda done, total: progress(part, done, total)
-
-    def _synchronize(self) -> None:
-        if self.pipeline.device.type == "cuda":
-            torch.cuda.synchronize(self.pipeline.device)
-
-
-def segment_ends(duration_s: float, segment_s: float, chunks: int) -> list[float]:
-    """Where each sampler run ends, in seconds: one segment, then a chunk more at a time (Algorithm 2).
-
-    >>> segment_ends(15.0, 10.0, 4)
-    [10.0, 12.5, 15.0]
-    """
-    if duration_s <= segment_s:
-        return [duration_s]
-    chunk_s = segment_s / chunks
-    count = math.ceil((duration_s - segment_s) / chunk_s - 1e-9)
-    return [segment_s + index * chunk_s for index in range(count + 1)]
-
-
-def expected_passes(
-    preset: Preset, token_rate: float, duration_s: float, num_steps: int, evaluations_per_step: int
-) -> dict[str, int]:
-    """Forward passes by part, by formula: 25·T + num_steps at one segment (Table 3), more sampler runs beyond it."""
-    ends = segment_ends(duration_s, preset.generation.segment_s, preset.generation.chunks)
-    return {
-        "language_model": _whole(ends[-1] * token_rate),
-        "denoiser": len(ends) * num_steps * evaluations_per_step,
-    }
-
-
-def _whole(count: float) -> int:
-    """The next whole number, where rounding of a duration must not add one: 0.28 s hold 7.000000000000001 at 25 Hz."""
-    return math.ceil(count - 1e-9)
-
-
-def _generator(seed: int, purpose: str, device: torch.device) -> torch.Generator:
-    entropy = [seed, int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big")]
-    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
 def _row_seeds(seeds: int | Sequence[int], rows: int) -> list[int]:

@@ -1,0 +1,17 @@
+"""The MeLoDy system (section 1, Algorithms 1 and 2): prompt -> MuLan tokens -> semantic tokens -> latents -> sound."""
+
+from __future__ import annotations
+
+from melody.pipeline.plan import expected_passes, segment_ends
+from melody.pipeline.system import PARTS, MelodyPipeline, build_part, component_of, load_part, shipped_weights
+
+__all__ = [
+    "PARTS",
+    "MelodyPipeline",
+    "build_part",
+    "component_of",
+    "expected_passes",
+    "load_part",
+    "segment_ends",
+    "shipped_weights",
+]
