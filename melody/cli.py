@@ -123,11 +123,26 @@ def info(
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the music should be, in words.")],
+    prompt: Annotated[str | None, typer.Argument(help="What the music should be, in words.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .wav or .flac.")] = Path(
         "melody.wav"
     ),
-    duration: Annotated[float | None, typer.Option(help="Seconds; the preset's segment if not given.")] = None,
+    prompt_audio: Annotated[
+        Path | None, typer.Option(help="Music to be like, in the place of words: a file of any rate and length.")
+    ] = None,
+    continue_from: Annotated[
+        Path | None, typer.Option(help="Go on where this file ends; written is the file and what follows.")
+    ] = None,
+    edit: Annotated[Path | None, typer.Option(help="The file to change, with --inpaint.")] = None,
+    inpaint: Annotated[
+        str | None, typer.Option(metavar="BEGIN:END", help="Seconds of the file to make anew, as in 3.0:6.5.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="Seconds of new audio; the preset's segment if not given.")
+    ] = None,
+    continuation: Annotated[
+        str, typer.Option(help="Algorithm 2 beyond a segment: fixed (known frames held) or as-printed.")
+    ] = "fixed",
     steps: Annotated[int | None, typer.Option(help="Sampler steps.")] = None,
     sampler: Annotated[str | None, typer.Option(help="See: melody components samplers.")] = None,
     grid: Annotated[str | None, typer.Option(help="Angle schedule; see: melody components grids.")] = None,
@@ -137,10 +152,15 @@ def generate(
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Make music for a prompt and write it to a file."""
-    from melody.data.audio import check_output, write_audio
-    from melody.pipeline import MelodyPipeline
+    """Make music for a prompt, go on from a file, or make a part of a file anew; and write it to a file.
 
+    With --continue-from and --edit the prompt may be left out: then the file is its own prompt.
+    """
+    from melody.data.audio import check_output, write_audio
+    from melody.pipeline import MelodyPipeline, parse_span
+
+    span = None if inpaint is None else parse_span(inpaint)
+    _check_task(continue_from, edit, inpaint, duration)
     check_output(output)
     system, folder = _system(preset, weights)
     pipeline = MelodyPipeline.from_preset(system, weights=folder, device=device)
@@ -152,18 +172,25 @@ def generate(
                 tasks[part] = bar.add_task(part.replace("_", " "), total=total)
             bar.update(tasks[part], completed=done, total=total)
 
-        generation = pipeline(
-            prompt,
-            duration_s=duration,
-            num_steps=steps,
-            sampler=sampler,
-            grid=grid,
-            guidance_scale=guidance_scale,
-            seeds=seed,
-            progress=show,
-        )
+        common: dict[str, Any] = {
+            "prompt_audio": prompt_audio,
+            "num_steps": steps,
+            "sampler": sampler,
+            "grid": grid,
+            "guidance_scale": guidance_scale,
+            "seeds": seed,
+            "progress": show,
+        }
+        length: dict[str, Any] = {"duration_s": duration, "continuation": continuation}
+        if span is not None and edit is not None:
+            generation = pipeline.inpaint(edit, span, prompt, **common)
+        elif continue_from is not None:
+            generation = pipeline.continue_from(continue_from, prompt, **length, **common)
+        else:
+            generation = pipeline(prompt, **length, **common)
     write_audio(output, generation.waveform[0, 0], generation.sample_rate)
-    _show_trace(output, generation)
+    new_s = span[1] - span[0] if span else duration or pipeline.preset.generation.segment_s
+    _show_trace(output, generation, new_s)
 
 
 def _system(preset: str | None, weights: str | None) -> tuple[Any, Path | None]:
@@ -175,10 +202,22 @@ def _system(preset: str | None, weights: str | None) -> tuple[Any, Path | None]:
     return preset_for(preset, folder), folder
 
 
-def _show_trace(output: Path, generation: Any) -> None:
+def _check_task(continue_from: Path | None, edit: Path | None, inpaint: str | None, duration: float | None) -> None:
+    """One task at a time, with all that it needs."""
+    if (edit is None) != (inpaint is None):
+        given, missing = ("--edit FILE", "--inpaint BEGIN:END")[:: 1 if inpaint is None else -1]
+        raise MelodyError(f"{given} was given without {missing}: expected both")
+    if edit is not None and continue_from is not None:
+        raise MelodyError("--edit and --continue-from were given: expected one of the two")
+    if edit is not None and duration is not None:
+        raise MelodyError("--duration was given with --edit: an edited file keeps its length")
+
+
+def _show_trace(output: Path, generation: Any, new_s: float) -> None:
     trace = generation.trace
     length = generation.waveform.shape[-1] / generation.sample_rate
     spent = sum(trace.seconds.values())
+    new = "" if new_s >= length else f"{new_s:.2f} s of it new, "
     table = Table("part", "forward passes", "weighted by guidance", "seconds")
     for part, seconds in trace.seconds.items():
         passes, weighted = trace.passes.get(part, "–"), trace.weighted_passes.get(part, "–")
@@ -186,7 +225,7 @@ def _show_trace(output: Path, generation: Any) -> None:
     console.print(table)
     console.print(
         f"{escape(str(output))}: {length:.2f} s at {generation.sample_rate} Hz, "
-        f"made in {spent:.2f} s ({length / spent:.2f}× real time)"
+        f"{new}made in {spent:.2f} s ({new_s / spent:.2f}× real time)"
     )
 
 

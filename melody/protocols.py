@@ -36,6 +36,15 @@ class Codec(PretrainedPart, ABC):
         """Latent frames a second."""
         return self.sample_rate / self.hop_length
 
+    @property
+    def decoder_context_frames(self) -> int | None:
+        """How many latent frames on each side a decoded frame may depend on: what a chunk must overlap by.
+
+        Chunks that overlap by it decode to what the whole decodes to. ``None``, the default, says that there is no such
+        number or that it is not known: then long music is decoded at once, and a stream is refused.
+        """
+        return None
+
     @abstractmethod
     def encode(self, waveform: Tensor) -> Tensor:
         """``(B, 1, T)`` in [-1, 1] -> latents ``(B, ceil(T / hop_length), D)``, deterministic, scaled to [-1, 1]."""

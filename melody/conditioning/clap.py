@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from melody.conditioning.windows import check_waveform, cut_windows
+from melody.conditioning.windows import WINDOWS_AT_ONCE, check_waveform, cut_windows
 from melody.errors import MelodyError
 from melody.protocols import JointEmbedder
 from melody.registry import joint_embedders
@@ -57,7 +57,8 @@ class ClapEmbedder(nn.Module, JointEmbedder):
         """``(B, 1, T)`` at 48 kHz -> unit vectors ``(B, E)``."""
         check_waveform(waveform, "embed_audio")
         windows = cut_windows(waveform[:, 0], WINDOW)  # (B, W, window)
-        each = self.clap.get_audio_embedding_from_data(x=windows.flatten(0, 1), use_tensor=True)
+        embed = self.clap.get_audio_embedding_from_data
+        each = torch.cat([embed(x=group, use_tensor=True) for group in windows.flatten(0, 1).split(WINDOWS_AT_ONCE)])
         return F.normalize(F.normalize(each, dim=-1).unflatten(0, windows.shape[:2]).mean(dim=1), dim=-1)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:

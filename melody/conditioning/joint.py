@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from melody.conditioning.mel import LogMel
 from melody.conditioning.vocabulary import TextVocabulary
-from melody.conditioning.windows import check_waveform, cut_windows, unit_gain
+from melody.conditioning.windows import WINDOWS_AT_ONCE, check_waveform, cut_windows, unit_gain
 from melody.errors import MelodyError
 from melody.protocols import JointEmbedder
 from melody.registry import joint_embedders
@@ -94,7 +94,8 @@ class MulanEmbedder(nn.Module, JointEmbedder):
         """``(B, 1, T)`` -> unit vectors ``(B, E)``; raises ``MelodyError`` on a wrong shape or NaN."""
         check_waveform(waveform, "embed_audio")
         windows = unit_gain(cut_windows(waveform[:, 0], self.window_length))  # (B, W, window)
-        each = self.embed_windows(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])  # (B, W, E)
+        groups = windows.flatten(0, 1).split(WINDOWS_AT_ONCE)
+        each = torch.cat([self.embed_windows(group) for group in groups]).unflatten(0, windows.shape[:2])  # (B, W, E)
         return F.normalize(each.mean(dim=1), dim=-1)
 
     def embed_windows(self, windows: Tensor) -> Tensor:

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from melody.errors import MelodyError
 
+WINDOWS_AT_ONCE = 64
+"""Ours: an hour of audio is embedded in groups of so many windows, and not in one batch of 360."""
+
 
 def check_waveform(waveform: Tensor, where: str) -> None:
     """Raise ``MelodyError`` unless ``waveform`` is ``(B, 1, T)`` with B, T >= 1, floating-point and finite."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import numbers
 import os
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from melody.weights import write_bytes
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 INPUT_EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"})
 INT16_SCALE = 32768
+BLOCK_FRAMES = 1 << 20
+MAX_CHANNELS = 64
+"""Ours: an array with more rows than this, and with fewer columns than rows, has its axes the wrong way round."""
+
+AudioInput = str | Path | tuple[Any, int]
+"""A file, or samples with their rate in Hz: ``(T,)`` or ``(C, T)`` in [-1, 1], a tensor or an array, as from
+``torchaudio.load``."""
 
 
 def read_audio(path: str | Path, sample_rate: int, *, max_duration_s: float | None = None) -> Tensor:
@@ -34,17 +42,54 @@ def read_audio(path: str | Path, sample_rate: int, *, max_duration_s: float | No
         with soundfile.SoundFile(path) as file:
             native_rate = file.samplerate
             frames = -1 if max_duration_s is None else round(max_duration_s * native_rate)
-            channels = file.read(frames, dtype="float32", always_2d=True)  # (T, C)
+            # Mixed block by block, so that an hour of many channels is never held whole.
+            blocks = file.blocks(BLOCK_FRAMES, frames=frames, dtype="float32", always_2d=True)  # (T, C) each
+            waveform = np.concatenate([np.zeros(0, np.float32), *(block.mean(axis=1) for block in blocks)])
     except (OSError, soundfile.SoundFileError) as error:
         raise MelodyError(f"cannot read audio {path}: {_reason(error)}") from None
-    if not len(channels):
+    if not len(waveform):
         raise MelodyError(f"audio {path} is empty: 0 samples")
-    if not np.isfinite(channels).all():
+    if not np.isfinite(waveform).all():
         raise MelodyError(f"audio {path} holds NaN or infinity")
-    waveform = channels.mean(axis=1)
-    if native_rate != sample_rate:
-        waveform = soxr.resample(waveform, native_rate, sample_rate, quality="HQ")
-    return torch.from_numpy(np.clip(waveform, -1, 1).astype(np.float32, copy=False))
+    return resampled(torch.from_numpy(waveform), native_rate, sample_rate).clamp(-1, 1)
+
+
+def as_mono(audio: AudioInput, sample_rate: int, what: str) -> Tensor:
+    """Audio from a file or from memory as mono float32 ``(T,)`` in [-1, 1] at ``sample_rate``: channels averaged.
+
+    Args:
+        what: what the audio is, for the message, as in ``the prompt audio``.
+    Raises:
+        MelodyError: a file as ``read_audio`` says; another shape, integers, no samples, NaN or infinity, a rate that
+            is not a whole number of 1 Hz or more.
+    """
+    if isinstance(audio, str | Path):
+        return read_audio(audio, sample_rate)
+    native_rate: Any = audio[1] if isinstance(audio, tuple) and len(audio) == 2 else None
+    if not isinstance(native_rate, numbers.Integral) or not int(native_rate) > 0:
+        raise MelodyError(f"{what}: expected a file, or (samples, rate in whole Hz), got {_brief(audio)}")
+    waveform = torch.as_tensor(audio[0]).detach().cpu()
+    _check_samples(waveform, what)
+    mono = waveform.float() if waveform.ndim == 1 else waveform.float().mean(dim=0)
+    return resampled(mono, int(native_rate), sample_rate).clamp(-1, 1)
+
+
+def _check_samples(waveform: Tensor, what: str) -> None:
+    shape = tuple(waveform.shape)
+    if waveform.ndim not in (1, 2) or (waveform.ndim == 2 and shape[0] > max(MAX_CHANNELS, shape[1])):
+        raise MelodyError(f"{what} has shape {shape}: expected (samples,) or (channels, samples)")
+    if not waveform.numel():
+        raise MelodyError(f"{what} is empty: shape {shape}")
+    if not waveform.is_floating_point():
+        raise MelodyError(f"{what} holds {waveform.dtype}: expected floating-point samples in [-1, 1]")
+    if not torch.isfinite(waveform).all():
+        raise MelodyError(f"{what} holds NaN or infinity")
+
+
+def _brief(audio: Any) -> str:
+    if isinstance(audio, tuple) and len(audio) == 2:
+        return f"({type(audio[0]).__name__}, {audio[1]!r})"
+    return f"a {type(audio).__name__}"
 
 
 def audio_duration_s(path: str | Path) -> float:
@@ -103,10 +148,12 @@ def from_int16(samples: NDArray[np.int16]) -> Tensor:
 
 
 def resampled(waveform: Tensor, native_rate: int, sample_rate: int) -> Tensor:
-    """``(T,)`` at another sample rate; the same tensor if the rates are equal."""
+    """``(T,)`` at another sample rate, one sample at least; the same tensor if the rates are equal."""
     if native_rate == sample_rate:
         return waveform
-    return torch.from_numpy(soxr.resample(waveform.numpy(), native_rate, sample_rate, quality="HQ"))
+    samples = soxr.resample(waveform.numpy(), native_rate, sample_rate, quality="HQ")
+    # Shorter than a sample of the new rate: what there is, rather than nothing.
+    return torch.from_numpy(samples) if len(samples) or not len(waveform) else waveform[:1]
 
 
 def _check_is_file(path: Path) -> None:

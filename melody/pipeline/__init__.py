@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from melody.pipeline.editing import parse_span
 from melody.pipeline.plan import expected_passes, segment_ends
+from melody.pipeline.streaming import Stream
 from melody.pipeline.system import PARTS, MelodyPipeline, build_part, component_of, load_part, shipped_weights
 
 __all__ = [
     "PARTS",
     "MelodyPipeline",
+    "Stream",
     "build_part",
     "component_of",
     "expected_passes",
     "load_part",
+    "parse_span",
     "segment_ends",
     "shipped_weights",
 ]

@@ -1,109 +1,96 @@
-"""One call of the pipeline: its random streams, its clock, its counters, and the loop over segments."""
+"""One call of the pipeline: its random streams, its clock, its counters, and its calls of the networks."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
-from melody.pipeline.plan import segment_ends, whole
-from melody.protocols import Trace
+from melody.pipeline.prompts import Prompt
+from melody.pipeline.settings import Settings
+from melody.protocols import Trace, Velocity
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
 
 if TYPE_CHECKING:
     from melody.pipeline.system import MelodyPipeline
 
-Progress = Callable[[str, int, int], None]
-"""``progress(part, done, total)``."""
-
 
 class Run:
-    """One call of the pipeline: its random streams, its clock and its counters."""
+    """The networks as one call uses them: seeded, timed and counted."""
 
-    def __init__(self, pipeline: MelodyPipeline, seeds: list[int], progress: Progress | None) -> None:
+    def __init__(self, pipeline: MelodyPipeline, settings: Settings) -> None:
         self.pipeline = pipeline
-        self.seeds = seeds
-        self.progress = progress
+        self.settings = settings
+        self.rows = len(settings.seeds)
         self.trace = Trace()
+        self.totals: dict[str, int] = {}
+        """How far progress goes, by part; without it there is none to report."""
+        self._done: dict[str, int] = {}
+        self._token_streams = settings.generators("tokens", pipeline.device)
+        self._noise_streams = settings.generators("latents", pipeline.device)
 
-    def generators(self, purpose: str) -> list[torch.Generator]:
-        """One independent stream a row and purpose, so that more steps do not change the tokens."""
-        return [_generator(seed, purpose, self.pipeline.device) for seed in self.seeds]
+    def encode_prompt(self, prompt: Prompt) -> Tensor:
+        """MuLan tokens ``(B, P)``, of texts and audio by the same quantiser."""
+        with self.timed("joint_embedder"):
+            return self.pipeline.rvq.encode(prompt.embed(self.pipeline.joint_embedder, self.pipeline.device))
 
-    def latents(
-        self, prefix: Tensor, duration_s: float, *, sampler: Any, grid: Any, num_steps: int, guidance_scale: float
-    ) -> Tensor:
-        """Latents ``(B, L, D)`` of the whole duration, segment by segment."""
-        pipeline, settings = self.pipeline, self.pipeline.preset.generation
-        token_rate, frame_rate = pipeline.semantic_tokenizer.token_rate, pipeline.codec.frame_rate
-        token_streams, noise_streams = self.generators("tokens"), self.generators("latents")
-        tokens = prefix.new_zeros(len(prefix), 0)
-        latents = torch.zeros(len(prefix), 0, pipeline.codec.latent_dim, device=pipeline.device)
-        segment_frames = whole(min(settings.segment_s, duration_s) * frame_rate)
-        for end_s in segment_ends(duration_s, settings.segment_s, settings.chunks):
-            # Algorithm 2 prints ceil(T_ST / M) new tokens a call; where that is not whole the tokens would run ahead of
-            # the latents, so we draw as many as the end of the new audio needs: 62 and 63 in turn at 10 s and M = 4.
-            end_frame = whole(end_s * frame_rate)
-            begin_frame = max(0, end_frame - segment_frames)
-            begin_token = round(begin_frame / frame_rate * token_rate)
-            tokens = self._extend_tokens(prefix, tokens, whole(end_s * token_rate), begin_token, token_streams)
-            known = latents[:, begin_frame:]
-            new_frames = end_frame - latents.shape[1]
-            noise = standard_normal(
-                (len(prefix), new_frames, latents.shape[2]), noise_streams, device=latents.device, dtype=latents.dtype
-            )
-            # Old frames have angle 0 and are held fixed: the evident intent of Algorithm 2.
-            start_angle = torch.cat([torch.zeros(known.shape[:2]), torch.full(noise.shape[:2], math.pi / 2)], dim=1).to(
-                latents.device
-            )
-            with self.timed("denoiser"), self._counted("denoiser"):
-                denoiser = pipeline.denoiser
-                velocity = guided_velocity(denoiser, denoiser.prepare(tokens[:, begin_token:]), guidance_scale)
-                segment = sample(
-                    velocity,
-                    torch.cat([known, noise], dim=1),
-                    sampler=sampler,
-                    grid=grid,
-                    num_steps=num_steps,
-                    generator=noise_streams,
-                    callback=self._callback("denoiser"),
-                    start_angle=start_angle,
-                )
-            latents = torch.cat([latents, segment[:, known.shape[1] :]], dim=1)
-        return latents
-
-    def _extend_tokens(
-        self, prefix: Tensor, tokens: Tensor, until: int, begin: int, streams: list[torch.Generator]
-    ) -> Tensor:
-        settings = self.pipeline.preset.generation
-        context = tokens[:, begin:]
+    def draw_tokens(self, prefix: Tensor, context: Tensor, count: int) -> Tensor:
+        """``count`` semantic tokens ``(B, count)`` that follow the prefix ``(B, P)`` and the context ``(B, N)``."""
+        defaults = self.settings.defaults
         self.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
-        count = until - tokens.shape[1]
         with self.timed("language_model"), self._counted("language_model"):
-            new = self.pipeline.language_model.generate(
+            return self.pipeline.language_model.generate(
                 prefix,
                 count,
                 semantic_tokens=context if context.shape[1] else None,
-                temperature=settings.temperature,
-                top_k=settings.top_k,
-                top_p=settings.top_p,
-                generator=streams,
+                temperature=defaults.temperature,
+                top_k=defaults.top_k,
+                top_p=defaults.top_p,
+                generator=self._token_streams,
                 callback=self._callback("language_model"),
             )
-        return torch.cat([tokens, new], dim=1)
+
+    def noise(self, frames: int) -> Tensor:
+        """Standard normal latents ``(B, frames, D)``."""
+        pipeline = self.pipeline
+        shape = (self.rows, frames, pipeline.codec.latent_dim)
+        return standard_normal(shape, self._noise_streams, device=pipeline.device, dtype=torch.float32)
+
+    def denoise(self, tokens: Tensor, latents: Tensor, known: Tensor, *, turn_known: bool = False) -> Tensor:
+        """Take the frames that are not known from noise to music, by one run of the sampler (Eq. 29, 32).
+
+        Args:
+            tokens: semantic tokens ``(B, N)`` of the window.
+            latents: ``(B, L, D)``, noise where ``known`` is false.
+            known: ``(L,)``, boolean: frames whose angle is 0.
+            turn_known: turn known frames too, as Algorithm 2 prints it; else they are returned to the bit.
+        """
+        settings, denoiser = self.settings, self.pipeline.denoiser
+        angle = torch.where(known, 0.0, math.pi / 2).expand(latents.shape[:2])
+        with self.timed("denoiser"), self._counted("denoiser"):
+            velocity = guided_velocity(denoiser, denoiser.prepare(tokens), settings.guidance_scale)
+            return sample(
+                _at_rest(velocity, known) if turn_known else velocity,
+                latents,
+                sampler=settings.sampler,
+                grid=settings.grid,
+                num_steps=settings.num_steps,
+                generator=self._noise_streams,
+                callback=self._callback("denoiser"),
+                start_angle=None if turn_known else angle,
+            )
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
+        """Add the seconds spent within to a part's."""
         self._synchronize()
         begin = time.perf_counter()
         yield
@@ -117,7 +104,7 @@ class Run:
 
         def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
             trace.passes[part] = trace.passes.get(part, 0) + 1
-            weight = len(arguments[0]) // len(self.seeds)
+            weight = len(arguments[0]) // self.rows
             trace.weighted_passes[part] = trace.weighted_passes.get(part, 0) + weight
 
         handle = getattr(self.pipeline, part).register_forward_pre_hook(hook)
@@ -126,27 +113,35 @@ class Run:
         finally:
             handle.remove()
 
-    def checked_trace(self, formula: dict[str, int]) -> Trace:
-        """The trace, if hooks and formula agree; a sampler that declares another cost than it has is refused."""
+    def check_passes(self, formula: dict[str, int]) -> None:
+        """Hold hooks to the formula; a sampler that declares another cost than it has is refused."""
         self.trace.formula = formula
         for part, expected in formula.items():
             counted = self.trace.passes.get(part, 0)
             if counted != expected:
                 raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {expected}")
-        return self.trace
 
     def _callback(self, part: str) -> Callable[[int, int], None] | None:
-        if self.progress is None:
+        progress = self.settings.progress
+        if progress is None or part not in self.totals:
             return None
-        progress = self.progress
-        return lambda done, total: progress(part, done, total)
+        before, whole = self._done.get(part, 0), self.totals[part]
+
+        def report(done: int, total: int) -> None:
+            self._done[part] = before + done
+            progress(part, before + done, whole)
+
+        return report
 
     def _synchronize(self) -> None:
         if self.pipeline.device.type == "cuda":
             torch.cuda.synchronize(self.pipeline.device)
 
 
-def _generator(seed: int, purpose: str, device: torch.device) -> torch.Generator:
-    entropy = [seed, int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big")]
-    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+def _at_rest(velocity: Velocity, known: Tensor) -> Velocity:
+    """The velocity of Algorithm 2 as printed: the network is told angle 0 on known frames, whatever is done to them."""
+
+    def masked(latents: Tensor, angle: Tensor) -> Tensor:
+        return velocity(latents, torch.where(known, 0.0, angle))
+
+    return masked

@@ -5,20 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from melody import registry
-from melody.conditioning.prompts import check_prompt
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.config import SEATS, Preset, load_preset, preset_names, preset_of, tables_of
+from melody.data.audio import AudioInput, as_mono
 from melody.errors import MelodyError
 from melody.hub import local_folder
 from melody.paths import PACKAGE
-from melody.pipeline.plan import expected_passes
-from melody.pipeline.run import Progress, Run
+from melody.pipeline.composing import Composer
+from melody.pipeline.editing import Gap, append, check_span, fill_gap, inpainted_latents, known_end
+from melody.pipeline.plan import Plan
+from melody.pipeline.prompts import Prompt, read_prompt
+from melody.pipeline.run import Run
+from melody.pipeline.settings import Options, Settings, check_duration
+from melody.pipeline.streaming import Stream
 from melody.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
 from melody.protocols import (
     Codec,
@@ -26,12 +31,10 @@ from melody.protocols import (
     Generation,
     JointEmbedder,
     LanguageModel,
-    Sampler,
     SemanticTokenizer,
 )
 from melody.weights import ForeignWeightsError, Precision, canonical, file_hash, load_weights, save_weights
 
-MAX_DURATION_S = 3600.0
 PARTS = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model", "codec", "denoiser")
 
 
@@ -73,7 +76,7 @@ def shipped_weights(preset: Preset) -> Path:
 
 
 class MelodyPipeline(Pretrained):
-    """Text to music by one preset.
+    """Text or audio to music by one preset: whole pieces, streams, continuations, inpainting.
 
     >>> pipeline = MelodyPipeline.from_preset("demo")  # doctest: +SKIP
     >>> generation = pipeline("a slow piano piece in a minor key", num_steps=10, seeds=0)  # doctest: +SKIP
@@ -159,87 +162,154 @@ class MelodyPipeline(Pretrained):
     def device(self) -> torch.device:
         return next(self._modules["denoiser"].parameters()).device
 
+    def plan(self, continuation: str = "fixed") -> Plan:
+        """The windows in which this system makes music."""
+        return Plan.of(self.preset, self.semantic_tokenizer.token_rate, self.codec.frame_rate, continuation)
+
     @torch.inference_mode()
     def __call__(
         self,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[str] | None = None,
         *,
+        prompt_audio: AudioInput | list[AudioInput] | None = None,
         duration_s: float | None = None,
-        num_steps: int | None = None,
-        sampler: Any = None,
-        grid: Any = None,
-        guidance_scale: float | None = None,
-        seeds: int | Sequence[int] = 0,
-        progress: Progress | None = None,
+        continuation: str = "fixed",
+        **options: Unpack[Options],
     ) -> Generation:
         """Make music for prompts by Algorithm 1, and beyond one segment by Algorithm 2.
 
+        What is held beside the waveform does not grow with the duration.
+
         Args:
+            prompts: a text, or several for a batch.
+            prompt_audio: music in the place of text: a file, or ``(samples, rate)`` with samples ``(T,)`` or
+                ``(C, T)``; a list of them for a batch. Any rate, any number of channels, one sample or more.
             duration_s: length in seconds; the preset's segment if not given.
-            sampler: name or instance; grid: name or function; both from the preset if not given.
-            seeds: one a prompt; a single seed s gives row i the seed s + i. A row's seed decides its bits: the same
-                alone as in a batch, to rounding.
+            continuation: how Algorithm 2 is read. ``fixed`` (ours, the evident intent) holds the known frames at angle
+                0 to the bit; ``as-printed`` applies the rotation (Eq. 29, 32) to all of z, and counts by
+                M_ST = ⌈T_ST / M⌉ and L_M = ⌈L / M⌉.
+            options: see ``Options``.
         Returns:
             Waveform ``(B, 1, T)`` in [-1, 1], sample rate, and a trace of passes and seconds by part.
         Raises:
             MelodyError: bad prompt, duration, number of steps, or a sampler that misbehaves.
         """
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not texts:
-            raise MelodyError("no prompt was given: expected at least one text")
-        for number, text in enumerate(texts, start=1):
-            check_prompt(text, where=f"prompt {number}" if len(texts) > 1 else "the prompt")
-        settings = self.preset.generation
-        duration = settings.segment_s if duration_s is None else _check_duration(duration_s)
-        steps = _check_steps(settings.num_steps if num_steps is None else num_steps)
-        method = _sampler(sampler or settings.sampler)
-        run = Run(self, _row_seeds(seeds, len(texts)), progress)
-        with run.timed("joint_embedder"):
-            prefix = self.rvq.encode(self.joint_embedder.embed_text(texts))
-        latents = run.latents(
-            prefix,
-            duration,
-            sampler=method,
-            grid=grid or settings.grid,
-            num_steps=steps,
-            guidance_scale=settings.guidance_scale if guidance_scale is None else guidance_scale,
-        )
+        prompt = self._read_prompt(prompts, prompt_audio)
+        duration = self.preset.generation.segment_s if duration_s is None else check_duration(duration_s)
+        run = self._run(prompt, options)
+        composer = Composer(run, run.encode_prompt(prompt), self.plan(continuation))
+        return _generation(Stream(composer, duration))
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        prompt_audio: AudioInput | list[AudioInput] | None = None,
+        duration_s: float | None = None,
+        continuation: str = "fixed",
+        **options: Unpack[Options],
+    ) -> Stream:
+        """Make music chunk by chunk, for ever if no duration is given, in memory that does not grow.
+
+        >>> for chunk in pipeline.stream("a slow piano piece", seeds=0):  # doctest: +SKIP
+        ...     play(chunk)  # (B, 1, T)
+
+        Arguments as of a call. ``Stream.change_prompt`` goes on after another prompt.
+
+        Raises:
+            MelodyError: as a call; a codec that cannot be decoded in pieces (``Codec.decoder_context_frames``).
+        """
+        if self.codec.decoder_context_frames is None:
+            raise MelodyError(
+                f"codec {self.preset.codec.use!r} has no decoder_context_frames, so its latents can only be decoded at "
+                "once, and not as a stream"
+            )
+        prompt = self._read_prompt(prompts, prompt_audio)
+        duration = None if duration_s is None else check_duration(duration_s)
+        run = self._run(prompt, options)
+        return Stream(Composer(run, run.encode_prompt(prompt), self.plan(continuation)), duration)
+
+    @torch.inference_mode()
+    def continue_from(
+        self,
+        audio: AudioInput,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        prompt_audio: AudioInput | list[AudioInput] | None = None,
+        duration_s: float | None = None,
+        continuation: str = "fixed",
+        **options: Unpack[Options],
+    ) -> Generation:
+        """Go on where given audio ends, by Algorithm 2: its last tokens and latents are what is known.
+
+        Args:
+            audio: a file, or ``(samples, rate)``; mixed to mono, brought to the system's rate.
+            prompts, prompt_audio: as of a call; with neither, the audio is its own prompt.
+            duration_s: seconds of new audio; the preset's segment if not given.
+        Returns:
+            The given audio and what follows, ``(B, 1, T)``. The given samples are kept as they are, but for their last
+            20 ms, where they fade into the decoder's reconstruction of them, which runs on into the new audio.
+        Raises:
+            MelodyError: as a call; audio that is unreadable, empty, or holds NaN.
+        """
+        given = as_mono(audio, self.sample_rate, "the audio to continue")
+        duration = self.preset.generation.segment_s if duration_s is None else check_duration(duration_s)
+        prompt = self._read_prompt(prompts, prompt_audio, given)
+        run, plan = self._run(prompt, options), self.plan(continuation)
+        prefix, known = run.encode_prompt(prompt), known_end(run, given, plan)
+        made = _generation(Stream(Composer(run, prefix, plan, known), known.duration_s + duration))
+        waveform = append(given, made.waveform, round(known.duration_s * self.sample_rate), self.sample_rate)
+        return Generation(waveform, self.sample_rate, made.trace)
+
+    @torch.inference_mode()
+    def inpaint(
+        self,
+        audio: AudioInput,
+        span_s: tuple[float, float],
+        prompts: str | Sequence[str] | None = None,
+        *,
+        prompt_audio: AudioInput | list[AudioInput] | None = None,
+        **options: Unpack[Options],
+    ) -> Generation:
+        """Make a span of given audio anew: noise in the gap, angle 0 elsewhere (section 2 of the paper).
+
+        The networks see a segment around the gap, so audio may be of any length, and a gap at most a segment less a
+        chunk long (7.5 s). Tokens of the gap are drawn by the language model after those before it.
+
+        Args:
+            audio: as of ``continue_from``.
+            span_s: where the gap begins and ends, in seconds.
+            prompts, prompt_audio: as of a call; with neither, what remains of the audio is its own prompt.
+        Returns:
+            The audio with the gap filled ``(B, 1, T)``. The samples outside are kept as they are, but for 20 ms before
+            and behind the gap, where they fade into and out of the decoder's reconstruction.
+        Raises:
+            MelodyError: as ``continue_from``; a span that is outside, reversed, empty, too long or all of the audio.
+        """
+        check_span(span_s)
+        given, plan = as_mono(audio, self.sample_rate, "the audio to inpaint"), self.plan()
+        hop = self.codec.hop_length
+        gap = Gap.of(span_s, len(given), self.sample_rate, hop, plan)
+        prompt = self._read_prompt(prompts, prompt_audio, torch.cat([given[: gap.begin], given[gap.end :]]))
+        run = self._run(prompt, options)
+        latents = inpainted_latents(run, run.encode_prompt(prompt), given, gap, plan)
         with run.timed("codec"):
-            waveform = self.codec.decode(latents)[..., : round(duration * self.sample_rate)].clamp(-1, 1)
-        formula = expected_passes(
-            self.preset, self.semantic_tokenizer.token_rate, duration, steps, method.evaluations_per_step
-        )
-        return Generation(waveform, self.sample_rate, run.checked_trace(formula))
+            decoded = self.codec.decode(latents).clamp(-1, 1)
+        return Generation(fill_gap(given, decoded, gap, hop, self.sample_rate), self.sample_rate, run.trace)
+
+    def _read_prompt(self, prompts: Any, prompt_audio: Any, own: Tensor | None = None) -> Prompt:
+        """The prompt; where neither text nor audio is given, ``own`` ``(T,)``, if there is any."""
+        if own is not None and prompts is None and prompt_audio is None:
+            prompt_audio = (own, self.sample_rate)
+        return read_prompt(prompts, prompt_audio, self.joint_embedder.sample_rate)
+
+    def _run(self, prompt: Prompt, options: Options) -> Run:
+        return Run(self, Settings.of(self.preset.generation, len(prompt), **options))
 
 
-def _row_seeds(seeds: int | Sequence[int], rows: int) -> list[int]:
-    given = [seeds + row for row in range(rows)] if isinstance(seeds, int) else list(seeds)
-    if len(given) != rows:
-        raise MelodyError(f"expected one seed a prompt: got {len(given)} seeds for {rows} prompts")
-    if any(seed < 0 for seed in given):
-        raise MelodyError(f"a seed is 0 or more, got {min(given)}")
-    return given
-
-
-def _sampler(sampler: str | Sampler) -> Sampler:
-    if isinstance(sampler, str):
-        created: Sampler = registry.samplers.create(sampler)
-        return created
-    if not isinstance(sampler, Sampler):
-        raise MelodyError(f"expected a sampler or the name of one, got {type(sampler).__name__}")
-    return sampler
-
-
-def _check_duration(duration_s: float) -> float:
-    if not 0 < duration_s <= MAX_DURATION_S:
-        raise MelodyError(f"the duration is {duration_s} s: expected more than 0 and at most {MAX_DURATION_S:.0f} s")
-    return float(duration_s)
-
-
-def _check_steps(num_steps: int) -> int:
-    if num_steps < 1:
-        raise MelodyError(f"the number of steps is {num_steps}: expected 1 or more")
-    return num_steps
+def _generation(stream: Stream) -> Generation:
+    return Generation(torch.cat(list(stream), dim=-1), stream.sample_rate, stream.trace)
 
 
 def _device(name: str) -> torch.device:

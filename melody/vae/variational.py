@@ -35,7 +35,7 @@ class VariationalCodec(nn.Module, Codec):
     @property
     @abstractmethod
     def decoder_context_frames(self) -> int:
-        """How many latent frames on each side a decoded frame may depend on: what a chunk must overlap by."""
+        """Latent frames on each side that a decoded frame may depend on: both codecs of ours are convolutions."""
 
     def posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latents in their own scale, appendix B.1.
