@@ -159,7 +159,11 @@ def inpainted_latents(run: Run, prefix: Tensor, given: Tensor, gap: Gap, plan: P
     known = (frames < gap.begin_frame) | (frames >= gap.end_frame)
     noise = torch.zeros_like(latents)
     noise[:, ~known] = run.noise(gap.end_frame - gap.begin_frame)
-    return run.denoise(tokens, torch.where(known[:, None], latents, noise), known)
+    filled = run.denoise(tokens, torch.where(known[:, None], latents, noise), known)
+    settings = run.settings
+    denoiser = settings.num_steps * settings.sampler.evaluations_per_step
+    run.check_passes({"language_model": run.totals["language_model"], "denoiser": denoiser})
+    return filled
 
 
 def _gap_tokens(run: Run, prefix: Tensor, given: Tensor, gap: Gap, plan: Plan) -> Tensor:
