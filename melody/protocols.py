@@ -53,7 +53,7 @@ class Codec(PretrainedPart, ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents ``(B, L, D)`` -> waveform ``(B, 1, L * hop_length)``."""
 
-    def remove_weight_norm(self) -> None:  # noqa: B027 (a codec without such norms has nothing to do)
+    def remove_weight_norm(self) -> None:
         """Fold what only training needs into the weights: the same output, sooner. The pipeline calls it, once."""
 
 

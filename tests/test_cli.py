@@ -146,6 +146,18 @@ def test_generate_writes_the_same_file_for_the_same_seed(melody, tiny_options: l
         (["x", "--seed", "-1"], "a seed is 0 or more"),
         (["x", "--device", "gpu"], "unknown device 'gpu'"),
         (["x", "-o", "out.mp4"], "out.mp4"),
+        ([], "no prompt was given: expected one of the two, a text or prompt audio"),
+        (["x", "--prompt-audio", "absent.wav"], "text and audio were given as the prompt"),
+        (["--prompt-audio", "absent.wav"], "cannot read audio absent.wav: no such file"),
+        (["--continue-from", "/dev/null"], "cannot read audio /dev/null"),
+        (["x", "--continuation", "printed"], "unknown continuation 'printed'; did you mean 'as-printed'?"),
+        (["x", "--edit", "a.wav"], "--edit FILE was given without --inpaint BEGIN:END: expected both"),
+        (["x", "--inpaint", "1:2"], "--inpaint BEGIN:END was given without --edit FILE: expected both"),
+        (["--edit", "a.wav", "--inpaint", "2:1"], "cannot inpaint 2:1: it ends before it begins"),
+        (["--edit", "a.wav", "--inpaint", "1:1"], "cannot inpaint 1:1: it is empty"),
+        (["--edit", "a.wav", "--inpaint", "1-2"], "cannot inpaint '1-2': expected BEGIN:END in seconds"),
+        (["--edit", "a.wav", "--inpaint", "1:2", "--continue-from", "a.wav"], "--edit and --continue-from were given"),
+        (["--edit", "a.wav", "--inpaint", "1:2", "--duration", "3"], "--duration was given with --edit"),
     ],
 )
 def test_bad_generate_input_is_one_line_and_leaves_nothing(  # type: ignore[no-untyped-def]
@@ -199,6 +211,28 @@ def test_a_folder_of_model_files_needs_no_preset(melody, tiny_path: Path, tiny_w
     code, _, error = melody("generate", "a waltz", "--duration", 0.5, "--weights", "files", "-o", "a.wav")
     assert code == 0, error
     assert soundfile.info("a.wav").frames == 12_000
+
+
+def test_generate_goes_on_from_a_file_and_makes_a_part_of_one_anew(melody, tiny_options: list[str]) -> None:  # type: ignore[no-untyped-def]
+    given = np.random.default_rng(0).uniform(-0.5, 0.5, (66_150, 2))  # 1.5 s of stereo
+    soundfile.write("given.flac", given, 44_100)
+    tasks = {
+        "on.wav": (["--continue-from", "given.flac", "--duration", 0.5], 48_000, "0.50 s of it new"),
+        "new.wav": (["x", "--edit", "given.flac", "--inpaint", "0.5:0.9"], 36_000, "0.40 s of it new"),
+        "like.wav": (["--prompt-audio", "given.flac", "--duration", 0.5], 12_000, "0.50 s at"),
+    }
+    for name, (arguments, frames, message) in tasks.items():
+        code, out, error = melody("generate", *arguments, "-o", name, *tiny_options)
+        assert code == 0, error
+        assert message in out
+        assert soundfile.info(name).frames == frames
+    read = {name: soundfile.read(name, dtype="float32")[0] for name in ("on.wav", "new.wav")}
+    np.testing.assert_array_equal(read["on.wav"][:11_000], read["new.wav"][:11_000])
+    np.testing.assert_array_equal(read["on.wav"][23_000:35_000], read["new.wav"][23_000:35_000])
+    code, _, error = melody("generate", "--edit", "given.flac", "--inpaint", "1:9", "-o", "late.wav", *tiny_options)
+    assert code == 2
+    assert "cannot inpaint 1:9: the audio ends at 1.5 s" in _one_line(error)
+    assert not Path("late.wav").exists()
 
 
 def test_malformed_preset_names_file_and_line(melody, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
