@@ -63,10 +63,10 @@ class _Layer(nn.Module):
 
 
 def _fused(products: Tensor, highway: Tensor, padding: Tensor | None) -> Tensor:
-    """``_Recurrence`` in a form that a compiler makes one kernel of: for inference, 2.4 times as fast on a CPU.
+    """``_Recurrence`` in a form that a compiler follows without a break, and makes one kernel of: no step in place.
 
-    Steps are unrolled and nothing is written in place. In training the derivative by hand stays the faster one
-    (``benchmarks/recurrence.py``).
+    For inference on a CPU that takes what the steps in place take, within a few per cent at the paper's size; in
+    training the derivative by hand is the faster one (``benchmarks/recurrence.py``).
     """
     x, forget, reset = products.chunk(3, dim=-1)
     forget, reset = forget.sigmoid(), reset.sigmoid()
@@ -91,9 +91,9 @@ def _directions(tensor: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 class _Recurrence(torch.autograd.Function):
     """Products ``(K, ..., 3 * width)`` of W, W_f, W_r and the highway ``(K, ..., width)`` to the output, gates to end.
 
-    The derivative is by hand: autograd through a loop over K keeps a node and two copies a step (measured 3.6 times
-    slower for the recurrence alone; a log-depth scan 5.7 times, for it goes through all of memory log2(K) times where
-    the steps go once).
+    The derivative is by hand: autograd through a loop over K keeps a node and two copies a step. A log-depth scan goes
+    through all of memory log2(K) times where the steps go once: 3.7 times slower at the paper's size, 5.5 in training
+    (``benchmarks/recurrence.py``).
     """
 
     @staticmethod
