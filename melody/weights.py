@@ -102,15 +102,11 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise MelodyError(f"{where}: tensor {name!r} holds NaN or infinity")
-    own = module.state_dict()
-    if missing := [name for name in own if name not in tensors]:
-        raise MelodyError(f"{where} does not fit the component: it lacks tensor {_first(missing)}")
-    if unknown := [name for name in tensors if name not in own]:
-        raise MelodyError(f"{where} does not fit the component: it holds an unknown tensor, {_first(unknown)}")
     try:
-        # Shapes are torch's to check: a module may take in a buffer of another length than its own.
-        module.load_state_dict(dict(tensors))
+        # Names and shapes are torch's to check: a module may take in a buffer of another length, or folded weights.
+        found = module.load_state_dict(dict(tensors), strict=False)
     except RuntimeError as error:
+        own = module.state_dict()
         misfits = [name for name in own if f"size mismatch for {name}:" in str(error)]
         if not misfits:
             raise
@@ -118,6 +114,12 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
         raise MelodyError(
             f"{where} does not fit the component: tensor {misfits[0]!r} has shape {given}, expected {expected}"
         ) from None
+    if found.missing_keys:
+        raise MelodyError(f"{where} does not fit the component: it lacks tensor {_first(found.missing_keys)}")
+    if found.unexpected_keys:
+        raise MelodyError(
+            f"{where} does not fit the component: it holds an unknown tensor, {_first(found.unexpected_keys)}"
+        )
 
 
 def _component(metadata: dict[str, str], path: Path) -> dict[str, Any]:

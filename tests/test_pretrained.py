@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import melody
 from melody import hub, registry
 from melody.conditioning.rvq import ResidualVectorQuantizer
-from melody.config import SEATS, Preset, load_preset, preset_for
+from melody.config import SEATS, Preset, load_preset, preset_for, preset_of, tables_of
 from melody.diffusion.dual_path import DualPathDenoiser
 from melody.errors import MelodyError
 from melody.pipeline import PARTS, MelodyPipeline
@@ -112,6 +112,18 @@ def test_arguments_given_by_position_and_by_name_come_back(tmp_path: Path) -> No
     codec.save_pretrained(tmp_path)
     loaded = Codec.from_pretrained(tmp_path)
     assert (loaded.hop_length, loaded.latent_dim, len(loaded.decoder_blocks)) == (240, 3, 1)  # type: ignore[attr-defined]
+
+
+def test_a_pipeline_whose_codec_has_folded_norms_comes_back(tiny_path: Path, tmp_path: Path) -> None:
+    """The pipeline folds weight norms when it loads; its files must serve generation and further training alike."""
+    small = {**SMALL_HIFI, "encoder_rates": [4, 5, 4, 6], "encoder_kernels": [5, 5, 5, 7]}
+    small |= {"decoder_rates": [6, 4, 5, 4], "decoder_kernels": [7, 5, 5, 5]}
+    preset = preset_of({**tables_of(load_preset(tiny_path)), "codec": small}, "here")
+    before = MelodyPipeline.random(preset)
+    before.save_pretrained(tmp_path, dtype="float32")
+    latents = torch.rand(1, 9, 4)
+    for codec in (MelodyPipeline.from_pretrained(tmp_path).codec, HifiVae.from_pretrained(tmp_path)):
+        torch.testing.assert_close(codec.decode(latents), before.codec.decode(latents), rtol=1e-4, atol=1e-5)
 
 
 def test_loading_does_not_move_the_callers_random_stream(saved: Path) -> None:
