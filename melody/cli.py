@@ -240,7 +240,25 @@ def train(
         Path | None,
         typer.Option(help="Run folder; a second call on it goes on where the first ended. [default: runs/PRESET]"),
     ] = None,
+    denoiser: Annotated[
+        str | None, typer.Option(help="Another denoiser in the seat, as for Table 5; see: melody components denoisers.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Folder with parts of earlier stages that the run folder has not.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed (Lightning's names), for all stages.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Parts into which each batch is cut, one after the other.")
+    ] = None,
+    validate_every: Annotated[
+        int | None, typer.Option(min=0, help="Steps between held-out figures and sounds in TensorBoard; 0 is never.")
+    ] = None,
     accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto (Lightning's).")] = "cpu",
+    devices: Annotated[str, typer.Option(help="Processes on this node, or auto (Lightning's).")] = "1",
+    num_nodes: Annotated[int, typer.Option(help="Nodes (Lightning's).")] = 1,
+    strategy: Annotated[str, typer.Option(help="auto, ddp, fsdp … (Lightning's).")] = "auto",
     stop_after: Annotated[
         int | None, typer.Option(min=1, help="End early, after so many steps of a stage; a later call goes on.")
     ] = None,
@@ -250,13 +268,18 @@ def train(
 
     loaded = load_preset(preset)
     try:
-        from melody.training.stages import Run
+        from melody.training.hardware import Hardware
+        from melody.training.stages import Run, adjusted
         from melody.training.stages import train as train_stage
     except ModuleNotFoundError as error:
         if error.name != "lightning":
             raise
         raise MelodyError('training needs lightning: pip install "melody-toolkit[train]"') from None
-    run = Run(loaded, data, out or Path("runs") / loaded.name, accelerator)
+    hardware = Hardware(accelerator, devices, num_nodes, strategy)
+    loaded = adjusted(
+        loaded, denoiser=denoiser, precision=precision, accumulate=accumulate, validate_every=validate_every
+    )
+    run = Run(loaded, data, out or Path("runs") / loaded.name, hardware, weights=weights)
     train_stage(stage, run, stop_after=stop_after)
     if (run.folder / "weights").is_dir():
         console.print(f"weights and card: {escape(str(run.folder / 'weights'))}")

@@ -17,7 +17,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -69,6 +69,7 @@ class Stage(Strict):
 
     steps: Positive
     batch_size: Positive
+    """Of one step, over all processes and accumulated parts."""
     learning_rate: PositiveFloat
     clip_s: PositiveFloat = 10.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -76,6 +77,12 @@ class Stage(Strict):
     gradient_clip: PositiveFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Lightning's name: the arithmetic of the passes; weights, losses and updates stay in float32."""
+    accumulate: Positive = 1
+    """Into how many parts the batch of a step is cut, one after the other: less memory, the same step to rounding."""
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between figures on held-out data, with sounds, in TensorBoard; 0 leaves them to the end of the stage."""
 
 
 class CodecStage(Stage):

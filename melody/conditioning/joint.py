@@ -136,12 +136,16 @@ class MulanEmbedder(nn.Module, JointEmbedder):
             raise MelodyError(
                 f"loss: {len(texts)} texts for {len(waveform)} waveforms; expected as many, and at least 2"
             )
+        labels = [text.strip().lower() for text in texts]
+        return self.contrast(self.embed_text(texts), self.embed_audio(waveform), labels)
+
+    def contrast(self, text: Tensor, audio: Tensor, labels: Sequence[str | int]) -> Tensor:
+        """The same loss from unit vectors, two ``(B, E)``, and what counts as the same text, ``B`` labels."""
         scale = self.log_logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
-        logits = scale * self.embed_text(texts) @ self.embed_audio(waveform).T  # (B texts, B waveforms)
-        return contrastive_loss(logits, [text.strip().lower() for text in texts])
+        return contrastive_loss(scale * text @ audio.T, labels)  # (B texts, B waveforms)
 
 
-def contrastive_loss(logits: Tensor, labels: Sequence[str]) -> Tensor:
+def contrastive_loss(logits: Tensor, labels: Sequence[str | int]) -> Tensor:
     """Mean of both directions' cross-entropy, the target spread evenly over rows of the same label.
 
     Args:

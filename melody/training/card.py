@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from melody import __version__
@@ -48,13 +49,23 @@ def bind_stage(
     if not path.is_file():
         write_bytes(path, canonical(content).encode())
         return
-    other = json.loads(path.read_text(encoding="utf-8"))
+    other = _begun_with(path, type(settings))
     if canonical(other) != canonical(content):
         changed = [key for key in content if canonical(other.get(key)) != canonical(content[key])]
         raise MelodyError(
             f"{folder} was begun with preset {other.get('preset')!r}, whose {' and '.join(changed)} differ "
             f"from those of {preset.name!r} now; choose another --out, or delete that folder"
         )
+
+
+def _begun_with(path: Path, table: type[Stage | RvqStage]) -> dict[str, Any]:
+    """A folder's settings; settings that came later have their defaults, so an older run goes on."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content["settings"] = table.model_validate(content["settings"]).model_dump()
+    except (KeyError, ValidationError):
+        pass  # of another kind altogether: the comparison says so
+    return content
 
 
 def add_stage(

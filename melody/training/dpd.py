@@ -10,6 +10,7 @@ from torch import Tensor
 from melody.config import DenoiserStage
 from melody.diffusion.angles import add_noise, draw_chunk_angles, velocity_target
 from melody.training.recipe import Recipe
+from melody.training.shares import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,16 @@ class VelocityPrediction(Recipe):
         super().__init__(part, settings)
         self.train_data, self.validation_data, self.chunks = train, validation, chunks
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def batch(self, step: int, share: Share = WHOLE) -> tuple[Tensor, ...]:
         generator, size = self.generator(step), self.settings.batch_size
         rows = torch.randint(len(self.train_data.latents), (size,), generator=generator)
-        latents, tokens = self.train_data.latents[rows], self.train_data.tokens[rows]
-        noise = torch.randn(latents.shape, generator=generator)
-        angle = draw_chunk_angles(size, latents.shape[1], self.chunks, generator)
+        length, width = self.train_data.latents.shape[1:]
+        noise = torch.randn((size, length, width), generator=generator)
+        angle = draw_chunk_angles(size, length, self.chunks, generator)
         dropped = torch.rand(size, generator=generator) < self.settings.guidance_dropout  # type: ignore[attr-defined]
-        return latents, tokens, noise, angle, dropped
+        own = share.rows(size)
+        latents, tokens = self.train_data.latents[rows[own]], self.train_data.tokens[rows[own]]
+        return latents, tokens, noise[own], angle[own], dropped[own]
 
     def losses(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         latents, tokens, noise, angle, dropped = (tensor.to(self.device) for tensor in batch)

@@ -1,25 +1,36 @@
-"""Embeddings, tokens and latents of a corpus: computed once, cached by content of the audio and of the weights."""
+"""Embeddings, tokens and latents of a corpus: computed once, cached by content of the audio and of the weights.
+
+They are written batch by batch and read through a memory map, so neither needs memory for the whole corpus.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from rich.progress import track
-from safetensors.torch import load_file, save
+from safetensors import safe_open
 from torch import Tensor
 
+from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.corpus import Corpus
 from melody.paths import cache_dir
 from melody.protocols import Codec, JointEmbedder, SemanticTokenizer
 from melody.training.audio import segment_batch, segments
-from melody.weights import write_bytes
+from melody.training.shares import is_main
+from melody.weights import write_chunks
 
 BATCH = 16
+PREFIX_ROWS = 1 << 16
+"""Embeddings quantised at once."""
+DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def semantic_tokens(corpus: Corpus, tokenizer: SemanticTokenizer, clip_s: float, weights: str) -> Tensor:
@@ -49,6 +60,14 @@ def text_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights
     return _cached(corpus, f"text embeddings {weights} {_code(joint)} {clip_s}", places, embed)
 
 
+def prefixes(audio: Tensor, text: Tensor, rvq: ResidualVectorQuantizer) -> Tensor:
+    """MuLan tokens of audio ``(segments, E)`` and texts ``(segments, 2, E)``: ``(segments, 3, P)``."""
+    blocks = zip(audio.split(PREFIX_ROWS), text.split(PREFIX_ROWS), strict=True)
+    device = rvq.codebooks.device
+    views = (torch.cat([a[:, None], t], dim=1).to(device) for a, t in blocks)  # (block, 3, E)
+    return torch.cat([rvq.encode(view.flatten(0, 1)).unflatten(0, view.shape[:2]).cpu() for view in views])
+
+
 def _code(part: object) -> str:
     """Hash of the part's source file: other code gives other features from the same weights."""
     return hashlib.sha256(inspect.getsource(sys.modules[type(part).__module__]).encode()).hexdigest()[:16]
@@ -62,12 +81,18 @@ def texts_of(corpus: Corpus, index: int) -> tuple[str, str]:
 
 def _of_segments(corpus: Corpus, clip_s: float, what: str, function: Callable[[Tensor], Tensor]) -> Tensor:
     samples = round(clip_s * corpus.sample_rate)
+    device = _device(function.__self__)  # type: ignore[attr-defined]
     return _cached(
         corpus,
         f"{what} {clip_s}",
         segments(corpus, samples),
-        lambda batch: function(segment_batch(corpus, list(batch), samples)),
+        lambda batch: function(segment_batch(corpus, list(batch), samples).to(device)),
     )
+
+
+def _device(part: object) -> torch.device:
+    """Where a part's weights lie."""
+    return next((p.device for p in part.parameters()), torch.device("cpu"))  # type: ignore[attr-defined]
 
 
 @torch.inference_mode()
@@ -76,8 +101,25 @@ def _cached(
 ) -> Tensor:
     key = hashlib.sha256(f"{corpus.content_hash()} {what}".encode()).hexdigest()
     path = Path(cache_dir("features")) / f"{key}.safetensors"
-    if not path.is_file():
-        batches = [places[begin : begin + BATCH] for begin in range(0, len(places), BATCH)]
-        computed = [function(batch) for batch in track(batches, description=f"{what.split()[0]} {what.split()[1]}")]
-        write_bytes(path, save({"features": torch.cat(computed).contiguous()}))
-    return load_file(path)["features"]
+    with FileLock(path.with_suffix(".lock")):  # one process computes, others that want the same wait for it
+        if not path.is_file():
+            batches = [places[begin : begin + BATCH] for begin in range(0, len(places), BATCH)]
+            title = " ".join(takewhile(str.isalpha, what.split()))
+            shown = track(batches, description=title, disable=not is_main())
+            write_chunks(path, _as_safetensors(len(places), (function(batch).cpu() for batch in shown)))
+    with safe_open(path, framework="pt") as file:  # a memory map: rows are read when they are asked for
+        features: Tensor = file.get_tensor("features")
+        return features
+
+
+def _as_safetensors(rows: int, batches: Iterator[Tensor]) -> Iterator[bytes]:
+    """A safetensors file with one tensor, ``features``, piece by piece: its shape is known from the first batch."""
+    first = next(batches).contiguous()
+    size = rows * first[0].numel() * first.element_size()
+    entry = {"dtype": DTYPES[first.dtype], "shape": [rows, *first.shape[1:]], "data_offsets": [0, size]}
+    header = json.dumps({"features": entry}).encode()
+    header += b" " * (-len(header) % 8)
+    yield len(header).to_bytes(8, "little") + header
+    yield first.numpy().tobytes()
+    for batch in batches:
+        yield batch.contiguous().numpy().tobytes()

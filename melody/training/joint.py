@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from melody.data.corpus import Corpus
 from melody.training.audio import fixed_length, random_crops
 from melody.training.features import texts_of
 from melody.training.recipe import Recipe
+from melody.training.shares import WHOLE, Share, gathered, world_size
 
 VALIDATION_PAIRS = 64
 
@@ -23,17 +26,28 @@ class Joint(Recipe):
         super().__init__(part, settings)
         self.train_corpus, self.validation_corpus = train, validation
 
-    def batch(self, step: int) -> tuple[list[str], Tensor]:
+    def batch(self, step: int, share: Share = WHOLE) -> tuple[list[str], Tensor]:
         generator = self.generator(step)
         samples = round(self.settings.clip_s * self.train_corpus.sample_rate)
-        waveform, indices = random_crops(self.train_corpus, self.settings.batch_size, samples, generator)
+        size = self.settings.batch_size
+        waveform, indices = random_crops(self.train_corpus, size, samples, generator, share)
         choices = torch.randint(2, (len(indices),), generator=generator).tolist()
         texts = [texts_of(self.train_corpus, index)[choice] for index, choice in zip(indices, choices, strict=True)]
-        return texts, waveform
+        return texts[share.rows(size)], waveform
 
     def losses(self, batch: tuple[list[str], Tensor]) -> dict[str, Tensor]:
         texts, waveform = batch
-        return {"loss": self.part.loss(texts, waveform.to(self.device))}  # type: ignore[operator]
+        if world_size() == 1:
+            return {"loss": self.part.loss(texts, waveform.to(self.device))}  # type: ignore[operator]
+        return {"loss": self._loss_over_processes(texts, waveform.to(self.device))}
+
+    def _loss_over_processes(self, texts: list[str], waveform: Tensor) -> Tensor:
+        """Contrast with the rows of all processes, each of which has embedded its own."""
+        text = gathered(self.part.embed_text(texts))  # type: ignore[operator]
+        audio = gathered(self.part.embed_audio(waveform))  # type: ignore[operator]
+        labels = gathered(torch.tensor([_number(row) for row in texts], device=self.device)).tolist()
+        loss: Tensor = self.part.contrast(text, audio, labels)  # type: ignore[operator]
+        return loss
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -54,3 +68,8 @@ class Joint(Recipe):
             "cosine_right": float(similarity.diagonal().mean()),
             "cosine_others": float((similarity.sum() - similarity.trace()) / (count * (count - 1))),
         }
+
+
+def _number(text: str) -> int:
+    """The same 63-bit number for texts that are the same but for case and outer spaces."""
+    return int.from_bytes(hashlib.sha256(text.strip().lower().encode()).digest()[:8], "big") >> 1

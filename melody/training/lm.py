@@ -9,6 +9,7 @@ from torch import Tensor
 
 from melody.config import Stage
 from melody.training.recipe import Recipe
+from melody.training.shares import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class LanguageModelling(Recipe):
         super().__init__(part, settings)
         self.train_data, self.validation_data = train, validation
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
         generator = self.generator(step)
         data, size = self.train_data, self.settings.batch_size
         rows = torch.randint(len(data.tokens), (size,), generator=generator)
         views = torch.randint(data.prefixes.shape[1], (size,), generator=generator)
+        rows, views = rows[share.rows(size)], views[share.rows(size)]
         return data.prefixes[rows, views], data.tokens[rows]
 
     def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

@@ -1,13 +1,15 @@
 """What every stage shares: seeded batches, optimiser, schedule, moving average, history.
 
 Batch and noise of a step are a pure function of (seed, step), so a run that was killed ends with the same weights as
-one that was not.
+one that was not. Where several processes train, or a batch is accumulated from parts, each part is a share of that
+same batch.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,14 +18,18 @@ from torch import Tensor, nn
 
 from melody.config import Stage
 from melody.errors import MelodyError
+from melody.training.nonfinite import keep_batch
+from melody.training.shares import WHOLE, Share, mean_over_processes, rank, world_size
 
 STEP_STRIDE = 1_000_003
+SHARE_STRIDE = 1 << 40
+"""Keeps the random streams of shares apart from those of all steps."""
 
 
 class Recipe(L.LightningModule):
     """One stage: the part that it trains, its batches and its losses.
 
-    A recipe implements ``batch(step)`` and ``losses(batch)``; the entry ``loss`` is what is minimised.
+    A recipe implements ``batch(step, share)`` and ``losses(batch)``; the entry ``loss`` is what is minimised.
     """
 
     completed: Tensor
@@ -35,9 +41,10 @@ class Recipe(L.LightningModule):
         self.average = copy.deepcopy(part).requires_grad_(False) if settings.ema_decay else None
         self.register_buffer("completed", torch.zeros((), dtype=torch.int64))
         self.history: list[dict[str, float]] = []
+        self._parts: list[dict[str, float]] = []
 
-    def batch(self, step: int) -> Any:
-        """The batch of a step, from ``self.generator(step)`` alone."""
+    def batch(self, step: int, share: Share = WHOLE) -> Any:
+        """The share of a step's batch, from ``self.generator(step)`` alone."""
         raise NotImplementedError
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
@@ -48,6 +55,14 @@ class Recipe(L.LightningModule):
         """Figures on held-out data with the weights that will be exported."""
         raise NotImplementedError
 
+    def interim(self) -> dict[str, float]:
+        """Figures on held-out data while training goes on: ``validate``'s, unless some need a finished part."""
+        return self.validate()
+
+    def sounds(self) -> dict[str, Tensor]:
+        """Held-out sounds by name, mono ``(T,)``, for the eye and the ear while training goes on."""
+        return {}
+
     def trained(self) -> nn.Module:
         """The part as exported: its moving average where there is one."""
         return self.average if self.average is not None else self.part
@@ -55,24 +70,64 @@ class Recipe(L.LightningModule):
     def generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.settings.seed * STEP_STRIDE + step)
 
-    def training_step(self, step: int, batch_index: int) -> Tensor:
-        torch.manual_seed(self.settings.seed * STEP_STRIDE + step)
-        losses = self.losses(self.batch(step))
-        self.record(step, losses)
+    @property
+    def passes_per_step(self) -> int:
+        """How many times the loader is asked in a step; by hand, a recipe runs through the parts of a batch itself."""
+        return self.settings.accumulate if self.automatic_optimization else 1
+
+    def ends_step(self, position: int) -> bool:
+        """Whether the weights have moved after this pass, of all that the loader counts."""
+        return (position + 1) % self.passes_per_step == 0
+
+    def share(self, part: int) -> Share:
+        """This process's share, for one part of an accumulated batch."""
+        accumulate = self.settings.accumulate
+        return Share(rank() * accumulate + part, world_size() * accumulate)
+
+    def training_step(self, position: int, batch_index: int) -> Tensor:
+        step, part = divmod(position, self.passes_per_step)
+        share = self.share(part)
+        torch.manual_seed(self.settings.seed * STEP_STRIDE + step + SHARE_STRIDE * share.index)
+        batch = self.batch(step, share)
+        losses = self.losses(batch)
+        self.check(step, losses, batch)
+        if self.ends_step(position):
+            self.record(step)
         return losses["loss"]
 
-    def record(self, step: int, losses: dict[str, Tensor]) -> None:
-        """Keep a step's losses; raises ``MelodyError`` when one is not finite."""
-        values = {name: float(value.detach()) for name, value in losses.items()}
+    def check(self, step: int, losses: dict[str, Tensor], batch: Any, part: int | None = None) -> None:
+        """Note losses; where one is not finite, keep the batch and raise ``MelodyError`` in all processes.
+
+        Args:
+            part: of the batch, whose losses these complete; a further part if not given.
+        """
+        means = mean_over_processes(torch.stack([value.detach().float() for value in losses.values()]))
+        values = dict(zip(losses, means.tolist(), strict=True))
+        if part is None:
+            self._parts.append(values)
+        else:
+            self._parts[part].update(values)
         for name, value in values.items():
             if not math.isfinite(value):
+                path = keep_batch(self._folder(), batch, step=step, seed=self.settings.seed, losses=values)
                 raise MelodyError(
-                    f"{type(self).__name__}: {name} is {value} at step {step}; "
-                    "lower the learning rate or look at the data"
+                    f"{type(self).__name__}: {name} is {value} at step {step}; its batch is kept in {path}, the last "
+                    "good checkpoint stays; lower the learning rate or look at the data"
                 )
-        self.history.append({"step": step, **values})
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def record(self, step: int) -> None:
+        """Enter the step's losses, the mean over its parts, into the history."""
+        names = self._parts[-1]
+        means = {name: sum(part[name] for part in self._parts) / len(self._parts) for name in names}
+        self._parts.clear()
+        self.history.append({"step": step, **means})
+
+    def _folder(self) -> Path:
+        return Path(self.trainer.default_root_dir)
+
+    def on_train_batch_end(self, outputs: Any, position: int, batch_index: int) -> None:
+        if not self.ends_step(position):
+            return
         self.completed += 1
         if self.average is None:
             return

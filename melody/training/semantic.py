@@ -9,6 +9,7 @@ from melody.config import Stage
 from melody.data.corpus import Corpus
 from melody.training.audio import random_crops, segment_batch, segments
 from melody.training.recipe import Recipe
+from melody.training.shares import WHOLE, Share
 
 CODEBOOK_FRAMES = 60_000
 VALIDATION_CLIPS = 64
@@ -19,9 +20,10 @@ class Semantic(Recipe):
         super().__init__(part, settings)
         self.train_corpus, self.validation_corpus = train, validation
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, step: int, share: Share = WHOLE) -> Tensor:
         samples = round(self.settings.clip_s * self.train_corpus.sample_rate)
-        return random_crops(self.train_corpus, self.settings.batch_size, samples, self.generator(step))[0]
+        size = self.settings.batch_size
+        return random_crops(self.train_corpus, size, samples, self.generator(step), share)[0]
 
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
         return {"loss": self.part.self_supervised_loss(batch.to(self.device))}  # type: ignore[operator]
@@ -45,20 +47,26 @@ class Semantic(Recipe):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Loss on held-out clips, and how evenly the tokens are used."""
-        part = self.trained().eval()
-        corpus = self.validation_corpus
-        samples = round(self.settings.clip_s * corpus.sample_rate)
-        places = segments(corpus, samples)[:VALIDATION_CLIPS]
-        batches = [
-            segment_batch(corpus, places[b : b + 16], samples).to(self.device) for b in range(0, len(places), 16)
-        ]
+        part, batches = self.trained().eval(), self._held_out()
         tokens = torch.cat([part.tokenize(batch) for batch in batches])  # type: ignore[operator]
         share = torch.bincount(tokens.flatten(), minlength=part.codebook_size).double()  # type: ignore[arg-type]
         share = share[share > 0] / share.sum()
-        torch.manual_seed(self.settings.seed)
-        loss = torch.stack([part.self_supervised_loss(batch) for batch in batches]).mean()  # type: ignore[operator]
         return {
-            "loss": float(loss),
+            **self.interim(),
             "codebook_perplexity": float(torch.exp(-(share * share.log()).sum())),
             "token_change_rate": float((tokens[:, 1:] != tokens[:, :-1]).float().mean()),
         }
+
+    @torch.no_grad()
+    def interim(self) -> dict[str, float]:
+        """Loss on held-out clips alone: the tokens need the codebook, which is fitted at the end."""
+        part = self.trained().eval()
+        torch.manual_seed(self.settings.seed)
+        losses = [part.self_supervised_loss(batch) for batch in self._held_out()]  # type: ignore[operator]
+        return {"loss": float(torch.stack(losses).mean())}
+
+    def _held_out(self) -> list[Tensor]:
+        corpus = self.validation_corpus
+        samples = round(self.settings.clip_s * corpus.sample_rate)
+        places = segments(corpus, samples)[:VALIDATION_CLIPS]
+        return [segment_batch(corpus, places[b : b + 16], samples).to(self.device) for b in range(0, len(places), 16)]

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from melody.config import STAGES, Preset, tables_of
+from melody import registry
+from melody.config import STAGES, Component, Preset, Stage, parse, tables_of
 from melody.data.corpus import Corpus, load_corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import build_part, component_of, load_part
@@ -23,10 +24,12 @@ from melody.training import features
 from melody.training.card import add_stage, bind_stage
 from melody.training.dpd import LatentData, VelocityPrediction
 from melody.training.fit import fit
+from melody.training.hardware import Hardware
 from melody.training.joint import Joint
 from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.semantic import Semantic
+from melody.training.shares import is_main, wait
 from melody.training.vae import AudioVae
 from melody.weights import file_hash, save_weights
 
@@ -41,14 +44,63 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """Stage -> the stages that it builds on."""
 
 
-class Run:
-    """One preset, one corpus, one folder."""
+DATA_FACTS = ("latent_dim", "codebook_size", "frame_rate", "sample_rate")
+"""Arguments of a denoiser that say what its data are, so another denoiser in its seat takes them over."""
 
-    def __init__(self, preset: Preset, data: str | Path, folder: Path, accelerator: str = "cpu") -> None:
+RVQ_EMBEDDINGS = 1 << 20
+
+Figures = dict[str, float]
+Finish = Callable[[], tuple[nn.Module, Figures]]
+"""What the main process does when a stage's steps are done: the part to keep, and its figures on held-out data."""
+
+
+def adjusted(preset: Preset, *, denoiser: str | None = None, **settings: Any) -> Preset:
+    """A preset with another denoiser in the seat, and with settings of all stages (``precision`` …) that are not None.
+
+    The denoiser takes over what says how the data are (``DATA_FACTS``); the rest are its own defaults. A preset file
+    says more.
+
+    Raises:
+        MelodyError: no such denoiser, or one that needs arguments without a default.
+    """
+    if denoiser is not None:
+        takes = {parameter.name for parameter in registry.denoisers.parameters(denoiser)}
+        facts = {k: v for k, v in preset.denoiser.arguments.items() if k in DATA_FACTS and k in takes}
+        arguments = registry.denoisers.validate(denoiser, facts, where=f"--denoiser {denoiser}")
+        preset = preset.model_copy(update={"denoiser": Component(use=denoiser, arguments=arguments)})
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    if not chosen or preset.training is None:
+        return preset
+    tables = {name: getattr(preset.training, name) for name in STAGES}
+    stages = {
+        name: parse(type(table), {**table.model_dump(), **chosen}, f"training.{name}")
+        for name, table in tables.items()
+        if isinstance(table, Stage)
+    }
+    return preset.model_copy(update={"training": preset.training.model_copy(update=stages)})
+
+
+class Run:
+    """One preset, one corpus, one folder.
+
+    Args:
+        strict: refuse a corpus with files that cannot be used, instead of leaving them out with a note.
+        weights: where parts of earlier stages are found that this folder has not.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        data: str | Path,
+        folder: Path,
+        hardware: Hardware | None = None,
+        *,
+        weights: Path | None = None,
+    ) -> None:
         if preset.training is None:
             raise MelodyError(f"preset {preset.name!r} has no [training] table")
-        _check_accelerator(accelerator)
-        self.preset, self.data, self.folder, self.accelerator = preset, data, folder, accelerator
+        self.preset, self.data, self.folder, self.hardware = preset, data, folder, hardware or Hardware()
+        self.weights = weights
         self.train_corpus = load_corpus(data, split="train")
         self.validation_corpus = load_corpus(data, split="validation")
 
@@ -72,28 +124,29 @@ class Run:
             component=component_of(self.preset, STAGES[stage]),
             settings=self.settings(stage),
             data=[self.train_corpus.content_hash(), self.validation_corpus.content_hash()],
-            needs={STAGES[needed]: self.finished(needed)[1] for needed in NEEDS[stage]},
+            needs={STAGES[needed]: file_hash(self.finished_path(needed)) for needed in NEEDS[stage]},
         )
+
+    def finished_path(self, stage: str) -> Path:
+        """Weights of an earlier stage; raises ``MelodyError`` if there are none."""
+        path = self.weights_path(STAGES[stage])
+        if not path.is_file() and self.weights is not None:
+            path = self.weights / path.name
+        if not path.is_file():
+            raise MelodyError(f"stage {stage!r} must be trained first: {path} is missing (melody train {stage})")
+        return path
 
     def finished(self, stage: str) -> tuple[nn.Module, str]:
         """The part of an earlier stage with its weights, and their hash; raises ``MelodyError`` if there are none."""
-        part = STAGES[stage]
-        path = self.weights_path(part)
-        if not path.is_file():
-            raise MelodyError(f"stage {stage!r} must be trained first: {path} is missing (melody train {stage})")
-        return load_part(self.preset, part, path).eval().requires_grad_(False), file_hash(path)
-
-
-def _check_accelerator(name: str) -> None:
-    available = {"cpu": True, "auto": True, "gpu": torch.cuda.is_available(), "cuda": torch.cuda.is_available()}
-    if name not in available:
-        raise MelodyError(f"unknown accelerator {name!r}{did_you_mean(name, available)}")
-    if not available[name]:
-        raise MelodyError(f"accelerator {name!r} is not available: torch sees no CUDA device here")
+        part, path = STAGES[stage], self.finished_path(stage)
+        module = load_part(self.preset, part, path).eval().requires_grad_(False)
+        return module.to(self.hardware.device), file_hash(path)
 
 
 def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
     """Train one stage, or ``all``, and leave weights and card entry in the run folder.
+
+    Every process runs this; the main one alone writes.
 
     Raises:
         MelodyError: unknown stage, a missing earlier stage, another preset's folder, losses that are not finite.
@@ -103,41 +156,54 @@ def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
     for name in STAGES if stage == "all" else [stage]:
         begin = time.perf_counter()
         run.bind(name)
-        write_config(run.folder, tables_of(run.preset))
-        module, figures = _RECIPES[name](run, stop_after)
+        if is_main():
+            write_config(run.folder, tables_of(run.preset))
+        finish = _RECIPES[name](run, stop_after)
         if stop_after is not None and name != "rvq" and stop_after < run.settings(name).steps:
             return
-        part = STAGES[name]
-        save_weights(module, run.weights_path(part), component_of(run.preset, part), preset=run.preset.name)
-        add_stage(
-            run.folder,
-            stage=name,
-            part=part,
-            module=module,
-            settings=run.settings(name),
-            corpora=(run.train_corpus, run.validation_corpus),
-            seconds=time.perf_counter() - begin,
-            figures=figures,
-            weights=run.weights_path(part),
-        )
+        if is_main():
+            _leave(run, name, finish, begin)
+        wait()
+
+
+def _leave(run: Run, stage: str, finish: Finish, begin: float) -> None:
+    """Write a finished stage's weights and its entry in the card."""
+    module, figures = finish()
+    part = STAGES[stage]
+    save_weights(module, run.weights_path(part), component_of(run.preset, part), preset=run.preset.name)
+    add_stage(
+        run.folder,
+        stage=stage,
+        part=part,
+        module=module,
+        settings=run.settings(stage),
+        corpora=(run.train_corpus, run.validation_corpus),
+        seconds=time.perf_counter() - begin,
+        figures=figures,
+        weights=run.weights_path(part),
+    )
 
 
 def _fit(recipe: Recipe, run: Run, stage: str, stop_after: int | None) -> None:
-    fit(recipe, run.folder / stage, title=f"train {stage}", accelerator=run.accelerator, stop_after=stop_after)
+    fit(recipe, run.folder / stage, title=f"train {stage}", hardware=run.hardware, stop_after=stop_after)
 
 
-def _joint(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]:
+def _joint(run: Run, stop_after: int | None) -> Finish:
     recipe = Joint(run.part("joint"), run.settings("joint"), run.train_corpus, run.validation_corpus)
     _fit(recipe, run, "joint", stop_after)
-    return recipe.trained(), recipe.validate()
+    return lambda: (recipe.trained(), recipe.validate())
 
 
-def _rvq(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]:
+def _rvq(run: Run, stop_after: int | None) -> Finish:
+    return lambda: _fitted_rvq(run)
+
+
+def _fitted_rvq(run: Run) -> tuple[nn.Module, Figures]:
     """Codebooks over embeddings of audio, captions and tags alike, for all three may be the prompt."""
     settings, (joint, weights) = run.settings("rvq"), run.finished("joint")
     audio = features.audio_embeddings(run.train_corpus, joint, settings.clip_s, weights)  # type: ignore[arg-type]
     text = features.text_embeddings(run.train_corpus, joint, settings.clip_s, weights)  # type: ignore[arg-type]
-    embeddings = torch.cat([audio, text.flatten(0, 1)])
+    embeddings = _at_most(RVQ_EMBEDDINGS, torch.cat([audio, text.flatten(0, 1)]), settings.seed)
     rvq = run.part("rvq")
     rvq.fit(embeddings, settings.seed)  # type: ignore[operator]
     held_out = features.audio_embeddings(run.validation_corpus, joint, settings.clip_s, weights)  # type: ignore[arg-type]
@@ -148,14 +214,25 @@ def _rvq(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]
     }
 
 
-def _semantic(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]:
+def _at_most(count: int, rows: Tensor, seed: int) -> Tensor:
+    """All rows, or ``count`` of them drawn by the seed: more do not move the centroids."""
+    if len(rows) <= count:
+        return rows
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]]
+
+
+def _semantic(run: Run, stop_after: int | None) -> Finish:
     recipe = Semantic(run.part("semantic"), run.settings("semantic"), run.train_corpus, run.validation_corpus)
     _fit(recipe, run, "semantic", stop_after)
-    recipe.fit_codebook()
-    return recipe.trained(), recipe.validate()
+
+    def finish() -> tuple[nn.Module, Figures]:
+        recipe.fit_codebook()
+        return recipe.trained(), recipe.validate()
+
+    return finish
 
 
-def _lm(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]:
+def _lm(run: Run, stop_after: int | None) -> Finish:
     settings = run.settings("lm")
     (joint, joint_hash), (rvq, _) = run.finished("joint"), run.finished("rvq")
     tokenizer, tokenizer_hash = run.finished("semantic")
@@ -163,22 +240,21 @@ def _lm(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]:
     def data(corpus: Corpus) -> TokenData:
         audio = features.audio_embeddings(corpus, joint, settings.clip_s, joint_hash)  # type: ignore[arg-type]
         text = features.text_embeddings(corpus, joint, settings.clip_s, joint_hash)  # type: ignore[arg-type]
-        views = torch.cat([audio[:, None], text], dim=1)  # (segments, 3, E)
-        prefixes = rvq.encode(views.flatten(0, 1)).unflatten(0, views.shape[:2])  # type: ignore[operator]
+        prefixes = features.prefixes(audio, text, rvq)  # type: ignore[arg-type]
         return TokenData(prefixes, features.semantic_tokens(corpus, tokenizer, settings.clip_s, tokenizer_hash))  # type: ignore[arg-type]
 
     recipe = LanguageModelling(run.part("lm"), settings, data(run.train_corpus), data(run.validation_corpus))
     _fit(recipe, run, "lm", stop_after)
-    return recipe.trained(), recipe.validate()
+    return lambda: (recipe.trained(), recipe.validate())
 
 
-def _vae(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]:
+def _vae(run: Run, stop_after: int | None) -> Finish:
     recipe = AudioVae(run.part("vae"), run.settings("vae"), run.train_corpus, run.validation_corpus)
     _fit(recipe, run, "vae", stop_after)
-    return recipe.trained(), recipe.validate()
+    return lambda: (recipe.trained(), recipe.validate())
 
 
-def _dpd(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]:
+def _dpd(run: Run, stop_after: int | None) -> Finish:
     settings = run.settings("dpd")
     (codec, codec_hash), (tokenizer, tokenizer_hash) = run.finished("vae"), run.finished("semantic")
 
@@ -191,10 +267,10 @@ def _dpd(run: Run, stop_after: int | None) -> tuple[nn.Module, dict[str, float]]
     chunks = run.preset.generation.chunks
     recipe = VelocityPrediction(run.part("dpd"), settings, data(run.train_corpus), data(run.validation_corpus), chunks)
     _fit(recipe, run, "dpd", stop_after)
-    return recipe.trained(), recipe.validate()
+    return lambda: (recipe.trained(), recipe.validate())
 
 
-_RECIPES: dict[str, Callable[[Run, int | None], tuple[nn.Module, dict[str, float]]]] = {
+_RECIPES: dict[str, Callable[[Run, int | None], Finish]] = {
     "joint": _joint,
     "rvq": _rvq,
     "semantic": _semantic,

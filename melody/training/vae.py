@@ -11,6 +11,7 @@ from melody.config import CodecStage
 from melody.data.corpus import Corpus
 from melody.training.audio import random_crops, segment_batch, segments
 from melody.training.recipe import STEP_STRIDE, Recipe
+from melody.training.shares import WHOLE, Share
 from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
 from melody.vae.losses import (
     MultiResolutionStftLoss,
@@ -38,26 +39,56 @@ class AudioVae(Recipe):
             self.discriminators.append(MultiPeriodDiscriminator(width=settings.discriminator_width))
             self.discriminators.append(MultiResolutionDiscriminator(width=settings.discriminator_width))
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, step: int, share: Share = WHOLE) -> Tensor:
         samples = round(self.settings.clip_s * self.train_corpus.sample_rate)
-        return random_crops(self.train_corpus, self.settings.batch_size, samples, self.generator(step))[0]
+        return random_crops(self.train_corpus, self.settings.batch_size, samples, self.generator(step), share)[0]
 
     def training_step(self, step: int, batch_index: int) -> None:  # type: ignore[override]
         torch.manual_seed(self.settings.seed * STEP_STRIDE + step)
-        target = self.batch(step).to(self.device)
-        preds, mean, log_variance = self.part.reconstruct(target)  # type: ignore[operator]
         adversarial = self.settings.adversarial_start is not None and step >= self.settings.adversarial_start
-        losses = self.generator_losses(preds, target, mean, log_variance, adversarial)
         optimizers = self._as_list(self.optimizers())
-        self._update(optimizers[0], losses["loss"], self.part)
+        pairs = self._update_codec(step, optimizers[0], adversarial)
         if adversarial:
-            losses["discriminator"] = sum(
-                (discriminator_loss(d(target)[0], d(preds.detach())[0]) for d in self.discriminators), torch.zeros(())
-            )
-            self._update(optimizers[1], losses["discriminator"], self.discriminators)
+            self._update_discriminators(step, optimizers[1], pairs)
         for schedule in self._as_list(self.lr_schedulers()):
             schedule.step()
-        self.record(step, losses)
+        self.record(step)
+
+    def _update_codec(self, step: int, optimizer: Any, adversarial: bool) -> list[tuple[Tensor, Tensor]]:
+        """One step of the codec over all parts of the batch; returns each part's target and reconstruction."""
+        shares = [self.share(part) for part in range(self.settings.accumulate)]
+        noise, pairs = self._noise(), []
+        optimizer.zero_grad()
+        for share in shares:
+            batch = self.batch(step, share)
+            target = batch.to(self.device)
+            own = noise[share.rows(len(noise))]
+            preds, mean, log_variance = self.part.reconstruct(target, noise=own)  # type: ignore[operator]
+            losses = self.generator_losses(preds, target, mean, log_variance, adversarial)
+            self.check(step, losses, batch)
+            self.manual_backward(losses["loss"] / len(shares))
+            pairs.append((target, preds.detach()))
+        optimizer.step()
+        return pairs
+
+    def _update_discriminators(self, step: int, optimizer: Any, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        optimizer.zero_grad()
+        for part, (target, preds) in enumerate(pairs):
+            loss = sum((discriminator_loss(d(target)[0], d(preds)[0]) for d in self.discriminators), torch.zeros(()))
+            self.check(step, {"discriminator": loss}, target, part)
+            self.manual_backward(loss / len(pairs))
+        optimizer.step()
+
+    def _noise(self) -> Tensor:
+        """The posterior's noise for the whole batch, of which every share takes its rows: ``(batch, L, D)``."""
+        samples = round(self.settings.clip_s * self.train_corpus.sample_rate)
+        frames = -(-samples // int(self.part.hop_length))  # type: ignore[arg-type]
+        return torch.randn(self.settings.batch_size, frames, int(self.part.latent_dim), device=self.device)  # type: ignore[arg-type]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Lightning clips by itself only where it optimises by itself; here 16-bit gradients are unscaled already.
+        module = self.part if optimizer is self.trainer.optimizers[0] else self.discriminators
+        torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip)
 
     def generator_losses(
         self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, adversarial: bool
@@ -85,12 +116,6 @@ class AudioVae(Recipe):
             feature = feature + feature_matching_loss(real_features, fake_features)
             adversarial = adversarial + generator_loss(logits)
         return feature, adversarial
-
-    def _update(self, optimizer: Any, loss: Tensor, module: torch.nn.Module) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip)
-        optimizer.step()
 
     def configure_optimizers(self) -> Any:
         codec = self.optimizer(self.part, betas=(0.8, 0.99))

@@ -63,14 +63,19 @@ class VariationalCodec(nn.Module, Codec):
         self._check(latents, "latents", expected, latents.ndim == 3 and latents.shape[2] == self.latent_dim)
         return self.synthesize(latents * LATENT_SCALE)
 
-    def reconstruct(self, waveform: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def reconstruct(
+        self, waveform: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One pass of training: posterior, one sample of it (not clamped), and its waveform.
 
+        Args:
+            noise: standard normal ``(B, L, D)``, drawn with ``generator`` if not given.
         Returns:
             Waveform of the input's length ``(B, 1, T)``, mean and log-variance ``(B, L, D)``.
         """
         mean, log_variance = self.posterior(waveform)
-        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
+        if noise is None:
+            noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
         sample = mean + torch.exp(0.5 * log_variance) * noise
         return self.synthesize(sample)[..., : waveform.shape[-1]], mean, log_variance
 
