@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,10 @@ import torch
 from torch import Tensor
 
 from melody.data.audio import resampled
-from melody.diffusion.angles import add_noise, velocity_target
 from melody.harness.context import Context, embedder_facts
 from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
-from melody.metrics.si_snr import si_snr_improvement
-from melody.metrics.velocity import velocity_mse
+from melody.metrics import denoising
 
 BATCH = 8
 
@@ -41,7 +38,7 @@ def denoising_unit(context: Context, *, clips: int, seed: int) -> Unit:
         "corpus": context.corpus_hash(clips),
         "clips": clips,
         "seed": seed,
-        "measuring": source_hash(__name__),
+        "measuring": [source_hash(__name__), source_hash(denoising.__name__)],
     }
     return Unit("denoising", config, f"denoising, seed {seed}")
 
@@ -66,28 +63,16 @@ def embed_reference(config: dict[str, Any], context: Context) -> Outcome:
     return Outcome({"clips": len(corpus), "windows": counts}, arrays)
 
 
-@torch.inference_mode()
 def denoise_reference(config: dict[str, Any], context: Context) -> Outcome:
     """Compute a denoising unit: one angle a clip, stratified over [0, π/2], noise and angles by the seed."""
-    generator = torch.Generator().manual_seed(config["seed"])
     count = config["clips"]
-    # One angle in each of `count` equal strata: uniform as in training, with less spread than independent draws.
-    angles = (torch.arange(count) + torch.rand(count, generator=generator)) / count * (math.pi / 2)
-    errors, improvements = [], []
-    for begin in range(0, count, BATCH):
-        rows = range(begin, min(begin + BATCH, count))
-        latents, tokens = _encoded(context, rows)  # (B, L, D), (B, N)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        angle = angles[begin : begin + len(rows), None].expand(-1, latents.shape[1]).to(latents)  # (B, L)
-        noisy = add_noise(latents, noise, angle)
-        denoiser = context.parts.denoiser
-        preds = denoiser.forward(noisy, angle, denoiser.prepare(tokens))
-        target = velocity_target(latents, noise, angle)
-        errors += [velocity_mse(p, t) for p, t in zip(preds.cpu(), target.cpu(), strict=True)]
-        improvements += si_snr_improvement(preds.cpu(), noisy.cpu(), angle.cpu(), latents.cpu()).tolist()
-    return Outcome({"angle": angles.tolist(), "velocity_mse": errors, "si_snri": improvements})
+    batches = (_encoded(context, range(begin, min(begin + BATCH, count))) for begin in range(0, count, BATCH))
+    generator = torch.Generator().manual_seed(config["seed"])
+    scored = denoising.score_denoiser(context.parts.denoiser, batches, count, generator)
+    return Outcome({"angle": scored.angle, "velocity_mse": scored.velocity_mse, "si_snri": scored.si_snri})
 
 
+@torch.inference_mode()
 def _encoded(context: Context, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Latents ``(B, L, D)`` and semantic tokens ``(B, N)`` of the corpus's clips."""
     corpus, parts = context.corpus, context.parts
