@@ -6,7 +6,7 @@ import io
 import numbers
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -38,19 +38,26 @@ def read_audio(path: str | Path, sample_rate: int, *, max_duration_s: float | No
     """
     path = Path(path)
     _check_is_file(path)
+    return decode_audio(path, str(path), sample_rate, max_duration_s=max_duration_s)
+
+
+def decode_audio(
+    source: Path | BinaryIO, name: str, sample_rate: int, *, max_duration_s: float | None = None
+) -> Tensor:
+    """``read_audio`` of a file or of its bytes, called ``name`` in errors."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(source) as file:
             native_rate = file.samplerate
             frames = -1 if max_duration_s is None else round(max_duration_s * native_rate)
             # Mixed block by block, so that an hour of many channels is never held whole.
             blocks = file.blocks(BLOCK_FRAMES, frames=frames, dtype="float32", always_2d=True)  # (T, C) each
             waveform = np.concatenate([np.zeros(0, np.float32), *(block.mean(axis=1) for block in blocks)])
     except (OSError, soundfile.SoundFileError) as error:
-        raise MelodyError(f"cannot read audio {path}: {_reason(error)}") from None
+        raise MelodyError(f"cannot read audio {name}: {_reason(error)}") from None
     if not len(waveform):
-        raise MelodyError(f"audio {path} is empty: 0 samples")
+        raise MelodyError(f"audio {name} is empty: 0 samples")
     if not np.isfinite(waveform).all():
-        raise MelodyError(f"audio {path} holds NaN or infinity")
+        raise MelodyError(f"audio {name} holds NaN or infinity")
     return resampled(torch.from_numpy(waveform), native_rate, sample_rate).clamp(-1, 1)
 
 
@@ -92,11 +99,24 @@ def _brief(audio: Any) -> str:
     return f"a {type(audio).__name__}"
 
 
-def audio_duration_s(path: str | Path) -> float:
-    """Length in seconds by the file's header; raises ``MelodyError`` as ``read_audio`` does."""
-    _check_is_file(Path(path))
+def audio_duration_s(source: str | Path | BinaryIO, name: str | None = None) -> float:
+    """Length in seconds by the header of a file, or of its bytes; raises ``MelodyError`` as ``read_audio`` does."""
+    if isinstance(source, (str, Path)):
+        _check_is_file(Path(source))
     try:
-        return float(soundfile.info(path).duration)
+        return float(soundfile.info(source).duration)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise MelodyError(f"cannot read audio {name or source}: {_reason(error)}") from None
+
+
+def check_end(path: Path) -> None:
+    """Raise ``MelodyError`` if a file holds fewer samples than its header says, without decoding the whole of it."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.frames and file.seekable():
+                file.seek(file.frames - 1)
+                if not len(file.read(1)):
+                    raise MelodyError(f"cannot read audio {path}: it ends before its header says")
     except (OSError, soundfile.SoundFileError) as error:
         raise MelodyError(f"cannot read audio {path}: {_reason(error)}") from None
 

@@ -46,18 +46,34 @@ class Clip:
         return self.audio.waveform(sample_rate)
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A file that cannot be used, and why."""
+
+    file: str
+    reason: str
+
+
 class Corpus(Sequence[Clip]):
     """Clips in a fixed order, with unique identifiers.
 
-    ``left_out`` names the files that were there and belong to no clip, so that nothing goes missing silently.
+    ``left_out`` names the files that were there and belong to no clip, and ``faults`` those that cannot be used, so
+    that nothing goes missing silently.
     """
 
     def __init__(
-        self, name: str, clips: Iterable[Clip], *, sample_rate: int = SAMPLE_RATE, left_out: tuple[str, ...] = ()
+        self,
+        name: str,
+        clips: Iterable[Clip],
+        *,
+        sample_rate: int = SAMPLE_RATE,
+        left_out: tuple[str, ...] = (),
+        faults: tuple[Fault, ...] = (),
     ) -> None:
         self.name = name
         self.sample_rate = sample_rate
         self.left_out = left_out
+        self.faults = faults
         self._clips = tuple(clips)
         self._by_identifier = {clip.identifier: clip for clip in self._clips}
         self._content_hash: str | None = None
@@ -115,7 +131,8 @@ class Corpus(Sequence[Clip]):
             for clip in self._clips:
                 facts = [clip.identifier, clip.text, clip.tags, sorted(clip.attributes.items())]
                 digest.update(json.dumps(facts).encode())
-                digest.update(hashlib.sha256(clip.audio.content()).digest())
+                known = getattr(clip.audio, "sha256", None)  # of shards, so that they need not be read whole
+                digest.update(bytes.fromhex(known) if known else hashlib.sha256(clip.audio.content()).digest())
             self._content_hash = digest.hexdigest()
         return self._content_hash
 
@@ -127,24 +144,27 @@ def load_corpus(
     captions: bool = True,
     num_clips: int | None = None,
     seed: int = 0,
+    report: bool = False,
     progress: Progress | None = None,
 ) -> Corpus:
     """Load a corpus.
 
     Args:
-        where: ``embedded``; a folder with ``metadata.csv`` (columns ``file_name``, ``text`` and more); or a clone of
-            the authors' demo page.
+        where: ``embedded``; a folder with ``metadata.csv`` (columns ``file_name``, ``text`` and more); a clone of
+            the authors' demo page; shards: a folder of ``.tar`` files, or ``shards-{000000..000009}.tar``.
         split: of a folder, the rows whose column ``split`` says so. A folder without that column is its own test set;
             for training, a twentieth of it (by hash of the identifiers) is ``validation`` and the rest ``train``.
         captions: ``False`` takes every audio file below the folder, with empty texts.
         num_clips: only so many, from the first.
         seed: of the embedded corpus.
+        report: leave out files that are unreadable, empty or the same as another, and tell them in ``faults``;
+            otherwise the first that is missing, unreadable or empty raises.
         progress: called as the embedded corpus is rendered.
 
     Raises:
         MelodyError: no such folder or split, no captions, missing, doubled or unreadable files.
     """
-    from melody.data import embedded, folders  # both build on this module
+    from melody.data import embedded, folders, shards  # all build on this module
 
     check_split(split)
     if num_clips is not None and num_clips < 1:
@@ -152,10 +172,15 @@ def load_corpus(
     if str(where) == "embedded":
         return embedded.embedded_corpus(split, num_clips, seed, progress=progress)
     folder = Path(where)
+    if str(where).endswith(".tar") or (folder.is_dir() and folders.holds_shards(folder)):
+        paths = shards.shard_paths(str(where))
+        corpus = shards.shard_corpus(folder.name, paths, split, report=report)
+        corpus = folders.training_share(corpus, split)
+        return corpus if num_clips is None else corpus[:num_clips]
     if not folder.is_dir():
         hint = did_you_mean(str(where), ["embedded"]) if "/" not in str(where) else ""
         raise MelodyError(f"no corpus {str(where)!r}: expected 'embedded' or a folder{hint}")
-    corpus = folders.folder_corpus(folder, split) if captions else folders.uncaptioned_corpus(folder)
+    corpus = folders.folder_corpus(folder, split, report=report) if captions else folders.uncaptioned_corpus(folder)
     return corpus if num_clips is None else corpus[:num_clips]
 
 
@@ -163,6 +188,20 @@ def check_split(split: str) -> None:
     """Raise ``MelodyError`` with the nearest valid name if there is no such split."""
     if split not in SPLITS:
         raise MelodyError(f"unknown split {split!r}{did_you_mean(split, SPLITS)}")
+
+
+def check_new(name: str, digest: str, seen: dict[str, str]) -> None:
+    """Raise ``MelodyError`` if another file has the same content; ``seen`` has the first name of each digest."""
+    first = seen.setdefault(digest, name)
+    if first != name:
+        raise MelodyError(f"{name} has the same content as {first}")
+
+
+def check_some_are_left(name: str, kept: int, faults: Sequence[Fault]) -> None:
+    """Raise ``MelodyError`` if no clip can be used."""
+    if not kept:
+        first = f": {faults[0].reason}" if faults else ""
+        raise MelodyError(f"none of the {len(faults)} files of {name} can be used{first}")
 
 
 def _nearest(identifier: str, valid: Iterable[str]) -> str:

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
-from melody.data.audio import INPUT_EXTENSIONS, audio_duration_s, read_audio
-from melody.data.corpus import Clip, Corpus
+from melody.data.audio import INPUT_EXTENSIONS, audio_duration_s, check_end, read_audio
+from melody.data.corpus import Clip, Corpus, Fault, check_new, check_some_are_left
 from melody.errors import MelodyError, did_you_mean
+from melody.weights import file_hash
 
 METADATA = "metadata.csv"
 REQUIRED_COLUMNS = ("file_name", "text")
@@ -63,32 +64,41 @@ class Row:
     others: dict[str, str]
 
 
-def folder_corpus(folder: Path, split: str) -> Corpus:
+def holds_shards(folder: Path) -> bool:
+    """Whether a folder is one of shards."""
+    return not (folder / METADATA).is_file() and any(folder.glob("*.tar"))
+
+
+def folder_corpus(folder: Path, split: str, *, report: bool = False) -> Corpus:
     """A folder with texts: ``metadata.csv``, or the demo page's layout."""
     if (folder / METADATA).is_file():
-        corpus = metadata_corpus(folder, split)
+        corpus = metadata_corpus(folder, split, report=report)
     elif any((folder / part).is_dir() for part in (DEMO_PAGE_PROMPTS, DEMO_PAGE_SCHEDULES)):
         corpus = demo_page_corpus(folder)
     else:
         raise MelodyError(_nothing_to_read(folder))
-    if any("split" in clip.attributes for clip in corpus) or split == "test":
-        return corpus
-    return _training_share(corpus, split)
+    return training_share(corpus, split)
 
 
-def metadata_corpus(folder: Path, split: str = "test") -> Corpus:
-    """The clips that ``metadata.csv`` lists; with a column ``split``, those of the split.
+def metadata_corpus(folder: Path, split: str | None = "test", *, report: bool = False) -> Corpus:
+    """The clips that ``metadata.csv`` lists; with a column ``split``, those of the split (of all, if None).
 
     Columns: ``file_name`` (below the folder), ``text``, ``tags`` (by comma) if there is one; others become attributes.
+
+    Args:
+        report: leave out files that cannot be used, and tell them in ``faults``.
 
     Raises:
         MelodyError: missing columns, an empty text, a file missing, listed twice, unreadable or outside the folder.
     """
     rows = list(_rows(folder / METADATA))
-    _check_rows(folder, rows)
+    _check_rows(folder, rows, files_too=not report)
     listed = {PurePosixPath(row.file_name).as_posix() for row in rows}
     left_out = tuple(name for name in _audio_files(folder) if name not in listed)
-    if any(row.others.get("split") for row in rows):
+    faults: list[Fault] = []
+    if report:
+        rows, faults = _usable(folder, rows)
+    if split is not None and any(row.others.get("split") for row in rows):
         present = {row.others.get("split", "") for row in rows}
         if split not in present:
             raise MelodyError(
@@ -97,7 +107,27 @@ def metadata_corpus(folder: Path, split: str = "test") -> Corpus:
         rows = [row for row in rows if row.others.get("split") == split]
     stems = Counter(_stem(row.file_name) for row in rows)
     clips = [_listed_clip(folder, row, with_extension=stems[_stem(row.file_name)] > 1) for row in rows]
-    return Corpus(folder.name, clips, left_out=left_out)
+    return Corpus(folder.name, clips, left_out=left_out, faults=tuple(faults))
+
+
+def _usable(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Fault]]:
+    """The rows whose files can be read and are no copies of an earlier one; the others with their reason."""
+    usable, faults = [], []
+    sizes = Counter((folder / row.file_name).stat().st_size for row in rows if (folder / row.file_name).is_file())
+    seen: dict[str, str] = {}
+    for row in rows:
+        path = folder / row.file_name
+        try:
+            if audio_duration_s(path) == 0:
+                raise MelodyError(f"audio {path} is empty: 0 samples")
+            check_end(path)
+            if sizes[path.stat().st_size] > 1:  # only files of one size can be the same
+                check_new(row.file_name, file_hash(path), seen)
+            usable.append(row)
+        except MelodyError as error:
+            faults.append(Fault(row.file_name, str(error)))
+    check_some_are_left(folder.name, len(usable), faults)
+    return usable, faults
 
 
 def demo_page_corpus(folder: Path) -> Corpus:
@@ -148,8 +178,8 @@ def _row(path: Path, line: int, values: dict[str, str]) -> Row:
     return row
 
 
-def _check_rows(folder: Path, rows: list[Row]) -> None:
-    """Every row once, inside the folder, and there."""
+def _check_rows(folder: Path, rows: list[Row], *, files_too: bool) -> None:
+    """Every row once, inside the folder, and there, unless that is told later."""
     where = folder / METADATA
     if not rows:
         raise MelodyError(f"{where} has a header and no rows")
@@ -165,7 +195,7 @@ def _check_rows(folder: Path, rows: list[Row]) -> None:
             raise MelodyError(f"{where} line {row.line}: {row.file_name!r} is outside the folder")
         if not path.is_file():
             missing.append(row.file_name)
-    if missing:
+    if missing and files_too:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise MelodyError(f"{where} lists {len(missing)} of {len(rows)} files that are not in {folder}: {shown}")
 
@@ -222,14 +252,17 @@ def _audio_files(folder: Path) -> list[str]:
     return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
 
 
-def _training_share(corpus: Corpus, split: str) -> Corpus:
-    """Train or validation of a folder that does not say which: by the hash of the identifiers."""
+def training_share(corpus: Corpus, split: str) -> Corpus:
+    """Train or validation of a corpus that does not say which: by the hash of the identifiers."""
+    if split == "test" or any("split" in clip.attributes for clip in corpus):
+        return corpus
     if len(corpus) < 2:
         raise MelodyError(f"corpus {corpus.name} has 1 clip; training needs 2 or more, for a validation set of its own")
     ranked = sorted(corpus, key=lambda clip: hashlib.sha256(clip.identifier.encode()).hexdigest())
     count = max(1, round(VALIDATION_SHARE * len(corpus)))
     held_out = {clip.identifier for clip in ranked[:count]}
-    return Corpus(corpus.name, [clip for clip in corpus if (clip.identifier in held_out) == (split == "validation")])
+    chosen = [clip for clip in corpus if (clip.identifier in held_out) == (split == "validation")]
+    return Corpus(corpus.name, chosen, left_out=corpus.left_out, faults=corpus.faults)
 
 
 def _nothing_to_read(folder: Path) -> str:

@@ -1,0 +1,270 @@
+"""Shards: a corpus as tar files in webdataset's layout, for what is too large for one disk or one folder.
+
+A sample is an audio file and a ``.json`` beside it with the same key: ``text``, and where there are any ``tags``,
+``attributes``, ``identifier``, ``duration_s`` and ``sha256`` of the audio's bytes. Shards made elsewhere may have the
+text alone, in ``.json`` or ``.txt``. Sound is read from its place in the tar when it is asked for, so any order of
+clips costs the same, and training shuffles and resumes as with a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import soundfile
+from torch import Tensor
+
+from melody.data.audio import INPUT_EXTENSIONS, audio_duration_s, decode_audio, to_int16
+from melody.data.corpus import (
+    SAMPLE_RATE,
+    SPLITS,
+    Clip,
+    Corpus,
+    Fault,
+    Progress,
+    check_new,
+    check_some_are_left,
+    load_corpus,
+)
+from melody.data.folders import METADATA, metadata_corpus
+from melody.errors import MelodyError
+
+PATTERN = "shards-%06d.tar"
+SHARD_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class ShardAudio:
+    """The sound of one sample: a stretch of a tar file."""
+
+    path: Path
+    name: str
+    offset: int
+    size: int
+    sha256: str | None = None
+
+    def waveform(self, sample_rate: int) -> Tensor:
+        """Mono ``(T,)``; raises ``MelodyError`` that names shard and sample if it cannot be read."""
+        return decode_audio(io.BytesIO(self.content()), f"{self.path}:{self.name}", sample_rate)
+
+    def content(self) -> bytes:
+        """The audio file's bytes."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                return file.read(self.size)
+        except OSError as error:
+            raise MelodyError(f"cannot read shard {self.path}: {error.strerror}") from None
+
+
+def shard_paths(where: str) -> list[Path]:
+    """The tar files that ``where`` names: a folder's, one, or those of braces as in ``shards-{000000..000009}.tar``.
+
+    Raises:
+        MelodyError: one of them is not there, or webdataset, which reads the braces, is not installed.
+    """
+    if Path(where).is_dir():
+        return sorted(Path(where).glob("*.tar"))
+    paths = [Path(name) for name in _expanded(where)]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise MelodyError(f"{len(missing)} of {len(paths)} shards of {where} are missing: {', '.join(missing[:3])}")
+    return paths
+
+
+def _expanded(where: str) -> list[str]:
+    if "{" not in where:
+        return [where]
+    try:
+        from webdataset.shardlists import expand_urls
+    except ModuleNotFoundError:
+        raise MelodyError('shards by pattern need webdataset: pip install "melody-toolkit[train]"') from None
+    names: list[str] = expand_urls(where)
+    return names
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The members of one key: audio by place, texts by content."""
+
+    shard: Path
+    key: str
+    sounds: dict[str, tuple[int, int]]
+    texts: dict[str, bytes]
+
+
+def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: bool = False) -> Corpus:
+    """The clips of shards; where samples say their split, those of ``split``.
+
+    Args:
+        report: leave out what cannot be used and tell it in ``faults``, instead of raising.
+
+    Raises:
+        MelodyError: a shard that is no tar file or ends early, a sample without text, unreadable or empty sound.
+    """
+    clips: list[Clip] = []
+    faults: list[Fault] = []
+    seen: dict[str, str] = {}
+    for sample in (sample for path in paths for sample in _samples(path)):
+        place = f"{sample.shard.name}:{sample.key}"
+        try:
+            clip = _clip(sample)
+            if report:
+                check_new(place, _digest(clip.audio), seen)
+            clips.append(clip)
+        except MelodyError as error:
+            if not report:
+                raise
+            faults.append(Fault(place, str(error)))
+    check_some_are_left(name, len(clips), faults)
+    if split is not None and any("split" in clip.attributes for clip in clips):
+        clips = [clip for clip in clips if clip.attributes.get("split") == split]
+        if not clips:
+            raise MelodyError(f"{name} has no samples of split {split!r}")
+    return Corpus(name, clips, faults=tuple(faults))
+
+
+def _samples(path: Path) -> Iterator[Sample]:
+    """The samples of one tar file, in its order: members that follow each other and share what is before the dot."""
+    current: Sample | None = None
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                base = PurePosixPath(member.name)
+                stem, _, extension = base.name.partition(".")
+                key = (base.parent / stem).as_posix()
+                if current is None or current.key != key:
+                    if current is not None:
+                        yield current
+                    current = Sample(path, key, {}, {})
+                if f".{extension.lower()}" in INPUT_EXTENSIONS:
+                    current.sounds[extension] = (member.offset_data, member.size)
+                elif extension in ("json", "txt"):
+                    content = tar.extractfile(member)
+                    current.texts[extension] = content.read() if content is not None else b""
+            _check_ending(path, tar.offset)
+    except (OSError, tarfile.TarError) as error:
+        raise MelodyError(f"cannot read shard {path}: {error}") from None
+    if current is not None:
+        yield current
+
+
+def _check_ending(path: Path, offset: int) -> None:
+    """Python's tarfile takes a file that breaks off within a header for a whole one; a whole one ends with zeros."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise MelodyError(f"cannot read shard {path}: it ends early")
+
+
+def _clip(sample: Sample) -> Clip:
+    where = f"shard {sample.shard}, sample {sample.key!r}"
+    if not sample.sounds:
+        raise MelodyError(f"{where}: no audio (expected {', '.join(sorted(INPUT_EXTENSIONS))})")
+    facts = _facts(sample, where)
+    extension, (offset, size) = next(iter(sample.sounds.items()))
+    audio = ShardAudio(sample.shard, f"{sample.key}.{extension}", offset, size, facts.get("sha256"))
+    duration_s = facts.get("duration_s")
+    if duration_s is None:
+        duration_s = audio_duration_s(io.BytesIO(audio.content()), f"{sample.shard}:{audio.name}")
+    if not duration_s:
+        raise MelodyError(f"{where} is empty: 0 samples")
+    attributes = facts.get("attributes", {})
+    return Clip(
+        facts.get("identifier", sample.key), facts["text"], tuple(facts.get("tags", ())), attributes, duration_s, audio
+    )
+
+
+def _facts(sample: Sample, where: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(sample.texts.get("json", b"{}"))
+        if "text" not in facts and "txt" in sample.texts:
+            facts["text"] = sample.texts["txt"].decode().strip()
+    except (ValueError, TypeError) as error:
+        raise MelodyError(f"{where}: its texts cannot be read: {error}") from None
+    if not isinstance(facts, dict) or not isinstance(facts.get("text"), str) or not facts["text"]:
+        raise MelodyError(f"{where} has no text: expected a .json with 'text', or a .txt")
+    return facts
+
+
+def _digest(audio: Any) -> str:
+    return audio.sha256 or hashlib.sha256(audio.content()).hexdigest()
+
+
+def whole_corpora(where: str) -> list[tuple[str | None, Corpus]]:
+    """All clips of a corpus, by split where its clips do not say theirs themselves; raises as ``load_corpus``."""
+    if where == "embedded":
+        return [(split, load_corpus(where, split=split)) for split in SPLITS]
+    if (Path(where) / METADATA).is_file():
+        return [(None, metadata_corpus(Path(where), None, report=True))]
+    return [(None, load_corpus(where, report=True))]
+
+
+def write_shards(
+    corpora: Iterable[tuple[str | None, Corpus]],
+    folder: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write corpora, each with the split that it is (or None), to ``shards-000000.tar`` … in a new folder.
+
+    Files keep their bytes; clips that are no files become FLAC. The folder appears when it is whole.
+
+    Raises:
+        MelodyError: the folder is there already, a clip cannot be read, the disk is full.
+    """
+    try:
+        from webdataset import ShardWriter
+    except ModuleNotFoundError:
+        raise MelodyError('writing shards needs webdataset: pip install "melody-toolkit[train]"') from None
+    if folder.exists():
+        raise MelodyError(f"{folder} is there already; choose another --out, or delete it")
+    clips = [(split, clip) for split, corpus in corpora for clip in corpus]
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        with ShardWriter(str(temporary / PATTERN), maxsize=shard_bytes, verbose=0) as writer:
+            for number, (split, clip) in enumerate(clips):
+                writer.write(_sample_of(number, split, clip))
+                if progress is not None:
+                    progress(number + 1, len(clips))
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise MelodyError(f"cannot write shards to {folder}: {error.strerror or error}; nothing was left") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return sorted(folder.glob("*.tar"))
+
+
+def _sample_of(number: int, split: str | None, clip: Clip) -> dict[str, Any]:
+    extension, content = _encoded(clip)
+    facts = {
+        "identifier": clip.identifier,
+        "text": clip.text,
+        "tags": list(clip.tags),
+        "attributes": dict(clip.attributes) if split is None else {**clip.attributes, "split": split},
+        "duration_s": clip.duration_s,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    return {"__key__": f"{number:09d}", extension: content, "json": json.dumps(facts).encode()}
+
+
+def _encoded(clip: Clip) -> tuple[str, bytes]:
+    """A file's own bytes with its extension; FLAC of what is no file."""
+    source = getattr(clip.audio, "name", None) or getattr(clip.audio, "path", None)
+    if source is not None:
+        return PurePosixPath(source).suffix.lower().removeprefix("."), clip.audio.content()
+    buffer = io.BytesIO()
+    soundfile.write(buffer, to_int16(clip.waveform(SAMPLE_RATE).numpy()), SAMPLE_RATE, format="FLAC")
+    return "flac", buffer.getvalue()

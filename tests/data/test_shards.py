@@ -1,0 +1,130 @@
+"""A corpus in shards is the corpus in its folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from melody.data.corpus import load_corpus
+from melody.data.shards import whole_corpora, write_shards
+from melody.errors import MelodyError
+
+
+def tone(pitch: float, seconds: float = 0.1) -> bytes:
+    buffer = io.BytesIO()
+    time = np.arange(round(seconds * 24_000)) / 24_000
+    soundfile.write(buffer, 0.3 * np.sin(2 * np.pi * pitch * time), 24_000, format="FLAC")
+    return buffer.getvalue()
+
+
+def write_folder(folder: Path, columns: str = "file_name,text,tags", split: bool = False) -> Path:
+    (folder / "a.b").mkdir(parents=True)
+    rows = [columns + (",split" if split else "")]
+    for i in range(6):
+        (folder / "a.b" / f"{i}.flac").write_bytes(tone(200 + 50 * i))
+        rows.append(f'a.b/{i}.flac,text {i},"x, {i}"' + (f",{'validation' if i < 2 else 'train'}" if split else ""))
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_shards_hold_what_the_folder_holds(tmp_path: Path, split: bool) -> None:
+    folder = write_folder(tmp_path / "set", split=split)
+    paths = write_shards(whole_corpora(str(folder)), tmp_path / "shards", shard_bytes=1)
+    assert [path.name for path in paths] == [f"shards-{i:06d}.tar" for i in range(6)]
+    for part in ("train", "validation"):
+        one = load_corpus(folder, split=part)
+        for where in (tmp_path / "shards", f"{tmp_path}/shards/shards-{{000000..000005}}.tar"):
+            other = load_corpus(where, split=part)
+            assert [(c.identifier, c.text, c.tags, c.duration_s) for c in one] == [
+                (c.identifier, c.text, c.tags, c.duration_s) for c in other
+            ]
+            assert all(torch.equal(a.waveform(), b.waveform()) for a, b in zip(one, other, strict=True))
+            assert one.content_hash() == other.content_hash()  # so features are not computed again
+
+
+def test_shards_made_elsewhere_need_a_text_and_no_more(tmp_path: Path) -> None:
+    path = write_tar(
+        tmp_path / "x.tar",
+        {
+            "one.flac": tone(300),
+            "one.txt": b"a flute\n",
+            "two.json": json.dumps({"text": "a drum", "other": 1}).encode(),
+            "two.flac": tone(400, 0.2),
+        },
+    )
+    corpus = load_corpus(path)
+    assert [(clip.identifier, clip.text) for clip in corpus] == [("one", "a flute"), ("two", "a drum")]
+    assert corpus[1].duration_s == pytest.approx(0.2)
+    assert corpus[1].waveform().shape == (4800,)
+
+
+def test_samples_that_cannot_be_used_are_told_by_name(tmp_path: Path) -> None:
+    good = {"one.flac": tone(300), "one.txt": b"a flute"}
+    same = {"same.flac": tone(300), "same.txt": b"again"}
+    bad = {
+        "noise.flac": b"fLaC",
+        "noise.txt": b"broken",
+        "mute.flac": tone(1, 0),
+        "mute.txt": b"empty",
+        "bare.flac": tone(500),
+        "late.txt": b"no sound",
+    }
+    path = write_tar(tmp_path / "x.tar", {**good, **same, **bad})
+    corpus = load_corpus(path, report=True)
+    assert [clip.identifier for clip in corpus] == ["one"]
+    told = {fault.file: fault.reason for fault in corpus.faults}
+    assert set(told) == {f"x.tar:{name}" for name in ("same", "noise", "mute", "bare", "late")}
+    assert "the same content as x.tar:one" in told["x.tar:same"]
+    assert "has no text" in told["x.tar:bare"]
+    assert "no audio" in told["x.tar:late"]
+    with pytest.raises(MelodyError, match="cannot read audio .*noise.flac"):
+        load_corpus(path)
+    with pytest.raises(MelodyError, match="none of the 5 files of y.tar can be used"):
+        load_corpus(write_tar(tmp_path / "y.tar", {"z.flac": tone(1, 0), **bad}), report=True)
+
+
+def test_bad_shards_are_one_line(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "set")
+    (path,) = write_shards(whole_corpora(str(folder)), tmp_path / "shards")
+    with pytest.raises(MelodyError, match="shards is there already"):
+        write_shards(whole_corpora(str(folder)), tmp_path / "shards")
+    with pytest.raises(MelodyError, match=r"1 of 2 shards of .* are missing: .*shards-000001\.tar"):
+        load_corpus(f"{tmp_path}/shards/shards-{{000000..000001}}.tar")
+    whole = path.read_bytes()
+    for length in (len(whole) // 2, 512 * (len(whole) // 1024), 512 * (len(whole) // 1024) + 100):
+        path.write_bytes(whole[:length])
+        with pytest.raises(MelodyError, match=r"cannot read shard .*shards-000000\.tar"):
+            load_corpus(tmp_path / "shards")
+
+
+def test_nothing_is_left_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    import webdataset
+
+    def full(self: object, sample: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(webdataset.ShardWriter, "write", full)
+    folder = write_folder(tmp_path / "set")
+    with pytest.raises(MelodyError, match="cannot write shards to .*: No space left on device; nothing was left"):
+        write_shards(whole_corpora(str(folder)), tmp_path / "shards")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
