@@ -235,7 +235,12 @@ def train(
         str, typer.Argument(help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs.")
     ],
     preset: PresetOption = "demo",
-    data: Annotated[str, typer.Option(help="embedded, or a folder of audio with a metadata.csv.")] = "embedded",
+    data: Annotated[
+        str, typer.Option(help="embedded, a folder of audio with a metadata.csv, or shards (see: melody shards).")
+    ] = "embedded",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a corpus with unreadable, empty or duplicate files.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder; a second call on it goes on where the first ended. [default: runs/PRESET]"),
@@ -269,6 +274,7 @@ def train(
     loaded = load_preset(preset)
     try:
         from melody.training.hardware import Hardware
+        from melody.training.shares import is_main
         from melody.training.stages import Run, adjusted
         from melody.training.stages import train as train_stage
     except ModuleNotFoundError as error:
@@ -279,9 +285,12 @@ def train(
     loaded = adjusted(
         loaded, denoiser=denoiser, precision=precision, accumulate=accumulate, validate_every=validate_every
     )
-    run = Run(loaded, data, out or Path("runs") / loaded.name, hardware, weights=weights)
+    run = Run(loaded, data, out or Path("runs") / loaded.name, hardware, strict=strict, weights=weights)
+    if is_main():
+        for line in run.left_out():
+            notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
     train_stage(stage, run, stop_after=stop_after)
-    if (run.folder / "weights").is_dir():
+    if is_main() and (run.folder / "weights").is_dir():
         console.print(f"weights and card: {escape(str(run.folder / 'weights'))}")
 
 
@@ -305,6 +314,34 @@ def export(
     for line in run(source, out, part=part, preset=loaded, dtype=dtype):  # type: ignore[arg-type]
         console.print(escape(line))
     console.print(f"model files: {escape(str(out))}")
+
+
+@app.command()
+def shards(
+    data: Annotated[str, typer.Argument(help="embedded, or a folder of audio with a metadata.csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to be made for the tar files.")],
+    shard_mb: Annotated[int, typer.Option(min=1, help="Begin a new tar file after so many million bytes.")] = 1000,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a corpus with unreadable, empty or duplicate files.")
+    ] = False,
+) -> None:
+    """Write a corpus as webdataset shards, which `melody train --data` reads from any number of disks."""
+    from melody.data.shards import whole_corpora, write_shards
+
+    corpora = whole_corpora(data)
+    for fault in corpora[0][1].faults:
+        if strict:
+            raise MelodyError(f"{len(corpora[0][1].faults)} files of {data} cannot be used: {fault.reason}")
+        notes.print(f"left out: {fault.file}: {fault.reason}", markup=False, highlight=False, soft_wrap=True)
+    with _progress() as bar:
+        task = bar.add_task("shards", total=None)
+        paths = write_shards(
+            corpora,
+            out,
+            shard_bytes=shard_mb * 1_000_000,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(f"{sum(len(corpus) for _, corpus in corpora)} clips in {len(paths)} shards: {escape(str(out))}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,8 @@ def bind_stage(
 def _begun_with(path: Path, table: type[Stage | RvqStage]) -> dict[str, Any]:
     """A folder's settings; settings that came later have their defaults, so an older run goes on."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    try:
+    with suppress(KeyError, ValidationError):  # of another kind altogether: the comparison says so
         content["settings"] = table.model_validate(content["settings"]).model_dump()
-    except (KeyError, ValidationError):
-        pass  # of another kind altogether: the comparison says so
     return content
 
 
@@ -97,11 +96,12 @@ def add_stage(
             "train_hash": corpora[0].content_hash(),
             "validation_clips": len(corpora[1]),
             "validation_hash": corpora[1].content_hash(),
+            "left_out": [{"file": fault.file, "reason": fault.reason} for fault in corpora[0].faults],
         },
         "last_losses": _last_losses(history),
         "held_out": figures,
         "sha256": file_hash(weights),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads, fp32",
+        "machine": _machine(settings),
         "versions": {"melody": __version__, "torch": torch.__version__, "commit": _commit()},
     }
     write_bytes(path, json.dumps(card, indent=1, sort_keys=True).encode())
@@ -129,12 +129,25 @@ def render(card: dict[str, Any]) -> str:
     data = sorted(
         {
             f"{e['data']['name']}: {e['data']['train_clips']} clips (SHA-256 {e['data']['train_hash'][:16]}…), "
-            f"{e['data']['validation_clips']} validation clips"
+            f"{e['data']['validation_clips']} validation clips{_left_out(e['data'])}"
             for e in card.values()
         }
     )
     machines = sorted({f"{e['machine']}; torch {e['versions']['torch']}" for e in card.values()})
     return "\n".join([*lines, "", "Data: " + "; ".join(data) + ".", "", "Machine: " + "; ".join(machines) + ".", ""])
+
+
+def _machine(settings: Stage | RvqStage) -> str:
+    """Processor, threads, and the precision of the passes."""
+    precision = settings.precision if isinstance(settings, Stage) else "32-true"
+    arithmetic = "fp32" if precision == "32-true" else precision
+    return f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads, {arithmetic}"
+
+
+def _left_out(data: dict[str, Any]) -> str:
+    """How many files could not be used, where it is known."""
+    faults = data.get("left_out") or []
+    return f", {len(faults)} files left out ({', '.join(fault['file'] for fault in faults)})" if faults else ""
 
 
 def _figures(values: dict[str, float]) -> str:

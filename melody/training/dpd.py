@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from melody.config import DenoiserStage
+from melody.config import DenoiserStage, Generation
 from melody.diffusion.angles import add_noise, draw_chunk_angles, velocity_target
+from melody.diffusion.guidance import guided_velocity
+from melody.errors import MelodyError
+from melody.metrics.denoising import Denoised, score_denoiser
+from melody.protocols import Codec
+from melody.samplers.loop import sample
 from melody.training.recipe import Recipe
 from melody.training.shares import WHOLE, Share
+
+TABLE5_BATCH = 8
+SOUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -23,9 +32,16 @@ class LatentData:
 
 class VelocityPrediction(Recipe):
     def __init__(
-        self, part: torch.nn.Module, settings: DenoiserStage, train: LatentData, validation: LatentData, chunks: int
+        self,
+        part: torch.nn.Module,
+        settings: DenoiserStage,
+        train: LatentData,
+        validation: LatentData,
+        chunks: int,
+        studio: Studio | None = None,
     ) -> None:
         super().__init__(part, settings)
+        self.studio = studio
         self.train_data, self.validation_data, self.chunks = train, validation, chunks
 
     def batch(self, step: int, share: Share = WHOLE) -> tuple[Tensor, ...]:
@@ -64,6 +80,60 @@ class VelocityPrediction(Recipe):
                 errors[name].append(_velocity_error(part, *batch))
             errors["velocity_mse_zero"].append(velocity_target(latents, noise, angle).square().mean())
         return {name: float(torch.stack(values).mean()) for name, values in errors.items()}
+
+    def table5(self) -> Denoised:
+        """Table 5's protocol on the held-out latents; those that are constant, as of silence, are left out."""
+        data, part = self.validation_data, self.trained().eval()
+        rows = (data.latents.amax(dim=(1, 2)) > data.latents.amin(dim=(1, 2))).nonzero().flatten()
+        if not len(rows):
+            raise MelodyError("stage dpd: every held-out latent is constant, as of silence; nothing can be scored")
+        batches = (
+            (data.latents[some].to(self.device), data.tokens[some].to(self.device)) for some in rows.split(TABLE5_BATCH)
+        )
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        return score_denoiser(part, batches, len(rows), generator)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def sounds(self) -> dict[str, Tensor]:
+        """Held-out tokens made to music as the preset generates, each beside the decoded true latents."""
+        if self.studio is None:
+            return {}
+        found, part = {}, self.trained().eval()
+        for number in range(min(SOUNDS, len(self.validation_data.tokens))):
+            tokens = self.validation_data.tokens[number : number + 1].to(self.device)
+            true = self.validation_data.latents[number : number + 1].to(self.device)
+            found[f"clip {number}/original latents"] = self.studio.decode(true)
+            found[f"clip {number}/sampled"] = self.studio.sampled(part, tokens, true.shape)
+        return found
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What turns a denoiser's work into sound."""
+
+    codec: Codec
+    generation: Generation
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The waveform ``(T,)`` of one item's latents ``(1, L, D)``."""
+        device = next(self.codec.parameters()).device  # type: ignore[attr-defined]
+        return self.codec.decode(latents.to(device))[0, 0]
+
+    def sampled(self, denoiser: Any, tokens: Tensor, shape: torch.Size) -> Tensor:
+        """Music for tokens ``(1, N)``, from noise by the seed 0."""
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(tokens.device)
+        settings = self.generation
+        velocity = guided_velocity(denoiser, denoiser.prepare(tokens), settings.guidance_scale)
+        generator = torch.Generator().manual_seed(1)
+        latents = sample(
+            velocity,
+            noise,
+            sampler=settings.sampler,
+            grid=settings.grid,
+            num_steps=settings.num_steps,
+            generator=generator,
+        )
+        return self.decode(latents.clamp(-1, 1))
 
 
 def _velocity_error(

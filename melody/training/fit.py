@@ -6,16 +6,17 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from melody.errors import MelodyError
+from melody.training.board import Board
 from melody.training.callbacks import Bar, History, Keeper, OnePass, WholeCheckpoints
 from melody.training.hardware import Hardware
 from melody.training.recipe import Recipe
+from melody.training.sharding import restore, unsharded
 
 CHECKPOINT_EVERY_S = 60.0
 
@@ -42,35 +43,49 @@ def fit(
         MelodyError: a batch that the processes cannot share evenly, losses that are not finite, an unreadable
             checkpoint, a full disk.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not its tips
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # not its tips
     hardware = hardware or Hardware()
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "last.ckpt"
     first = _completed(checkpoint) if checkpoint.is_file() else 0
     settings, passes = recipe.settings, recipe.passes_per_step
     total = settings.steps if stop_after is None else min(settings.steps, stop_after)
-    callbacks = [
+    callbacks: list[L.Callback] = [
         Keeper(checkpoint, CHECKPOINT_EVERY_S),
         OnePass(),
         History(folder / "history.jsonl"),
         Bar(title, settings.steps),
     ]
+    if settings.validate_every:
+        callbacks.append(_board(recipe, folder, hardware))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning warns that an iterable loader has no length and few workers
         trainer = _trainer(recipe, folder, hardware, callbacks)
         _check_shares(settings.batch_size, trainer.world_size, settings.accumulate)
+        whole = unsharded(recipe) if hardware.sharded else None
         loader = DataLoader(_Positions(first * passes, total * passes), batch_size=None)
         try:
             # weights_only: a checkpoint is tensors and plain values, so nothing in it is executed.
             trainer.fit(recipe, loader, ckpt_path=str(checkpoint) if first else None, weights_only=True)
         except SystemExit:  # Lightning's own end after Ctrl-C
             raise KeyboardInterrupt from None
+    if whole is not None:
+        restore(recipe, whole, checkpoint)
     recipe.to(hardware.device)  # Lightning leaves it on the CPU
 
 
-def _trainer(recipe: Recipe, folder: Path, hardware: Hardware, callbacks: list[Any]) -> L.Trainer:
+def _board(recipe: Recipe, folder: Path, hardware: Hardware) -> Board:
+    if hardware.sharded and recipe.average is None:
+        raise MelodyError(
+            "validation while FSDP trains looks at the moving average: set ema_decay, or validate_every 0"
+        )
+    return Board(folder / "tensorboard", recipe.settings.validate_every)
+
+
+def _trainer(recipe: Recipe, folder: Path, hardware: Hardware, callbacks: list[L.Callback]) -> L.Trainer:
     return L.Trainer(
-        **hardware.flags(),
+        **hardware.flags(recipe),
         precision=recipe.settings.precision,
         accumulate_grad_batches=recipe.passes_per_step,
         max_epochs=-1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from lightning.pytorch.strategies import StrategyRegistry
 
 from melody.errors import MelodyError, did_you_mean
+from melody.training.recipe import Recipe
+from melody.training.sharding import Sharded
 
 UNUSED = "ddp_find_unused_parameters_true"
 """Some parameters have no gradient in some steps: the discriminators before they begin, attention to dropped tokens."""
@@ -31,8 +34,6 @@ class Hardware:
             raise MelodyError(f"num_nodes is {self.num_nodes}: expected a number from 1 on")
         if self.strategy not in strategies():
             raise MelodyError(f"unknown strategy {self.strategy!r}{did_you_mean(self.strategy, strategies())}")
-        if self.sharded and not self.on_gpu:
-            raise MelodyError(f"strategy {self.strategy!r} needs --accelerator gpu: Lightning shards on GPUs only")
 
     @property
     def on_gpu(self) -> bool:
@@ -46,15 +47,19 @@ class Hardware:
     @property
     def device(self) -> torch.device:
         """Where this process computes outside of Lightning's loop: features before it, figures after it."""
-        return torch.device("cuda", torch.cuda.current_device()) if self.on_gpu else torch.device("cpu")
+        if not self.on_gpu:
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
 
-    def flags(self) -> dict[str, Any]:
-        """Arguments of Lightning's ``Trainer``."""
+    def flags(self, recipe: Recipe) -> dict[str, Any]:
+        """Arguments of Lightning's ``Trainer`` for a recipe."""
         devices = self.devices if self.devices == "auto" else int(self.devices)
         several = devices != 1 or self.num_nodes > 1
-        strategy = self.strategy
+        strategy: str | Sharded = self.strategy
         if strategy == "ddp" or (strategy == "auto" and several):
             strategy = UNUSED
+        if self.sharded:
+            strategy = Sharded(recipe, cpu_offload=self.strategy.endswith("cpu_offload"))
         return {
             "accelerator": self.accelerator,
             "devices": devices,

@@ -20,7 +20,9 @@ def keep_batch(folder: Path, batch: Any, *, step: int, seed: int, losses: dict[s
     ``safetensors.safe_open(path, "pt")`` reads it: tensors ``batch_0`` … in the order of the recipe's ``batch``.
     """
     items = batch if isinstance(batch, tuple) else (batch,)
-    tensors = {f"batch_{i}": item.detach().cpu().contiguous() for i, item in enumerate(items) if isinstance(item, Tensor)}
+    tensors = {
+        f"batch_{i}": item.detach().cpu().contiguous() for i, item in enumerate(items) if isinstance(item, Tensor)
+    }
     texts = [item for item in items if isinstance(item, Sequence)]
     metadata = {
         "step": str(step),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from melody.config import Stage
 from melody.errors import MelodyError
 from melody.training.nonfinite import keep_batch
+from melody.training.sharding import Sharded, clip, whole_weights
 from melody.training.shares import WHOLE, Share, mean_over_processes, rank, world_size
 
 STEP_STRIDE = 1_000_003
@@ -42,6 +43,8 @@ class Recipe(L.LightningModule):
         self.register_buffer("completed", torch.zeros((), dtype=torch.int64))
         self.history: list[dict[str, float]] = []
         self._parts: list[dict[str, float]] = []
+        # Told by name, for in shards every parameter is flat.
+        self.matrices = {name for name, p in part.named_parameters() if p.ndim >= 2}
 
     def batch(self, step: int, share: Share = WHOLE) -> Any:
         """The share of a step's batch, from ``self.generator(step)`` alone."""
@@ -133,11 +136,17 @@ class Recipe(L.LightningModule):
             return
         # A warm-up of the decay keeps the random start out of the average.
         decay = min(self.settings.ema_decay, (1 + int(self.completed)) / (10 + int(self.completed)))
-        with torch.no_grad():
+        with torch.no_grad(), whole_weights(self.trainer.strategy):
             for average, weight in zip(self.average.parameters(), self.part.parameters(), strict=True):
                 average.lerp_(weight, 1 - decay)
             for kept, buffer in zip(self.average.buffers(), self.part.buffers(), strict=True):
                 kept.copy_(buffer)
+
+    def configure_gradient_clipping(self, optimizer: Any, *values: Any, **named: Any) -> None:
+        if isinstance(self.trainer.strategy, Sharded):
+            clip(self.trainer.strategy, self.settings.gradient_clip)
+        else:
+            super().configure_gradient_clipping(optimizer, *values, **named)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.part)
@@ -146,10 +155,16 @@ class Recipe(L.LightningModule):
 
     def optimizer(self, module: nn.Module, betas: tuple[float, float] = (0.9, 0.98)) -> torch.optim.Optimizer:
         """AdamW (section 5 of the paper's experiments) with weight decay on matrices only."""
-        trainable = [p for p in module.parameters() if p.requires_grad]
+        trainable = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": self.settings.weight_decay},
-            {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+            {
+                "params": [p for name, p in trainable if name in self.matrices or p.ndim >= 2],
+                "weight_decay": self.settings.weight_decay,
+            },
+            {
+                "params": [p for name, p in trainable if not (name in self.matrices or p.ndim >= 2)],
+                "weight_decay": 0.0,
+            },
         ]
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.settings.learning_rate, betas=betas)
 

@@ -6,6 +6,7 @@ and ``config.json`` with the whole preset.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from melody.pipeline import build_part, component_of, load_part
 from melody.pretrained import write_config
 from melody.training import features
 from melody.training.card import add_stage, bind_stage
-from melody.training.dpd import LatentData, VelocityPrediction
+from melody.training.dpd import LatentData, Studio, VelocityPrediction
 from melody.training.fit import fit
 from melody.training.hardware import Hardware
 from melody.training.joint import Joint
@@ -31,7 +32,7 @@ from melody.training.recipe import Recipe
 from melody.training.semantic import Semantic
 from melody.training.shares import is_main, wait
 from melody.training.vae import AudioVae
-from melody.weights import file_hash, save_weights
+from melody.weights import file_hash, save_weights, write_bytes
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "joint": (),
@@ -95,14 +96,31 @@ class Run:
         folder: Path,
         hardware: Hardware | None = None,
         *,
+        strict: bool = False,
         weights: Path | None = None,
     ) -> None:
         if preset.training is None:
             raise MelodyError(f"preset {preset.name!r} has no [training] table")
         self.preset, self.data, self.folder, self.hardware = preset, data, folder, hardware or Hardware()
         self.weights = weights
-        self.train_corpus = load_corpus(data, split="train")
-        self.validation_corpus = load_corpus(data, split="validation")
+        self.train_corpus = load_corpus(data, split="train", report=True)
+        self.validation_corpus = load_corpus(data, split="validation", report=True)
+        self.faults = self.train_corpus.faults
+        if self.faults and strict:
+            raise MelodyError(f"{self.left_out()[0]}; without --strict they are left out")
+
+    def left_out(self) -> list[str]:
+        """Lines on the corpus's files that are not trained on: how many, and each with its reason."""
+        lines = [f"{fault.file}: {fault.reason}" for fault in self.faults]
+        names = ", ".join(fault.file for fault in self.faults[:3]) + (" …" if len(self.faults) > 3 else "")
+        if lines:
+            lines.insert(0, f"{len(lines)} files of {self.data} cannot be used: {names}")
+        unlisted = self.train_corpus.left_out
+        if unlisted:
+            lines.append(
+                f"{len(unlisted)} audio files of {self.data} are not in its metadata.csv: {', '.join(unlisted)}"
+            )
+        return lines
 
     def settings(self, stage: str) -> Any:
         """The stage's table of the preset."""
@@ -195,23 +213,22 @@ def _joint(run: Run, stop_after: int | None) -> Finish:
 
 
 def _rvq(run: Run, stop_after: int | None) -> Finish:
-    return lambda: _fitted_rvq(run)
-
-
-def _fitted_rvq(run: Run) -> tuple[nn.Module, Figures]:
     """Codebooks over embeddings of audio, captions and tags alike, for all three may be the prompt."""
     settings, (joint, weights) = run.settings("rvq"), run.finished("joint")
+    # In every process, though one computes them: the others wait at the cache, which has no time limit.
     audio = features.audio_embeddings(run.train_corpus, joint, settings.clip_s, weights)  # type: ignore[arg-type]
     text = features.text_embeddings(run.train_corpus, joint, settings.clip_s, weights)  # type: ignore[arg-type]
-    embeddings = _at_most(RVQ_EMBEDDINGS, torch.cat([audio, text.flatten(0, 1)]), settings.seed)
-    rvq = run.part("rvq")
-    rvq.fit(embeddings, settings.seed)  # type: ignore[operator]
     held_out = features.audio_embeddings(run.validation_corpus, joint, settings.clip_s, weights)  # type: ignore[arg-type]
-    decoded = rvq.decode(rvq.encode(held_out))  # type: ignore[operator]
-    return rvq, {
-        "embeddings": float(len(embeddings)),
-        "held_out_cosine": float(torch.nn.functional.cosine_similarity(decoded, held_out, dim=-1).mean()),
-    }
+
+    def finish() -> tuple[nn.Module, Figures]:
+        embeddings = _at_most(RVQ_EMBEDDINGS, torch.cat([audio, text.flatten(0, 1)]), settings.seed)
+        rvq = run.part("rvq")
+        rvq.fit(embeddings, settings.seed)  # type: ignore[operator]
+        decoded = rvq.decode(rvq.encode(held_out))  # type: ignore[operator]
+        cosine = torch.nn.functional.cosine_similarity(decoded, held_out, dim=-1).mean()
+        return rvq, {"embeddings": float(len(embeddings)), "held_out_cosine": float(cosine)}
+
+    return finish
 
 
 def _at_most(count: int, rows: Tensor, seed: int) -> Tensor:
@@ -265,9 +282,26 @@ def _dpd(run: Run, stop_after: int | None) -> Finish:
         )
 
     chunks = run.preset.generation.chunks
-    recipe = VelocityPrediction(run.part("dpd"), settings, data(run.train_corpus), data(run.validation_corpus), chunks)
+    train_data, validation_data = data(run.train_corpus), data(run.validation_corpus)
+    studio = Studio(codec, run.preset.generation)  # type: ignore[arg-type]
+    recipe = VelocityPrediction(run.part("dpd"), settings, train_data, validation_data, chunks, studio)
     _fit(recipe, run, "dpd", stop_after)
-    return lambda: (recipe.trained(), recipe.validate())
+
+    def finish() -> tuple[nn.Module, Figures]:
+        scored = recipe.table5()
+        facts = {
+            "protocol": "Table 5 on held-out latents: one stratified angle an item, with tokens, without guidance",
+            "denoiser": component_of(run.preset, "denoiser"),
+            "items": len(scored.angle),
+            "seed": settings.seed,
+            **scored.means(),
+            "by_angle": scored.by_angle(),
+        }
+        write_bytes(run.folder / "dpd" / "table5.json", json.dumps(facts, indent=1).encode())
+        table5 = {f"table5_{name}": value for name, value in scored.means().items()}
+        return recipe.trained(), {**recipe.validate(), **table5}
+
+    return finish
 
 
 _RECIPES: dict[str, Callable[[Run, int | None], Finish]] = {

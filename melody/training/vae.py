@@ -22,6 +22,7 @@ from melody.vae.losses import (
 )
 
 VALIDATION_CLIPS = 32
+SOUNDS = 4
 
 
 class AudioVae(Recipe):
@@ -64,6 +65,7 @@ class AudioVae(Recipe):
             target = batch.to(self.device)
             own = noise[share.rows(len(noise))]
             preds, mean, log_variance = self.part.reconstruct(target, noise=own)  # type: ignore[operator]
+            preds = preds.float()  # spectra want more than 16 bits
             losses = self.generator_losses(preds, target, mean, log_variance, adversarial)
             self.check(step, losses, batch)
             self.manual_backward(losses["loss"] / len(shares))
@@ -129,6 +131,18 @@ class AudioVae(Recipe):
     @staticmethod
     def _as_list(value: Any) -> list[Any]:
         return value if isinstance(value, list) else [value]
+
+    @torch.no_grad()
+    def sounds(self) -> dict[str, Tensor]:
+        """Held-out clips, each beside its reconstruction."""
+        part, corpus = self.trained().eval(), self.validation_corpus
+        samples = corpus.sample_rate * 4
+        found = {}
+        for number, place in enumerate(segments(corpus, samples)[:SOUNDS]):
+            target = segment_batch(corpus, [place], samples).to(self.device)
+            found[f"clip {number}/original"] = target[0, 0]
+            found[f"clip {number}/reconstruction"] = part.decode(part.encode(target))[0, 0, :samples]  # type: ignore[operator]
+        return found
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

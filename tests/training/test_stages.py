@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 
+from melody import registry
 from melody.config import Preset, load_preset
+from melody.data.shards import whole_corpora, write_shards
 from melody.errors import MelodyError
 from melody.pipeline import PARTS, MelodyPipeline
+from melody.protocols import Denoiser
 from melody.training import fit as fitting
 from melody.training import stages
 from melody.training.recipe import Recipe
-from melody.training.stages import STAGES, Run, train
+from melody.training.stages import STAGES, Run, adjusted, train
+
+
+def _twelve(load_corpus, data, split, **more):  # type: ignore[no-untyped-def]
+    return load_corpus(data, split=split, num_clips=12 if data == "embedded" else None, **more)
 
 
 @pytest.fixture(autouse=True)
 def small_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thirty-two clips of the embedded corpus instead of all."""
+    """Twelve clips of the embedded corpus instead of all."""
     load_corpus = stages.load_corpus
-    monkeypatch.setattr(stages, "load_corpus", lambda data, split: load_corpus(data, split=split, num_clips=12))
+    monkeypatch.setattr(stages, "load_corpus", lambda data, split, **more: _twelve(load_corpus, data, split, **more))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +41,7 @@ def trained(tiny_preset: Preset, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A run folder with all six stages trained."""
     folder = tmp_path_factory.mktemp("run")
     load_corpus = stages.load_corpus
-    stages.load_corpus = lambda data, split: load_corpus(data, split=split, num_clips=12)
+    stages.load_corpus = lambda data, split, **more: _twelve(load_corpus, data, split, **more)
     try:
         train("all", Run(tiny_preset, "embedded", folder))
     finally:
@@ -140,3 +150,110 @@ def test_losses_that_are_not_finite_stop_the_run(
     monkeypatch.setattr(Joint, "losses", lambda self, batch: {"loss": torch.full((), math.nan, requires_grad=True)})
     with pytest.raises(MelodyError, match="Joint: loss is nan at step 0"):
         train("joint", Run(tiny_preset, "embedded", tmp_path))
+    assert (tmp_path / "joint" / "nonfinite-step-0.safetensors").is_file()
+
+
+def test_settings_that_came_later_do_not_end_an_older_run(tiny_preset: Preset, tmp_path: Path) -> None:
+    run = Run(tiny_preset, "embedded", tmp_path)
+    train("joint", run, stop_after=1)
+    path = tmp_path / "joint" / "settings.json"
+    content = json.loads(path.read_text())
+    for name in ("precision", "accumulate", "validate_every"):
+        del content["settings"][name]
+    path.write_text(json.dumps(content))
+    train("joint", run, stop_after=2)
+    with pytest.raises(MelodyError, match="was begun with preset 'tiny', whose settings differ"):
+        train("joint", Run(adjusted(tiny_preset, accumulate=3), "embedded", tmp_path), stop_after=3)
+
+
+def spoil(tones: Path, folder: Path) -> Path:
+    """The tones, with four files that cannot be trained on."""
+    shutil.copytree(tones, folder)
+    (folder / "text.wav").write_text("not a sound")
+    soundfile.write(folder / "mute.wav", np.zeros(0), 24_000)
+    shutil.copy(folder / "3.wav", folder / "again.wav")
+    soundfile.write(folder / "short.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 48_000), 24_000)
+    (folder / "short.flac").write_bytes((folder / "short.flac").read_bytes()[:40_000])
+    with (folder / "metadata.csv").open("a") as file:
+        file.writelines(
+            f"{name},spoilt,x\n" for name in ("text.wav", "mute.wav", "again.wav", "short.flac", "gone.wav")
+        )
+    return folder
+
+
+def test_files_that_cannot_be_used_are_told_by_name_and_left_out(
+    tiny_preset: Preset, tones: Path, tmp_path: Path
+) -> None:
+    run = Run(tiny_preset, spoil(tones, tmp_path / "data"), tmp_path / "run")
+    assert len(run.train_corpus) + len(run.validation_corpus) == 20
+    counted, *told = run.left_out()
+    assert counted.startswith("5 files of")
+    reasons = {line.partition(": ")[0]: line for line in told}
+    assert set(reasons) == {"text.wav", "mute.wav", "again.wav", "short.flac", "gone.wav"}
+    assert "is empty: 0 samples" in reasons["mute.wav"]
+    assert "the same content as 3.wav" in reasons["again.wav"]
+    train("vae", run)
+    card = json.loads((tmp_path / "run" / "weights" / "card.json").read_text())
+    assert {fault["file"] for fault in card["codec"]["data"]["left_out"]} == set(reasons)
+    assert "5 files left out (text.wav, " in (tmp_path / "run" / "weights" / "CARD.md").read_text()
+
+
+def test_strict_refuses_such_a_corpus(tiny_preset: Preset, tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(MelodyError, match="5 files of .* cannot be used: text.wav, mute.wav, again.wav …; without"):
+        Run(tiny_preset, spoil(tones, tmp_path / "data"), tmp_path / "run", strict=True)
+
+
+def test_a_corpus_without_one_good_file_is_refused(tiny_preset: Preset, tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.wav,x\nb.wav,y\n")
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(MelodyError, match="none of the 2 files of .* can be used: cannot read audio .*a.wav"):
+        Run(tiny_preset, tmp_path, tmp_path / "run")
+
+
+def test_training_from_shards_is_training_from_the_folder(
+    even_preset: Preset, tones: Path, tone_run: Path, tmp_path: Path
+) -> None:
+    write_shards(whole_corpora(str(tones)), tmp_path / "shards", shard_bytes=300_000)
+    run = Run(even_preset, tmp_path / "shards", tmp_path / "run")
+    train("vae", run, stop_after=2)
+    train("vae", run)
+    one, other = (load_file(folder / "weights" / "codec.safetensors") for folder in (tone_run, tmp_path / "run"))
+    assert all(torch.equal(other[name], tensor) for name, tensor in one.items())
+
+
+class ZeroDenoiser(torch.nn.Module, Denoiser):
+    """Predicts nothing, and learns it."""
+
+    def __init__(self, latent_dim: int = 9) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.gain = torch.nn.Parameter(torch.zeros(latent_dim))
+
+    def prepare(self, semantic_tokens: torch.Tensor) -> None:
+        return None
+
+    def forward(
+        self, latents: torch.Tensor, angle: torch.Tensor, condition: object, unconditional: object = None
+    ) -> torch.Tensor:
+        return latents * self.gain
+
+    def repeat(self, condition: object, times: int) -> None:
+        return None
+
+
+def test_table5_scores_any_denoiser_on_the_latents_of_another_run(
+    even_preset: Preset, tones: Path, tone_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.denoisers._components, "zero", ZeroDenoiser)
+    train("dpd", Run(adjusted(even_preset, denoiser="zero"), tones, tmp_path, weights=tone_run / "weights"))
+    zero, ours = (json.loads((folder / "dpd" / "table5.json").read_text()) for folder in (tmp_path, tone_run))
+    assert zero["denoiser"]["use"] == "zero"
+    assert zero["denoiser"]["arguments"]["latent_dim"] == 4
+    assert zero["items"] == ours["items"] > 0
+    assert zero["zero_mse"] == ours["zero_mse"]  # the same latents, noise and angles
+    for scored in (zero, ours):
+        assert math.isfinite(scored["velocity_mse"])
+        assert math.isfinite(scored["si_snri_db"])
+        assert sum(row["n"] for row in scored["by_angle"]) == scored["items"]
+    card = json.loads((tone_run / "weights" / "card.json").read_text())
+    assert card["denoiser"]["held_out"]["table5_velocity_mse"] == ours["velocity_mse"]

@@ -1,0 +1,96 @@
+"""FSDP: weights, gradients and AdamW's moments spread over the processes (arXiv 2304.11277), by Lightning's strategy.
+
+A part is gathered whole for a step: any component works, whichever of its methods a recipe calls, and 300M parameters
+are 1.2 GB. The moving average, of which nothing is trained, stays whole in each process.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
+
+from melody.errors import MelodyError
+
+if TYPE_CHECKING:
+    from melody.training.recipe import Recipe
+
+
+class Sharded(FSDPStrategy):
+    """Lightning's strategy, set for a recipe; it also runs on CPUs over gloo, for tests."""
+
+    def __init__(self, recipe: Recipe, cpu_offload: bool) -> None:
+        if not recipe.automatic_optimization:
+            raise MelodyError(
+                f"{type(recipe).__name__} has two optimisers, which FSDP cannot shard; train it with --strategy ddp"
+            )
+        super().__init__(
+            cpu_offload=cpu_offload,
+            # Passes are autocast; tables of the front ends (windows, filters) must keep their precision.
+            mixed_precision=MixedPrecision(),
+            ignored_modules=[recipe.average] if recipe.average is not None else None,
+            use_orig_params=True,  # AdamW's groups are of single parameters
+            state_dict_type="full",
+        )
+
+    def _setup_model(self, model: nn.Module) -> FullyShardedDataParallel:
+        # As Lightning does, but with the device by name: by index alone torch looks for an accelerator.
+        return FullyShardedDataParallel(
+            model,
+            cpu_offload=self.cpu_offload,
+            mixed_precision=self.mixed_precision_config,
+            device_id=self.root_device,
+            **self.kwargs,
+        )
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        if self.root_device.type == "cpu":
+            raise MelodyError(
+                f"cannot go on from {checkpoint_path} with FSDP on CPUs: torch does not gather AdamW's moments there; "
+                "train with --strategy ddp, or on GPUs"
+            )
+        return super().load_checkpoint(checkpoint_path, weights_only)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        # torch's own way to the whole state reads freed memory where the shards are on a CPU.
+        assert self.lightning_module is not None
+        with whole_weights(self):
+            if self.global_rank:
+                return {}
+            return {name: value.detach().cpu().clone() for name, value in self.lightning_module.state_dict().items()}
+
+
+def clip(strategy: Sharded, limit: float) -> None:
+    """Clip the gradients' norm over all processes."""
+    assert isinstance(strategy.model, FullyShardedDataParallel)
+    strategy.model.clip_grad_norm_(limit)
+
+
+@contextmanager
+def whole_weights(strategy: object) -> Iterator[None]:
+    """Within it, every process sees the weights whole; to be entered by all of them."""
+    model = getattr(strategy, "model", None)
+    if not isinstance(model, FullyShardedDataParallel):
+        yield
+        return
+    with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+        yield
+
+
+def unsharded(recipe: Recipe) -> tuple[nn.Module, nn.Module | None]:
+    """Copies of the part and its moving average, before FSDP takes them apart."""
+    return copy.deepcopy(recipe.part), copy.deepcopy(recipe.average)
+
+
+def restore(recipe: Recipe, parts: tuple[nn.Module, nn.Module | None], checkpoint: Path) -> None:
+    """Put whole modules back into a recipe that was trained in shards, from its last checkpoint."""
+    recipe.part, recipe.average = parts
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
+    recipe.load_state_dict(state)

@@ -1,0 +1,277 @@
+"""Lightning around a recipe changes nothing of it: plain loops, parts of a batch, precision, validation."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from melody.config import CodecStage, DenoiserStage, Preset
+from melody.data.corpus import Corpus, load_corpus
+from melody.errors import MelodyError
+from melody.pipeline import build_part
+from melody.training.audio import random_crops
+from melody.training.dpd import LatentData, VelocityPrediction
+from melody.training.fit import fit
+from melody.training.hardware import Hardware
+from melody.training.recipe import Recipe
+from melody.training.shares import Share
+from melody.training.stages import Run, adjusted, train
+from melody.training.vae import AudioVae
+from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
+from melody.vae.losses import discriminator_loss
+
+
+@pytest.fixture(scope="module")
+def latents() -> LatentData:
+    generator = torch.Generator().manual_seed(3)
+    return LatentData(torch.randn(6, 50, 4, generator=generator), torch.randint(7, (6, 25), generator=generator))
+
+
+def denoiser_stage(**changes: Any) -> DenoiserStage:
+    return DenoiserStage(steps=4, batch_size=4, learning_rate=1e-3, clip_s=1.0, ema_decay=0.9, **changes)
+
+
+def codec_stage(**changes: Any) -> CodecStage:
+    return CodecStage(
+        steps=4, batch_size=4, clip_s=0.5, learning_rate=1e-3, adversarial_start=2, discriminator_width=2, **changes
+    )
+
+
+def velocity_recipe(preset: Preset, data: LatentData, settings: DenoiserStage) -> VelocityPrediction:
+    torch.manual_seed(0)
+    return VelocityPrediction(build_part(preset, "denoiser"), settings, data, data, 4)
+
+
+def codec_recipe(preset: Preset, corpus: Corpus, settings: CodecStage) -> AudioVae:
+    torch.manual_seed(0)
+    return AudioVae(build_part(preset, "codec"), settings, corpus, corpus)
+
+
+def adamw(module: torch.nn.Module, betas: tuple[float, float]) -> torch.optim.AdamW:
+    matrices = [p for p in module.parameters() if p.ndim >= 2]
+    others = [p for p in module.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=1e-3, betas=betas)
+
+
+def cosine(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / 4)))
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor, module: torch.nn.Module, clipped: Any = None) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(clipped or module.parameters(), 1.0)
+    optimizer.step()
+
+
+def assert_equal(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    for (name, tensor), expected in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(tensor, expected), name
+
+
+def test_the_denoiser_stage_is_this_loop_bit_for_bit(even_preset: Preset, latents: LatentData, tmp_path: Path) -> None:
+    recipe = velocity_recipe(even_preset, latents, denoiser_stage())
+    part = copy.deepcopy(recipe.part)
+    average = copy.deepcopy(part)
+    fit(recipe, tmp_path, title="test")
+    optimizer, losses = adamw(part, (0.9, 0.98)), []
+    schedule = cosine(optimizer)
+    for step in range(4):
+        generator = torch.Generator().manual_seed(step)
+        rows = torch.randint(6, (4,), generator=generator)
+        noise = torch.randn((4, 50, 4), generator=generator)
+        angle = torch.rand(4, 4, generator=generator) * (math.pi / 2)
+        angle = angle.repeat_interleave(torch.tensor([12, 13, 12, 13]), dim=1)
+        dropped = torch.rand(4, generator=generator) < 0.1
+        cos, sin = torch.cos(angle)[..., None], torch.sin(angle)[..., None]
+        clean = latents.latents[rows]
+        predicted = part(cos * clean + sin * noise, angle, part.prepare(latents.tokens[rows]), dropped)
+        loss = (predicted - (cos * noise - sin * clean)).square().mean()
+        groups = [p for group in optimizer.param_groups for p in group["params"]]
+        update(optimizer, loss, part, groups)
+        schedule.step()
+        losses.append(float(loss))
+        decay = min(0.9, (2 + step) / (11 + step))
+        with torch.no_grad():
+            for kept, weight in zip(average.parameters(), part.parameters(), strict=True):
+                kept.lerp_(weight, 1 - decay)
+    assert [row["loss"] for row in recipe.history] == losses
+    assert_equal(recipe.part, part)
+    assert recipe.average is not None
+    assert_equal(recipe.average, average)
+
+
+def test_the_codec_stage_is_this_loop_bit_for_bit(even_preset: Preset, tones: Path, tmp_path: Path) -> None:
+    corpus = load_corpus(tones, split="train")
+    recipe = codec_recipe(even_preset, corpus, codec_stage())
+    plain = copy.deepcopy(recipe)
+    part, judges = plain.part, plain.discriminators
+    assert [type(judge) for judge in judges] == [MultiPeriodDiscriminator, MultiResolutionDiscriminator]
+    fit(recipe, tmp_path, title="test")
+    codec, judge, losses = adamw(part, (0.8, 0.99)), adamw(judges, (0.8, 0.99)), []
+    schedule = cosine(codec)
+    for step in range(4):
+        target = random_crops(corpus, 4, 12_000, torch.Generator().manual_seed(step))[0]
+        torch.manual_seed(step)
+        preds, mean, log_variance = part.reconstruct(target)
+        terms = plain.generator_losses(preds, target, mean, log_variance, step >= 2)
+        update(codec, terms["loss"], part)
+        if step >= 2:
+            loss = sum(discriminator_loss(d(target)[0], d(preds.detach())[0]) for d in judges)
+            update(judge, loss, judges)
+            terms["discriminator"] = loss
+        schedule.step()
+        losses.append({name: float(value) for name, value in terms.items()})
+    assert [{k: v for k, v in row.items() if k != "step"} for row in recipe.history] == losses
+    assert_equal(recipe.part, part)
+    assert_equal(recipe.discriminators, judges)
+
+
+def test_shares_of_a_batch_are_its_rows(even_preset: Preset, tones: Path, latents: LatentData) -> None:
+    corpus = load_corpus(tones, split="train")
+    recipes: list[Recipe] = [
+        velocity_recipe(even_preset, latents, denoiser_stage()),
+        codec_recipe(even_preset, corpus, codec_stage()),
+    ]
+    for recipe in recipes:
+        whole = recipe.batch(7)
+        halves = [recipe.batch(7, Share(index, 2)) for index in range(2)]
+        as_tuples = [batch if isinstance(batch, tuple) else (batch,) for batch in (whole, *halves)]
+        for tensor, first, second in zip(*as_tuples, strict=True):
+            assert torch.equal(torch.cat([first, second]), tensor)
+
+
+@pytest.mark.parametrize("stage", ["codec", "denoiser"])
+def test_an_accumulated_batch_gives_the_same_step(
+    even_preset: Preset, tones: Path, latents: LatentData, tmp_path: Path, stage: str
+) -> None:
+    corpus, recipes = load_corpus(tones, split="train"), []
+    for accumulate in (1, 2):
+        if stage == "codec":
+            recipe: Recipe = codec_recipe(even_preset, corpus, codec_stage(accumulate=accumulate))
+        else:
+            recipe = velocity_recipe(even_preset, latents, denoiser_stage(accumulate=accumulate))
+        fit(recipe, tmp_path / str(accumulate), title="test", stop_after=3)  # resumed in the middle, too
+        fit(recipe, tmp_path / str(accumulate), title="test")
+        recipes.append(recipe)
+    whole, parts = (dict(recipe.trained().named_parameters()) for recipe in recipes)
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, rtol=1e-4, atol=1e-5, msg=name)
+    rows = [[json.loads(line) for line in (tmp_path / n / "history.jsonl").read_text().splitlines()] for n in "12"]
+    for one, two in zip(*rows, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert one["step"] == two["step"]
+
+
+def test_a_batch_that_cannot_be_shared_is_one_line(even_preset: Preset, latents: LatentData, tmp_path: Path) -> None:
+    recipe = velocity_recipe(even_preset, latents, denoiser_stage(accumulate=3))
+    with pytest.raises(MelodyError, match="batch_size 4 cannot be shared evenly by 1 processes in 3 parts"):
+        fit(recipe, tmp_path, title="test")
+
+
+def test_every_stage_trains_in_bf16(even_preset: Preset, tones: Path, tmp_path: Path) -> None:
+    train("all", Run(adjusted(even_preset, precision="bf16-mixed"), tones, tmp_path))
+    for stage in ("joint", "semantic", "lm", "vae", "dpd"):
+        state = torch.load(tmp_path / stage / "last.ckpt", weights_only=True)["state_dict"]
+        assert all(tensor.dtype != torch.bfloat16 for tensor in state.values())
+    card = json.loads((tmp_path / "weights" / "card.json").read_text())
+    assert "bf16-mixed" in card["codec"]["machine"]
+
+
+def test_unknown_flags_name_the_nearest() -> None:
+    with pytest.raises(MelodyError, match="unknown strategy 'fdsp'; did you mean 'fsdp'"):
+        Hardware(strategy="fdsp")
+    with pytest.raises(MelodyError, match="unknown strategy 'ddp_spawn'"):  # its weights never come back
+        Hardware(strategy="ddp_spawn")
+    with pytest.raises(MelodyError, match="devices is 'two'"):
+        Hardware(devices="two")
+
+
+def test_an_unknown_precision_is_one_line(even_preset: Preset) -> None:
+    with pytest.raises(MelodyError, match=r"training\.joint: precision: Input should be '32-true', 'bf16-mixed'"):
+        adjusted(even_preset, precision="fp16")
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    even_preset: Preset, latents: LatentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test", stop_after=2)
+    good = (tmp_path / "last.ckpt").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _no_space)
+        with pytest.raises(MelodyError, match=r"cannot write .*last\.ckpt: No space left on device; the last good"):
+            fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test")
+    assert (tmp_path / "last.ckpt").read_bytes() == good
+    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", "history.jsonl"}
+    resumed = velocity_recipe(even_preset, latents, denoiser_stage())
+    fit(resumed, tmp_path, title="test")
+    whole = velocity_recipe(even_preset, latents, denoiser_stage())
+    fit(whole, tmp_path / "whole", title="test")
+    assert_equal(resumed.part, whole.part)
+
+
+def _no_space(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("stage", ["codec", "denoiser"])
+def test_a_batch_whose_loss_is_not_finite_is_kept(
+    even_preset: Preset, tones: Path, latents: LatentData, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = load_corpus(tones, split="train")
+    if stage == "codec":
+        recipe: Recipe = codec_recipe(even_preset, corpus, codec_stage())
+        monkeypatch.setattr(recipe, "stft", lambda preds, target: preds.sum() * math.inf)
+    else:
+        recipe = velocity_recipe(even_preset, latents, denoiser_stage())
+        monkeypatch.setattr(recipe, "losses", lambda batch: {"loss": recipe.part(*_spoilt(batch, recipe.part)).mean()})
+    with pytest.raises(MelodyError, match=r"is (nan|-?inf) at step 0; its batch is kept in .*nonfinite-step-0") as e:
+        fit(recipe, tmp_path, title="test")
+    assert "\n" not in str(e.value)
+    with safe_open(tmp_path / "nonfinite-step-0.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == "0"
+        assert file.metadata()["seed"] == "0"
+        batch = recipe.batch(0)
+        expected = batch if isinstance(batch, tuple) else (batch,)
+        for index, tensor in enumerate(expected):
+            assert torch.equal(file.get_tensor(f"batch_{index}"), tensor)
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def _spoilt(batch: tuple[Tensor, ...], part: Any) -> tuple[Any, ...]:
+    latents, tokens, _, angle, dropped = batch
+    return latents * math.nan, angle, part.prepare(tokens), dropped
+
+
+def test_a_look_at_held_out_data_changes_no_weight(
+    even_preset: Preset, tones: Path, tone_run: Path, tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    looking = adjusted(even_preset, validate_every=2)
+    for stage in ("vae", "dpd", "semantic"):
+        train(stage, Run(looking, tones, tmp_path, weights=tone_run / "weights"))
+        one, other = (
+            torch.load(f / stage / "last.ckpt", weights_only=True)["state_dict"] for f in (tone_run, tmp_path)
+        )
+        assert all(torch.equal(other[name], tensor) for name, tensor in one.items())
+        events = EventAccumulator(str(tmp_path / stage / "tensorboard")).Reload()
+        assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
+        assert len(events.Scalars("learning_rate")) == 4
+        assert any(name.startswith("held_out/") for name in events.Tags()["scalars"])
+        if stage == "semantic":
+            continue
+        sound = "clip 0/reconstruction" if stage == "vae" else "clip 0/sampled"
+        assert [event.step for event in events.Audio(sound)] == [2, 4]
+        assert f"{sound}/spectrogram" in events.Tags()["images"]
