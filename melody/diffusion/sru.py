@@ -56,6 +56,7 @@ class _Layer(nn.Module):
         highway = x
         if extra:
             products, highway = products.split([3 * self.width, extra], dim=-1)
+        products, highway = products.to(x.dtype), highway.to(x.dtype)  # under autocast K steps keep their precision
         if torch.compiler.is_compiling() and not torch.is_grad_enabled():
             return _fused(products, highway, padding)
         output: Tensor = _Recurrence.apply(products, highway, padding)

@@ -27,7 +27,7 @@ def run(tiny_preset: Preset, tiny_weights: Path, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("run")
     shutil.copytree(tiny_weights, folder / "weights")
     load_corpus = stages.load_corpus
-    stages.load_corpus = lambda data, split: load_corpus(data, split=split, num_clips=4)
+    stages.load_corpus = lambda data, split, **more: load_corpus(data, split=split, num_clips=4, **more)
     try:
         for stage in ("vae", "semantic", "dpd"):
             train(stage, Run(tiny_preset, "embedded", folder), stop_after=3)
