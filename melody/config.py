@@ -93,6 +93,8 @@ class CodecStage(Stage):
     stft_weight: float = 50.0
     feature_weight: float = 20.0
     adversarial_weight: float = 1.0
+    log_stft_weight: float = 0.0
+    """Log magnitudes at the same resolutions: not in the paper."""
     waveform_weight: float = 0.0
     """L1 of the waveform: not in the paper."""
     discriminator_width: Positive = 32

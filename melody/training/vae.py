@@ -95,10 +95,11 @@ class AudioVae(Recipe):
     def generator_losses(
         self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, adversarial: bool
     ) -> dict[str, Tensor]:
-        """The four terms of appendix B.1 (and our L1 of the waveform), unweighted, and their weighted sum."""
+        """The four terms of appendix B.1 (and ours: log magnitudes, L1 of the waveform), unweighted, and their weighted sum."""
         settings = self.settings
-        terms = {"stft": self.stft(preds, target), "kl": kl_loss(mean, log_variance)}
-        total = settings.stft_weight * terms["stft"] + settings.kl_weight * terms["kl"]
+        linear, log = self.stft.linear_and_log(preds, target)
+        terms = {"stft": linear, "log_stft": log, "kl": kl_loss(mean, log_variance)}
+        total = settings.stft_weight * linear + settings.kl_weight * terms["kl"] + settings.log_stft_weight * log
         if settings.waveform_weight:
             terms["waveform"] = (preds - target).abs().mean()
             total = total + settings.waveform_weight * terms["waveform"]

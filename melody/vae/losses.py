@@ -26,6 +26,9 @@ KL_WEIGHT = 5e-3
 WAVEFORM_WEIGHT = 0.0
 """L1 of the waveform: not in the paper."""
 
+LOG_FLOOR = 1e-3
+"""Of magnitudes under the logarithm: ours, 60 dB below full scale."""
+
 FFT_SIZES = (8192, 4096, 2048, 512, 128, 64, 32)
 """Appendix B.1."""
 WINDOW_LENGTHS = (4096, 2048, 1024, 256, 64, 32, 16)
@@ -61,15 +64,27 @@ class MultiResolutionStftLoss(nn.Module):
 
     def forward(self, preds: Tensor, target: Tensor) -> Tensor:
         """Loss of waveforms ``(B, 1, T)`` against ``(B, 1, T)``, any ``T >= 1``: a scalar."""
+        return self.linear_and_log(preds, target)[0]
+
+    def linear_and_log(self, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and the mean absolute difference of log magnitudes in nepers (not in the paper).
+
+        A linear difference hears only what is loud; timbre is in quiet partials, too. Magnitudes are divided by the
+        norm of the window, so that noise of RMS r has magnitudes about r at every resolution, and ``LOG_FLOOR`` is
+        added to them.
+        """
         if preds.shape != target.shape:
             raise MelodyError(f"STFT loss of {tuple(preds.shape)} against {tuple(target.shape)}: expected one shape")
-        terms = []
+        linear, log = [], []
         for fft_size, window_length, hop_length in self.resolutions:
             window = self.get_buffer(f"window_{window_length}")
             with torch.no_grad():
                 wanted = stft_magnitude(target, fft_size, hop_length, window)
-            terms.append(F.l1_loss(stft_magnitude(preds, fft_size, hop_length, window), wanted))
-        return torch.stack(terms).mean()
+            magnitude = stft_magnitude(preds, fft_size, hop_length, window)
+            linear.append(F.l1_loss(magnitude, wanted))
+            norm = torch.linalg.vector_norm(window)
+            log.append(F.l1_loss((magnitude / norm + LOG_FLOOR).log(), (wanted / norm + LOG_FLOOR).log()))
+        return torch.stack(linear).mean(), torch.stack(log).mean()
 
 
 def stft_magnitude(waveform: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tensor:
