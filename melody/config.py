@@ -89,10 +89,13 @@ class CodecStage(Stage):
     adversarial_start: Annotated[int, Field(ge=0)] | None = None
     """First step with discriminators; ``None`` trains without them."""
     kl_weight: float = 5e-3
-    """Appendix B.1."""
+    """Appendix B.1: "critical to lower the scale of the KL"."""
     stft_weight: float = 50.0
+    """Appendix B.1."""
     feature_weight: float = 20.0
+    """Appendix B.1."""
     adversarial_weight: float = 1.0
+    """Appendix B.1."""
     log_stft_weight: float = 0.0
     """Log magnitudes at the same resolutions: not in the paper."""
     waveform_weight: float = 0.0

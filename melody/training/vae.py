@@ -95,7 +95,7 @@ class AudioVae(Recipe):
     def generator_losses(
         self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, adversarial: bool
     ) -> dict[str, Tensor]:
-        """The four terms of appendix B.1 (and ours: log magnitudes, L1 of the waveform), unweighted, and their weighted sum."""
+        """The four terms of appendix B.1 (and our two: log magnitudes, L1 of the waveform), and their weighted sum."""
         settings = self.settings
         linear, log = self.stft.linear_and_log(preds, target)
         terms = {"stft": linear, "log_stft": log, "kl": kl_loss(mean, log_variance)}

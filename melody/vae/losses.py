@@ -15,17 +15,6 @@ from torch import Tensor, nn
 
 from melody.errors import MelodyError
 
-STFT_WEIGHT = 50.0
-"""Appendix B.1."""
-FEATURE_WEIGHT = 20.0
-"""Appendix B.1."""
-ADVERSARIAL_WEIGHT = 1.0
-"""Appendix B.1."""
-KL_WEIGHT = 5e-3
-"""Appendix B.1: "critical to lower the scale of the KL"."""
-WAVEFORM_WEIGHT = 0.0
-"""L1 of the waveform: not in the paper."""
-
 LOG_FLOOR = 1e-3
 """Of magnitudes under the logarithm: ours, 60 dB below full scale."""
 

@@ -94,6 +94,19 @@ def test_spectral_loss_of_any_length_is_finite_and_zero_for_equal_clips(samples:
     assert loss(target, target) == 0
 
 
+def test_log_magnitudes_hear_what_is_quiet() -> None:
+    target = noise(1, 1, 9000)
+    for gain in (0.5, 0.25):
+        linear, log = MultiResolutionStftLoss().linear_and_log(gain * target, target)
+        # Far above the floor, a change of gain is the same number of nepers at any level.
+        assert log.item() == pytest.approx(-np.log(gain), rel=0.05)
+        quiet_linear, quiet_log = MultiResolutionStftLoss().linear_and_log(0.1 * gain * target, 0.1 * target)
+        assert quiet_linear.item() == pytest.approx(0.1 * linear.item(), rel=1e-4)
+        assert quiet_log.item() == pytest.approx(log.item(), rel=0.15)
+    silence = torch.zeros_like(target)
+    assert [float(term) for term in MultiResolutionStftLoss().linear_and_log(silence, silence)] == [0.0, 0.0]
+
+
 def test_spectral_loss_scales_with_the_signal() -> None:
     preds, target = noise(1, 1, 3000), noise(1, 1, 3000, seed=1)
     loss = MultiResolutionStftLoss((512,), (256,), (128,))
