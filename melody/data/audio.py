@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import numbers
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,10 +49,8 @@ def decode_audio(
     try:
         with soundfile.SoundFile(source) as file:
             native_rate = file.samplerate
-            frames = -1 if max_duration_s is None else round(max_duration_s * native_rate)
-            # Mixed block by block, so that an hour of many channels is never held whole.
-            blocks = file.blocks(BLOCK_FRAMES, frames=frames, dtype="float32", always_2d=True)  # (T, C) each
-            waveform = np.concatenate([np.zeros(0, np.float32), *(block.mean(axis=1) for block in blocks)])
+            frames = file.frames if max_duration_s is None else round(max_duration_s * native_rate)
+            waveform = np.concatenate([np.zeros(0, np.float32), *_mono_blocks(file, frames)])
     except (OSError, soundfile.SoundFileError) as error:
         raise MelodyError(f"cannot read audio {name}: {_reason(error)}") from None
     if not len(waveform):
@@ -59,6 +58,18 @@ def decode_audio(
     if not np.isfinite(waveform).all():
         raise MelodyError(f"audio {name} holds NaN or infinity")
     return resampled(torch.from_numpy(waveform), native_rate, sample_rate).clamp(-1, 1)
+
+
+def _mono_blocks(file: soundfile.SoundFile, frames: int) -> Iterator[NDArray[np.float32]]:
+    """Samples ``(T,)``, ``frames`` in all or what there is; so that an hour of many channels is never held whole.
+
+    Not soundfile's ``blocks``: where a file ends before its header says, that goes on with what was in memory.
+    """
+    # soundfile seeks after each read, and an MP3 decoder does not come out of that with the same samples.
+    most = frames if file.format == "MP3" else BLOCK_FRAMES
+    while frames > 0 and len(block := file.read(min(frames, most), dtype="float32", always_2d=True)):
+        yield block.mean(axis=1)
+        frames -= len(block)
 
 
 def as_mono(audio: AudioInput, sample_rate: int, what: str) -> Tensor:
@@ -75,10 +86,18 @@ def as_mono(audio: AudioInput, sample_rate: int, what: str) -> Tensor:
     native_rate: Any = audio[1] if isinstance(audio, tuple) and len(audio) == 2 else None
     if not isinstance(native_rate, numbers.Integral) or not int(native_rate) > 0:
         raise MelodyError(f"{what}: expected a file, or (samples, rate in whole Hz), got {_brief(audio)}")
-    waveform = torch.as_tensor(audio[0]).detach().cpu()
+    waveform = _samples(audio[0], what)
     _check_samples(waveform, what)
     mono = waveform.float() if waveform.ndim == 1 else waveform.float().mean(dim=0)
     return resampled(mono, int(native_rate), sample_rate).clamp(-1, 1)
+
+
+def _samples(given: Any, what: str) -> Tensor:
+    try:
+        # torch takes no array that is read backwards.
+        return torch.as_tensor(np.ascontiguousarray(given) if isinstance(given, np.ndarray) else given).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MelodyError(f"{what} is no array of samples: {str(error).splitlines()[0]}") from None
 
 
 def _check_samples(waveform: Tensor, what: str) -> None:

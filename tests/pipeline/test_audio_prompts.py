@@ -83,6 +83,11 @@ def test_a_file_of_many_channels_is_mixed(tmp_path: Path) -> None:
     assert torch.equal(as_mono(str(tmp_path / "five.wav"), 24_000, "it"), read_audio(tmp_path / "five.wav", 24_000))
 
 
+def test_an_array_that_is_read_backwards_will_do() -> None:
+    rising = np.linspace(0, 0.5, 9, dtype=np.float32)
+    assert as_mono((rising[::-1], 24_000), 24_000, "it").tolist() == rising.tolist()[::-1]
+
+
 def test_a_file_shorter_than_a_sample_of_the_new_rate_is_a_sample(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "one.wav", np.array([0.5]), 192_000, subtype="FLOAT")
     assert read_audio(tmp_path / "one.wav", 24_000).tolist() == [0.5]
@@ -100,6 +105,8 @@ def test_a_file_shorter_than_a_sample_of_the_new_rate_is_a_sample(tmp_path: Path
         ((torch.zeros(9), 0), r"got \(Tensor, 0\)"),
         ((torch.zeros(9), 44_100.5), "rate in whole Hz"),
         (torch.zeros(9), "got a Tensor"),
+        ((None, 24_000), "prompt audio is no array of samples"),
+        (([[0.0, 0.1], [0.2]], 24_000), "prompt audio is no array of samples"),
         ("absent.wav", "cannot read audio absent.wav: no such file"),
         ([], "no prompt audio was given"),
         ([(torch.zeros(9), 8_000), (torch.zeros(0), 8_000)], "prompt audio 2 is empty"),
