@@ -35,6 +35,10 @@ def test_a_generation_has_the_duration_the_rate_and_the_range(tiny_pipeline: Mel
     assert generation.waveform.abs().max() <= 1
 
 
+def test_the_shortest_music_is_a_sample(tiny_pipeline: MelodyPipeline) -> None:
+    assert tiny_pipeline(PROMPTS[0], duration_s=1e-5).waveform.shape == (1, 1, 1)
+
+
 @pytest.mark.parametrize(("sampler", "evaluations"), [("ddim", 1), ("heun", 2)])
 @pytest.mark.parametrize(("duration", "runs"), [(1.0, 1), (1.5, 3)])
 def test_hooks_and_formula_count_alike(

@@ -103,11 +103,11 @@ class Gap:
         duration_s = samples / sample_rate
         if end_s > duration_s + 0.5 / sample_rate:
             raise MelodyError(f"cannot inpaint {_span(begin_s, end_s)}: the audio ends at {duration_s:g} s")
-        longest_s = plan.segment_s * (plan.chunks - 1) / plan.chunks if plan.chunks > 1 else plan.segment_s
+        longest_s = plan.segment_s * (1 - 1 / max(2, plan.chunks))
         if end_s - begin_s > longest_s:
             raise MelodyError(
                 f"cannot inpaint {_span(begin_s, end_s)}: it is {end_s - begin_s:g} s long, expected at most "
-                f"{longest_s:g} s, so that a chunk of a segment remains to go by"
+                f"{longest_s:g} s, so that a part of a segment remains to go by"
             )
         begin, end = round(begin_s * sample_rate), min(round(end_s * sample_rate), samples)
         if begin == end:
@@ -193,8 +193,9 @@ def fill_gap(given: Tensor, decoded: Tensor, gap: Gap, hop_length: int, sample_r
     """
     filled = given.to(decoded).repeat(len(decoded), 1, 1)
     origin = gap.window_begin_frame * hop_length
-    begin_fade = min(round(FADE_S * sample_rate), gap.begin)
-    end_fade = min(round(FADE_S * sample_rate), len(given) - gap.end)
+    window_end = min(gap.window_end_frame * hop_length, len(given))
+    begin_fade = min(round(FADE_S * sample_rate), gap.begin - origin)
+    end_fade = min(round(FADE_S * sample_rate), window_end - gap.end)
     begin, end = gap.begin - begin_fade, gap.end + end_fade
     weight = torch.cat(
         [

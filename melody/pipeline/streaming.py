@@ -34,7 +34,7 @@ class Stream(Iterator[Tensor]):
         self._runs = 0
         self._last = None if duration_s is None else plan.count(duration_s)
         self._decoder = PiecewiseDecoder(run.pipeline.codec)
-        self._left = None if duration_s is None else round(duration_s * self.sample_rate)
+        self._left = None if duration_s is None else max(1, round(duration_s * self.sample_rate))
         self.position_s = 0.0
         """Seconds of audio that came out so far."""
         if self._last is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from melody.errors import MelodyError
 from melody.pipeline import MelodyPipeline, parse_span
-from melody.pipeline.editing import FADE_S, Gap, gap_tokens
+from melody.pipeline.editing import FADE_S, Gap, fill_gap, gap_tokens
 from melody.pipeline.plan import Plan
 
 RATE, HOP, FADE = 24_000, 480, round(FADE_S * 24_000)
@@ -201,6 +201,21 @@ def test_a_gap_holds_its_span_in_a_window_in_the_file(samples: int) -> None:
         assert (
             first * 2 <= gap.begin_frame - gap.window_begin_frame < gap.end_frame - gap.window_begin_frame <= last * 2
         )
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 50])
+def test_a_gap_as_long_as_allowed_is_filled_from_its_window(chunks: int) -> None:
+    """However little of the window is left to fade in."""
+    plan, given = Plan(1.0, chunks, 25.0, 50.0), music(4.0)
+    begin_s, longest_s = 1.003, 1 - 1 / max(2, chunks)
+    with pytest.raises(MelodyError, match="so that a part of a segment remains"):
+        Gap.of((begin_s, begin_s + longest_s + 0.01), len(given), RATE, HOP, plan)
+    gap = Gap.of((begin_s, begin_s + longest_s - 1e-6), len(given), RATE, HOP, plan)
+    assert gap.window_begin_frame <= gap.begin_frame < gap.end_frame <= gap.window_end_frame
+    filled = fill_gap(given, torch.full((1, 1, 50 * HOP), 0.75), gap, HOP, RATE)[0, 0]
+    assert (filled[gap.begin : gap.end] == 0.75).all()
+    assert torch.equal(filled[: gap.begin - FADE], given[: gap.begin - FADE])
+    assert torch.equal(filled[gap.end + FADE :], given[gap.end + FADE :])
 
 
 @pytest.mark.parametrize(
