@@ -111,9 +111,12 @@ class Pretrained(
             self._save_pretrained(scratch, dtype)
             write_config(scratch, tables)
             self._write_card(scratch)
+            written = {path.name for path in scratch.iterdir()}
             if not (folder / README).exists():  # somebody may have edited it
                 readme = str(self.generate_model_card(**(model_card_kwargs or {})))
                 write_bytes(scratch / README, readme.encode())
+        for name in {CARD, CARD_TEXT} - written:  # of the weights that were here before
+            (folder / name).unlink(missing_ok=True)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
         tables = self._config_tables()

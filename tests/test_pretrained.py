@@ -174,6 +174,14 @@ def test_the_demo_keeps_its_card_with_the_hashes_of_the_new_files(tmp_path: Path
     assert set(json.loads((tmp_path / "rvq" / "card.json").read_text())) == {"rvq"}
 
 
+def test_a_card_does_not_stay_beside_weights_that_have_none(saved: Path, copied: Path) -> None:
+    for name in ("card.json", "CARD.md"):
+        (copied / name).write_text("{}")
+    MelodyPipeline.from_pretrained(saved).save_pretrained(copied)
+    assert not (copied / "card.json").exists()
+    assert not (copied / "CARD.md").exists()
+
+
 def test_values_that_are_not_finite_leave_the_old_files_whole(saved: Path, copied: Path) -> None:
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     pipeline = MelodyPipeline.from_pretrained(saved)
