@@ -110,9 +110,10 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
         misfits = [name for name in own if f"size mismatch for {name}:" in str(error)]
         if not misfits:
             raise
-        given, expected = tuple(tensors[misfits[0]].shape), tuple(own[misfits[0]].shape)
+        name = misfits[0]
+        given = f"shape {tuple(tensors[name].shape)}" if name in tensors else "another shape"  # folded, another name
         raise MelodyError(
-            f"{where} does not fit the component: tensor {misfits[0]!r} has shape {given}, expected {expected}"
+            f"{where} does not fit the component: tensor {name!r} has {given}, expected {tuple(own[name].shape)}"
         ) from None
     if found.missing_keys:
         raise MelodyError(f"{where} does not fit the component: it lacks tensor {_first(found.missing_keys)}")

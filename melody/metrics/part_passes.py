@@ -46,7 +46,7 @@ def passes(preset: Preset, part: str, module: nn.Module, frame_rate: float) -> l
     Args:
         frame_rate: of the preset's codec, latent frames a second.
     Returns:
-        None for a component whose seam has no such pass: one of another project, beside denoisers and codecs.
+        No pass for a component whose seam has none: one of another project, beside denoisers and codecs.
     """
     if part == "denoiser" and isinstance(module, Denoiser):
         return _denoiser(preset, module, round(preset.generation.segment_s * frame_rate))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from melody.harness.sizes import PartSize, PassCost, Sizes
 from melody.report.numbers import rounded
+
+if TYPE_CHECKING:  # what is measured there takes torch, and to show it takes none
+    from melody.harness.sizes import PartSize, PassCost, Sizes
 
 NONE = "–"
 NOTES = (
