@@ -6,10 +6,8 @@ About a minute on one core: half of it to hear 2,048 clips, half to learn. One s
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -18,8 +16,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from melody.data.attributes import TONICS
-from melody.data.corpus import Corpus, load_corpus
+from melody.data.corpus import Corpus
 from melody.errors import MelodyError
+from melody.harness.provenance import deciding_versions, source_hash
 from melody.metrics import attributes
 from melody.metrics.attributes import (
     CHROMA_ROWS,
@@ -27,16 +26,13 @@ from melody.metrics.attributes import (
     TEMPO_STEP,
     AttributeJudges,
     Features,
-    Judgement,
     features,
     log_power,
     tempo_candidates,
 )
 from melody.paths import cache_dir
-from melody.weights import write_bytes
+from melody.weights import canonical, write_bytes
 
-TRAINING_CLIPS = 2048
-"""As many as the card's judges learn from."""
 SEED = 0
 TIMBRE_STEPS, TEMPO_STEPS, KEY_STEPS = 640, 640, 960
 MOST_EPOCHS = 40  # few clips are learnt by heart after so many
@@ -49,16 +45,6 @@ TEMPO_SPREAD = 1.5  # candidates, of the target around the true tempo
 RHYTHM_NOISE = 0.03
 NEEDED = ("instrument", "bpm", "mode", "tonic", "drums")
 Progress = Callable[[int, int], None]
-
-
-def judge(waveforms: Tensor, sample_rate: int) -> list[Judgement]:
-    """Judge clips ``(B, T)`` or ``(B, 1, T)`` by judges of the embedded corpus; the first call trains them."""
-    return _embedded_judges().judge(waveforms, sample_rate)
-
-
-@lru_cache(maxsize=1)
-def _embedded_judges() -> AttributeJudges:
-    return trained_judges(load_corpus("embedded", split="train", num_clips=TRAINING_CLIPS))
 
 
 def trained_judges(corpus: Corpus, progress: Progress | None = None) -> AttributeJudges:
@@ -86,9 +72,9 @@ def _stored(path: Path) -> dict[str, Tensor] | None:
 
 
 def judges_key(corpus: Corpus) -> str:
-    """What decides the judges: clips, our code, torch."""
-    code = inspect.getsource(attributes) + Path(__file__).read_text(encoding="utf-8")
-    return hashlib.sha256(f"{corpus.content_hash()} {code} {torch.__version__}".encode()).hexdigest()
+    """What decides the judges: clips, our code with all that it imports, and the libraries that do arithmetic."""
+    facts = f"{corpus.content_hash()} {source_hash(__name__)} {canonical(deciding_versions())}"
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def hear(corpus: Corpus, progress: Progress | None = None) -> Features:
