@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from melody.pipeline.editing import parse_span
-from melody.pipeline.plan import expected_passes, segment_ends
 from melody.pipeline.streaming import Stream
 from melody.pipeline.system import PARTS, MelodyPipeline, build_part, component_of, load_part, shipped_weights
 
@@ -13,9 +12,7 @@ __all__ = [
     "Stream",
     "build_part",
     "component_of",
-    "expected_passes",
     "load_part",
     "parse_span",
-    "segment_ends",
     "shipped_weights",
 ]
