@@ -23,7 +23,7 @@ from torch import Tensor
 
 from melody.data.attributes import Attributes, draw_attributes
 from melody.data.audio import from_int16, resampled, to_int16
-from melody.data.captions import caption, tags
+from melody.data.captions import caption, full_caption, tags
 from melody.data.composer import Piece, compose
 from melody.data.corpus import SPLITS, Clip, Corpus, Progress, check_split
 from melody.data.rendering import NUM_SAMPLES, PROGRAMS, SAMPLE_RATE, render, synthesizer
@@ -36,7 +36,8 @@ CORPUS_VERSION = 3
 CLIP_S = 10.0
 DEFAULT_SIZES = {"train": 6144, "validation": 128, "test": 256}
 CHUNK_CLIPS = 32
-STREAMS = {"attributes": 0, "score": 1, "caption": 2}
+STREAMS = {"attributes": 0, "score": 1, "caption": 2, "further captions": 3}
+FURTHER_CAPTIONS = 6
 SOUND_DECIDING_SOURCES = ("attributes.py", "patterns.py", "composer.py", "soundfont.py", "rendering.py", "audio.py")
 
 
@@ -108,9 +109,13 @@ def clip_score(split: str, index: int, seed: int = 0) -> Piece:
     return compose(clip_attributes(split, index, seed), _stream("score", split, index, seed))
 
 
-def recaption(clip: Clip, rng: np.random.Generator) -> str:
-    """Another true caption of an embedded clip."""
-    return caption(Attributes.from_mapping(clip.attributes), rng)
+def further_captions(clip: Clip) -> tuple[str, ...]:
+    """Other true captions of a clip, the full one first; none for a clip that is not of the embedded corpus."""
+    if not isinstance(clip.audio, EmbeddedAudio):
+        return ()
+    facts = Attributes.from_mapping(clip.attributes)
+    rng = _stream("further captions", clip.audio.split, clip.audio.index, clip.audio.seed)
+    return (full_caption(facts), *(caption(facts, rng) for _ in range(FURTHER_CAPTIONS - 1)))
 
 
 def distinct_prompts(num_prompts: int, seed: int = 0, *, split: str = "test") -> list[Clip]:

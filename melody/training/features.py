@@ -21,6 +21,7 @@ from torch import Tensor
 
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.corpus import Corpus
+from melody.data.embedded import further_captions
 from melody.paths import cache_dir
 from melody.protocols import Codec, JointEmbedder, SemanticTokenizer
 from melody.training.audio import segment_batch, segments
@@ -50,21 +51,36 @@ def audio_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weight
 
 def text_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights: str) -> Tensor:
     """Joint embedding of every segment's caption and tags: ``(segments, 2, E)``."""
+    return _of_texts(corpus, joint, clip_s, f"text embeddings {weights}", texts_of)
+
+
+def wording_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights: str) -> Tensor:
+    """The same with every further caption that the corpus has: ``(segments, 2 or more, E)``."""
+    return _of_texts(corpus, joint, clip_s, f"wording embeddings {weights}", wordings_of)
+
+
+def _of_texts(
+    corpus: Corpus,
+    joint: JointEmbedder,
+    clip_s: float,
+    what: str,
+    texts: Callable[[Corpus, int], tuple[str, ...]],
+) -> Tensor:
     places = segments(corpus, round(clip_s * corpus.sample_rate))
 
     def embed(batch: Sequence[tuple[int, int]]) -> Tensor:
-        texts = [text for index, _ in batch for text in texts_of(corpus, index)]
-        embedded: Tensor = joint.embed_text(texts).unflatten(0, (-1, 2))
-        return embedded
+        of_clips = [texts(corpus, index) for index, _ in batch]
+        embedded: Tensor = joint.embed_text([text for of_clip in of_clips for text in of_clip])
+        return embedded.unflatten(0, (len(batch), -1))
 
-    return _cached(corpus, f"text embeddings {weights} {_code(joint)} {clip_s}", places, embed)
+    return _cached(corpus, f"{what} {_code(joint)} {len(texts(corpus, 0))} {clip_s}", places, embed)
 
 
 def prefixes(audio: Tensor, text: Tensor, rvq: ResidualVectorQuantizer) -> Tensor:
-    """MuLan tokens of audio ``(segments, E)`` and texts ``(segments, 2, E)``: ``(segments, 3, P)``."""
+    """MuLan tokens of audio ``(segments, E)`` and texts ``(segments, n, E)``: ``(segments, 1 + n, P)``."""
     blocks = zip(audio.split(PREFIX_ROWS), text.split(PREFIX_ROWS), strict=True)
     device = rvq.codebooks.device
-    views = (torch.cat([a[:, None], t], dim=1).to(device) for a, t in blocks)  # (block, 3, E)
+    views = (torch.cat([a[:, None], t], dim=1).to(device) for a, t in blocks)  # (block, 1 + n, E)
     return torch.cat([rvq.encode(view.flatten(0, 1)).unflatten(0, view.shape[:2]).cpu() for view in views])
 
 
@@ -77,6 +93,11 @@ def texts_of(corpus: Corpus, index: int) -> tuple[str, str]:
     """A clip's caption and its tags as a text; the caption twice where there are no tags."""
     clip = corpus[index]
     return clip.text, ", ".join(clip.tags) or clip.text
+
+
+def wordings_of(corpus: Corpus, index: int) -> tuple[str, ...]:
+    """A clip's caption, its tags, and further captions where the corpus can word them."""
+    return (*texts_of(corpus, index), *further_captions(corpus[index]))
 
 
 def _of_segments(corpus: Corpus, clip_s: float, what: str, function: Callable[[Tensor], Tensor]) -> Tensor:

@@ -256,7 +256,7 @@ def _lm(run: Run, stop_after: int | None) -> Finish:
 
     def data(corpus: Corpus) -> TokenData:
         audio = features.audio_embeddings(corpus, joint, settings.clip_s, joint_hash)  # type: ignore[arg-type]
-        text = features.text_embeddings(corpus, joint, settings.clip_s, joint_hash)  # type: ignore[arg-type]
+        text = features.wording_embeddings(corpus, joint, settings.clip_s, joint_hash)  # type: ignore[arg-type]
         prefixes = features.prefixes(audio, text, rvq)  # type: ignore[arg-type]
         return TokenData(prefixes, features.semantic_tokens(corpus, tokenizer, settings.clip_s, tokenizer_hash))  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from melody.data.attributes import INSTRUMENTS, MODES, MOODS, STYLES, TONICS, Attributes
 from melody.data.captions import DENSITY_PHRASES, INSTRUMENT_WORDS, TEMPO_PHRASES, TEMPO_WORDS, caption, tags
-from melody.data.embedded import clip_attributes, embedded_corpus, recaption
+from melody.data.embedded import clip_attributes, embedded_corpus, further_captions
 
 MOOD_WORDS = {word for words in MOODS.values() for word in words} | {"energetic", "relaxed", "dark"}
 
@@ -61,4 +61,7 @@ def test_tags_and_round_trip() -> None:
         facts = Attributes.from_mapping(clip.attributes)
         assert clip.tags == tags(facts)
         assert facts == clip_attributes("validation", int(clip.identifier.split("/")[1]))
-        assert_true(facts, recaption(clip, np.random.default_rng(1)))
+        others = further_captions(clip)
+        assert len(set(others)) > 2
+        for text in others:
+            assert_true(facts, text)
