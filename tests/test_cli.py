@@ -272,7 +272,7 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path: Path, tiny_opt
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
     process = _process("generate", "x", "-o", output, *tiny_options, preexec_fn=limit, cwd=tmp_path)
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 2, error
     assert "out.wav" in _one_line(error)
     assert output.read_bytes() == b"precious"
@@ -371,7 +371,7 @@ def test_ctrl_c_is_one_line_and_what_was_done_is_kept(
     ):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 2
     assert error.strip().splitlines()[-1] == "melody: error: interrupted; what was finished is kept"
     assert any(outcomes.iterdir())

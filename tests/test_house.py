@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=600, **options)  # type: ignore[call-overload, no-any-return]
 
 
 def test_layers_hold() -> None:
@@ -50,7 +50,8 @@ def test_import_melody_loads_nothing_heavy(module: str) -> None:
 
 
 def test_import_melody_takes_under_three_seconds() -> None:
-    code = "import time; t = time.perf_counter(); import melody; print(time.perf_counter() - t)"
+    """Of the processor's time: a busy machine must not fail it."""
+    code = "import time; t = time.process_time(); import melody; print(time.process_time() - t)"
     assert float(_run(sys.executable, "-c", code).stdout) < 3
 
 

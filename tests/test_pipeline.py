@@ -106,7 +106,7 @@ pipeline = melody.MelodyPipeline.from_preset({str(tiny_path)!r}, weights={str(ti
 print(hashlib.sha256(pipeline("a flute", seeds=7).waveform.numpy().tobytes()).hexdigest(), pipeline.weights_hash)
 """
     outputs = {
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600).stdout
         for _ in range(2)
     }
     assert len(outputs) == 1

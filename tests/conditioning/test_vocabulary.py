@@ -106,7 +106,7 @@ def test_another_process_learns_the_same_from_another_order(fitted: TextVocabula
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     assert run.stdout.strip() == hashlib.sha256(bytes(fitted.state.tolist())).hexdigest()
 

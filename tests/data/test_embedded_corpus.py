@@ -99,7 +99,7 @@ def test_two_writers_get_the_same_bits(cache: Path, synth: object, tmp_path: Pat
         )
         for perturb in ("85", "170")
     ]
-    hashes = [process.communicate(timeout=60)[0].strip() for process in processes]
+    hashes = [process.communicate(timeout=600)[0].strip() for process in processes]
     assert hashes == [embedded_corpus("test", 3).content_hash()] * 2
     assert sorted(path.suffix for path in tmp_path.glob("embedded/*/*")) == [".lock", ".npy"]
 

@@ -344,7 +344,7 @@ def test_two_runs_at_once_compute_each_unit_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WORKER, str(tmp_path / "store"), str(log), str(start)]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     start.touch()
-    computed = [int(worker.communicate(timeout=120)[0]) for worker in workers]
+    computed = [int(worker.communicate(timeout=600)[0]) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
     assert sum(computed) == 40
     assert sorted(map(int, log.read_text().split())) == list(range(40))

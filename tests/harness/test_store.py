@@ -116,7 +116,7 @@ def test_entry_that_does_not_say_what_computed_it_is_not_found(tmp_path: Path, m
 
 
 def test_killed_writers_leave_whole_entries_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    subprocess.run([sys.executable, "-c", KILLED_WRITERS, str(tmp_path)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", KILLED_WRITERS, str(tmp_path)], check=True, timeout=600)
     store = Store(tmp_path)
     assert list((tmp_path / "temporary").iterdir()) == []
     read = [(n, store.read(_unit(n))) for n in range(len(list((tmp_path / "outcomes").iterdir())))]

@@ -146,4 +146,4 @@ def test_bad_input_is_named_as_by_ours(theirs: TransformersLlama) -> None:
 def test_listing_it_does_not_import_transformers() -> None:
     code = "import sys; from melody.registry import language_models; language_models.names(); "
     code += "sys.exit('transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=600).returncode == 0
