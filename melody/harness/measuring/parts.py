@@ -71,9 +71,12 @@ def pairs_unit(context: Context, *, places: Sequence[int], held_out: int) -> Uni
 
 @torch.inference_mode()
 def through_codec(config: dict[str, Any], context: Context) -> Outcome:
-    """Compute a codec unit: distances to the original and, as a control, to the next clip's original."""
+    """Compute a codec unit: distances to the original and, as a control, to the original of the clip before."""
     codec = context.parts.codec
     waveform = _held_out(context, config, codec.sample_rate)  # (B, T)
+    # The clip before, of the whole set: neither the size of a batch nor a last batch of one may decide the pairs.
+    before = [(place - 1) % config["clips"] for place in range(config["begin"], config["end"])]
+    another = _waveforms(context.corpus, before, codec.sample_rate)
     latents = codec.encode(waveform[:, None].to(context.device))
     decoded = codec.decode(latents)[:, 0, : waveform.shape[1]].clamp(-1, 1).cpu()
     codes = latents.cpu().double().flatten(1)
@@ -82,7 +85,7 @@ def through_codec(config: dict[str, Any], context: Context) -> Outcome:
         "latent_square": codes.square().mean(dim=1).tolist(),
         "latent_clipped": (codes.abs() >= CLIPPED_FROM).double().mean(dim=1).tolist(),
     }
-    for name, target in (("itself", waveform), ("another", waveform.roll(1, dims=0))):
+    for name, target in (("itself", waveform), ("another", another)):
         values[f"{name}.si_sdr"] = si_sdr(decoded, target).tolist()
         values[f"{name}.mr_stft"] = mr_stft_distance(decoded, target).tolist()
         values[f"{name}.log_mel"] = log_mel_distance(decoded, target, codec.sample_rate).tolist()
