@@ -103,7 +103,8 @@ class TargetClaim(Strict):
     claim: str
     column: str
     row: Row
-    at_least: float | None = None
+    above: float | None = None
+    """Bound that the number must exceed."""
     at_most: float | None = None
     below: Row | None = None
     """Row of a cell that must have the larger number."""
@@ -114,9 +115,9 @@ class TargetClaim(Strict):
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
-        given = [name for name in ("at_least", "at_most", "below", "p_below") if getattr(self, name) is not None]
+        given = [name for name in ("above", "at_most", "below", "p_below") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"target {self.claim!r}: expected one of at_least, at_most, below, p_below; got {given}")
+            raise ValueError(f"target {self.claim!r}: expected one of above, at_most, below, p_below; got {given}")
         return self
 
 

@@ -119,8 +119,8 @@ def _reached(claim: TargetClaim, measured: Sequence[Measurement]) -> tuple[bool,
     text = _with_interval(measured[0])
     if claim.below is not None:
         return value < measured[1].value, f"{text} against {_with_interval(measured[1])}"
-    if claim.at_least is not None:
-        return value >= claim.at_least, f"{text}, to be at least {claim.at_least:g}"
+    if claim.above is not None:
+        return value > claim.above, f"{text}, to be above {claim.above:g}"
     assert claim.at_most is not None
     return value <= claim.at_most, f"{text}, to be at most {claim.at_most:g}"
 

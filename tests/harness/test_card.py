@@ -115,7 +115,7 @@ def test_every_place_of_the_card_has_a_number_or_a_reason(card: tuple[Results, P
             assert cell.reason
             if cell.measured is not None:
                 assert cell.measured.scored == cell.measured.expected, (cell.column, cell.row)
-        assert table.targets or table.suite == "demo-card/joint-embedding"
+        assert table.targets
         assert all(target.verdict != "not attempted" for target in table.targets)
 
 
@@ -186,18 +186,19 @@ def test_targets_hold_or_fall_short_by_the_number() -> None:
         return Cell(row={"sound": sound}, column="drums", label="drums", measured=measured, **facts)  # type: ignore[arg-type]
 
     claims = [
-        TargetClaim(claim="a", column="drums", row={"sound": "text"}, at_least=70),
+        TargetClaim(claim="a", column="drums", row={"sound": "text"}, above=70),
         TargetClaim(claim="b", column="drums", row={"sound": "text"}, at_most=70),
         TargetClaim(claim="c", column="drums", row={"sound": "noise"}, below={"sound": "text"}),
         TargetClaim(claim="d", column="drums", row={"sound": "text"}, p_below=0.01),
-        TargetClaim(claim="e", column="drums", row={"sound": "silence"}, at_least=0),
+        TargetClaim(claim="e", column="drums", row={"sound": "silence"}, above=0),
+        TargetClaim(claim="f", column="drums", row={"sound": "text"}, above=72),
     ]
     suite = small("system").model_copy(update={"targets": tuple(claims)})
     tested = targets(suite, [cell("text", 72.0, 0.02), cell("noise", 20.0)])
-    assert [t.verdict for t in tested] == ["holds", "falls short", "holds", "falls short", "not attempted"]
-    assert tested[0].reason == "72 (67 to 77), to be at least 70"
-    with pytest.raises(ValueError, match="expected one of at_least"):
-        TargetClaim(claim="x", column="drums", row={}, at_least=1, at_most=2)
+    assert [t.verdict for t in tested] == ["holds", "falls short", "holds", "falls short", "not attempted", "falls short"]
+    assert tested[0].reason == "72 (67 to 77), to be above 70"
+    with pytest.raises(ValueError, match="expected one of above"):
+        TargetClaim(claim="x", column="drums", row={}, above=1, at_most=2)
 
 
 def test_full_caption_states_what_is_judged() -> None:
