@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from huggingface_hub import ModelHubMixin
 
 from melody import registry
+from melody.devices import device_of
 from melody.errors import MelodyError
 from melody.hub import EVERYTHING, local_folder
 
@@ -73,8 +74,10 @@ class Pretrained(
                 everywhere in huggingface_hub.
             device: cpu, cuda or cuda:N.
         Raises:
-            MelodyError: no such folder or model, no network, another component, damaged or foreign weights.
+            MelodyError: no such folder or model, no network, another component, damaged or foreign weights, or no
+                such device.
         """
+        device_of(device)  # before anything is downloaded
         folder = local_folder(
             pretrained_model_name_or_path,
             cls._hub_patterns(),

@@ -348,3 +348,11 @@ def test_push_to_hub_uploads_exactly_the_saved_files(
     monkeypatch.setattr(HfApi, "upload_folder", upload)
     assert tiny_pipeline.codec.push_to_hub("someone/codec") == "done"
     assert uploaded == {"codec.safetensors", "config.json", "README.md"}
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:4096"])
+def test_a_device_that_is_not_there_is_one_line(saved: Path, device: str) -> None:
+    with pytest.raises(MelodyError, match=f"device {device!r}"):
+        Codec.from_pretrained(saved, device=device)
+    with pytest.raises(MelodyError, match=f"device {device!r}"):
+        MelodyPipeline.from_pretrained(saved, device=device)

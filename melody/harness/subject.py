@@ -7,13 +7,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 
 from melody import __version__, registry
 from melody.baselines.melody_system import MelodySystem
 from melody.config import SEATS, Preset, load_preset
 from melody.data.corpus import load_corpus
 from melody.data.embedded import DEFAULT_SIZES, distinct_prompts
+from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, Parts, Subject
 from melody.harness.provenance import component_facts, source_hash
@@ -47,7 +47,7 @@ def preset_context(
     """
     if split not in HELD_OUT:
         raise MelodyError(f"unknown held-out split {split!r}{did_you_mean(split, HELD_OUT)}")
-    _check_device(device)
+    device_of(device)
     if published_samples is None and os.environ.get(PUBLISHED_SAMPLES):
         published_samples = Path(os.environ[PUBLISHED_SAMPLES])
     if seed < 0:
@@ -109,12 +109,3 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
         load=load,
         abilities=MelodySystem.abilities,
     )
-
-
-def _check_device(name: str) -> None:
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise MelodyError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise MelodyError(f"device {name!r} is not available: torch sees no CUDA device here")

@@ -14,6 +14,7 @@ from melody import registry
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.config import SEATS, Preset, load_preset, preset_names, preset_of, tables_of
 from melody.data.audio import AudioInput, as_mono
+from melody.devices import device_of
 from melody.errors import MelodyError
 from melody.hub import local_folder
 from melody.paths import PACKAGE
@@ -120,7 +121,7 @@ class MelodyPipeline(Pretrained):
         parts, digest = {}, hashlib.sha256()
         for part in PARTS:
             path = folder / f"{part}.safetensors"
-            parts[part] = load_part(loaded, part, path).to(_device(device))
+            parts[part] = load_part(loaded, part, path).to(device_of(device))
             digest.update(f"{part}:{file_hash(path)};".encode())
         pipeline = cls(loaded, parts, digest.hexdigest())
         pipeline._card = read_card(folder)
@@ -152,7 +153,7 @@ class MelodyPipeline(Pretrained):
             parts["rvq"].randomize()  # type: ignore[operator]
             if hasattr(parts["joint_embedder"], "fit_vocabulary"):
                 parts["joint_embedder"].fit_vocabulary(["music"])  # type: ignore[operator]
-        return cls(loaded, {part: module.to(_device(device)) for part, module in parts.items()})
+        return cls(loaded, {part: module.to(device_of(device)) for part, module in parts.items()})
 
     @property
     def sample_rate(self) -> int:
@@ -310,15 +311,3 @@ class MelodyPipeline(Pretrained):
 
 def _generation(stream: Stream) -> Generation:
     return Generation(torch.cat(list(stream), dim=-1), stream.sample_rate, stream.trace)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise MelodyError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise MelodyError(f"unknown device {name!r}: expected cpu, cuda or cuda:N")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise MelodyError(f"device {name!r} is not available: torch sees no CUDA device here")
-    return device

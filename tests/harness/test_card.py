@@ -195,7 +195,14 @@ def test_targets_hold_or_fall_short_by_the_number() -> None:
     ]
     suite = small("system").model_copy(update={"targets": tuple(claims)})
     tested = targets(suite, [cell("text", 72.0, 0.02), cell("noise", 20.0)])
-    assert [t.verdict for t in tested] == ["holds", "falls short", "holds", "falls short", "not attempted", "falls short"]
+    assert [t.verdict for t in tested] == [
+        "holds",
+        "falls short",
+        "holds",
+        "falls short",
+        "not attempted",
+        "falls short",
+    ]
     assert tested[0].reason == "72 (67 to 77), to be above 70"
     with pytest.raises(ValueError, match="expected one of above"):
         TargetClaim(claim="x", column="drums", row={}, above=1, at_most=2)
