@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,6 +16,46 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from melody import __version__
+from melody.cli_options import (
+    AcceleratorOption,
+    AccumulateOption,
+    ContinuationOption,
+    ContinueFromOption,
+    DataOption,
+    DenoiserOption,
+    DeviceOption,
+    DevicesOption,
+    DurationOption,
+    EditOption,
+    GridOption,
+    GuidanceScaleOption,
+    InpaintOption,
+    NumNodesOption,
+    OutOption,
+    OutputOption,
+    PrecisionOption,
+    PresetOption,
+    PromptArgument,
+    PromptAudioOption,
+    PublishedSamplesOption,
+    ReproduceOutputOption,
+    ReproduceSamplerOption,
+    ReproduceSeedOption,
+    SamplerOption,
+    SeedOption,
+    SplitOption,
+    StageArgument,
+    StepsOption,
+    StopAfterOption,
+    StoreOption,
+    StrategyOption,
+    StrictOption,
+    SuitesArgument,
+    SystemOption,
+    TrainWeightsOption,
+    ValidateEveryOption,
+    WeightsOption,
+)
 from melody.errors import MelodyError
 
 app = typer.Typer(
@@ -30,23 +71,6 @@ INTERRUPTED = 130
 
 console = Console()
 notes = Console(stderr=True)
-
-PresetOption = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset, or the path of a TOML file.")]
-SystemOption = Annotated[
-    str | None,
-    typer.Option(
-        "--preset",
-        "-p",
-        help="Name of a preset, or the path of a TOML file. [default: that of --weights if it has one, else demo]",
-    ),
-]
-WeightsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--weights", help="Folder of model files, or a hub id OWNER/NAME[@REVISION]; the preset's own if not given."
-    ),
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 
 
 def _version(wanted: bool) -> None:
@@ -123,31 +147,19 @@ def info(
 
 @app.command()
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="What the music should be, in words.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .wav or .flac.")] = Path(
-        "melody.wav"
-    ),
-    prompt_audio: Annotated[
-        Path | None, typer.Option(help="Music to be like, in the place of words: a file of any rate and length.")
-    ] = None,
-    continue_from: Annotated[
-        Path | None, typer.Option(help="Go on where this file ends; written is the file and what follows.")
-    ] = None,
-    edit: Annotated[Path | None, typer.Option(help="The file to change, with --inpaint.")] = None,
-    inpaint: Annotated[
-        str | None, typer.Option(metavar="BEGIN:END", help="Seconds of the file to make anew, as in 3.0:6.5.")
-    ] = None,
-    duration: Annotated[
-        float | None, typer.Option(help="Seconds of new audio; the preset's segment if not given.")
-    ] = None,
-    continuation: Annotated[
-        str, typer.Option(help="Algorithm 2 beyond a segment: fixed (known frames held) or as-printed.")
-    ] = "fixed",
-    steps: Annotated[int | None, typer.Option(help="Sampler steps.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="See: melody components samplers.")] = None,
-    grid: Annotated[str | None, typer.Option(help="Angle schedule; see: melody components grids.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="1 is without guidance.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bits on CPU.")] = 0,
+    prompt: PromptArgument = None,
+    output: OutputOption = Path("melody.wav"),
+    prompt_audio: PromptAudioOption = None,
+    continue_from: ContinueFromOption = None,
+    edit: EditOption = None,
+    inpaint: InpaintOption = None,
+    duration: DurationOption = None,
+    continuation: ContinuationOption = None,
+    steps: StepsOption = None,
+    sampler: SamplerOption = None,
+    grid: GridOption = None,
+    guidance_scale: GuidanceScaleOption = None,
+    seed: SeedOption = 0,
     preset: SystemOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
@@ -160,18 +172,11 @@ def generate(
     from melody.pipeline import MelodyPipeline, parse_span
 
     span = None if inpaint is None else parse_span(inpaint)
-    _check_task(continue_from, edit, inpaint, duration)
+    _check_task(continue_from, edit, inpaint, duration, continuation)
     check_output(output)
     system, folder = _system(preset, weights)
     pipeline = MelodyPipeline.from_preset(system, weights=folder, device=device)
     with _progress() as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(part: str, done: int, total: int) -> None:
-            if part not in tasks:
-                tasks[part] = bar.add_task(part.replace("_", " "), total=total)
-            bar.update(tasks[part], completed=done, total=total)
-
         common: dict[str, Any] = {
             "prompt_audio": prompt_audio,
             "num_steps": steps,
@@ -179,9 +184,9 @@ def generate(
             "grid": grid,
             "guidance_scale": guidance_scale,
             "seeds": seed,
-            "progress": show,
+            "progress": _parts_on(bar),
         }
-        length: dict[str, Any] = {"duration_s": duration, "continuation": continuation}
+        length: dict[str, Any] = {"duration_s": duration, "continuation": continuation or "fixed"}
         if span is not None and edit is not None:
             generation = pipeline.inpaint(edit, span, prompt, **common)
         elif continue_from is not None:
@@ -193,6 +198,18 @@ def generate(
     _show_trace(output, generation, new_s)
 
 
+def _parts_on(bar: Progress) -> Callable[[str, int, int], None]:
+    """A line of the bar for each part of the pipeline that reports."""
+    tasks: dict[str, Any] = {}
+
+    def show(part: str, done: int, total: int) -> None:
+        if part not in tasks:
+            tasks[part] = bar.add_task(part.replace("_", " "), total=total)
+        bar.update(tasks[part], completed=done, total=total)
+
+    return show
+
+
 def _system(preset: str | None, weights: str | None) -> tuple[Any, Path | None]:
     """The preset and the folder of its weights, if one is given."""
     from melody.config import preset_for
@@ -202,7 +219,9 @@ def _system(preset: str | None, weights: str | None) -> tuple[Any, Path | None]:
     return preset_for(preset, folder), folder
 
 
-def _check_task(continue_from: Path | None, edit: Path | None, inpaint: str | None, duration: float | None) -> None:
+def _check_task(
+    continue_from: Path | None, edit: Path | None, inpaint: str | None, duration: float | None, continuation: str | None
+) -> None:
     """One task at a time, with all that it needs."""
     if (edit is None) != (inpaint is None):
         given, missing = ("--edit FILE", "--inpaint BEGIN:END")[:: 1 if inpaint is None else -1]
@@ -211,6 +230,8 @@ def _check_task(continue_from: Path | None, edit: Path | None, inpaint: str | No
         raise MelodyError("--edit and --continue-from were given: expected one of the two")
     if edit is not None and duration is not None:
         raise MelodyError("--duration was given with --edit: an edited file keeps its length")
+    if edit is not None and continuation is not None:
+        raise MelodyError("--continuation was given with --edit: nothing is continued within a file")
 
 
 def _show_trace(output: Path, generation: Any, new_s: float) -> None:
@@ -231,42 +252,21 @@ def _show_trace(output: Path, generation: Any, new_s: float) -> None:
 
 @app.command()
 def train(
-    stage: Annotated[
-        str, typer.Argument(help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs.")
-    ],
+    stage: StageArgument,
     preset: PresetOption = "demo",
-    data: Annotated[
-        str, typer.Option(help="embedded, a folder of audio with a metadata.csv, or shards (see: melody shards).")
-    ] = "embedded",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a corpus with unreadable, empty or duplicate files.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder; a second call on it goes on where the first ended. [default: runs/PRESET]"),
-    ] = None,
-    denoiser: Annotated[
-        str | None, typer.Option(help="Another denoiser in the seat, as for Table 5; see: melody components denoisers.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="Folder with parts of earlier stages that the run folder has not.")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed (Lightning's names), for all stages.")
-    ] = None,
-    accumulate: Annotated[
-        int | None, typer.Option(min=1, help="Parts into which each batch is cut, one after the other.")
-    ] = None,
-    validate_every: Annotated[
-        int | None, typer.Option(min=0, help="Steps between held-out figures and sounds in TensorBoard; 0 is never.")
-    ] = None,
-    accelerator: Annotated[str, typer.Option(help="cpu, gpu or auto (Lightning's).")] = "cpu",
-    devices: Annotated[str, typer.Option(help="Processes on this node, or auto (Lightning's).")] = "1",
-    num_nodes: Annotated[int, typer.Option(help="Nodes (Lightning's).")] = 1,
-    strategy: Annotated[str, typer.Option(help="auto, ddp, fsdp … (Lightning's).")] = "auto",
-    stop_after: Annotated[
-        int | None, typer.Option(min=1, help="End early, after so many steps of a stage; a later call goes on.")
-    ] = None,
+    data: DataOption = "embedded",
+    strict: StrictOption = False,
+    out: OutOption = None,
+    denoiser: DenoiserOption = None,
+    weights: TrainWeightsOption = None,
+    precision: PrecisionOption = None,
+    accumulate: AccumulateOption = None,
+    validate_every: ValidateEveryOption = None,
+    accelerator: AcceleratorOption = "cpu",
+    devices: DevicesOption = "1",
+    num_nodes: NumNodesOption = 1,
+    strategy: StrategyOption = "auto",
+    stop_after: StopAfterOption = None,
 ) -> None:
     """Train one stage of a preset, or all of them."""
     from melody.config import load_preset
@@ -346,36 +346,16 @@ def shards(
 
 @app.command()
 def reproduce(
-    suites: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Suites or groups (demo-card) by name, or paths of TOML files; all suites if none is given."
-        ),
-    ] = None,
+    suites: SuitesArgument = None,
     preset: SystemOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
-    sampler: Annotated[
-        list[str] | None,
-        typer.Option(help="Exactly these samplers (repeat it), instead of the suites' own and every plug-in's."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Added to every seed of a suite.")] = 0,
-    store: Annotated[Path, typer.Option(help="Where known cells are kept; any number of runs may share it.")] = Path(
-        ".melody/store"
-    ),
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results, page, tables and plots.")] = Path(
-        "melody-results"
-    ),
-    published_samples: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="MELODY_PUBLISHED_SAMPLES",
-            help="The authors' demo page as cloned, or a folder with its metadata.csv.",
-        ),
-    ] = None,
-    split: Annotated[
-        str, typer.Option(help="Held-out split of the embedded corpus: test, or validation to steer training by.")
-    ] = "test",
+    sampler: ReproduceSamplerOption = None,
+    seed: ReproduceSeedOption = 0,
+    store: StoreOption = Path(".melody/store"),
+    output: ReproduceOutputOption = Path("melody-results"),
+    published_samples: PublishedSamplesOption = None,
+    split: SplitOption = "test",
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
     from melody.harness.runner import reproduce as run

@@ -158,6 +158,7 @@ def test_generate_writes_the_same_file_for_the_same_seed(melody, tiny_options: l
         (["--edit", "a.wav", "--inpaint", "1-2"], "cannot inpaint '1-2': expected BEGIN:END in seconds"),
         (["--edit", "a.wav", "--inpaint", "1:2", "--continue-from", "a.wav"], "--edit and --continue-from were given"),
         (["--edit", "a.wav", "--inpaint", "1:2", "--duration", "3"], "--duration was given with --edit"),
+        (["--edit", "a.wav", "--inpaint", "1:2", "--continuation", "fixed"], "--continuation was given with --edit"),
     ],
 )
 def test_bad_generate_input_is_one_line_and_leaves_nothing(  # type: ignore[no-untyped-def]

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-
 from melody import __version__, registry
 from melody.baselines.melody_system import MelodySystem
 from melody.config import SEATS, Preset, load_preset

@@ -1,0 +1,103 @@
+"""Options of the ``melody`` command: what each is called, takes and says of itself."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PresetOption = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset, or the path of a TOML file.")]
+SystemOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        "-p",
+        help="Name of a preset, or the path of a TOML file. [default: that of --weights if it has one, else demo]",
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", help="Folder of model files, or a hub id OWNER/NAME[@REVISION]; the preset's own if not given."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+PromptArgument = Annotated[str | None, typer.Argument(help="What the music should be, in words.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write: .wav or .flac.")]
+PromptAudioOption = Annotated[
+    Path | None, typer.Option(help="Music to be like, in the place of words: a file of any rate and length.")
+]
+ContinueFromOption = Annotated[
+    Path | None, typer.Option(help="Go on where this file ends; written is the file and what follows.")
+]
+EditOption = Annotated[Path | None, typer.Option(help="The file to change, with --inpaint.")]
+InpaintOption = Annotated[
+    str | None, typer.Option(metavar="BEGIN:END", help="Seconds of the file to make anew, as in 3.0:6.5.")
+]
+DurationOption = Annotated[float | None, typer.Option(help="Seconds of new audio; the preset's segment if not given.")]
+ContinuationOption = Annotated[
+    str | None,
+    typer.Option(help="Algorithm 2 beyond a segment: fixed (known frames held) or as-printed. [default: fixed]"),
+]
+StepsOption = Annotated[int | None, typer.Option(help="Sampler steps.")]
+SamplerOption = Annotated[str | None, typer.Option(help="See: melody components samplers.")]
+GridOption = Annotated[str | None, typer.Option(help="Angle schedule; see: melody components grids.")]
+GuidanceScaleOption = Annotated[float | None, typer.Option(help="1 is without guidance.")]
+SeedOption = Annotated[int, typer.Option(help="The same seed gives the same bits on CPU.")]
+StageArgument = Annotated[
+    str, typer.Argument(help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs.")
+]
+DataOption = Annotated[
+    str, typer.Option(help="embedded, a folder of audio with a metadata.csv, or shards (see: melody shards).")
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Refuse a corpus with unreadable, empty or duplicate files.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="Run folder; a second call on it goes on where the first ended. [default: runs/PRESET]"),
+]
+DenoiserOption = Annotated[
+    str | None, typer.Option(help="Another denoiser in the seat, as for Table 5; see: melody components denoisers.")
+]
+TrainWeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="Folder with parts of earlier stages that the run folder has not.")
+]
+PrecisionOption = Annotated[
+    str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed (Lightning's names), for all stages.")
+]
+AccumulateOption = Annotated[
+    int | None, typer.Option(min=1, help="Parts into which each batch is cut, one after the other.")
+]
+ValidateEveryOption = Annotated[
+    int | None, typer.Option(min=0, help="Steps between held-out figures and sounds in TensorBoard; 0 is never.")
+]
+AcceleratorOption = Annotated[str, typer.Option(help="cpu, gpu or auto (Lightning's).")]
+DevicesOption = Annotated[str, typer.Option(help="Processes on this node, or auto (Lightning's).")]
+NumNodesOption = Annotated[int, typer.Option(help="Nodes (Lightning's).")]
+StrategyOption = Annotated[str, typer.Option(help="auto, ddp, fsdp … (Lightning's).")]
+StopAfterOption = Annotated[
+    int | None, typer.Option(min=1, help="End early, after so many steps of a stage; a later call goes on.")
+]
+SuitesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Suites or groups (demo-card) by name, or paths of TOML files; all suites if none is given."),
+]
+ReproduceSamplerOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Exactly these samplers (repeat it), instead of the suites' own and every plug-in's."),
+]
+ReproduceSeedOption = Annotated[int, typer.Option(help="Added to every seed of a suite.")]
+StoreOption = Annotated[Path, typer.Option(help="Where known cells are kept; any number of runs may share it.")]
+ReproduceOutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for results, page, tables and plots.")
+]
+PublishedSamplesOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MELODY_PUBLISHED_SAMPLES",
+        help="The authors' demo page as cloned, or a folder with its metadata.csv.",
+    ),
+]
+SplitOption = Annotated[
+    str, typer.Option(help="Held-out split of the embedded corpus: test, or validation to steer training by.")
+]
