@@ -10,7 +10,9 @@ A folder of model files holds
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 CONFIG, CARD, CARD_TEXT, README = "config.json", "card.json", "CARD.md", "README.md"
 PAPER = "https://arxiv.org/abs/2305.15719"
+MARKER = "<!-- written by melody-toolkit; SHA-256 of the text above:"
 TEMPLATE = """---
 {{ card_data }}
 ---
@@ -99,6 +102,8 @@ class Pretrained(
     ) -> None:
         """Write weights, config and card into a folder: all of them, or none. To upload: ``push_to_hub``.
 
+        A README.md that was written here and is unchanged is written anew; an edited one stays, with a warning.
+
         Args:
             dtype: of the stored floating-point tensors, float16 or float32.
             config: huggingface_hub's; always None, for a model's config is what it was built with.
@@ -115,9 +120,11 @@ class Pretrained(
             write_config(scratch, tables)
             self._write_card(scratch)
             written = {path.name for path in scratch.iterdir()}
-            if not (folder / README).exists():  # somebody may have edited it
+            if _is_edited(folder / README):
+                warnings.warn(f"{folder / README} was edited, so it stays: it may describe other weights", stacklevel=2)
+            else:
                 readme = str(self.generate_model_card(**(model_card_kwargs or {})))
-                write_bytes(scratch / README, readme.encode())
+                write_bytes(scratch / README, _marked(readme).encode())
         for name in {CARD, CARD_TEXT} - written:  # of the weights that were here before
             (folder / name).unlink(missing_ok=True)
 
@@ -273,6 +280,20 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise MelodyError(f"cannot read {path}: expected a table, got {type(content).__name__}")
     return content
+
+
+def _marked(text: str) -> str:
+    """The text with a last line by which ``_is_edited`` knows it again."""
+    text = text.rstrip() + "\n"
+    return f"{text}{MARKER} {hashlib.sha256(text.encode()).hexdigest()} -->\n"
+
+
+def _is_edited(readme: Path) -> bool:
+    """Whether the file is there and not as ``_marked`` left it."""
+    if not readme.exists():
+        return False
+    content = readme.read_bytes().decode(errors="replace").replace("\r\n", "\n")
+    return content != _marked(content.rpartition(MARKER)[0])
 
 
 def _check_target(folder: Path, tables: dict[str, Any]) -> None:

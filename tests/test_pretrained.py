@@ -199,8 +199,25 @@ def test_other_model_files_are_not_overwritten_but_the_same_kind_is(saved: Path,
     with pytest.raises(MelodyError, match="holds other model files already .*choose another folder"):
         codec.save_pretrained(copied)
     (copied / "README.md").write_text("mine")
-    MelodyPipeline.from_pretrained(saved).save_pretrained(copied)
+    with pytest.warns(UserWarning, match=r"README\.md was edited, so it stays"):
+        MelodyPipeline.from_pretrained(saved).save_pretrained(copied)
     assert (copied / "README.md").read_text() == "mine"
+
+
+def test_a_model_card_of_the_weights_before_is_written_anew_unless_edited(saved: Path, copied: Path) -> None:
+    codec, folder, card = FourierVae.from_pretrained(saved), copied.parent / "codec", "README.md"
+    codec._card_text = "# Card of the weights\n\nthe old ones"
+    codec.save_pretrained(folder)
+    assert "the old ones" in (folder / card).read_text()
+    codec._card_text = "# Card of the weights\n\nthe new ones"
+    codec.save_pretrained(folder)
+    assert "the new ones" in (folder / card).read_text()
+    assert "the old ones" not in (folder / card).read_text()
+    (folder / card).write_text("By me.\n" + (folder / card).read_text())
+    codec._card_text = None
+    with pytest.warns(UserWarning, match="was edited"):
+        codec.save_pretrained(folder)
+    assert (folder / card).read_text().startswith("By me.")
 
 
 @pytest.mark.parametrize(
