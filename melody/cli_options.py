@@ -11,13 +11,13 @@ SystemOption = Annotated[
     typer.Option(
         "--preset",
         "-p",
-        help="Name of a preset, or the path of a TOML file. [default: that of --weights if it has one, else demo]",
+        help="Name of a preset, or the path of a TOML file. \\[default: that of --weights if it has one, else demo]",
     ),
 ]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        "--weights", help="Folder of model files, or a hub id OWNER/NAME[@REVISION]; the preset's own if not given."
+        "--weights", help="Folder of model files, or a hub id OWNER/NAME\\[@REVISION]; the preset's own if not given."
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
@@ -36,7 +36,7 @@ InpaintOption = Annotated[
 DurationOption = Annotated[float | None, typer.Option(help="Seconds of new audio; the preset's segment if not given.")]
 ContinuationOption = Annotated[
     str | None,
-    typer.Option(help="Algorithm 2 beyond a segment: fixed (known frames held) or as-printed. [default: fixed]"),
+    typer.Option(help="Algorithm 2 beyond a segment: fixed (known frames held) or as-printed. \\[default: fixed]"),
 ]
 StepsOption = Annotated[int | None, typer.Option(help="Sampler steps.")]
 SamplerOption = Annotated[str | None, typer.Option(help="See: melody components samplers.")]
@@ -54,7 +54,7 @@ StrictOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(help="Run folder; a second call on it goes on where the first ended. [default: runs/PRESET]"),
+    typer.Option(help="Run folder; a second call on it goes on where the first ended. \\[default: runs/PRESET]"),
 ]
 DenoiserOption = Annotated[
     str | None, typer.Option(help="Another denoiser in the seat, as for Table 5; see: melody components denoisers.")
