@@ -101,7 +101,7 @@ def test_the_denoiser_stage_is_this_loop_bit_for_bit(even_preset: Preset, latent
         groups = [p for group in optimizer.param_groups for p in group["params"]]
         update(optimizer, loss, part, groups)
         schedule.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         decay = min(0.9, (2 + step) / (11 + step))
         with torch.no_grad():
             for kept, weight in zip(average.parameters(), part.parameters(), strict=True):
@@ -132,7 +132,7 @@ def test_the_codec_stage_is_this_loop_bit_for_bit(even_preset: Preset, tones: Pa
             update(judge, loss, judges)
             terms["discriminator"] = loss
         schedule.step()
-        losses.append({name: float(value) for name, value in terms.items()})
+        losses.append({name: float(value.detach()) for name, value in terms.items()})
     assert [{k: v for k, v in row.items() if k != "step"} for row in recipe.history] == losses
     assert_equal(recipe.part, part)
     assert_equal(recipe.discriminators, judges)
