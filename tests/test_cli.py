@@ -44,7 +44,7 @@ def test_info_shows_parts_and_passes_and_writes_json(melody, tiny_path: Path) ->
     code, out, error = melody("info", "--preset", tiny_path, "--json", "sizes.json")
     assert (code, error) == (0, "")
     assert "dual-path" in out
-    assert "with guidance" in out
+    assert "guidance" in out  # a narrow terminal breaks cells into lines
     content = json.loads(Path("sizes.json").read_text())
     assert len(content["parts"]) == 8
     assert all(one["flops_counted"] == one["flops_formula"] for one in content["passes"])

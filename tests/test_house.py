@@ -37,9 +37,9 @@ def test_wheel_holds_one_package_with_declarations_presets_and_weights(tmp_path:
     assert expected <= set(names)
 
 
-def test_weights_stay_under_16_megabytes_and_have_a_card() -> None:
+def test_weights_stay_under_24_megabytes_and_have_a_card() -> None:
     folder = ROOT / "melody" / "presets" / "weights" / "demo"
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 16e6
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 24e6
     assert (folder / "card.json").is_file()
 
 

@@ -70,8 +70,9 @@ def _of_texts(
 
     def embed(batch: Sequence[tuple[int, int]]) -> Tensor:
         of_clips = [texts(corpus, index) for index, _ in batch]
-        embedded: Tensor = joint.embed_text([text for of_clip in of_clips for text in of_clip])
-        return embedded.unflatten(0, (len(batch), -1))
+        every: Tensor = joint.embed_text([text for of_clip in of_clips for text in of_clip])
+        embedded: Tensor = every.unflatten(0, (len(batch), -1))
+        return embedded
 
     return _cached(corpus, f"{what} {_code(joint)} {len(texts(corpus, 0))} {clip_s}", places, embed)
 
