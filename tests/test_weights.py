@@ -130,7 +130,10 @@ def test_tied_tensors_are_saved(tmp_path: Path) -> None:
     module = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
     module[1].weight = module[0].weight
     save_weights(module, tmp_path / "part.safetensors", COMPONENT, dtype="float32")
-    load_weights(module, tmp_path / "part.safetensors", COMPONENT)
+    loaded = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    load_weights(loaded, tmp_path / "part.safetensors", COMPONENT)
+    assert torch.equal(loaded[0].weight, module[0].weight)
+    assert torch.equal(loaded[1].weight, module[0].weight)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
