@@ -212,6 +212,20 @@ class System(ABC):
         """One clip of ``duration_s`` for each prompt; the seed of a row decides its bits."""
 
 
+Takes = Literal["windows", "clips", "pairs", "texts", "labels", "other"]
+"""What a metric's ``update`` is given, and so how an evaluation of a folder feeds it:
+
+- ``windows``: ``update(embeddings, real)``, an audio embedder's ``(windows, dimension)`` of one clip, of the reference
+  if ``real``;
+- ``clips``: ``update(waveform)``, ``(B, 1, T)`` at the metric's ``sample_rate``; its constructor takes ``sample_rate``
+  if it matters;
+- ``pairs``: ``update(preds, target)``, waveforms ``(B, 1, T)`` of the clips of one identifier;
+- ``texts``: ``update(text_embeddings, audio_embeddings)``, a joint embedder's ``(B, E)`` each;
+- ``labels``: ``update(logits, real)``, an audio tagger's ``(windows, labels)`` of one clip;
+- ``other``: something that no folder of audio holds.
+"""
+
+
 class AudioEmbedder(ABC):
     """Audio to a sequence of embedding vectors, one a window, for distances between sets of clips."""
 
@@ -226,9 +240,24 @@ class AudioEmbedder(ABC):
         """Mono ``(T,)`` at ``sample_rate`` -> ``(windows, dimension)``, float32; at least one window (padded)."""
 
 
+class AudioTagger(ABC):
+    """Audio to a distribution over labels, one a window, for metrics of label distributions."""
+
+    sample_rate: int
+    labels: tuple[str, ...]
+    window_s: float
+    hop_s: float
+    version: ClassVar[str]
+
+    @abstractmethod
+    def tag(self, waveform: Tensor) -> Tensor:
+        """Mono ``(T,)`` at ``sample_rate`` -> logits ``(windows, labels)``, float32; at least one window (padded)."""
+
+
 class Metric(ABC):
     """What a registered metric declares beside being a ``torchmetrics.Metric`` whose states merge by sum."""
 
     version: ClassVar[str]
     direction: ClassVar[Literal["lower", "higher", "none"]]
     unit: ClassVar[str] = ""
+    takes: ClassVar[Takes] = "other"

@@ -22,9 +22,9 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from melody.checks import check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite, check_same_shape, check_scored
-from melody.protocols import Metric
+from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
 
@@ -84,6 +84,7 @@ class TextCorrelation(torchmetrics.Metric, Metric):
     """Mean cosine of the text's and the audio's embedding in a joint space (higher is better)."""
 
     version: ClassVar[str] = "1"
+    takes: ClassVar[Takes] = "texts"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     unit: ClassVar[str] = ""
     full_state_update: bool | None = False

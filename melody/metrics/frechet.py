@@ -29,11 +29,11 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from melody.checks import check_finite
+from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite
-from melody.metrics.mel_stats import DIMENSION
 from melody.metrics.statistics import Estimate, group_labels, jackknife_estimate
-from melody.protocols import Metric
+from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
 
@@ -177,6 +177,7 @@ class FrechetDistance(torchmetrics.Metric, Metric):
     """Fréchet audio distance between generated and reference embeddings (lower is better)."""
 
     version: ClassVar[str] = "1"
+    takes: ClassVar[Takes] = "windows"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
     unit: ClassVar[str] = ""
     full_state_update: bool | None = False

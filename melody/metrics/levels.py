@@ -19,9 +19,9 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from melody.checks import check_finite, check_scored
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite, check_scored
-from melody.protocols import Metric
+from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
 CLIPPED_LEVEL = 0.999
@@ -58,6 +58,7 @@ class LevelMetric(torchmetrics.Metric, Metric):
     """Mean over clips of a number that each clip has for itself."""
 
     version: ClassVar[str] = "1"
+    takes: ClassVar[Takes] = "clips"
     unit: ClassVar[str] = ""
     full_state_update: bool | None = False
 

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from scipy.signal import bilinear, lfilter
 from torch import Tensor
 
+from melody.checks import check_finite, check_scored
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite, check_scored
-from melody.protocols import Metric
+from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
 Floats = NDArray[np.float64]
@@ -78,6 +78,7 @@ class Loudness(torchmetrics.Metric, Metric):
     """Integrated loudness by ITU-R BS.1770-4, mean over the clips that are not silent."""
 
     version: ClassVar[str] = "1"
+    takes: ClassVar[Takes] = "clips"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
     unit: ClassVar[str] = "LUFS"
     full_state_update: bool | None = False

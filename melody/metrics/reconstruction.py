@@ -19,9 +19,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from melody.checks import check_finite, check_same_shape
+from melody.embedders.mel_stats import mel_filterbank
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite, check_same_shape
-from melody.metrics.mel_stats import mel_filterbank
 
 RESOLUTIONS = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))
 MAGNITUDE_FLOOR = 1e-4  # auraloss's 1e-8, of powers

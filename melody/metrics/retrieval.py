@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from melody.metrics.checks import check_finite, check_same_shape
+from melody.checks import check_finite, check_same_shape
 
 
 def ranks(queries: Tensor, candidates: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from melody.checks import check_finite
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite
 from melody.protocols import AudioEmbedder
 from melody.registry import audio_embedders
 

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from melody.errors import MelodyError
-from melody.metrics.frechet import Statistics, frechet_distance_of
-from melody.metrics.mel_stats import (
+from melody.embedders.mel_stats import (
     DIMENSION,
     FFT_SIZE,
     FRAME_HOP,
@@ -22,6 +20,8 @@ from melody.metrics.mel_stats import (
     log_mel,
     mel_filterbank,
 )
+from melody.errors import MelodyError
+from melody.metrics.frechet import Statistics, frechet_distance_of
 from melody.registry import audio_embedders
 
 
