@@ -169,9 +169,13 @@ class Recipe(L.LightningModule):
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.settings.learning_rate, betas=betas)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Linear warm-up, then half a cosine to zero."""
+        """Linear warm-up, then half a cosine to zero; the same again after ``restart_at``."""
         settings = self.settings
+        begin, end = 0, settings.steps
+        if settings.restart_at is not None:
+            begin, end = (settings.restart_at, end) if step > settings.restart_at else (0, settings.restart_at)
+        step, steps = step - begin, end - begin
         if step < settings.warmup_steps:
             return (step + 1) / settings.warmup_steps
-        progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+        progress = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

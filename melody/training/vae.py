@@ -46,19 +46,39 @@ class AudioVae(Recipe):
 
     def training_step(self, step: int, batch_index: int) -> None:  # type: ignore[override]
         torch.manual_seed(self.settings.seed * STEP_STRIDE + step)
-        adversarial = self.settings.adversarial_start is not None and step >= self.settings.adversarial_start
+        if step == self.settings.decoder_only_from:
+            self._fix_encoder()
         optimizers = self._as_list(self.optimizers())
-        pairs = self._update_codec(step, optimizers[0], adversarial)
-        if adversarial:
+        pairs = self._update_codec(step, optimizers[0])
+        if self._is_adversarial(step):
             self._update_discriminators(step, optimizers[1], pairs)
         for schedule in self._as_list(self.lr_schedulers()):
             schedule.step()
         self.record(step)
 
-    def _update_codec(self, step: int, optimizer: Any, adversarial: bool) -> list[tuple[Tensor, Tensor]]:
+    def _is_decoder_only(self, step: int) -> bool:
+        return self.settings.decoder_only_from is not None and step >= self.settings.decoder_only_from
+
+    def _is_adversarial(self, step: int) -> bool:
+        start = self.settings.adversarial_start
+        return start is not None and step >= start and not self._is_decoder_only(step)
+
+    @torch.no_grad()
+    def _fix_encoder(self) -> None:
+        """Take the encoder that is exported, once; it gets no gradients from here on."""
+        average = dict(self.trained().named_parameters())
+        for name, weight in self._encoder():
+            weight.copy_(average[name])
+
+    def _encoder(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(n, p) for n, p in self.part.named_parameters() if n.startswith("encoder")]
+
+    def _update_codec(self, step: int, optimizer: Any) -> list[tuple[Tensor, Tensor]]:
         """One step of the codec over all parts of the batch; returns each part's target and reconstruction."""
         shares = [self.share(part) for part in range(self.settings.accumulate)]
         noise, pairs = self._noise(), []
+        for _, weight in self._encoder():
+            weight.requires_grad_(not self._is_decoder_only(step))
         optimizer.zero_grad()
         for share in shares:
             batch = self.batch(step, share)
@@ -66,7 +86,7 @@ class AudioVae(Recipe):
             own = noise[share.rows(len(noise))]
             preds, mean, log_variance = self.part.reconstruct(target, noise=own)  # type: ignore[operator]
             preds = preds.float()  # spectra want more than 16 bits
-            losses = self.generator_losses(preds, target, mean, log_variance, adversarial)
+            losses = self.generator_losses(preds, target, mean, log_variance, step)
             self.check(step, losses, batch)
             self.manual_backward(losses["loss"] / len(shares))
             pairs.append((target, preds.detach()))
@@ -93,17 +113,20 @@ class AudioVae(Recipe):
         torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip)
 
     def generator_losses(
-        self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, adversarial: bool
+        self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, step: int
     ) -> dict[str, Tensor]:
         """The four terms of appendix B.1 (and our two: log magnitudes, L1 of the waveform), and their weighted sum."""
         settings = self.settings
         linear, log = self.stft.linear_and_log(preds, target)
         terms = {"stft": linear, "log_stft": log, "kl": kl_loss(mean, log_variance)}
-        total = settings.stft_weight * linear + settings.kl_weight * terms["kl"] + settings.log_stft_weight * log
+        log_weight = settings.log_stft_weight
+        if self._is_decoder_only(step) and settings.decoder_log_stft_weight is not None:
+            log_weight = settings.decoder_log_stft_weight
+        total = settings.stft_weight * linear + settings.kl_weight * terms["kl"] + log_weight * log
         if settings.waveform_weight:
             terms["waveform"] = (preds - target).abs().mean()
             total = total + settings.waveform_weight * terms["waveform"]
-        if adversarial:
+        if self._is_adversarial(step):
             terms["feature"], terms["adversarial"] = self._adversarial_terms(preds, target)
             total = (
                 total + settings.feature_weight * terms["feature"] + settings.adversarial_weight * terms["adversarial"]

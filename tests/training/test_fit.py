@@ -125,7 +125,7 @@ def test_the_codec_stage_is_this_loop_bit_for_bit(even_preset: Preset, tones: Pa
         target = random_crops(corpus, 4, 12_000, torch.Generator().manual_seed(step))[0]
         torch.manual_seed(step)
         preds, mean, log_variance = part.reconstruct(target)
-        terms = plain.generator_losses(preds, target, mean, log_variance, step >= 2)
+        terms = plain.generator_losses(preds, target, mean, log_variance, step)
         update(codec, terms["loss"], part)
         if step >= 2:
             loss = sum(discriminator_loss(d(target)[0], d(preds.detach())[0]) for d in judges)
@@ -136,6 +136,56 @@ def test_the_codec_stage_is_this_loop_bit_for_bit(even_preset: Preset, tones: Pa
     assert [{k: v for k, v in row.items() if k != "step"} for row in recipe.history] == losses
     assert_equal(recipe.part, part)
     assert_equal(recipe.discriminators, judges)
+
+
+def test_a_run_that_is_lengthened_goes_on_as_it_would_have(
+    even_preset: Preset, latents: LatentData, tmp_path: Path
+) -> None:
+    """``restart_at``: a finished run resumes under the longer recipe, to the same weights as that recipe alone."""
+    longer = {"steps": 7, "restart_at": 4, "warmup_steps": 2}
+    short = velocity_recipe(even_preset, latents, denoiser_stage(warmup_steps=2))
+    fit(short, tmp_path / "lengthened", title="test")
+    recipes = []
+    for folder in ("lengthened", "whole"):
+        settings = denoiser_stage().model_copy(update=longer)
+        recipes.append(velocity_recipe(even_preset, latents, settings))
+        fit(recipes[-1], tmp_path / folder, title="test")
+    assert_equal(recipes[0].part, recipes[1].part)
+    assert_equal(recipes[0].trained(), recipes[1].trained())
+    factors = [recipes[1].learning_rate_factor(step) for step in range(8)]
+    assert factors[:5] == [short.learning_rate_factor(step) for step in range(5)]
+    assert (factors[0], factors[4], factors[5], factors[7]) == (0.5, 0.0, 1.0, 0.0)
+
+
+def test_from_a_given_step_on_the_encoder_stays_as_it_is_exported(
+    even_preset: Preset, tones: Path, tmp_path: Path
+) -> None:
+    corpus = load_corpus(tones, split="train")
+    settings = codec_stage(ema_decay=0.5, decoder_only_from=3).model_copy(update={"steps": 6})
+    after = codec_recipe(even_preset, corpus, settings)
+    # With the schedule of the longer run from its beginning, and killed in the decoder's steps.
+    fit(after, tmp_path / "after", title="test", stop_after=3)
+    encoder = {n: p.clone() for n, p in after.trained().named_parameters() if n.startswith("encoder")}
+    decoder = {n: p.clone() for n, p in after.trained().named_parameters() if n.startswith("decoder")}
+    assert encoder
+    assert decoder
+    for stop in (4, 6):
+        after = codec_recipe(even_preset, corpus, settings)
+        fit(after, tmp_path / "after", title="test", stop_after=stop)
+    exported = dict(after.trained().named_parameters())
+    assert all(torch.equal(exported[name], weight) for name, weight in encoder.items())
+    assert not any(torch.equal(exported[name], weight) for name, weight in decoder.items())
+    rows = [json.loads(line) for line in (tmp_path / "after" / "history.jsonl").read_text().splitlines()]
+    assert ["discriminator" in row for row in rows] == [False, False, True, False, False, False]
+
+
+def test_the_decoders_own_steps_may_weigh_log_magnitudes_otherwise(even_preset: Preset, tones: Path) -> None:
+    corpus = load_corpus(tones, split="train")
+    recipe = codec_recipe(even_preset, corpus, codec_stage(decoder_only_from=3, decoder_log_stft_weight=7.0))
+    target = recipe.batch(0)
+    preds, mean, log_variance = recipe.part.reconstruct(target, torch.Generator().manual_seed(0))  # type: ignore[operator]
+    early, late = (recipe.generator_losses(preds, target, mean, log_variance, step) for step in (1, 3))
+    torch.testing.assert_close(late["loss"] - early["loss"], 7.0 * early["log_stft"])
 
 
 def test_shares_of_a_batch_are_its_rows(even_preset: Preset, tones: Path, latents: LatentData) -> None:

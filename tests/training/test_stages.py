@@ -21,6 +21,7 @@ from melody.pipeline import PARTS, MelodyPipeline
 from melody.protocols import Denoiser
 from melody.training import fit as fitting
 from melody.training import stages
+from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.stages import STAGES, Run, adjusted, train
 
@@ -257,3 +258,18 @@ def test_table5_scores_any_denoiser_on_the_latents_of_another_run(
         assert sum(row["n"] for row in scored["by_angle"]) == scored["items"]
     card = json.loads((tone_run / "weights" / "card.json").read_text())
     assert card["denoiser"]["held_out"]["table5_velocity_mse"] == ours["velocity_mse"]
+
+
+def test_tokens_and_prefixes_are_hidden_as_often_as_the_preset_says(tiny_preset: Preset) -> None:
+    assert tiny_preset.training is not None
+    data = TokenData(torch.zeros(5, 3, 12, dtype=torch.int64), torch.zeros(5, 250, dtype=torch.int64))
+    settings = tiny_preset.training.lm.model_copy(update={"batch_size": 4_000})
+    *_, dropped = LanguageModelling(torch.nn.Linear(1, 1), settings, data, data).batch(0)
+    prefix, tokens = dropped[:, :12], dropped[:, 12:].float().mean(dim=1)
+    assert torch.equal(prefix.all(dim=1), prefix.any(dim=1))  # whole or not at all
+    assert float(prefix.float().mean()) == pytest.approx(settings.prefix_dropout, abs=0.02)
+    assert float(tokens.mean()) == pytest.approx(settings.token_dropout / 2, abs=0.01)
+    assert float(tokens.max()) > 0.9 * settings.token_dropout
+    assert float(tokens.min()) < 0.1 * settings.token_dropout
+    plain = settings.model_copy(update={"token_dropout": 0.0, "prefix_dropout": 0.0})
+    assert len(LanguageModelling(torch.nn.Linear(1, 1), plain, data, data).batch(0)) == 2
