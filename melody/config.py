@@ -17,9 +17,9 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
@@ -77,7 +77,7 @@ class Stage(Strict):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     restart_at: Positive | None = None
     """Step at which the learning rate has come to zero and begins anew, with its warm-up (SGDR, arXiv 1608.03983): a
-    longer run that begins as a shorter one did."""
+    longer run that begins as a shorter one did. None if it lies at or beyond ``steps``."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     gradient_clip: PositiveFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -88,12 +88,6 @@ class Stage(Strict):
     """Into how many parts the batch of a step is cut, one after the other: less memory, the same step to rounding."""
     validate_every: Annotated[int, Field(ge=0)] = 0
     """Steps between figures on held-out data, with sounds, in TensorBoard; 0 leaves them to the end of the stage."""
-
-    @model_validator(mode="after")
-    def _restarts_before_its_end(self) -> Self:
-        if self.restart_at is not None and self.restart_at >= self.steps:
-            raise ValueError(f"restart_at is {self.restart_at}: expected less than steps, {self.steps}")
-        return self
 
 
 class LanguageModelStage(Stage):
@@ -300,7 +294,7 @@ def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
             key, *parents = reversed(first["loc"])
             hint = did_you_mean(str(key), _keys(model, list(reversed(parents))))
             raise MelodyError(f"{where}: unknown key {place!r}{hint}") from None
-        raise MelodyError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise MelodyError(f"{where}: {place}: {first['msg']}") from None
 
 
 def _keys(model: Any, parents: list[Any]) -> list[str]:

@@ -171,9 +171,9 @@ class Recipe(L.LightningModule):
     def learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then half a cosine to zero; the same again after ``restart_at``."""
         settings = self.settings
-        begin, end = 0, settings.steps
-        if settings.restart_at is not None:
-            begin, end = (settings.restart_at, end) if step > settings.restart_at else (0, settings.restart_at)
+        begin, end, restart = 0, settings.steps, settings.restart_at
+        if restart is not None and restart < end:
+            begin, end = (restart, end) if step > restart else (0, restart)
         step, steps = step - begin, end - begin
         if step < settings.warmup_steps:
             return (step + 1) / settings.warmup_steps

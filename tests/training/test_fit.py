@@ -155,6 +155,8 @@ def test_a_run_that_is_lengthened_goes_on_as_it_would_have(
     factors = [recipes[1].learning_rate_factor(step) for step in range(8)]
     assert factors[:5] == [short.learning_rate_factor(step) for step in range(5)]
     assert (factors[0], factors[4], factors[5], factors[7]) == (0.5, 0.0, 1.0, 0.0)
+    beyond = velocity_recipe(even_preset, latents, denoiser_stage(restart_at=9, warmup_steps=2))
+    assert beyond.learning_rate_factor(3) == short.learning_rate_factor(3)
 
 
 def test_from_a_given_step_on_the_encoder_stays_as_it_is_exported(
