@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
 
 from melody.errors import MelodyError
@@ -67,10 +67,11 @@ class Sharded(FSDPStrategy):
             return {name: value.detach().cpu().clone() for name, value in self.lightning_module.state_dict().items()}
 
 
-def clip(strategy: Sharded, limit: float) -> None:
-    """Clip the gradients' norm over all processes."""
+def clip(strategy: Sharded, limit: float) -> Tensor:
+    """Clip the gradients' norm over all processes; returns it as it was."""
     assert isinstance(strategy.model, FullyShardedDataParallel)
-    strategy.model.clip_grad_norm_(limit)
+    norm: Tensor = strategy.model.clip_grad_norm_(limit)
+    return norm
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class AudioVae(Recipe):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Lightning clips by itself only where it optimises by itself; here 16-bit gradients are unscaled already.
         module = self.part if optimizer is self.trainer.optimizers[0] else self.discriminators
-        torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip)
+        self.check_norm(torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip))
 
     def generator_losses(
         self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, step: int

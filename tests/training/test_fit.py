@@ -19,6 +19,7 @@ from melody.config import CodecStage, DenoiserStage, Preset
 from melody.data.corpus import Corpus, load_corpus
 from melody.errors import MelodyError
 from melody.pipeline import build_part
+from melody.training import fit as fitting
 from melody.training.audio import random_crops
 from melody.training.dpd import LatentData, VelocityPrediction
 from melody.training.fit import fit
@@ -299,6 +300,37 @@ def test_a_batch_whose_loss_is_not_finite_is_kept(
         for index, tensor in enumerate(expected):
             assert torch.equal(file.get_tensor(f"batch_{index}"), tensor)
     assert not (tmp_path / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("stage", ["codec", "denoiser"])
+def test_gradients_that_are_not_finite_stop_before_a_weight_is_spoiled(
+    even_preset: Preset, tones: Path, latents: LatentData, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY_S", 0.0)
+    recipe: Any
+    if stage == "codec":
+        recipe, name = codec_recipe(even_preset, load_corpus(tones, split="train"), codec_stage()), "generator_losses"
+    else:
+        recipe, name = velocity_recipe(even_preset, latents, denoiser_stage()), "losses"
+    known = getattr(recipe, name)
+
+    def losses(*given: Any) -> dict[str, Tensor]:
+        found = known(*given)
+        weight = next(recipe.part.parameters())
+        if int(recipe.completed) == 2:  # the root of zero: a loss like any other, without a gradient
+            found["loss"] = found["loss"] + (weight - weight.detach()).square().sum().sqrt()
+        return found
+
+    monkeypatch.setattr(recipe, name, losses)
+    with pytest.raises(MelodyError, match=r"gradient norm is nan at step 2; its batch is kept in .*nonfinite-step-2"):
+        fit(recipe, tmp_path, title="test")
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert int(state["completed"]) == 2
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    assert all(torch.isfinite(weight).all() for weight in recipe.part.parameters())
+    with safe_open(tmp_path / "nonfinite-step-2.safetensors", framework="pt") as file:
+        batch = recipe.batch(2)
+        assert torch.equal(file.get_tensor("batch_0"), batch[0] if isinstance(batch, tuple) else batch)
 
 
 def _spoilt(batch: tuple[Tensor, ...], part: Any) -> tuple[Any, ...]:
