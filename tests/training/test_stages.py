@@ -129,6 +129,41 @@ def test_a_folder_begun_with_other_settings_is_refused(trained: Path, tiny_path:
         train("joint", Run(load_preset(other), "embedded", trained))
 
 
+def test_a_finished_run_is_lengthened_in_its_folder(tiny_preset: Preset, tmp_path: Path) -> None:
+    run = Run(tiny_preset, "embedded", tmp_path)
+    train("joint", run)
+    with pytest.raises(MelodyError, match="whose settings differ"):
+        train("joint", Run(adjusted(tiny_preset, steps=6), "embedded", tmp_path))
+    with pytest.raises(MelodyError, match="whose settings differ"):
+        train("joint", Run(adjusted(tiny_preset, steps=6, restart_at=4, seed=1), "embedded", tmp_path))
+    longer = adjusted(tiny_preset, steps=6, restart_at=4)
+    train("joint", Run(longer, "embedded", tmp_path))
+    card = json.loads((tmp_path / "weights" / "card.json").read_text())
+    assert card["joint_embedder"]["steps"] == 6
+    rows = [json.loads(line) for line in (tmp_path / "joint" / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(6))
+    with pytest.raises(MelodyError, match="whose settings differ"):
+        train("joint", run)
+
+
+def test_what_is_finished_is_not_made_again(
+    trained: Path, tiny_preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    begun = []
+    for stage in STAGES:
+        monkeypatch.setitem(stages._RECIPES, stage, lambda run, stop, stage=stage: begun.append(stage))
+    monkeypatch.setattr(stages, "_leave", lambda *_: None)
+    run = Run(tiny_preset, "embedded", tmp_path / "run")
+    train("all", run)
+    assert begun == []
+    (tmp_path / "run" / "weights" / "denoiser.safetensors").unlink()
+    train("all", run)
+    assert begun == ["dpd"]
+
+
+
+
 def test_unknown_stage_names_the_nearest(tiny_preset: Preset, tmp_path: Path) -> None:
     with pytest.raises(MelodyError, match="unknown stage 'lmm'; did you mean 'lm'"):
         train("lmm", Run(tiny_preset, "embedded", tmp_path))
