@@ -333,6 +333,17 @@ def test_gradients_that_are_not_finite_stop_before_a_weight_is_spoiled(
         assert torch.equal(file.get_tensor("batch_0"), batch[0] if isinstance(batch, tuple) else batch)
 
 
+def test_a_line_of_the_history_that_broke_off_is_written_again(
+    even_preset: Preset, latents: LatentData, tmp_path: Path
+) -> None:
+    fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test", stop_after=2)
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test")
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+
+
 def _spoilt(batch: tuple[Tensor, ...], part: Any) -> tuple[Any, ...]:
     latents, tokens, _, angle, dropped = batch
     return latents * math.nan, angle, part.prepare(tokens), dropped
