@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +27,13 @@ from melody.training.shares import WHOLE, Share, mean_over_processes, rank, worl
 STEP_STRIDE = 1_000_003
 SHARE_STRIDE = 1 << 40
 """Keeps the random streams of shares apart from those of all steps."""
+
+
+def mean_over_rows(means: Sequence[Tensor], batches: Sequence[Tensor]) -> float:
+    """The mean over all rows from each batch's mean: the last batch may have fewer rows."""
+    rows = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
+    values = torch.stack([mean.detach().double().cpu() for mean in means])
+    return float((values * rows).sum() / rows.sum())
 
 
 class Recipe(L.LightningModule):

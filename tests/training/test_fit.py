@@ -24,6 +24,7 @@ from melody.training.audio import random_crops
 from melody.training.dpd import LatentData, VelocityPrediction
 from melody.training.fit import fit
 from melody.training.hardware import Hardware
+from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.shares import Share
 from melody.training.stages import Run, adjusted, train
@@ -342,6 +343,15 @@ def test_a_line_of_the_history_that_broke_off_is_written_again(
     fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test")
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_figures_are_means_over_rows_not_over_batches(even_preset: Preset) -> None:
+    torch.manual_seed(0)
+    part, settings = build_part(even_preset, "language_model"), even_preset.training.lm  # type: ignore[union-attr]
+    data = TokenData(torch.randint(5, (33, 3, 3)), torch.randint(7, (33, 25)))
+    each = [float(part.loss(data.prefixes[i : i + 1, 1], data.tokens[i : i + 1]).detach()) for i in range(33)]  # type: ignore[operator]
+    found = LanguageModelling(part, settings, data, data).validate()["loss"]
+    assert found == pytest.approx(sum(each) / 33, rel=1e-5)
 
 
 def _spoilt(batch: tuple[Tensor, ...], part: Any) -> tuple[Any, ...]:

@@ -162,6 +162,14 @@ def test_what_is_finished_is_not_made_again(
     assert begun == ["dpd"]
 
 
+def test_the_card_of_one_held_out_clip_is_json(tone_run: Path) -> None:
+    def refuse(name: str) -> float:
+        raise AssertionError(f"{name} is no JSON")
+
+    card = json.loads((tone_run / "weights" / "card.json").read_text(), parse_constant=refuse)
+    assert card["joint_embedder"]["held_out"]["pairs"] == 1
+
+
 
 
 def test_unknown_stage_names_the_nearest(tiny_preset: Preset, tmp_path: Path) -> None:
