@@ -19,8 +19,8 @@ from melody.data.shards import whole_corpora, write_shards
 from melody.errors import MelodyError
 from melody.pipeline import PARTS, MelodyPipeline
 from melody.protocols import Denoiser
+from melody.training import features, stages
 from melody.training import fit as fitting
-from melody.training import stages
 from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.stages import STAGES, Run, adjusted, train
@@ -170,6 +170,18 @@ def test_the_card_of_one_held_out_clip_is_json(tone_run: Path) -> None:
     assert card["joint_embedder"]["held_out"]["pairs"] == 1
 
 
+def test_other_wordings_are_embedded_again(tiny_preset: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lengths(torch.nn.Module):
+        def embed_text(self, texts: list[str]) -> torch.Tensor:
+            return torch.tensor([[float(len(text))] for text in texts])
+
+    corpus = stages.load_corpus("embedded", split="train")
+    first = features.wording_embeddings(corpus, Lengths(), 10.0, "x")  # type: ignore[arg-type]
+    known = features.further_captions
+    monkeypatch.setattr(features, "further_captions", lambda clip: tuple(f"{text}!" for text in known(clip)))
+    other = features.wording_embeddings(corpus, Lengths(), 10.0, "x")  # type: ignore[arg-type]
+    assert torch.equal(other[:, :2], first[:, :2])
+    assert torch.equal(other[:, 2:], first[:, 2:] + 1)
 
 
 def test_unknown_stage_names_the_nearest(tiny_preset: Preset, tmp_path: Path) -> None:
