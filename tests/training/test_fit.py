@@ -257,6 +257,11 @@ def test_an_unknown_precision_is_one_line(even_preset: Preset) -> None:
         adjusted(even_preset, precision="fp16")
 
 
+def test_half_precision_without_a_gpu_is_one_line(even_preset: Preset, latents: LatentData, tmp_path: Path) -> None:
+    with pytest.raises(MelodyError, match="precision '16-mixed' needs a GPU"):
+        fit(velocity_recipe(even_preset, latents, denoiser_stage(precision="16-mixed")), tmp_path, title="test")
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     even_preset: Preset, latents: LatentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +348,16 @@ def test_a_line_of_the_history_that_broke_off_is_written_again(
     fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test")
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_processes_that_the_flags_do_not_tell_of_are_one_line(
+    even_preset: Preset, latents: LatentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    for name, value in {**shared, "TORCHELASTIC_RUN_ID": "test"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MelodyError, match=r"`devices=1` .* does not match the world size \(2\)"):
+        fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test")
 
 
 def test_figures_are_means_over_rows_not_over_batches(even_preset: Preset) -> None:
