@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from melody.config import LanguageModelStage
-from melody.training.recipe import Recipe
+from melody.training.recipe import Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
 
 
@@ -69,12 +69,13 @@ class LanguageModelling(Recipe):
         """Cross-entropy a token (nats) with the caption's prefix, beside a unigram model of the training tokens."""
         part = self.trained().eval()
         data = self.validation_data
+        batches = data.tokens.split(32)
         losses = [
-            part.loss(data.prefixes[b : b + 32, 1].to(self.device), data.tokens[b : b + 32].to(self.device))  # type: ignore[operator]
-            for b in range(0, len(data.tokens), 32)
+            part.loss(prefix.to(self.device), tokens.to(self.device))  # type: ignore[operator]
+            for prefix, tokens in zip(data.prefixes[:, 1].split(32), batches, strict=True)
         ]
         return {
-            "loss": float(torch.stack(losses).mean()),
+            "loss": mean_over_rows(losses, batches),
             "unigram_loss": _unigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
             "bigram_loss": _bigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
         }

@@ -10,7 +10,7 @@ from torch import Tensor
 from melody.config import CodecStage
 from melody.data.corpus import Corpus
 from melody.training.audio import random_crops, segment_batch, segments
-from melody.training.recipe import STEP_STRIDE, Recipe
+from melody.training.recipe import STEP_STRIDE, Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
 from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
 from melody.vae.losses import (
@@ -110,7 +110,7 @@ class AudioVae(Recipe):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Lightning clips by itself only where it optimises by itself; here 16-bit gradients are unscaled already.
         module = self.part if optimizer is self.trainer.optimizers[0] else self.discriminators
-        torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip)
+        self.check_norm(torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip))
 
     def generator_losses(
         self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, step: int
@@ -176,12 +176,12 @@ class AudioVae(Recipe):
         samples = corpus.sample_rate * 4
         places = segments(corpus, samples)[:VALIDATION_CLIPS]
         target = segment_batch(corpus, places, samples).to(self.device)
-        latents = torch.cat([part.encode(batch) for batch in target.split(8)])  # type: ignore[operator]
+        batches = target.split(8)
+        latents = torch.cat([part.encode(batch) for batch in batches])  # type: ignore[operator]
         preds = torch.cat([part.decode(batch) for batch in latents.split(8)])[..., :samples]  # type: ignore[operator]
+        distances = [self.stft(p, t) for p, t in zip(preds.split(8), batches, strict=True)]
         return {
-            "stft": float(
-                torch.stack([self.stft(p, t) for p, t in zip(preds.split(8), target.split(8), strict=True)]).mean()
-            ),
+            "stft": mean_over_rows(distances, batches),
             "si_sdr_db": float(_si_sdr(preds, target).mean()),
             "latent_mean": float(latents.mean()),
             "latent_std": float(latents.std()),

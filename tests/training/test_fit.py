@@ -19,10 +19,12 @@ from melody.config import CodecStage, DenoiserStage, Preset
 from melody.data.corpus import Corpus, load_corpus
 from melody.errors import MelodyError
 from melody.pipeline import build_part
+from melody.training import fit as fitting
 from melody.training.audio import random_crops
 from melody.training.dpd import LatentData, VelocityPrediction
 from melody.training.fit import fit
 from melody.training.hardware import Hardware
+from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.shares import Share
 from melody.training.stages import Run, adjusted, train
@@ -255,6 +257,11 @@ def test_an_unknown_precision_is_one_line(even_preset: Preset) -> None:
         adjusted(even_preset, precision="fp16")
 
 
+def test_half_precision_without_a_gpu_is_one_line(even_preset: Preset, latents: LatentData, tmp_path: Path) -> None:
+    with pytest.raises(MelodyError, match="precision '16-mixed' needs a GPU"):
+        fit(velocity_recipe(even_preset, latents, denoiser_stage(precision="16-mixed")), tmp_path, title="test")
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     even_preset: Preset, latents: LatentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +306,67 @@ def test_a_batch_whose_loss_is_not_finite_is_kept(
         for index, tensor in enumerate(expected):
             assert torch.equal(file.get_tensor(f"batch_{index}"), tensor)
     assert not (tmp_path / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("stage", ["codec", "denoiser"])
+def test_gradients_that_are_not_finite_stop_before_a_weight_is_spoiled(
+    even_preset: Preset, tones: Path, latents: LatentData, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY_S", 0.0)
+    recipe: Any
+    if stage == "codec":
+        recipe, name = codec_recipe(even_preset, load_corpus(tones, split="train"), codec_stage()), "generator_losses"
+    else:
+        recipe, name = velocity_recipe(even_preset, latents, denoiser_stage()), "losses"
+    known = getattr(recipe, name)
+
+    def losses(*given: Any) -> dict[str, Tensor]:
+        found = known(*given)
+        weight = next(recipe.part.parameters())
+        if int(recipe.completed) == 2:  # the root of zero: a loss like any other, without a gradient
+            found["loss"] = found["loss"] + (weight - weight.detach()).square().sum().sqrt()
+        return found
+
+    monkeypatch.setattr(recipe, name, losses)
+    with pytest.raises(MelodyError, match=r"gradient norm is nan at step 2; its batch is kept in .*nonfinite-step-2"):
+        fit(recipe, tmp_path, title="test")
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert int(state["completed"]) == 2
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    assert all(torch.isfinite(weight).all() for weight in recipe.part.parameters())
+    with safe_open(tmp_path / "nonfinite-step-2.safetensors", framework="pt") as file:
+        batch = recipe.batch(2)
+        assert torch.equal(file.get_tensor("batch_0"), batch[0] if isinstance(batch, tuple) else batch)
+
+
+def test_a_line_of_the_history_that_broke_off_is_written_again(
+    even_preset: Preset, latents: LatentData, tmp_path: Path
+) -> None:
+    fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test", stop_after=2)
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test")
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_processes_that_the_flags_do_not_tell_of_are_one_line(
+    even_preset: Preset, latents: LatentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    for name, value in {**shared, "TORCHELASTIC_RUN_ID": "test"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MelodyError, match=r"`devices=1` .* does not match the world size \(2\)"):
+        fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test")
+
+
+def test_figures_are_means_over_rows_not_over_batches(even_preset: Preset) -> None:
+    torch.manual_seed(0)
+    part, settings = build_part(even_preset, "language_model"), even_preset.training.lm  # type: ignore[union-attr]
+    data = TokenData(torch.randint(5, (33, 3, 3)), torch.randint(7, (33, 25)))
+    each = [float(part.loss(data.prefixes[i : i + 1, 1], data.tokens[i : i + 1]).detach()) for i in range(33)]  # type: ignore[operator]
+    found = LanguageModelling(part, settings, data, data).validate()["loss"]
+    assert found == pytest.approx(sum(each) / 33, rel=1e-5)
 
 
 def _spoilt(batch: tuple[Tensor, ...], part: Any) -> tuple[Any, ...]:
