@@ -333,6 +333,9 @@ def shards(
         if strict:
             raise MelodyError(f"{len(corpora[0][1].faults)} files of {data} cannot be used: {fault.reason}")
         notes.print(f"left out: {fault.file}: {fault.reason}", markup=False, highlight=False, soft_wrap=True)
+    if unlisted := corpora[0][1].left_out:
+        told = f"left out: {len(unlisted)} audio files of {data} are not in its metadata.csv: {', '.join(unlisted)}"
+        notes.print(told, markup=False, highlight=False, soft_wrap=True)
     with _progress() as bar:
         task = bar.add_task("shards", total=None)
         paths = write_shards(

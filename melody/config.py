@@ -62,6 +62,8 @@ class Generation(Strict):
     temperature: PositiveFloat = 1.0
     top_k: Positive | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    token_guidance_scale: Annotated[float, Field(ge=0)] = 1.0
+    """Guidance of the language model by its prefix; 1 is none, as in the paper."""
 
 
 class Stage(Strict):
@@ -73,6 +75,9 @@ class Stage(Strict):
     learning_rate: PositiveFloat
     clip_s: PositiveFloat = 10.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    restart_at: Positive | None = None
+    """Step at which the learning rate has come to zero and begins anew, with its warm-up (SGDR, arXiv 1608.03983): a
+    longer run that begins as a shorter one did. None if it lies at or beyond ``steps``."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     gradient_clip: PositiveFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -83,6 +88,14 @@ class Stage(Strict):
     """Into how many parts the batch of a step is cut, one after the other: less memory, the same step to rounding."""
     validate_every: Annotated[int, Field(ge=0)] = 0
     """Steps between figures on held-out data, with sounds, in TensorBoard; 0 leaves them to the end of the stage."""
+
+
+class LanguageModelStage(Stage):
+    token_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Most semantic tokens that are hidden in a row, whose own share is uniform from 0 to this: what stays hidden must
+    be read from the prefix (word dropout, arXiv 1511.06349); not in the paper."""
+    prefix_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that a row is trained without its prefix, for guidance; not in the paper."""
 
 
 class CodecStage(Stage):
@@ -101,6 +114,11 @@ class CodecStage(Stage):
     waveform_weight: float = 0.0
     """L1 of the waveform: not in the paper."""
     discriminator_width: Positive = 32
+    decoder_only_from: Positive | None = None
+    """First step of the decoder alone: the encoder stays as its moving average is, so that the latents stay what
+    denoisers learn, and the discriminators rest. Ours."""
+    decoder_log_stft_weight: Annotated[float, Field(ge=0)] | None = None
+    """``log_stft_weight`` from that step on."""
 
 
 class DenoiserStage(Stage):
@@ -121,7 +139,7 @@ class Training(Strict):
     joint: Stage
     rvq: RvqStage = RvqStage()
     semantic: Stage
-    lm: Stage
+    lm: LanguageModelStage
     vae: CodecStage
     dpd: DenoiserStage
 

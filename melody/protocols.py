@@ -106,6 +106,7 @@ class LanguageModel(PretrainedPart, ABC):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        guidance_scale: float = 1.0,
         generator: Sequence[torch.Generator] | torch.Generator | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
@@ -115,6 +116,7 @@ class LanguageModel(PretrainedPart, ABC):
             prefix: MuLan tokens ``(B, P)``, each in ``[0, size of an RVQ level)``.
             num_tokens: how many new tokens; exactly so many forward passes are made.
             semantic_tokens: tokens so far ``(B, N)``, to continue from.
+            guidance_scale: of the prefix, by passes of twice the rows; 1 is none, and others come only by a preset.
             generator: one per row, one for all, or none.
             callback: called with (tokens drawn, ``num_tokens``) after each.
         Returns:
@@ -122,8 +124,11 @@ class LanguageModel(PretrainedPart, ABC):
         """
 
     @abstractmethod
-    def loss(self, prefix: Tensor, semantic_tokens: Tensor) -> Tensor:
-        """Mean cross-entropy (nats) of the semantic tokens ``(B, N)`` given the prefix ``(B, P)``: a scalar."""
+    def loss(self, prefix: Tensor, semantic_tokens: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy (nats) of the semantic tokens ``(B, N)`` given the prefix ``(B, P)``: a scalar.
+
+        ``dropped`` ``(B, P + N)``, boolean, marks tokens that are hidden from the network; it comes only by a preset.
+        """
 
 
 class Denoiser(PretrainedPart, ABC):

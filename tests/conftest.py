@@ -115,6 +115,8 @@ steps = 4
 batch_size = 2
 clip_s = 1.0
 learning_rate = 1e-3
+token_dropout = 0.5
+prefix_dropout = 0.2
 
 [training.vae]
 steps = 4

@@ -128,16 +128,16 @@ def audio_duration_s(source: str | Path | BinaryIO, name: str | None = None) -> 
         raise MelodyError(f"cannot read audio {name or source}: {_reason(error)}") from None
 
 
-def check_end(path: Path) -> None:
+def check_end(source: Path | BinaryIO, name: str | None = None) -> None:
     """Raise ``MelodyError`` if a file holds fewer samples than its header says, without decoding the whole of it."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(source) as file:
             if file.frames and file.seekable():
                 file.seek(file.frames - 1)
                 if not len(file.read(1)):
-                    raise MelodyError(f"cannot read audio {path}: it ends before its header says")
+                    raise MelodyError(f"cannot read audio {name or source}: it ends before its header says")
     except (OSError, soundfile.SoundFileError) as error:
-        raise MelodyError(f"cannot read audio {path}: {_reason(error)}") from None
+        raise MelodyError(f"cannot read audio {name or source}: {_reason(error)}") from None
 
 
 def check_output(path: str | Path) -> None:

@@ -10,14 +10,15 @@ import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
 from melody.data.audio import INPUT_EXTENSIONS, audio_duration_s, check_end, read_audio
-from melody.data.corpus import Clip, Corpus, Fault, check_new, check_some_are_left
+from melody.data.corpus import SPLITS, Clip, Corpus, Fault, check_new, check_some_are_left
 from melody.errors import MelodyError, did_you_mean
 from melody.weights import file_hash
 
@@ -98,8 +99,11 @@ def metadata_corpus(folder: Path, split: str | None = "test", *, report: bool = 
     faults: list[Fault] = []
     if report:
         rows, faults = _usable(folder, rows)
-    if split is not None and any(row.others.get("split") for row in rows):
-        present = {row.others.get("split", "") for row in rows}
+    present = {row.others.get("split", "") for row in rows}
+    if report:
+        belongs, without = of_a_split([(row.file_name, row.others.get("split")) for row in rows])
+        rows, faults = list(compress(rows, belongs)), faults + without
+    if split is not None and any(present):
         if split not in present:
             raise MelodyError(
                 f"{folder / METADATA} has no rows of split {split!r}{did_you_mean(split, present - {''})}"
@@ -128,6 +132,17 @@ def _usable(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Fault]]:
             faults.append(Fault(row.file_name, str(error)))
     check_some_are_left(folder.name, len(usable), faults)
     return usable, faults
+
+
+def of_a_split(said: Sequence[tuple[str, object]]) -> tuple[list[bool], list[Fault]]:
+    """Of (file, its split): which are in one of ours, and why the others are not; all are, if none says its own."""
+    if not any(split for _, split in said):
+        return [True] * len(said), []
+    expected = f"expected {', '.join(SPLITS)}"
+    faults = [
+        Fault(file, f"split of {file} is {split or ''!r}, {expected}") for file, split in said if split not in SPLITS
+    ]
+    return [split in SPLITS for _, split in said], faults
 
 
 def demo_page_corpus(folder: Path) -> Corpus:

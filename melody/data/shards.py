@@ -16,13 +16,16 @@ import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import soundfile
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from melody.data.audio import INPUT_EXTENSIONS, audio_duration_s, decode_audio, to_int16
+from melody.config import parse
+from melody.data.audio import INPUT_EXTENSIONS, audio_duration_s, check_end, decode_audio, to_int16
 from melody.data.corpus import (
     SAMPLE_RATE,
     SPLITS,
@@ -34,7 +37,7 @@ from melody.data.corpus import (
     check_some_are_left,
     load_corpus,
 )
-from melody.data.folders import METADATA, metadata_corpus
+from melody.data.folders import METADATA, holds_shards, metadata_corpus, of_a_split
 from melody.errors import MelodyError
 
 PATTERN = "shards-%06d.tar"
@@ -91,6 +94,19 @@ def _expanded(where: str) -> list[str]:
     return names
 
 
+class Facts(BaseModel):
+    """What a sample's ``.json`` says of it; other keys are of no use to us."""
+
+    model_config = ConfigDict(strict=True)
+
+    text: str
+    identifier: str | None = None
+    tags: list[str] = []
+    attributes: dict[str, Any] = {}
+    duration_s: Annotated[float, Field(ge=0)] | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
 @dataclass(frozen=True)
 class Sample:
     """The members of one key: audio by place, texts by content."""
@@ -118,12 +134,15 @@ def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: boo
         try:
             clip = _clip(sample)
             if report:
-                check_new(place, _digest(clip.audio), seen)
+                check_new(place, _checked_digest(clip.audio), seen)
             clips.append(clip)
         except MelodyError as error:
             if not report:
                 raise
             faults.append(Fault(place, str(error)))
+    if report:
+        belongs, without = of_a_split([(_place(clip), clip.attributes.get("split")) for clip in clips])
+        clips, faults = list(compress(clips, belongs)), faults + without
     check_some_are_left(name, len(clips), faults)
     if split is not None and any("split" in clip.attributes for clip in clips):
         clips = [clip for clip in clips if clip.attributes.get("split") == split]
@@ -173,32 +192,43 @@ def _clip(sample: Sample) -> Clip:
         raise MelodyError(f"{where}: no audio (expected {', '.join(sorted(INPUT_EXTENSIONS))})")
     facts = _facts(sample, where)
     extension, (offset, size) = next(iter(sample.sounds.items()))
-    audio = ShardAudio(sample.shard, f"{sample.key}.{extension}", offset, size, facts.get("sha256"))
-    duration_s = facts.get("duration_s")
+    audio = ShardAudio(sample.shard, f"{sample.key}.{extension}", offset, size, facts.sha256)
+    duration_s = facts.duration_s
     if duration_s is None:
         duration_s = audio_duration_s(io.BytesIO(audio.content()), f"{sample.shard}:{audio.name}")
     if not duration_s:
         raise MelodyError(f"{where} is empty: 0 samples")
-    attributes = facts.get("attributes", {})
-    return Clip(
-        facts.get("identifier", sample.key), facts["text"], tuple(facts.get("tags", ())), attributes, duration_s, audio
-    )
+    return Clip(facts.identifier or sample.key, facts.text, tuple(facts.tags), facts.attributes, duration_s, audio)
 
 
-def _facts(sample: Sample, where: str) -> dict[str, Any]:
+def _facts(sample: Sample, where: str) -> Facts:
+    """What the texts say, of the right types; nulls count as not said, and tags may be one text with commas."""
     try:
-        facts = json.loads(sample.texts.get("json", b"{}"))
-        if "text" not in facts and "txt" in sample.texts:
-            facts["text"] = sample.texts["txt"].decode().strip()
-    except (ValueError, TypeError) as error:
+        said = json.loads(sample.texts.get("json", b"{}"))
+        if isinstance(said, dict) and "text" not in said and "txt" in sample.texts:
+            said["text"] = sample.texts["txt"].decode().strip()
+    except ValueError as error:
         raise MelodyError(f"{where}: its texts cannot be read: {error}") from None
-    if not isinstance(facts, dict) or not isinstance(facts.get("text"), str) or not facts["text"]:
+    if not isinstance(said, dict) or not isinstance(said.get("text"), str) or not said["text"].strip():
         raise MelodyError(f"{where} has no text: expected a .json with 'text', or a .txt")
-    return facts
+    said = {name: value for name, value in said.items() if value is not None}
+    if isinstance(said.get("tags"), str):
+        said["tags"] = [tag.strip() for tag in said["tags"].split(",") if tag.strip()]
+    return parse(Facts, said, where)
 
 
-def _digest(audio: Any) -> str:
-    return audio.sha256 or hashlib.sha256(audio.content()).hexdigest()
+def _checked_digest(audio: Any) -> str:
+    """Hash of the bytes; those that nobody has hashed are looked at to their end, as files of a folder are."""
+    if audio.sha256:
+        return str(audio.sha256)
+    content = audio.content()
+    check_end(io.BytesIO(content), f"{audio.path}:{audio.name}")
+    return hashlib.sha256(content).hexdigest()
+
+
+def _place(clip: Clip) -> str:
+    assert isinstance(clip.audio, ShardAudio)
+    return f"{clip.audio.path.name}:{clip.identifier}"
 
 
 def whole_corpora(where: str) -> list[tuple[str | None, Corpus]]:
@@ -207,6 +237,8 @@ def whole_corpora(where: str) -> list[tuple[str | None, Corpus]]:
         return [(split, load_corpus(where, split=split)) for split in SPLITS]
     if (Path(where) / METADATA).is_file():
         return [(None, metadata_corpus(Path(where), None, report=True))]
+    if where.endswith(".tar") or holds_shards(Path(where)):
+        return [(None, shard_corpus(Path(where).name, shard_paths(where), None, report=True))]
     return [(None, load_corpus(where, report=True))]
 
 

@@ -11,10 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melody.errors import MelodyError
-from melody.lm.decoding import check_decoding, draw, draw_uniforms, token_probabilities
+from melody.lm.decoding import check_decoding, draw, draw_uniforms, guide, token_probabilities
 from melody.protocols import LanguageModel
 
 INIT_STD = 0.02  # ours, after GPT-2
+DROPPED = -1
+"""In place of a row of the vocabulary: the network sees zeros there (word dropout, Bowman et al., arXiv 1511.06349)."""
+
+
+def embed(embedding: nn.Embedding, rows: Tensor) -> Tensor:
+    """Rows ``(B, N)`` -> ``(B, N, d)``, zeros for those that are ``DROPPED``."""
+    embedded: Tensor = embedding(rows.clamp(min=0)) * (rows != DROPPED)[..., None]
+    return embedded
 
 
 class DecoderOnly(nn.Module, LanguageModel):
@@ -67,17 +75,21 @@ class DecoderOnly(nn.Module, LanguageModel):
         level = torch.arange(self.num_prefix_tokens, device=prefix.device) * self.prefix_codebook_size
         return torch.cat([prefix + level, semantic_tokens + self.first_semantic_row], dim=1)
 
-    def loss(self, prefix: Tensor, semantic_tokens: Tensor) -> Tensor:
+    def loss(self, prefix: Tensor, semantic_tokens: Tensor, dropped: Tensor | None = None) -> Tensor:
         """Mean cross-entropy (nats) of semantic tokens ``(B, N)`` given the prefix ``(B, P)``, among semantic tokens.
 
+        Args:
+            dropped: boolean ``(B, P + N)``, the tokens that are hidden from the network; all are predicted.
         Raises:
             MelodyError: wrong shapes, no tokens, tokens outside their codebook, more than ``max_tokens``.
         """
         self._check_tokens(prefix, semantic_tokens, new_tokens=0)
         if not semantic_tokens.numel():
             raise MelodyError("there are no semantic tokens to compute the loss of: expected 1 or more a row")
-        rows = self.rows(prefix, semantic_tokens)[:, :-1]  # (B, P + N - 1)
-        hidden = self.hidden(rows)[:, self.num_prefix_tokens - 1 :]  # (B, N, d)
+        rows = self.rows(prefix, semantic_tokens)
+        if dropped is not None:
+            rows = rows.masked_fill(dropped, DROPPED)
+        hidden = self.hidden(rows[:, :-1])[:, self.num_prefix_tokens - 1 :]  # (B, N, d)
         logits = F.linear(hidden, self.head_weight[self.first_semantic_row :])  # (B, N, codebook_size)
         return F.cross_entropy(logits.flatten(0, 1), semantic_tokens.flatten())
 
@@ -91,15 +103,20 @@ class DecoderOnly(nn.Module, LanguageModel):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        guidance_scale: float = 1.0,
         generator: Sequence[torch.Generator] | torch.Generator | None = None,
         callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Draw semantic tokens, one forward pass each: the first takes in the prefix and the tokens so far.
 
+        With guidance, a pass takes every row twice, with the prefix and without it, and the logits are
+        ``free + guidance_scale * (given - free)`` (MusicGen, arXiv 2306.05284, section 3.1).
+
         Args:
             prefix: MuLan tokens ``(B, P)``, each in ``[0, prefix_codebook_size)``.
             num_tokens: how many new tokens.
             semantic_tokens: tokens so far ``(B, N)``, to continue from.
+            guidance_scale: 1 is none; more needs a model that was trained with its prefix dropped at times.
             generator: one per row, one for all, or none (the global one).
             callback: called with (tokens drawn, ``num_tokens``) after each.
         Returns:
@@ -107,24 +124,29 @@ class DecoderOnly(nn.Module, LanguageModel):
         Raises:
             MelodyError: bad tokens or settings, more than ``max_tokens`` semantic tokens in all, damaged weights.
         """
-        check_decoding(temperature, top_k, top_p)
+        check_decoding(temperature, top_k, top_p, guidance_scale)
         if num_tokens < 0:
             raise MelodyError(f"num_tokens is {num_tokens}: expected 0 or more")
         given = prefix.new_zeros(len(prefix), 0) if semantic_tokens is None else semantic_tokens
         self._check_tokens(prefix, given, new_tokens=num_tokens)
         rows = self.rows(prefix, given)
+        if guided := guidance_scale != 1:
+            rows = torch.cat([rows, rows])
+            rows[len(prefix) :, : self.num_prefix_tokens] = DROPPED
         cache = self.empty_cache(len(rows), capacity=rows.shape[1] + num_tokens)
         drawn: list[Tensor] = []
         while len(drawn) < num_tokens:
             logits = self(rows, cache)[:, -1, self.first_semantic_row :]  # (B, codebook_size)
+            if guided:
+                logits = guide(logits, guidance_scale)
             if not torch.isfinite(logits).all():
                 raise MelodyError(
                     f"the logits of token {len(drawn)} are not finite: the weights are damaged or diverged"
                 )
             probabilities = token_probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p)
-            tokens = draw(probabilities, draw_uniforms(len(rows), generator, rows.device))  # (B,)
+            tokens = draw(probabilities, draw_uniforms(len(prefix), generator, rows.device))  # (B,)
             drawn.append(tokens)
-            rows = tokens[:, None] + self.first_semantic_row
+            rows = tokens.repeat(2 if guided else 1)[:, None] + self.first_semantic_row
             if callback is not None:
                 callback(len(drawn), num_tokens)
         return torch.stack(drawn, dim=1) if drawn else given[:, :0]

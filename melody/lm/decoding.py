@@ -14,7 +14,7 @@ from torch import Tensor
 from melody.errors import MelodyError
 
 
-def check_decoding(temperature: float, top_k: int | None, top_p: float | None) -> None:
+def check_decoding(temperature: float, top_k: int | None, top_p: float | None, guidance_scale: float = 1.0) -> None:
     """Raise ``MelodyError`` for settings that define no distribution."""
     if not 0 < temperature < math.inf:
         raise MelodyError(f"temperature is {temperature}: expected a number above 0 (the limit 0 is top_k = 1)")
@@ -22,6 +22,14 @@ def check_decoding(temperature: float, top_k: int | None, top_p: float | None) -
         raise MelodyError(f"top_k is {top_k}: expected 1 or more")
     if top_p is not None and not 0 < top_p <= 1:
         raise MelodyError(f"top_p is {top_p}: expected more than 0 and at most 1")
+    if not 0 <= guidance_scale < math.inf:
+        raise MelodyError(f"the language model's guidance_scale is {guidance_scale}: expected 0 or more (1 is none)")
+
+
+def guide(logits: Tensor, scale: float) -> Tensor:
+    """Logits ``(2 B, V)``, of rows with their prefix and then of the same rows without, to guided ones ``(B, V)``."""
+    given, free = logits.chunk(2)
+    return free + scale * (given - free)
 
 
 def token_probabilities(

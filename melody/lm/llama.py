@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melody.errors import MelodyError
-from melody.lm.decoder_only import DecoderOnly
+from melody.lm.decoder_only import DecoderOnly, embed
 from melody.registry import language_models
 
 NORM_EPSILON = 1e-6  # Touvron et al. 2023 (LLaMA)
@@ -81,7 +81,7 @@ class Llama(DecoderOnly):
     def _hidden(self, rows: Tensor, cache: Cache | None) -> Tensor:
         start = 0 if cache is None else cache.length
         rotation = _rotation(start, rows.shape[1], self.head_dim, rows.device)
-        x: Tensor = self.embedding(rows)  # (B, N, d)
+        x: Tensor = embed(self.embedding, rows)  # (B, N, d)
         for index, layer in enumerate(self.layers):
             x = layer(x, rotation, index, cache)  # (B, N, d)
         if cache is not None:

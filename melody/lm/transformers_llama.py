@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from melody.errors import MelodyError
-from melody.lm.decoder_only import DecoderOnly
+from melody.lm.decoder_only import DecoderOnly, embed
 from melody.lm.llama import NORM_EPSILON, ROTARY_BASE
 from melody.registry import language_models
 
@@ -68,10 +68,15 @@ class TransformersLlama(DecoderOnly):
     def forward(self, rows: Tensor, cache: Any = None) -> Tensor:
         """Rows ``(B, N)`` -> logits of what follows each, ``(B, N, V)``; with a cache, the last, ``(B, 1, V)``."""
         if cache is None:
-            every: Tensor = self.llama(rows, use_cache=False).logits
+            every: Tensor = self.llama(inputs_embeds=self._embed(rows), use_cache=False).logits
             return every
-        last: Tensor = self.llama(rows, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        last: Tensor = self.llama(
+            inputs_embeds=self._embed(rows), past_key_values=cache, use_cache=True, logits_to_keep=1
+        ).logits
         return last
+
+    def _embed(self, rows: Tensor) -> Tensor:
+        return embed(self.llama.get_input_embeddings(), rows)
 
     @property
     def head_weight(self) -> Tensor:
@@ -79,7 +84,7 @@ class TransformersLlama(DecoderOnly):
         return weight
 
     def hidden(self, rows: Tensor) -> Tensor:
-        output: Tensor = self.llama.model(rows, use_cache=False).last_hidden_state
+        output: Tensor = self.llama.model(inputs_embeds=self._embed(rows), use_cache=False).last_hidden_state
         return output
 
     def empty_cache(self, batch: int, capacity: int) -> Any:

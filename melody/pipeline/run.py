@@ -46,6 +46,8 @@ class Run:
         """``count`` semantic tokens ``(B, count)`` that follow the prefix ``(B, P)`` and the context ``(B, N)``."""
         defaults = self.settings.defaults
         self.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
+        # Only where it is wanted, so that a language model need not know of guidance.
+        guidance = {} if defaults.token_guidance_scale == 1 else {"guidance_scale": defaults.token_guidance_scale}
         with self.timed("language_model"), self._counted("language_model"):
             return self.pipeline.language_model.generate(
                 prefix,
@@ -54,6 +56,7 @@ class Run:
                 temperature=defaults.temperature,
                 top_k=defaults.top_k,
                 top_p=defaults.top_p,
+                **guidance,
                 generator=self._token_streams,
                 callback=self._callback("language_model"),
             )

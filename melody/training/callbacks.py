@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,8 @@ class History(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, recipe: L.LightningModule) -> None:
         self.last = time.perf_counter()
+        if is_main() and self.path.is_file():  # a full disk, or a fall of the machine, may have torn the last line
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
     def on_train_batch_end(self, trainer: L.Trainer, recipe: Any, outputs: Any, position: int, *_: Any) -> None:
         if not is_main() or not recipe.ends_step(position):

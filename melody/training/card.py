@@ -35,12 +35,14 @@ def bind_stage(
 ) -> None:
     """Mark a stage's folder with what is trained there; raises ``MelodyError`` if it was begun with something else.
 
+    A longer run that begins as that one did (``restart_at``) may go on in its folder.
+
     Args:
         data: content hashes of the corpora.
         needs: hashes of the earlier parts' weights, by part.
     """
     path = folder / "settings.json"
-    content = {
+    content: dict[str, Any] = {
         "preset": preset.name,
         "component": component,
         "settings": settings.model_dump(),
@@ -51,12 +53,39 @@ def bind_stage(
         write_bytes(path, canonical(content).encode())
         return
     other = _begun_with(path, type(settings))
-    if canonical(other) != canonical(content):
-        changed = [key for key in content if canonical(other.get(key)) != canonical(content[key])]
+    changed = [key for key in content if canonical(other.get(key)) != canonical(content[key])]
+    if changed == ["settings"] and _lengthens(content["settings"], other["settings"]):
+        write_bytes(path, canonical(content).encode())
+    elif changed:
         raise MelodyError(
             f"{folder} was begun with preset {other.get('preset')!r}, whose {' and '.join(changed)} differ "
             f"from those of {preset.name!r} now; choose another --out, or delete that folder"
         )
+
+
+def _lengthens(longer: dict[str, Any], shorter: dict[str, Any]) -> bool:
+    """Whether nothing differs before ``restart_at``, the end of the shorter run."""
+    end = shorter.get("steps")
+    if end is None or longer.get("restart_at") != end or longer["steps"] <= end:
+        return False
+    later = {"steps", "restart_at"}
+    if shorter.get("decoder_only_from") is None and (longer.get("decoder_only_from") or 0) >= end:
+        later |= {"decoder_only_from", "decoder_log_stft_weight"}
+    return all(longer[key] == shorter.get(key) for key in longer.keys() - later)
+
+
+def is_finished(run: Path, stage: str, weights: Path, settings: Stage | RvqStage) -> bool:
+    """Whether a run's card tells of these very weights, as the end of a stage with these settings."""
+    if not weights.is_file():
+        return False
+    entries = _card(run / "weights" / "card.json").values()
+    entry = next((entry for entry in entries if entry["stage"] == stage), None)
+    return entry is not None and entry["settings"] == settings.model_dump() and entry["sha256"] == file_hash(weights)
+
+
+def _card(path: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return card
 
 
 def _begun_with(path: Path, table: type[Stage | RvqStage]) -> dict[str, Any]:
@@ -81,7 +110,7 @@ def add_stage(
 ) -> None:
     """Write a stage's entry into ``weights/card.json`` and render ``weights/CARD.md``."""
     path = folder / "weights" / "card.json"
-    card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    card = _card(path)
     history = _history(folder / stage / "history.jsonl")
     card[part] = {
         "stage": stage,

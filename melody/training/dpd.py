@@ -15,7 +15,7 @@ from melody.errors import MelodyError
 from melody.metrics.denoising import Denoised, score_denoiser
 from melody.protocols import Codec
 from melody.samplers.loop import sample
-from melody.training.recipe import Recipe
+from melody.training.recipe import Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
 
 TABLE5_BATCH = 8
@@ -69,9 +69,8 @@ class VelocityPrediction(Recipe):
             "velocity_mse_unconditional": [],
             "velocity_mse_zero": [],
         }
-        for latents, tokens in zip(
-            self.validation_data.latents.split(16), self.validation_data.tokens.split(16), strict=True
-        ):
+        batches = self.validation_data.latents.split(16)
+        for latents, tokens in zip(batches, self.validation_data.tokens.split(16), strict=True):
             noise = torch.randn(latents.shape, generator=generator)
             angle = draw_chunk_angles(len(latents), latents.shape[1], self.chunks, generator)
             every = torch.ones(len(latents), dtype=torch.bool)
@@ -79,7 +78,7 @@ class VelocityPrediction(Recipe):
                 batch = (tensor.to(self.device) for tensor in (latents, tokens, noise, angle, dropped))
                 errors[name].append(_velocity_error(part, *batch))
             errors["velocity_mse_zero"].append(velocity_target(latents, noise, angle).square().mean())
-        return {name: float(torch.stack(values).mean()) for name, values in errors.items()}
+        return {name: mean_over_rows(values, batches) for name, values in errors.items()}
 
     def table5(self) -> Denoised:
         """Table 5's protocol on the held-out latents; those that are constant, as of silence, are left out."""

@@ -74,7 +74,9 @@ def _of_texts(
         embedded: Tensor = every.unflatten(0, (len(batch), -1))
         return embedded
 
-    return _cached(corpus, f"{what} {_code(joint)} {len(texts(corpus, 0))} {clip_s}", places, embed)
+    # Further captions are not in the corpus's own hash.
+    said = hashlib.sha256(json.dumps([texts(corpus, index) for index in range(len(corpus))]).encode()).hexdigest()
+    return _cached(corpus, f"{what} {_code(joint)} {said} {clip_s}", places, embed)
 
 
 def prefixes(audio: Tensor, text: Tensor, rvq: ResidualVectorQuantizer) -> Tensor:

@@ -6,9 +6,12 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
 from melody.errors import MelodyError
@@ -40,12 +43,14 @@ def fit(
         stop_after: end early, after so many steps in all, as a killed run would; a second call goes on.
 
     Raises:
-        MelodyError: a batch that the processes cannot share evenly, losses that are not finite, an unreadable
-            checkpoint, a full disk.
+        MelodyError: a batch that the processes cannot share evenly, 16-mixed without a GPU, losses or gradients that
+            are not finite, an unreadable checkpoint, a full disk.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # not its tips
     hardware = hardware or Hardware()
+    if recipe.settings.precision == "16-mixed" and not hardware.on_gpu:  # Lightning would take bfloat16 in silence
+        raise MelodyError("precision '16-mixed' needs a GPU; expected 32-true or bf16-mixed on CPUs")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "last.ckpt"
     first = _completed(checkpoint) if checkpoint.is_file() else 0
@@ -84,8 +89,20 @@ def _board(recipe: Recipe, folder: Path, hardware: Hardware) -> Board:
 
 
 def _trainer(recipe: Recipe, folder: Path, hardware: Hardware, callbacks: list[L.Callback]) -> L.Trainer:
+    flags = hardware.flags(recipe)
+    try:
+        trainer = _built(recipe, folder, flags, callbacks)
+        for environment in (TorchElasticEnvironment(), SLURMEnvironment()):
+            if environment.detect():  # else each of its processes would train alone, into the same folder
+                environment.validate_settings(trainer.num_devices, trainer.num_nodes)
+    except (MisconfigurationException, ValueError) as error:
+        raise MelodyError(f"devices, nodes and strategy do not fit what is here: {error}") from None
+    return trainer
+
+
+def _built(recipe: Recipe, folder: Path, flags: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
     return L.Trainer(
-        **hardware.flags(recipe),
+        **flags,
         precision=recipe.settings.precision,
         accumulate_grad_batches=recipe.passes_per_step,
         max_epochs=-1,

@@ -61,13 +61,15 @@ class Joint(Recipe):
         text = part.embed_text([corpus[i].text for i in range(count)])  # type: ignore[operator]
         similarity = audio @ text.T
         rank = (similarity > similarity.diagonal()[:, None]).sum(dim=1)
-        return {
+        figures = {
             "pairs": float(count),
             "recall_at_1": float((rank < 1).float().mean()),
             "recall_at_5": float((rank < 5).float().mean()),
             "cosine_right": float(similarity.diagonal().mean()),
-            "cosine_others": float((similarity.sum() - similarity.trace()) / (count * (count - 1))),
         }
+        if count > 1:
+            figures["cosine_others"] = float((similarity.sum() - similarity.trace()) / (count * (count - 1)))
+        return figures
 
 
 def _number(text: str) -> int:

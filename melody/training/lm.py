@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from melody.config import Stage
-from melody.training.recipe import Recipe
+from melody.config import LanguageModelStage
+from melody.training.recipe import Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
 
 
@@ -33,34 +33,49 @@ class LanguageModelling(Recipe):
     Many wordings keep a prefix from naming one clip, which would be learnt by heart.
     """
 
-    def __init__(self, part: torch.nn.Module, settings: Stage, train: TokenData, validation: TokenData) -> None:
+    settings: LanguageModelStage
+
+    def __init__(
+        self, part: torch.nn.Module, settings: LanguageModelStage, train: TokenData, validation: TokenData
+    ) -> None:
         super().__init__(part, settings)
         self.train_data, self.validation_data = train, validation
 
-    def batch(self, step: int, share: Share = WHOLE) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int, share: Share = WHOLE) -> tuple[Tensor, ...]:
         generator = self.generator(step)
         data, size = self.train_data, self.settings.batch_size
         rows = torch.randint(len(data.tokens), (size,), generator=generator)
         views = torch.randint(1, data.prefixes.shape[1], (size,), generator=generator)
         views[torch.rand(size, generator=generator) < AUDIO_SHARE] = 0
         rows, views = rows[share.rows(size)], views[share.rows(size)]
-        return data.prefixes[rows, views], data.tokens[rows]
+        return data.prefixes[rows, views], data.tokens[rows], *self._dropped(size, share, generator)
 
-    def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        prefix, tokens = (tensor.to(self.device) for tensor in batch)
-        return {"loss": self.part.loss(prefix, tokens)}  # type: ignore[operator]
+    def _dropped(self, size: int, share: Share, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Which tokens are hidden, ``(rows, P + N)``; nothing if none ever are, which any language model takes."""
+        settings, data = self.settings, self.train_data
+        if not settings.token_dropout and not settings.prefix_dropout:
+            return ()
+        rate = settings.token_dropout * torch.rand(size, 1, generator=generator)
+        tokens = torch.rand(size, data.tokens.shape[1], generator=generator) < rate
+        prefix = torch.rand(size, 1, generator=generator) < settings.prefix_dropout
+        dropped = torch.cat([prefix.expand(-1, data.prefixes.shape[2]), tokens], dim=1)
+        return (dropped[share.rows(size)],)
+
+    def losses(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return {"loss": self.part.loss(*(tensor.to(self.device) for tensor in batch))}  # type: ignore[operator]
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Cross-entropy a token (nats) with the caption's prefix, beside a unigram model of the training tokens."""
         part = self.trained().eval()
         data = self.validation_data
+        batches = data.tokens.split(32)
         losses = [
-            part.loss(data.prefixes[b : b + 32, 1].to(self.device), data.tokens[b : b + 32].to(self.device))  # type: ignore[operator]
-            for b in range(0, len(data.tokens), 32)
+            part.loss(prefix.to(self.device), tokens.to(self.device))  # type: ignore[operator]
+            for prefix, tokens in zip(data.prefixes[:, 1].split(32), batches, strict=True)
         ]
         return {
-            "loss": float(torch.stack(losses).mean()),
+            "loss": mean_over_rows(losses, batches),
             "unigram_loss": _unigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
             "bigram_loss": _bigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
         }

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from melody.config import Stage
 from melody.errors import MelodyError
@@ -25,6 +27,13 @@ from melody.training.shares import WHOLE, Share, mean_over_processes, rank, worl
 STEP_STRIDE = 1_000_003
 SHARE_STRIDE = 1 << 40
 """Keeps the random streams of shares apart from those of all steps."""
+
+
+def mean_over_rows(means: Sequence[Tensor], batches: Sequence[Tensor]) -> float:
+    """The mean over all rows from each batch's mean: the last batch may have fewer rows."""
+    rows = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
+    values = torch.stack([mean.detach().double().cpu() for mean in means])
+    return float((values * rows).sum() / rows.sum())
 
 
 class Recipe(L.LightningModule):
@@ -87,6 +96,10 @@ class Recipe(L.LightningModule):
         accumulate = self.settings.accumulate
         return Share(rank() * accumulate + part, world_size() * accumulate)
 
+    def whole_share(self) -> Share:
+        """This process's share of a step's batch, all its parts."""
+        return Share(rank(), world_size())
+
     def training_step(self, position: int, batch_index: int) -> Tensor:
         step, part = divmod(position, self.passes_per_step)
         share = self.share(part)
@@ -112,11 +125,23 @@ class Recipe(L.LightningModule):
             self._parts[part].update(values)
         for name, value in values.items():
             if not math.isfinite(value):
-                path = keep_batch(self._folder(), batch, step=step, seed=self.settings.seed, losses=values)
-                raise MelodyError(
-                    f"{type(self).__name__}: {name} is {value} at step {step}; its batch is kept in {path}, the last "
-                    "good checkpoint stays; lower the learning rate or look at the data"
-                )
+                self._stop(step, name, values, batch)
+
+    def check_norm(self, norm: Tensor) -> None:
+        """Raise as ``check`` does if a step's gradients are not finite, though its losses are: before it is made.
+
+        With 16-mixed they are now and then, and the scaler of the losses leaves such a step out.
+        """
+        if self.settings.precision != "16-mixed" and not torch.isfinite(norm):
+            step = int(self.completed)
+            self._stop(step, "gradient norm", {"gradient norm": float(norm)}, self.batch(step, self.whole_share()))
+
+    def _stop(self, step: int, name: str, values: dict[str, float], batch: Any) -> NoReturn:
+        path = keep_batch(self._folder(), batch, step=step, seed=self.settings.seed, losses=values)
+        raise MelodyError(
+            f"{type(self).__name__}: {name} is {values[name]} at step {step}; its batch is kept in {path}, the last "
+            "good checkpoint stays; lower the learning rate or look at the data"
+        )
 
     def record(self, step: int) -> None:
         """Enter the step's losses, the mean over its parts, into the history."""
@@ -143,10 +168,12 @@ class Recipe(L.LightningModule):
                 kept.copy_(buffer)
 
     def configure_gradient_clipping(self, optimizer: Any, *values: Any, **named: Any) -> None:
-        if isinstance(self.trainer.strategy, Sharded):
-            clip(self.trainer.strategy, self.settings.gradient_clip)
+        strategy, limit = self.trainer.strategy, self.settings.gradient_clip
+        if isinstance(strategy, Sharded):
+            norm = clip(strategy, limit)
         else:
-            super().configure_gradient_clipping(optimizer, *values, **named)
+            norm = clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], limit)
+        self.check_norm(norm)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.part)
@@ -169,9 +196,13 @@ class Recipe(L.LightningModule):
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.settings.learning_rate, betas=betas)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Linear warm-up, then half a cosine to zero."""
+        """Linear warm-up, then half a cosine to zero; the same again after ``restart_at``."""
         settings = self.settings
+        begin, end, restart = 0, settings.steps, settings.restart_at
+        if restart is not None and restart < end:
+            begin, end = (restart, end) if step > restart else (0, restart)
+        step, steps = step - begin, end - begin
         if step < settings.warmup_steps:
             return (step + 1) / settings.warmup_steps
-        progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+        progress = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -8,7 +8,7 @@ from torch import Tensor
 from melody.config import Stage
 from melody.data.corpus import Corpus
 from melody.training.audio import random_crops, segment_batch, segments
-from melody.training.recipe import Recipe
+from melody.training.recipe import Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
 
 CODEBOOK_FRAMES = 60_000
@@ -62,8 +62,9 @@ class Semantic(Recipe):
         """Loss on held-out clips alone: the tokens need the codebook, which is fitted at the end."""
         part = self.trained().eval()
         torch.manual_seed(self.settings.seed)
-        losses = [part.self_supervised_loss(batch) for batch in self._held_out()]  # type: ignore[operator]
-        return {"loss": float(torch.stack(losses).mean())}
+        batches = self._held_out()
+        losses = [part.self_supervised_loss(batch) for batch in batches]  # type: ignore[operator]
+        return {"loss": mean_over_rows(losses, batches)}
 
     def _held_out(self) -> list[Tensor]:
         corpus = self.validation_corpus

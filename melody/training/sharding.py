@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
 
 from melody.errors import MelodyError
 
 if TYPE_CHECKING:
     from melody.training.recipe import Recipe
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's, by torch's names."""
 
 
 class Sharded(FSDPStrategy):
@@ -50,13 +54,21 @@ class Sharded(FSDPStrategy):
             **self.kwargs,
         )
 
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        if self.root_device.type == "cpu":
-            raise MelodyError(
-                f"cannot go on from {checkpoint_path} with FSDP on CPUs: torch does not gather AdamW's moments there; "
-                "train with --strategy ddp, or on GPUs"
-            )
-        return super().load_checkpoint(checkpoint_path, weights_only)
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        if self.root_device.type != "cpu":
+            return super().optimizer_state(optimizer)
+        # torch gathers all moments into one buffer, of which a CPU gets views: so one moment at a time, and copied.
+        optimizer = getattr(optimizer, "_optimizer", optimizer)
+        moments, whole = optimizer.state, {}
+        try:
+            for name in MOMENTS:
+                optimizer.state = {p: {key: s[key] for key in ("step", name)} for p, s in moments.items()}
+                found = copy.deepcopy(super().optimizer_state(optimizer))
+                for number, values in found.get("state", {}).items():
+                    whole.setdefault(number, {}).update(values)
+        finally:
+            optimizer.state = moments
+        return {**found, "state": whole} if found else {}
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         # torch's own way to the whole state reads freed memory where the shards are on a CPU.
@@ -67,10 +79,11 @@ class Sharded(FSDPStrategy):
             return {name: value.detach().cpu().clone() for name, value in self.lightning_module.state_dict().items()}
 
 
-def clip(strategy: Sharded, limit: float) -> None:
-    """Clip the gradients' norm over all processes."""
+def clip(strategy: Sharded, limit: float) -> Tensor:
+    """Clip the gradients' norm over all processes; returns it as it was."""
     assert isinstance(strategy.model, FullyShardedDataParallel)
-    strategy.model.clip_grad_norm_(limit)
+    norm: Tensor = strategy.model.clip_grad_norm_(limit)
+    return norm
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import build_part, component_of, load_part
 from melody.pretrained import write_config
 from melody.training import features
-from melody.training.card import add_stage, bind_stage
+from melody.training.card import add_stage, bind_stage, is_finished
 from melody.training.dpd import LatentData, Studio, VelocityPrediction
 from melody.training.fit import fit
 from melody.training.hardware import Hardware
@@ -162,7 +162,7 @@ class Run:
 
 
 def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
-    """Train one stage, or ``all``, and leave weights and card entry in the run folder.
+    """Train one stage, or ``all``, and leave weights and card entry in the run folder; what is finished stays.
 
     Every process runs this; the main one alone writes.
 
@@ -171,9 +171,14 @@ def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
     """
     if stage != "all" and stage not in STAGES:
         raise MelodyError(f"unknown stage {stage!r}{did_you_mean(stage, [*STAGES, 'all'])}")
-    for name in STAGES if stage == "all" else [stage]:
+    names = list(STAGES) if stage == "all" else [stage]
+    # Known before the first begins, so that all processes skip the same.
+    finished = [n for n in names if is_finished(run.folder, n, run.weights_path(STAGES[n]), run.settings(n))]
+    for name in names:
         begin = time.perf_counter()
         run.bind(name)
+        if name in finished:  # made again, its weights might differ by rounding, and what was built on them be refused
+            continue
         if is_main():
             write_config(run.folder, tables_of(run.preset))
         finish = _RECIPES[name](run, stop_after)

@@ -10,7 +10,7 @@ from torch import Tensor
 from melody.config import CodecStage
 from melody.data.corpus import Corpus
 from melody.training.audio import random_crops, segment_batch, segments
-from melody.training.recipe import STEP_STRIDE, Recipe
+from melody.training.recipe import STEP_STRIDE, Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
 from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
 from melody.vae.losses import (
@@ -46,19 +46,39 @@ class AudioVae(Recipe):
 
     def training_step(self, step: int, batch_index: int) -> None:  # type: ignore[override]
         torch.manual_seed(self.settings.seed * STEP_STRIDE + step)
-        adversarial = self.settings.adversarial_start is not None and step >= self.settings.adversarial_start
+        if step == self.settings.decoder_only_from:
+            self._fix_encoder()
         optimizers = self._as_list(self.optimizers())
-        pairs = self._update_codec(step, optimizers[0], adversarial)
-        if adversarial:
+        pairs = self._update_codec(step, optimizers[0])
+        if self._is_adversarial(step):
             self._update_discriminators(step, optimizers[1], pairs)
         for schedule in self._as_list(self.lr_schedulers()):
             schedule.step()
         self.record(step)
 
-    def _update_codec(self, step: int, optimizer: Any, adversarial: bool) -> list[tuple[Tensor, Tensor]]:
+    def _is_decoder_only(self, step: int) -> bool:
+        return self.settings.decoder_only_from is not None and step >= self.settings.decoder_only_from
+
+    def _is_adversarial(self, step: int) -> bool:
+        start = self.settings.adversarial_start
+        return start is not None and step >= start and not self._is_decoder_only(step)
+
+    @torch.no_grad()
+    def _fix_encoder(self) -> None:
+        """Take the encoder that is exported, once; it gets no gradients from here on."""
+        average = dict(self.trained().named_parameters())
+        for name, weight in self._encoder():
+            weight.copy_(average[name])
+
+    def _encoder(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(n, p) for n, p in self.part.named_parameters() if n.startswith("encoder")]
+
+    def _update_codec(self, step: int, optimizer: Any) -> list[tuple[Tensor, Tensor]]:
         """One step of the codec over all parts of the batch; returns each part's target and reconstruction."""
         shares = [self.share(part) for part in range(self.settings.accumulate)]
         noise, pairs = self._noise(), []
+        for _, weight in self._encoder():
+            weight.requires_grad_(not self._is_decoder_only(step))
         optimizer.zero_grad()
         for share in shares:
             batch = self.batch(step, share)
@@ -66,7 +86,7 @@ class AudioVae(Recipe):
             own = noise[share.rows(len(noise))]
             preds, mean, log_variance = self.part.reconstruct(target, noise=own)  # type: ignore[operator]
             preds = preds.float()  # spectra want more than 16 bits
-            losses = self.generator_losses(preds, target, mean, log_variance, adversarial)
+            losses = self.generator_losses(preds, target, mean, log_variance, step)
             self.check(step, losses, batch)
             self.manual_backward(losses["loss"] / len(shares))
             pairs.append((target, preds.detach()))
@@ -90,20 +110,23 @@ class AudioVae(Recipe):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Lightning clips by itself only where it optimises by itself; here 16-bit gradients are unscaled already.
         module = self.part if optimizer is self.trainer.optimizers[0] else self.discriminators
-        torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip)
+        self.check_norm(torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip))
 
     def generator_losses(
-        self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, adversarial: bool
+        self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, step: int
     ) -> dict[str, Tensor]:
         """The four terms of appendix B.1 (and our two: log magnitudes, L1 of the waveform), and their weighted sum."""
         settings = self.settings
         linear, log = self.stft.linear_and_log(preds, target)
         terms = {"stft": linear, "log_stft": log, "kl": kl_loss(mean, log_variance)}
-        total = settings.stft_weight * linear + settings.kl_weight * terms["kl"] + settings.log_stft_weight * log
+        log_weight = settings.log_stft_weight
+        if self._is_decoder_only(step) and settings.decoder_log_stft_weight is not None:
+            log_weight = settings.decoder_log_stft_weight
+        total = settings.stft_weight * linear + settings.kl_weight * terms["kl"] + log_weight * log
         if settings.waveform_weight:
             terms["waveform"] = (preds - target).abs().mean()
             total = total + settings.waveform_weight * terms["waveform"]
-        if adversarial:
+        if self._is_adversarial(step):
             terms["feature"], terms["adversarial"] = self._adversarial_terms(preds, target)
             total = (
                 total + settings.feature_weight * terms["feature"] + settings.adversarial_weight * terms["adversarial"]
@@ -153,12 +176,12 @@ class AudioVae(Recipe):
         samples = corpus.sample_rate * 4
         places = segments(corpus, samples)[:VALIDATION_CLIPS]
         target = segment_batch(corpus, places, samples).to(self.device)
-        latents = torch.cat([part.encode(batch) for batch in target.split(8)])  # type: ignore[operator]
+        batches = target.split(8)
+        latents = torch.cat([part.encode(batch) for batch in batches])  # type: ignore[operator]
         preds = torch.cat([part.decode(batch) for batch in latents.split(8)])[..., :samples]  # type: ignore[operator]
+        distances = [self.stft(p, t) for p, t in zip(preds.split(8), batches, strict=True)]
         return {
-            "stft": float(
-                torch.stack([self.stft(p, t) for p, t in zip(preds.split(8), target.split(8), strict=True)]).mean()
-            ),
+            "stft": mean_over_rows(distances, batches),
             "si_sdr_db": float(_si_sdr(preds, target).mean()),
             "latent_mean": float(latents.mean()),
             "latent_std": float(latents.std()),

@@ -12,7 +12,9 @@ import pytest
 import soundfile
 import torch
 
+from melody.cli import main
 from melody.data.corpus import load_corpus
+from melody.data.folders import metadata_corpus
 from melody.data.shards import whole_corpora, write_shards
 from melody.errors import MelodyError
 
@@ -76,6 +78,14 @@ def test_shards_made_elsewhere_need_a_text_and_no_more(tmp_path: Path) -> None:
     assert corpus[1].waveform().shape == (4800,)
 
 
+def test_shards_of_shards_hold_every_split(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "set", split=True)
+    write_shards(whole_corpora(str(folder)), tmp_path / "one")
+    write_shards(whole_corpora(str(tmp_path / "one")), tmp_path / "two")
+    assert len(load_corpus(tmp_path / "two", split="train")) == 4
+    assert len(load_corpus(tmp_path / "two", split="validation")) == 2
+
+
 def test_samples_that_cannot_be_used_are_told_by_name(tmp_path: Path) -> None:
     good = {"one.flac": tone(300), "one.txt": b"a flute"}
     same = {"same.flac": tone(300), "same.txt": b"again"}
@@ -99,6 +109,64 @@ def test_samples_that_cannot_be_used_are_told_by_name(tmp_path: Path) -> None:
         load_corpus(path)
     with pytest.raises(MelodyError, match="none of the 5 files of y.tar can be used"):
         load_corpus(write_tar(tmp_path / "y.tar", {"z.flac": tone(1, 0), **bad}), report=True)
+
+
+def test_facts_of_another_type_are_told_and_nothing_is_made_of_them(tmp_path: Path) -> None:
+    said = {
+        "string": {"text": "a", "tags": "piano, slow"},
+        "null": {"text": "a", "tags": None, "attributes": None, "sha256": None, "duration_s": None},
+        "hash": {"text": "a", "sha256": "zz"},
+        "length": {"text": "a", "duration_s": "3"},
+        "negative": {"text": "a", "duration_s": -4},
+        "name": {"text": "a", "identifier": 7},
+        "list": {"text": "a", "attributes": [1]},
+        "blank": {"text": "  "},
+    }
+    members = {}
+    for number, (key, facts) in enumerate(said.items()):
+        members |= {f"{key}.flac": tone(300 + number), f"{key}.json": json.dumps(facts).encode()}
+    corpus = load_corpus(write_tar(tmp_path / "x.tar", members), report=True)
+    assert {clip.identifier: clip.tags for clip in corpus} == {"string": ("piano", "slow"), "null": ()}
+    told = {fault.file.removeprefix("x.tar:"): fault.reason for fault in corpus.faults}
+    assert set(told) == {"hash", "length", "negative", "name", "list", "blank"}
+    assert all("x.tar, sample '" in reason for reason in told.values())
+    assert "sha256" in told["hash"]
+    assert "duration_s" in told["length"]
+    assert len(corpus.content_hash()) == 64
+
+
+def test_a_sample_that_ends_early_is_told_as_a_file_is(tmp_path: Path) -> None:
+    noise = io.BytesIO()
+    soundfile.write(noise, np.random.default_rng(0).uniform(-0.5, 0.5, 48_000), 24_000, format="FLAC")
+    members = {"a.flac": tone(300), "a.txt": b"whole", "b.flac": noise.getvalue()[:40_000], "b.txt": b"broken off"}
+    corpus = load_corpus(write_tar(tmp_path / "x.tar", members), report=True)
+    assert [fault.file for fault in corpus.faults] == ["x.tar:b"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_clips_of_no_split_are_told(tmp_path: Path, kind: str) -> None:
+    where = write_folder(tmp_path / "set", split=True)
+    metadata = where / "metadata.csv"
+    lines = metadata.read_text().splitlines()
+    lines[4:6] = [lines[4].replace("train", "trian"), lines[5].removesuffix("train")]
+    metadata.write_text("\n".join(lines) + "\n")
+    if kind == "shards":
+        write_shards([(None, metadata_corpus(where, None))], tmp_path / "shards")
+        where = tmp_path / "shards"
+    corpus = load_corpus(where, split="train", report=True)
+    assert len(corpus) == 2
+    assert [fault.reason.partition(" is ")[2] for fault in corpus.faults] == [
+        "'trian', expected train, validation, test",
+        "'', expected train, validation, test",
+    ]
+
+
+def test_the_command_tells_of_files_that_are_not_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_folder(tmp_path / "set")
+    (folder / "stray.flac").write_bytes(tone(700))
+    with pytest.raises(SystemExit, match="0"):
+        main(["shards", str(folder), "--out", str(tmp_path / "shards")])
+    assert "1 audio files of" in capsys.readouterr().err
 
 
 def test_bad_shards_are_one_line(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def test_controls_fall_where_they_must(card: tuple[Results, Path]) -> None:
     zero, constant, linear = (_value(denoiser, name, angle="all") for name in ("zero", "constant", "linear"))
     assert constant <= zero
     assert linear <= zero
+    assert _value(denoiser, "guided", angle="all") != _value(denoiser, "with_tokens", angle="all")
     model = _table(card[0], "language-model")
     assert _value(model, "loss", model="bigram") < _value(model, "loss", model="unigram")
 

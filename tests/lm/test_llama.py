@@ -11,6 +11,7 @@ from torch import Tensor
 
 from melody import registry
 from melody.errors import MelodyError
+from melody.lm.decoder_only import DROPPED
 from melody.lm.llama import Llama
 
 SMALL: dict[str, Any] = {
@@ -204,3 +205,40 @@ def test_damaged_weights_are_named(model: Llama, prefix: Tensor) -> None:
         model.head.weight[17] = math.nan
     with pytest.raises(MelodyError, match="logits of token 0 are not finite"):
         model.generate(prefix, 2)
+
+
+def test_a_dropped_token_is_seen_as_zeros_and_still_predicted(model: Llama, prefix: Tensor, tokens: Tensor) -> None:
+    dropped = torch.zeros(3, 12, dtype=torch.bool)
+    torch.testing.assert_close(model.loss(prefix, tokens, dropped), model.loss(prefix, tokens), rtol=0, atol=0)
+    dropped[:, 5] = True
+    changed = tokens.clone()
+    changed[:, 2] = (tokens[:, 2] + 1) % 7  # what stands at the dropped place does not matter, but as a target
+    rows = [model.rows(prefix, which).masked_fill(dropped, DROPPED) for which in (tokens, changed)]
+    torch.testing.assert_close(model(rows[0]), model(rows[1]), rtol=0, atol=0)
+    assert not torch.equal(model.loss(prefix, tokens, dropped), model.loss(prefix, changed, dropped))
+    assert not torch.allclose(model(rows[0]), model(model.rows(prefix, tokens)))
+
+
+def test_guidance_goes_from_logits_without_the_prefix_towards_those_with_it(model: Llama, prefix: Tensor) -> None:
+    given = torch.tensor([[0, 3], [6, 6], [2, 1]])
+    rows = model.rows(prefix, given)
+    free = model(rows.masked_fill(torch.arange(5) < 3, DROPPED))[:, -1, 15:]
+    full = model(rows)[:, -1, 15:]
+    for scale, expected in ((0.0, free), (1.0, full), (3.0, free + 3 * (full - free)), (-1.0, None)):
+        if expected is None:
+            with pytest.raises(MelodyError, match="guidance_scale is -1"):
+                model.generate(prefix, 1, semantic_tokens=given, guidance_scale=scale)
+            continue
+        drawn = model.generate(prefix, 1, semantic_tokens=given, top_k=1, guidance_scale=scale)
+        assert torch.equal(drawn[:, 0], expected.argmax(dim=-1))
+
+
+def test_guided_tokens_are_the_same_alone_and_in_a_batch(model: Llama, prefix: Tensor) -> None:
+    sizes: list[int] = []
+    model.register_forward_hook(lambda _, arguments, __: sizes.append(len(arguments[0])))
+    together = model.generate(prefix, 12, generator=generators(1, 2, 3), guidance_scale=2.0)
+    assert sizes == [6] * 12  # one pass a token, of twice the rows
+    assert not torch.equal(together, model.generate(prefix, 12, generator=generators(1, 2, 3)))
+    for row in range(3):
+        alone = model.generate(prefix[row : row + 1], 12, generator=generators(row + 1), guidance_scale=2.0)
+        assert torch.equal(alone, together[row : row + 1])

@@ -147,3 +147,11 @@ def test_listing_it_does_not_import_transformers() -> None:
     code = "import sys; from melody.registry import language_models; language_models.names(); "
     code += "sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=600).returncode == 0
+
+
+def test_dropped_tokens_and_guidance_are_the_same_in_both(ours: Llama, theirs: TransformersLlama) -> None:
+    dropped = torch.rand(3, 12, generator=torch.Generator().manual_seed(1)) < 0.5
+    losses = [model.loss(PREFIX, TOKENS, dropped) for model in (ours, theirs)]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
+    drawn = [model.generate(PREFIX, 8, generator=generators(1, 2, 3), guidance_scale=2.5) for model in (ours, theirs)]
+    assert torch.equal(*drawn)

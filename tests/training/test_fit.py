@@ -19,10 +19,12 @@ from melody.config import CodecStage, DenoiserStage, Preset
 from melody.data.corpus import Corpus, load_corpus
 from melody.errors import MelodyError
 from melody.pipeline import build_part
+from melody.training import fit as fitting
 from melody.training.audio import random_crops
 from melody.training.dpd import LatentData, VelocityPrediction
 from melody.training.fit import fit
 from melody.training.hardware import Hardware
+from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.shares import Share
 from melody.training.stages import Run, adjusted, train
@@ -125,7 +127,7 @@ def test_the_codec_stage_is_this_loop_bit_for_bit(even_preset: Preset, tones: Pa
         target = random_crops(corpus, 4, 12_000, torch.Generator().manual_seed(step))[0]
         torch.manual_seed(step)
         preds, mean, log_variance = part.reconstruct(target)
-        terms = plain.generator_losses(preds, target, mean, log_variance, step >= 2)
+        terms = plain.generator_losses(preds, target, mean, log_variance, step)
         update(codec, terms["loss"], part)
         if step >= 2:
             loss = sum(discriminator_loss(d(target)[0], d(preds.detach())[0]) for d in judges)
@@ -136,6 +138,58 @@ def test_the_codec_stage_is_this_loop_bit_for_bit(even_preset: Preset, tones: Pa
     assert [{k: v for k, v in row.items() if k != "step"} for row in recipe.history] == losses
     assert_equal(recipe.part, part)
     assert_equal(recipe.discriminators, judges)
+
+
+def test_a_run_that_is_lengthened_goes_on_as_it_would_have(
+    even_preset: Preset, latents: LatentData, tmp_path: Path
+) -> None:
+    """``restart_at``: a finished run resumes under the longer recipe, to the same weights as that recipe alone."""
+    longer = {"steps": 7, "restart_at": 4, "warmup_steps": 2}
+    short = velocity_recipe(even_preset, latents, denoiser_stage(warmup_steps=2))
+    fit(short, tmp_path / "lengthened", title="test")
+    recipes = []
+    for folder in ("lengthened", "whole"):
+        settings = denoiser_stage().model_copy(update=longer)
+        recipes.append(velocity_recipe(even_preset, latents, settings))
+        fit(recipes[-1], tmp_path / folder, title="test")
+    assert_equal(recipes[0].part, recipes[1].part)
+    assert_equal(recipes[0].trained(), recipes[1].trained())
+    factors = [recipes[1].learning_rate_factor(step) for step in range(8)]
+    assert factors[:5] == [short.learning_rate_factor(step) for step in range(5)]
+    assert (factors[0], factors[4], factors[5], factors[7]) == (0.5, 0.0, 1.0, 0.0)
+    beyond = velocity_recipe(even_preset, latents, denoiser_stage(restart_at=9, warmup_steps=2))
+    assert beyond.learning_rate_factor(3) == short.learning_rate_factor(3)
+
+
+def test_from_a_given_step_on_the_encoder_stays_as_it_is_exported(
+    even_preset: Preset, tones: Path, tmp_path: Path
+) -> None:
+    corpus = load_corpus(tones, split="train")
+    settings = codec_stage(ema_decay=0.5, decoder_only_from=3).model_copy(update={"steps": 6})
+    after = codec_recipe(even_preset, corpus, settings)
+    # With the schedule of the longer run from its beginning, and killed in the decoder's steps.
+    fit(after, tmp_path / "after", title="test", stop_after=3)
+    encoder = {n: p.clone() for n, p in after.trained().named_parameters() if n.startswith("encoder")}
+    decoder = {n: p.clone() for n, p in after.trained().named_parameters() if n.startswith("decoder")}
+    assert encoder
+    assert decoder
+    for stop in (4, 6):
+        after = codec_recipe(even_preset, corpus, settings)
+        fit(after, tmp_path / "after", title="test", stop_after=stop)
+    exported = dict(after.trained().named_parameters())
+    assert all(torch.equal(exported[name], weight) for name, weight in encoder.items())
+    assert not any(torch.equal(exported[name], weight) for name, weight in decoder.items())
+    rows = [json.loads(line) for line in (tmp_path / "after" / "history.jsonl").read_text().splitlines()]
+    assert ["discriminator" in row for row in rows] == [False, False, True, False, False, False]
+
+
+def test_the_decoders_own_steps_may_weigh_log_magnitudes_otherwise(even_preset: Preset, tones: Path) -> None:
+    corpus = load_corpus(tones, split="train")
+    recipe = codec_recipe(even_preset, corpus, codec_stage(decoder_only_from=3, decoder_log_stft_weight=7.0))
+    target = recipe.batch(0)
+    preds, mean, log_variance = recipe.part.reconstruct(target, torch.Generator().manual_seed(0))  # type: ignore[operator]
+    early, late = (recipe.generator_losses(preds, target, mean, log_variance, step) for step in (1, 3))
+    torch.testing.assert_close(late["loss"] - early["loss"], 7.0 * early["log_stft"])
 
 
 def test_shares_of_a_batch_are_its_rows(even_preset: Preset, tones: Path, latents: LatentData) -> None:
@@ -203,6 +257,11 @@ def test_an_unknown_precision_is_one_line(even_preset: Preset) -> None:
         adjusted(even_preset, precision="fp16")
 
 
+def test_half_precision_without_a_gpu_is_one_line(even_preset: Preset, latents: LatentData, tmp_path: Path) -> None:
+    with pytest.raises(MelodyError, match="precision '16-mixed' needs a GPU"):
+        fit(velocity_recipe(even_preset, latents, denoiser_stage(precision="16-mixed")), tmp_path, title="test")
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     even_preset: Preset, latents: LatentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +306,67 @@ def test_a_batch_whose_loss_is_not_finite_is_kept(
         for index, tensor in enumerate(expected):
             assert torch.equal(file.get_tensor(f"batch_{index}"), tensor)
     assert not (tmp_path / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("stage", ["codec", "denoiser"])
+def test_gradients_that_are_not_finite_stop_before_a_weight_is_spoiled(
+    even_preset: Preset, tones: Path, latents: LatentData, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY_S", 0.0)
+    recipe: Any
+    if stage == "codec":
+        recipe, name = codec_recipe(even_preset, load_corpus(tones, split="train"), codec_stage()), "generator_losses"
+    else:
+        recipe, name = velocity_recipe(even_preset, latents, denoiser_stage()), "losses"
+    known = getattr(recipe, name)
+
+    def losses(*given: Any) -> dict[str, Tensor]:
+        found = known(*given)
+        weight = next(recipe.part.parameters())
+        if int(recipe.completed) == 2:  # the root of zero: a loss like any other, without a gradient
+            found["loss"] = found["loss"] + (weight - weight.detach()).square().sum().sqrt()
+        return found
+
+    monkeypatch.setattr(recipe, name, losses)
+    with pytest.raises(MelodyError, match=r"gradient norm is nan at step 2; its batch is kept in .*nonfinite-step-2"):
+        fit(recipe, tmp_path, title="test")
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert int(state["completed"]) == 2
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    assert all(torch.isfinite(weight).all() for weight in recipe.part.parameters())
+    with safe_open(tmp_path / "nonfinite-step-2.safetensors", framework="pt") as file:
+        batch = recipe.batch(2)
+        assert torch.equal(file.get_tensor("batch_0"), batch[0] if isinstance(batch, tuple) else batch)
+
+
+def test_a_line_of_the_history_that_broke_off_is_written_again(
+    even_preset: Preset, latents: LatentData, tmp_path: Path
+) -> None:
+    fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test", stop_after=2)
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test")
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_processes_that_the_flags_do_not_tell_of_are_one_line(
+    even_preset: Preset, latents: LatentData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    for name, value in {**shared, "TORCHELASTIC_RUN_ID": "test"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MelodyError, match=r"`devices=1` .* does not match the world size \(2\)"):
+        fit(velocity_recipe(even_preset, latents, denoiser_stage()), tmp_path, title="test")
+
+
+def test_figures_are_means_over_rows_not_over_batches(even_preset: Preset) -> None:
+    torch.manual_seed(0)
+    part, settings = build_part(even_preset, "language_model"), even_preset.training.lm  # type: ignore[union-attr]
+    data = TokenData(torch.randint(5, (33, 3, 3)), torch.randint(7, (33, 25)))
+    each = [float(part.loss(data.prefixes[i : i + 1, 1], data.tokens[i : i + 1]).detach()) for i in range(33)]  # type: ignore[operator]
+    found = LanguageModelling(part, settings, data, data).validate()["loss"]
+    assert found == pytest.approx(sum(each) / 33, rel=1e-5)
 
 
 def _spoilt(batch: tuple[Tensor, ...], part: Any) -> tuple[Any, ...]:

@@ -91,6 +91,21 @@ def test_the_main_process_alone_writes_history_and_card(pair: Path, tone_run: Pa
         assert set(json.loads((pair / strategy / "weights" / "card.json").read_text())) == {part}
 
 
+def test_a_checkpoint_of_shards_holds_the_moments_too(pair: Path, tone_run: Path) -> None:
+    """So that a run goes on under another strategy, or with another number of processes."""
+    one, two = (_moments(folder) for folder in (tone_run, pair / "fsdp"))
+    assert len(one) == len(two) > 0
+    for expected, state in zip(one, two, strict=True):
+        for name, tensor in expected.items():
+            torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def _moments(run: Path) -> list[dict[str, torch.Tensor]]:
+    """AdamW's state of each parameter of the denoiser, in the order of the optimiser's groups."""
+    (optimizer,) = torch.load(run / "dpd" / "last.ckpt", weights_only=True)["optimizer_states"]
+    return [optimizer["state"][number] for group in optimizer["param_groups"] for number in group["params"]]
+
+
 def test_a_run_that_was_killed_ends_with_the_same_weights(
     even_path: Path, even_preset: Preset, tones: Path, tone_run: Path, tmp_path: Path
 ) -> None:

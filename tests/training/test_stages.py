@@ -19,8 +19,9 @@ from melody.data.shards import whole_corpora, write_shards
 from melody.errors import MelodyError
 from melody.pipeline import PARTS, MelodyPipeline
 from melody.protocols import Denoiser
+from melody.training import features, stages
 from melody.training import fit as fitting
-from melody.training import stages
+from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.stages import STAGES, Run, adjusted, train
 
@@ -126,6 +127,61 @@ def test_a_folder_begun_with_other_settings_is_refused(trained: Path, tiny_path:
         MelodyError, match="was begun with preset 'tiny', whose preset and component differ from those of 'other'"
     ):
         train("joint", Run(load_preset(other), "embedded", trained))
+
+
+def test_a_finished_run_is_lengthened_in_its_folder(tiny_preset: Preset, tmp_path: Path) -> None:
+    run = Run(tiny_preset, "embedded", tmp_path)
+    train("joint", run)
+    with pytest.raises(MelodyError, match="whose settings differ"):
+        train("joint", Run(adjusted(tiny_preset, steps=6), "embedded", tmp_path))
+    with pytest.raises(MelodyError, match="whose settings differ"):
+        train("joint", Run(adjusted(tiny_preset, steps=6, restart_at=4, seed=1), "embedded", tmp_path))
+    longer = adjusted(tiny_preset, steps=6, restart_at=4)
+    train("joint", Run(longer, "embedded", tmp_path))
+    card = json.loads((tmp_path / "weights" / "card.json").read_text())
+    assert card["joint_embedder"]["steps"] == 6
+    rows = [json.loads(line) for line in (tmp_path / "joint" / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(6))
+    with pytest.raises(MelodyError, match="whose settings differ"):
+        train("joint", run)
+
+
+def test_what_is_finished_is_not_made_again(
+    trained: Path, tiny_preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    begun = []
+    for stage in STAGES:
+        monkeypatch.setitem(stages._RECIPES, stage, lambda run, stop, stage=stage: begun.append(stage))
+    monkeypatch.setattr(stages, "_leave", lambda *_: None)
+    run = Run(tiny_preset, "embedded", tmp_path / "run")
+    train("all", run)
+    assert begun == []
+    (tmp_path / "run" / "weights" / "denoiser.safetensors").unlink()
+    train("all", run)
+    assert begun == ["dpd"]
+
+
+def test_the_card_of_one_held_out_clip_is_json(tone_run: Path) -> None:
+    def refuse(name: str) -> float:
+        raise AssertionError(f"{name} is no JSON")
+
+    card = json.loads((tone_run / "weights" / "card.json").read_text(), parse_constant=refuse)
+    assert card["joint_embedder"]["held_out"]["pairs"] == 1
+
+
+def test_other_wordings_are_embedded_again(tiny_preset: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lengths(torch.nn.Module):
+        def embed_text(self, texts: list[str]) -> torch.Tensor:
+            return torch.tensor([[float(len(text))] for text in texts])
+
+    corpus = stages.load_corpus("embedded", split="train")
+    first = features.wording_embeddings(corpus, Lengths(), 10.0, "x")  # type: ignore[arg-type]
+    known = features.further_captions
+    monkeypatch.setattr(features, "further_captions", lambda clip: tuple(f"{text}!" for text in known(clip)))
+    other = features.wording_embeddings(corpus, Lengths(), 10.0, "x")  # type: ignore[arg-type]
+    assert torch.equal(other[:, :2], first[:, :2])
+    assert torch.equal(other[:, 2:], first[:, 2:] + 1)
 
 
 def test_unknown_stage_names_the_nearest(tiny_preset: Preset, tmp_path: Path) -> None:
@@ -257,3 +313,18 @@ def test_table5_scores_any_denoiser_on_the_latents_of_another_run(
         assert sum(row["n"] for row in scored["by_angle"]) == scored["items"]
     card = json.loads((tone_run / "weights" / "card.json").read_text())
     assert card["denoiser"]["held_out"]["table5_velocity_mse"] == ours["velocity_mse"]
+
+
+def test_tokens_and_prefixes_are_hidden_as_often_as_the_preset_says(tiny_preset: Preset) -> None:
+    assert tiny_preset.training is not None
+    data = TokenData(torch.zeros(5, 3, 12, dtype=torch.int64), torch.zeros(5, 250, dtype=torch.int64))
+    settings = tiny_preset.training.lm.model_copy(update={"batch_size": 4_000})
+    *_, dropped = LanguageModelling(torch.nn.Linear(1, 1), settings, data, data).batch(0)
+    prefix, tokens = dropped[:, :12], dropped[:, 12:].float().mean(dim=1)
+    assert torch.equal(prefix.all(dim=1), prefix.any(dim=1))  # whole or not at all
+    assert float(prefix.float().mean()) == pytest.approx(settings.prefix_dropout, abs=0.02)
+    assert float(tokens.mean()) == pytest.approx(settings.token_dropout / 2, abs=0.01)
+    assert float(tokens.max()) > 0.9 * settings.token_dropout
+    assert float(tokens.min()) < 0.1 * settings.token_dropout
+    plain = settings.model_copy(update={"token_dropout": 0.0, "prefix_dropout": 0.0})
+    assert len(LanguageModelling(torch.nn.Linear(1, 1), plain, data, data).batch(0)) == 2

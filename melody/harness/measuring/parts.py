@@ -53,9 +53,10 @@ def language_model_units(context: Context, *, clips: int) -> list[Unit]:
     return _batches(context, "language-model", clips, BATCH, {}, "language model")
 
 
-def denoiser_units(context: Context, *, clips: int, seed: int) -> list[Unit]:
-    """Velocity error of the denoiser with and without tokens on the first held-out clips."""
-    return _batches(context, "denoiser", clips, BATCH, {"seed": seed}, f"denoiser, seed {seed}")
+def denoiser_units(context: Context, *, clips: int, seed: int, guidance_scale: float) -> list[Unit]:
+    """Velocity error of the denoiser with tokens, without, and guided, on the first held-out clips."""
+    facts = {"seed": seed, "guidance_scale": guidance_scale}
+    return _batches(context, "denoiser", clips, BATCH, facts, f"denoiser, seed {seed}")
 
 
 def pairs_unit(context: Context, *, places: Sequence[int], held_out: int) -> Unit:
@@ -143,8 +144,10 @@ def predict_velocity(config: dict[str, Any], context: Context) -> Outcome:
     noisy, target = add_noise(latents, noise, angle), velocity_target(latents, noise, angle)
     condition, every = denoiser.prepare(tokens), torch.ones(len(latents), dtype=torch.bool, device=latents.device)
     with_tokens, without = (denoiser.forward(noisy, angle, condition, dropped) for dropped in (~every, every))
+    guided = without + config["guidance_scale"] * (with_tokens - without)
     values = {
         "angle": angle[:, 0].tolist(),
+        "guided": _mean(guided - target, guided - target),
         "with_tokens": _mean(with_tokens - target, with_tokens - target),
         "without_tokens": _mean(without - target, without - target),
         "velocity_square": _mean(target, target),
