@@ -32,7 +32,7 @@ class ClipMean(torchmetrics.Metric, Metric):
 
     @abstractmethod
     def of_clips(self, waveform: Tensor) -> Tensor:
-        """Clips ``(B, 1, T)`` -> float64 ``(B,)``: what the mean is taken of, and intervals over clips are made from."""
+        """Clips ``(B, 1, T)`` -> float64 ``(B,)``: what the mean and intervals over clips are made of."""
 
     def update(self, waveform: Tensor) -> None:
         """Add clips ``(B, 1, T)``."""

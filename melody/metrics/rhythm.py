@@ -9,11 +9,11 @@ They are proxies of one side of music each, and say nothing of whether a clip is
   log-Gaussian prior centred on 120 BPM with a deviation of 1 octave; its highest value from 40 to 240 BPM, placed
   between lags by a parabola. Twice and half the tempo are told apart by the prior alone.
 - ``beat-strength``: the autocorrelation (without the prior) at that tempo, in [0, 1]; 1 is a metronome. White noise
-  has about 0.1 to 0.2 over 10 s, as the highest of many lags. Higher is a stronger beat.
+  has 0.05 to 0.2 over 10 s, as the highest of many lags. Higher is a stronger beat.
 - ``tempo-stability``: windows of 4 s every 0.5 s; in each the highest autocorrelation within 20 % of the clip's tempo
-  gives a local tempo; mean over windows of exp(−d² / 2), d the distance of the local tempo to the median local tempo, in
-  units of 4 % (log ratio). In [0, 1]; a spread of 1 % gives about 0.97, of 4 % 0.7, noise about 0.3. Windows without
-  onsets count 0. Higher is steadier.
+  gives a local tempo; mean over windows of exp(−d² / 2), d the distance of the local tempo to the median local tempo,
+  in units of 4 % (log ratio). In [0, 1]; a spread of 1 % gives about 0.97, of 4 % 0.7; white noise has 0.4 to 0.7, as
+  windows overlap. Windows without onsets count 0. Higher is steadier.
 - *Beats* are tracked by dynamic programming with a tightness of 100; no metric counts them.
 
 A clip without onsets (silence, one held tone) has beat strength 0, stability 0 and no tempo. Clips of less than 5 s are
@@ -204,7 +204,7 @@ def _best_paths(local: NDArray[np.float64], period: float) -> tuple[NDArray[np.f
 
 
 def _without_weak_ends(beats: list[int], local: NDArray[np.float64]) -> list[int]:
-    """Beats from the first to the last that has half the onset strength of the middling one (in silence there are none)."""
+    """Beats from the first to the last with half the median beat's onset strength; before and after there is no sound."""
     strength = local[beats]
     strong = np.flatnonzero(strength >= 0.5 * np.median(strength))
     return beats[strong[0] : strong[-1] + 1] if len(strong) else []

@@ -1,4 +1,4 @@
-"""What the musicality proxies hear: one clip at 24 kHz and at full scale, and its spectra, in memory that stays flat."""
+"""What the musicality proxies hear: one clip at 24 kHz and full scale, and its spectra block by block."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def clip_at_full_scale(waveform: Tensor, sample_rate: int, name: str, shortest_s
     """
     if waveform.ndim not in (1, 2) or (waveform.ndim == 2 and waveform.shape[0] != 1):
         raise MelodyError(f"{name}: the waveform has shape {tuple(waveform.shape)}; expected mono (T,) or (1, T)")
-    if waveform.numel() < shortest_s * sample_rate:
-        raise MelodyError(f"{name}: {waveform.numel() / sample_rate:.3f} s of audio; expected at least {shortest_s:g} s")
+    duration_s = waveform.numel() / sample_rate
+    if duration_s < shortest_s:
+        raise MelodyError(f"{name}: {duration_s:.3f} s of audio; expected at least {shortest_s:g} s")
     check_finite(waveform, f"{name}: the waveform")
     samples = resampled(waveform.detach().cpu().float().reshape(-1), sample_rate, SAMPLE_RATE)
     peak = samples.abs().max()
