@@ -204,7 +204,7 @@ def _best_paths(local: NDArray[np.float64], period: float) -> tuple[NDArray[np.f
 
 
 def _without_weak_ends(beats: list[int], local: NDArray[np.float64]) -> list[int]:
-    """Beats from the first to the last with half the median beat's onset strength; before and after there is no sound."""
+    """Beats from the first to the last with half the median beat's onset strength: silence at the ends has none."""
     strength = local[beats]
     strong = np.flatnonzero(strength >= 0.5 * np.median(strength))
     return beats[strong[0] : strong[-1] + 1] if len(strong) else []

@@ -5,13 +5,14 @@ full, and two unrelated pieces cut together have more structure than either.
 
 - *Features*: mono at 24 kHz, peak at full scale; Hann windows of 8,192 samples (341 ms) every 1,200 (50 ms). Harmony:
   the chroma of ``key-clarity``, each frame at norm 1 (0 without peaks). Timbre: log10(power + 1e-6) in 24 triangular
-  bands of the HTK mel scale, 40 Hz to 12 kHz, divided by √24, so that a change of 10 dB in all bands has norm 1. Both side by
-  side, less their mean over the clip, at norm 1 in each frame; a frame nearer to the mean than 0.05 keeps its share.
+  bands of the HTK mel scale, 40 Hz to 12 kHz, divided by √24, so that a change of 10 dB in every band has norm 1. Both
+  side by side, less their mean over the clip, at norm 1 in each frame; a frame nearer to the mean than 0.05 keeps its
+  share.
 - *Self-similarity* of two frames: their dot product, in [−1, 1]. What stays the same all through a clip is its mean,
   and so counts neither as structure nor as repetition; unrelated frames are near 0.
 - ``structure``: features averaged over 5 frames (250 ms); at each place with 2 s on both sides, half the difference of
   the mean similarity within the sides and that across (pairs at least two frames apart); the highest, in [0, 1]. This
-  is Foote's checkerboard kernel, flat instead of tapered. 1: two sections, each the same all through, unlike each other.
+  is Foote's checkerboard kernel, flat instead of tapered. 1: two sections, each the same all through.
 - ``repetition``: mean similarity of all pairs of frames at a lag (the beat spectrum), for lags from 1 s to half the
   clip, so that what repeats is heard twice; a peak counts with its height over the lowest value at any lesser lag, and
   at most with its own height; the highest peak, in [0, 1]. 1: a loop; a sound that merely lasts has no such peak. Where

@@ -10,7 +10,7 @@ A proxy of one side of music, which says nothing of whether a clip is musical: a
 - *Chroma*: each peak's magnitude, divided between the two nearest of twelve pitch classes in proportion to its nearness
   in pitch; C first. Octaves are folded together; the harmonics of a note stay where they are.
 - *Key*: Pearson correlation of the chroma, summed over frames, with the major and minor probe-tone profiles of
-  Krumhansl and Kessler in all twelve transpositions. The highest names the key; it is the clip's ``key-clarity``, in [0, 1].
+  Krumhansl and Kessler in all twelve transpositions. The highest names the key and is the ``key-clarity``, in [0, 1].
 - Noise is not 0: white and pink noise of 10 s have about 0.3, a random chroma about 0.5, as the highest of 24
   correlations. Read the number against the controls.
 

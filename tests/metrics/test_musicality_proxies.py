@@ -1,4 +1,4 @@
-"""Beat, key and form on signals whose answer is known, what holds of any such proxy, and a corpus that knows its truth."""
+"""Beat, key and form on signals whose answer is known, what holds of any proxy, and a corpus that knows its truth."""
 
 from __future__ import annotations
 
