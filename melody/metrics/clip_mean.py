@@ -9,7 +9,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from melody.checks import check_finite, check_scored
+from melody.checks import check_scored
 from melody.errors import MelodyError
 from melody.protocols import Metric, Takes
 
@@ -67,6 +67,5 @@ class SampledClipMean(ClipMean):
         if waveform.ndim != 3 or waveform.shape[1] != 1 or waveform.numel() == 0:
             shape = tuple(waveform.shape)
             raise MelodyError(f"{type(self).__name__}: clips have shape {shape}; expected mono (B, 1, T) with T > 0")
-        check_finite(waveform, f"{type(self).__name__}: the waveform")
         values = [self.of_clip(clip) for clip in waveform[:, 0]]
         return torch.tensor(values, dtype=torch.float64, device=waveform.device)

@@ -96,12 +96,14 @@ def tempo_stability(waveform: Tensor, sample_rate: int) -> float:
     lag = _tempo_lag(_autocorrelation(onsets))
     low, high = math.floor(lag * (1 - LOCAL_RANGE)), math.ceil(lag * (1 + LOCAL_RANGE))
     windows = onsets.unfold(0, WINDOW, WINDOW_HOP)
-    periods = [_peak(row, low, high) for row in _autocorrelation(windows - windows.mean(dim=1, keepdim=True))]
-    known = torch.tensor([period for period in periods if period is not None], dtype=torch.float64)
-    if not len(known):
+    heard = windows[windows.square().mean(dim=1).sqrt() > FAINTEST_ONSET]
+    if not len(heard):
         return 0.0
-    distance = (known / known.median()).log() / TOLERANCE
-    return float(torch.exp(-distance.square() / 2).sum()) / len(periods)
+    correlations = _autocorrelation(heard - heard.mean(dim=1, keepdim=True))
+    lags = (low + correlations[:, low : high + 1].argmax(dim=1)).tolist()
+    periods = torch.tensor([_between(row, local) for row, local in zip(correlations, lags, strict=True)])
+    distance = (periods.double() / periods.median()).log() / TOLERANCE
+    return float(torch.exp(-distance.square() / 2).sum()) / len(windows)
 
 
 def beats_s(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -173,12 +175,6 @@ def _tempo_lag(correlation: Tensor) -> int:
 def _period(correlation: Tensor) -> float:
     """Frames from beat to beat."""
     return _between(correlation, _tempo_lag(correlation))
-
-
-def _peak(correlation: Tensor, low: int, high: int) -> float | None:
-    """Where the autocorrelation is highest from lag ``low`` to ``high``; None if it is nowhere above 0."""
-    lag = low + int(correlation[low : high + 1].argmax())
-    return _between(correlation, lag) if correlation[lag] > 0 else None
 
 
 def _between(correlation: Tensor, lag: int) -> float:

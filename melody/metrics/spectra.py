@@ -14,7 +14,7 @@ from melody.errors import MelodyError
 SAMPLE_RATE = 24_000
 SILENT_PEAK = 1e-4
 """−80 dB of full scale: a clip without a greater sample counts as silence. Three steps of 16 bits reach it."""
-BLOCK_FRAMES = 4_096
+BLOCK_FRAMES = 1_024
 
 
 def clip_at_full_scale(waveform: Tensor, sample_rate: int, name: str, shortest_s: float) -> Tensor:

@@ -17,9 +17,9 @@ from melody.metrics.tonality import Key, chroma, key_of_chroma
 RATE = 24_000
 TEMPO_TOLERANCE = 0.04
 """Of the ratio, at the octave too: librosa's tempi are those of whole lags of 21 ms (at 140 BPM 5 % apart)."""
-BEATS_F_MEASURE = 0.85
+BEATS_F_MEASURE = 0.8
 """Median, with a window of 70 ms: librosa's tracker is given our tempo, so that octaves do not decide."""
-CHROMA_CORRELATION = 0.9
+CHROMA_CORRELATION = 0.85
 KEY_SCORE = 0.85
 """MIREX's weighted score, mean: 1 the same key, 0.5 a fifth off, 0.3 the relative, 0.2 the parallel."""
 
