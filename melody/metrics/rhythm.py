@@ -160,8 +160,8 @@ def _autocorrelation(onsets: Tensor) -> Tensor:
     spectrum = torch.fft.rfft(onsets, 2 * frames)
     products = torch.fft.irfft(spectrum.abs().square(), 2 * frames)[..., : frames // 2]
     means = products / (frames - torch.arange(frames // 2))
-    power = means[..., :1]
-    return means / power.clamp(min=FAINTEST_ONSET**2)
+    normalised: Tensor = means / means[..., :1].clamp(min=FAINTEST_ONSET**2)
+    return normalised
 
 
 def _tempo_lag(correlation: Tensor) -> int:

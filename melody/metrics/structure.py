@@ -68,7 +68,8 @@ def embedded_frames(harmony: Tensor, timbre: Tensor) -> Tensor:
     """Features -> ``(F, 36)``, norm 1 at most, whose dot products are the self-similarity."""
     features = torch.cat([harmony, timbre / NUM_BANDS**0.5], dim=1)
     centred = features - features.mean(dim=0)
-    return centred / centred.norm(dim=1, keepdim=True).clamp(min=LEAST_CHANGE)
+    frames: Tensor = centred / centred.norm(dim=1, keepdim=True).clamp(min=LEAST_CHANGE)
+    return frames
 
 
 def self_similarity(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -134,4 +135,5 @@ def _similarity_by_lag(frames: Tensor, longest: int) -> Tensor:
     count = len(frames)
     spectrum = torch.fft.rfft(frames, 2 * count, dim=0)
     sums = torch.fft.irfft(spectrum.abs().square().sum(dim=1), 2 * count)[: longest + 1]
-    return sums / (count - torch.arange(longest + 1))
+    means: Tensor = sums / (count - torch.arange(longest + 1))
+    return means

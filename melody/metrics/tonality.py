@@ -101,7 +101,8 @@ def spectral_peaks(samples: Tensor) -> Peaks:
         pitch, strength, frame = _block_peaks(magnitude)
         parts.append((pitch, strength, frame + frames))
         frames += magnitude.shape[1]
-    return Peaks(*(torch.cat(column) for column in zip(*parts, strict=True)), frames=frames)
+    pitch, strength, frame = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Peaks(pitch, strength, frame, frames)
 
 
 def chroma(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -150,7 +151,8 @@ def _key_profiles() -> Tensor:
     rows = [torch.tensor(PROFILES[mode], dtype=torch.float64).roll(tonic) for mode in PROFILES for tonic in range(12)]
     profiles = torch.stack(rows)
     centred = profiles - profiles.mean(dim=1, keepdim=True)
-    return centred / centred.norm(dim=1, keepdim=True)
+    rows_of_norm_1: Tensor = centred / centred.norm(dim=1, keepdim=True)
+    return rows_of_norm_1
 
 
 def _block_peaks(magnitude: Tensor) -> tuple[Tensor, Tensor, Tensor]:
