@@ -12,16 +12,14 @@ All take mono clips ``(B, 1, T)``, full scale ±1; every clip counts one.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
 
-from melody.checks import check_finite, check_scored
+from melody.checks import check_finite
 from melody.errors import MelodyError
-from melody.protocols import Metric, Takes
+from melody.metrics.clip_mean import ClipMean
 from melody.registry import metrics
 
 CLIPPED_LEVEL = 0.999
@@ -54,45 +52,8 @@ def peak(waveform: Tensor) -> Tensor:
     return _samples(waveform).abs().amax(dim=1)
 
 
-class LevelMetric(torchmetrics.Metric, Metric):
-    """Mean over clips of a number that each clip has for itself."""
-
-    version: ClassVar[str] = "1"
-    takes: ClassVar[Takes] = "clips"
-    unit: ClassVar[str] = ""
-    full_state_update: bool | None = False
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    @abstractmethod
-    def of_clips(self, waveform: Tensor) -> Tensor:
-        """Clips ``(B, 1, T)`` -> ``(B,)``."""
-
-    def update(self, waveform: Tensor) -> None:
-        """Add clips ``(B, 1, T)``."""
-        values = self.of_clips(waveform)
-        self.total += values.sum()
-        self.count += len(values)
-
-    def compute(self) -> Tensor:
-        """The mean over clips."""
-        check_scored(self.scored, type(self).__name__)
-        return self.total / self.count
-
-    @property
-    def scored(self) -> int:
-        """Clips."""
-        return int(self.count)
-
-
 @metrics.register("clipping-rate")
-class ClippingRate(LevelMetric):
+class ClippingRate(ClipMean):
     """Share of samples in runs at full scale (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
@@ -102,7 +63,7 @@ class ClippingRate(LevelMetric):
 
 
 @metrics.register("silence-rate")
-class SilenceRate(LevelMetric):
+class SilenceRate(ClipMean):
     """Share of 100 ms frames below −60 dB of full scale (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
@@ -116,7 +77,7 @@ class SilenceRate(LevelMetric):
 
 
 @metrics.register("peak")
-class Peak(LevelMetric):
+class Peak(ClipMean):
     """Largest magnitude of a sample, in units of full scale."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"

@@ -43,11 +43,18 @@ HIGH_PASS_HZ, HIGH_PASS_Q = 38.13547087602444, 0.5003270373238773
 STANDARD_RATE = 48_000
 OFFSET_DB = -0.691
 BLOCK_S, STEP_S = 0.4, 0.1
+LOWEST_RATE = 8_000
 ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
 
 
 def k_weighting(sample_rate: int) -> list[tuple[Floats, Floats]]:
-    """The two filters at ``sample_rate``, each as numerator and denominator ``(3,)``, denominator first 1."""
+    """The two filters at ``sample_rate``, each as numerator and denominator ``(3,)``, denominator first 1.
+
+    Raises:
+        MelodyError: a rate below 8 kHz, where the shelf has no room.
+    """
+    if sample_rate < LOWEST_RATE:
+        raise MelodyError(f"loudness: the sample rate is {sample_rate} Hz; expected at least {LOWEST_RATE} Hz")
     shelf_omega = _prewarped(SHELF_HZ, sample_rate)
     gain = 10 ** (SHELF_GAIN_DB / 20)
     numerator = [gain, gain**SHELF_MIDDLE_EXPONENT * shelf_omega / SHELF_Q, shelf_omega**2]
@@ -94,17 +101,20 @@ class Loudness(torchmetrics.Metric, Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("silent", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, waveform: Tensor) -> None:
-        """Add clips ``(B, 1 or 2 channels, T)``."""
+    def of_clips(self, waveform: Tensor) -> Tensor:
+        """Clips ``(B, 1 or 2 channels, T)`` -> float64 ``(B,)``, −∞ for silence."""
         if waveform.ndim != 3:
             raise MelodyError(f"loudness: clips have shape {tuple(waveform.shape)}; expected (B, channels, T)")
-        for clip in waveform:
-            value = integrated_loudness(clip, self.sample_rate)
-            self.count += 1
-            if math.isinf(value):
-                self.silent += 1
-            else:
-                self.total += value
+        values = [integrated_loudness(clip, self.sample_rate) for clip in waveform]
+        return torch.tensor(values, dtype=torch.float64, device=waveform.device)
+
+    def update(self, waveform: Tensor) -> None:
+        """Add clips ``(B, 1 or 2 channels, T)``, all of them or, if one is refused, none."""
+        values = self.of_clips(waveform)
+        audible = torch.isfinite(values)
+        self.total += values[audible].sum()
+        self.count += len(values)
+        self.silent += (~audible).sum()
 
     def compute(self) -> Tensor:
         """Mean over clips that are not silent; −∞ if all are."""
