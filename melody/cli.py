@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from melody import __version__
+from melody.cli_cache import cache
 from melody.cli_options import (
     AcceleratorOption,
     AccumulateOption,
@@ -69,6 +70,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 """What typer returns after Ctrl-C."""
 
+app.command()(cache)
 console = Console()
 notes = Console(stderr=True)
 

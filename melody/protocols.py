@@ -239,6 +239,14 @@ class AudioEmbedder(ABC):
     window_s: float
     hop_s: float
     version: ClassVar[str]
+    protocol: str = ""
+    """Name of the published protocol that it follows, as in ``google-fad``; empty if it follows none but its own."""
+    weights_hash: str | None = None
+    """SHA-256 of the weights' files; ``None`` if it has no weights."""
+
+    def facts(self) -> dict[str, Any]:
+        """What decides its numbers, as plain values: to be kept with a number, and in the key of a cached embedding."""
+        return {"dimension": self.dimension, **_window_facts(self)}
 
     @abstractmethod
     def embed(self, waveform: Tensor) -> Tensor:
@@ -253,10 +261,21 @@ class AudioTagger(ABC):
     window_s: float
     hop_s: float
     version: ClassVar[str]
+    protocol: str = ""
+    weights_hash: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What decides its numbers, as ``AudioEmbedder.facts``."""
+        return {"labels": list(self.labels), **_window_facts(self)}
 
     @abstractmethod
     def tag(self, waveform: Tensor) -> Tensor:
         """Mono ``(T,)`` at ``sample_rate`` -> logits ``(windows, labels)``, float32; at least one window (padded)."""
+
+
+def _window_facts(component: AudioEmbedder | AudioTagger) -> dict[str, Any]:
+    names = ("version", "protocol", "sample_rate", "window_s", "hop_s", "weights_hash")
+    return {name: getattr(component, name) for name in names}
 
 
 class Metric(ABC):
