@@ -26,6 +26,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from melody.embedders.mel_stats import DIMENSION
@@ -89,7 +90,7 @@ def fad_infinity(clips: Sequence[Tensor], reference: Statistics, *, draws: int =
     if len(clips) < FEWEST_CLIPS or draws < 1:
         raise MelodyError(f"fad-inf: {len(clips)} clips and {draws} draws; expected at least {FEWEST_CLIPS} and 1")
     ordered, rng = _by_content(clips), np.random.default_rng(seed)
-    sizes = np.unique(np.linspace(-(-len(clips) // SMALLEST_PART), len(clips), SIZES).round().astype(int))
+    sizes = np.unique(np.linspace(-(-len(clips) // SMALLEST_PART), len(clips), SIZES).round().astype(np.int64))
     counts, rows = [], []
     for _ in range(draws):
         subsets = _first_clips(ordered, rng.permutation(len(clips)), sizes)
@@ -138,7 +139,7 @@ def _by_content(clips: Sequence[Tensor]) -> list[Tensor]:
     return sorted(clips, key=lambda clip: (float(clip.double().mean()), len(clip)))
 
 
-def _first_clips(clips: Sequence[Tensor], order: np.ndarray, sizes: np.ndarray) -> list[Statistics]:
+def _first_clips(clips: Sequence[Tensor], order: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[Statistics]:
     """Statistics of the first clips of an order, for each of the rising sizes."""
     sums: list[Statistics] = []
     done = 0

@@ -36,6 +36,10 @@ class KeptVectors(torchmetrics.Metric, Metric):
         self.add_state(name, [], dist_reduce_fx="cat")
         self._empty[name] = empty
 
+    def append(self, name: str, rows: Tensor) -> None:
+        """Add rows to a state, in the state's type."""
+        getattr(self, name).append(rows.detach().to(self._empty[name].dtype))
+
     def kept(self, name: str) -> Tensor:
         """All rows of a state; ``empty`` where there are none."""
         state: list[Tensor] | Tensor = getattr(self, name)  # a tensor while it is joined over processes
@@ -72,8 +76,8 @@ class EmbeddingSets(KeptVectors):
             raise MelodyError(f"{name}: embeddings have shape {shape}; expected (windows, {self.dimension})")
         check_finite(embeddings, f"{name}: embeddings")
         side = SIDES[int(real)]
-        getattr(self, side).append(embeddings.detach().to(torch.float32))
-        getattr(self, f"{side}_sizes").append(torch.tensor([len(embeddings)], device=embeddings.device))
+        self.append(side, embeddings)
+        self.append(f"{side}_sizes", torch.tensor([len(embeddings)], device=embeddings.device))
 
     def clips(self, side: str) -> list[Tensor]:
         """Embeddings of each clip of the ``generated`` or the ``reference`` side, ``(windows, dimension)`` each."""

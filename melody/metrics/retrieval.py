@@ -84,8 +84,8 @@ class TextRanks(KeptVectors):
             raise MelodyError(f"recall-at-k: embeddings have shape {tuple(text_embeddings.shape)}; expected (B, E)")
         for name, embeddings in (("texts", text_embeddings), ("audio", audio_embeddings)):
             check_finite(embeddings, f"recall-at-k: {name}")
-        self.texts.append(text_embeddings.detach().to(torch.float32))
-        self.audio.append(audio_embeddings.detach().to(torch.float32))
+        self.append("texts", text_embeddings)
+        self.append("audio", audio_embeddings)
 
     def compute(self) -> Tensor:
         """The number, float64."""
