@@ -45,14 +45,16 @@ class KeptVectors(torchmetrics.Metric, Metric):
         state: list[Tensor] | Tensor = getattr(self, name)  # a tensor while it is joined over processes
         if isinstance(state, Tensor):
             return state
-        return torch.cat(state) if state else self._empty[name].to(self.device)
+        return torch.cat(self._rows(name))
 
     def sync(self, dist_sync_fn: Callable[..., list[Tensor]] | None = None, *args: Any, **kwargs: Any) -> None:
         """As torchmetrics does, which cannot join an empty list with rows of two axes."""
-        for name, empty in self._empty.items():
-            if not len(getattr(self, name)):
-                setattr(self, name, [empty.to(self.device)])
+        for name in self._empty:
+            setattr(self, name, self._rows(name))
         super().sync(dist_sync_fn or _gather_rows, *args, **kwargs)
+
+    def _rows(self, name: str) -> list[Tensor]:
+        return [part for part in getattr(self, name) if part.numel()] or [self._empty[name].to(self.device)]
 
 
 class EmbeddingSets(KeptVectors):

@@ -143,6 +143,10 @@ def test_refuses_nan_in_one_line_and_keeps_what_it_had(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
 @pytest.mark.parametrize("name", OURS)
-def test_refuses_to_compute_from_nothing(name: str) -> None:
+def test_refuses_to_compute_from_nothing_and_goes_on_afterwards(name: str) -> None:
+    metric = metrics.create(name)
     with pytest.raises(MelodyError):
-        metrics.create(name).compute()
+        metric.compute()
+    for update in UPDATES[name]:
+        metric.update(**update)
+    assert float(metric.compute()) == float(filled(name, UPDATES[name]).compute())
