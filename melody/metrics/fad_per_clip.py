@@ -44,4 +44,4 @@ class FrechetPerClip(EmbeddingSets):
     @property
     def scored(self) -> int:
         """Generated clips."""
-        return len(self.clips("generated"))
+        return len(self.kept("generated_sizes"))

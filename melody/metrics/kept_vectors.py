@@ -92,7 +92,7 @@ class EmbeddingSets(KeptVectors):
     @property
     def scored(self) -> int:
         """Windows of generated audio."""
-        return len(self.kept("generated"))
+        return int(self.kept("generated_sizes").sum())
 
 
 def _gather_rows(rows: Tensor, group: Any = None) -> list[Tensor]:
