@@ -30,7 +30,7 @@ class LeaveOneGroupOut:
     ...     pair = {"text_embeddings": torch.tensor([[1.0, 0.0]]), "audio_embeddings": torch.tensor([[1.0, clip]])}
     ...     scores.update(clip, **pair)
     >>> round(scores.value, 4), sorted(round(value, 4) for value in scores.replicates())
-    (0.6176, [0.4902, 0.5878, 0.6745, 0.7181])
+    (0.6176, [0.4902, 0.5878, 0.6744, 0.7181])
 
     Args:
         create: makes an empty metric.

@@ -102,13 +102,13 @@ def test_their_one_dimensional_embedding_becomes_a_distance_of_heaps_of_numbers(
             self.seen += 1
             return {"embedding": self.vectors[None, self.seen - 1]}
 
-    def moments(vectors: Tensor) -> tuple[Any, Any]:
+    def moments(vectors: Tensor) -> tuple[float, float]:
         scorer = public(public_fad, "pann", OneVectorAClip(vectors))
         embeddings = scorer.get_embeddings([np.zeros(100)] * len(vectors), sr=16_000)
         assert embeddings.shape == (vectors.numel(),)  # the vectors end to end
         mean, covariance = scorer.calculate_embd_statistics(embeddings)
         assert np.ndim(mean) == np.ndim(covariance) == 0
-        return mean, covariance
+        return float(mean), float(covariance)
 
     shifted = draw(30, 8, 0) + torch.tensor([5.0, 0, 0, 0, 0, 0, 0, 0])
     other = shifted.roll(1, dims=1)  # the same numbers, in other dimensions: another place altogether
