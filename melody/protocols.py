@@ -217,16 +217,19 @@ class System(ABC):
         """One clip of ``duration_s`` for each prompt; the seed of a row decides its bits."""
 
 
-Takes = Literal["windows", "clips", "pairs", "texts", "labels", "other"]
+Takes = Literal["windows", "clips", "pairs", "texts", "labels", "label-pairs", "other"]
 """What a metric's ``update`` is given, and so how an evaluation of a folder feeds it:
 
 - ``windows``: ``update(embeddings, real)``, an audio embedder's ``(windows, dimension)`` of one clip, of the reference
-  if ``real``;
+  if ``real``; its constructor takes ``dimension`` if it matters;
 - ``clips``: ``update(waveform)``, ``(B, 1, T)`` at the metric's ``sample_rate``; its constructor takes ``sample_rate``
   if it matters;
 - ``pairs``: ``update(preds, target)``, waveforms ``(B, 1, T)`` of the clips of one identifier;
 - ``texts``: ``update(text_embeddings, audio_embeddings)``, a joint embedder's ``(B, E)`` each;
-- ``labels``: ``update(logits, real)``, an audio tagger's ``(windows, labels)`` of one clip;
+- ``labels``: ``update(logits, real)``, an audio tagger's ``(windows, labels)`` of one clip, of the reference if
+  ``real``, for what pools over clips; its constructor takes ``num_labels`` if it matters;
+- ``label-pairs``: ``update(preds, target)``, an audio tagger's ``(windows, labels)`` of the generated and of the
+  reference clip of one identifier; the numbers of windows may differ;
 - ``other``: something that no folder of audio holds.
 """
 

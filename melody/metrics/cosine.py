@@ -2,6 +2,9 @@
 
 - The paper's name is MuLan cycle consistency; its MuLan is not public, so the joint model that was used is part of
   the number's name, as in ``mcc[melody-demo]``, and numbers of two models never compare.
+- The "CLAP score" of the field is this very number with a CLAP model's embeddings: ``mcc[laion-clap 630k-audioset]``.
+  No second name, so that nobody compares the two as if they were two metrics. Tools that print cosine times 100,
+  negative ones cut to 0 (torchmetrics), or of one random crop differ from it.
 - Direction: higher is better, in [−1, 1]. Every pair counts one. Both embeddings are normalised here, in float64.
 - Pairs are by position: row i of the text belongs to row i of the audio.
 - Control: ``shuffled_control`` gives each audio another row's text (a derangement by seed). A score that is not
