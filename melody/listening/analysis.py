@@ -126,7 +126,8 @@ def agreement(question: str, judgements: Sequence[Judgement]) -> Agreement:
     replicates = [value for value in without if value is not None]
     measured, reason = Measurement(value=alpha, expected=units, scored=units), "no interval: it takes three raters"
     if raters > 2 and len(replicates) == raters:
-        measured, reason = _measurement(jackknife_estimate(alpha, replicates, n=units, over="raters"), units), ""
+        estimate = jackknife_estimate(alpha, replicates, n=units, over="raters")
+        measured, reason = _measurement(estimate, units, high=min(1.0, estimate.high)), ""
     elif raters > 2:
         reason = "no interval: undefined without one of the raters"
     return Agreement(question=question, units=units, alpha=measured, observed=observed_agreement(labels), reason=reason)
