@@ -23,7 +23,7 @@ class Block:
     title: str
     names: int
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     notes: list[str]
 
 
