@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from melody import __version__
+from melody import __version__, cli_listening
 from melody.cli_cache import cache
 from melody.cli_options import (
     AcceleratorOption,
@@ -67,6 +67,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_listening.app)
 INTERRUPTED = 130
 """What typer returns after Ctrl-C."""
 
