@@ -1,0 +1,251 @@
+"""Controls: each metric where the answer is known, so that a number is seen beside noise, silence and music itself.
+
+- *reference halves*: one half of the reference against the other; what music scores at best, at half the size. Of
+  metrics of waveforms: *reference*, its own mean. Of pairs: *reference itself*, every clip as its own target.
+- *white noise* and *silence*: up to 16 clips as long as the generated ones, 30 s at most; noise at −20 dB of full scale.
+- *one clip repeated*: one clip, drawn by the seed, in the place of every other: a set without variety. Not each clip
+  twice, which leaves every distribution as it is, and so tells nothing of a metric. Of metrics of sets and of texts.
+- *texts shuffled*, *targets shuffled*: every clip with another one's text, or target.
+
+A metric tells a control from music if the control lies outside of the music's interval, on the bad side where there is
+one. Music is the reference where there is one, else the generated set. All choices are ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melody.data.listing import Listed
+from melody.data.recordings import Facts, Recording, read_recording
+from melody.errors import MelodyError
+from melody.harness.evaluation.features import Feature
+from melody.harness.evaluation.hearing import Heard, aligned, complete
+from melody.harness.evaluation.leave_out import finite, labels_for, merged, value_of
+from melody.harness.evaluation.plan import VALUE, Measure, states_of_one_pair
+from melody.harness.evaluation.records import Record, Records, Tensors
+from melody.harness.evaluation.scoring import Number, filled, grouped, of_clips, over_sets
+from melody.harness.evaluation_results import Control
+from melody.harness.units import one_line
+from melody.metrics.cosine import derangement
+
+NOISE, SILENCE, REPEATED = "white noise", "silence", "one clip repeated"
+TEXTS_SHUFFLED, TARGETS_SHUFFLED = "texts shuffled", "targets shuffled"
+HALVES, REFERENCE, ITSELF = "reference halves", "reference", "reference itself"
+MUSIC = (HALVES, REFERENCE, ITSELF)
+CLIPS = 16
+LONGEST_S = 30.0
+NOISE_LEVEL = 0.1
+REPEATS = 64
+
+
+class Synthetic:
+    """Clips of noise or of silence, their features on disk as those of files."""
+
+    def __init__(self, name: str, durations_s: Sequence[float], sample_rate: int, seed: int) -> None:
+        self.name = name
+        self.seed = seed
+        self.sample_rate = sample_rate
+        self.durations_s = durations_s
+        self.records: list[Record] = []
+        self.failures: dict[str, str] = {}
+
+    def hear(self, features: Sequence[Feature], records: Records) -> None:
+        """Compute what is not known of each."""
+        for place, duration_s in enumerate(self.durations_s):
+            key = hashlib.sha256(f"{self.name}:{self.seed}:{place}:{duration_s}:{self.sample_rate}".encode()).hexdigest()
+            record = records.read(key)
+            missing = [feature for feature in features if record.feature(feature.key) is None]
+            if missing:
+                self.failures |= complete(record, self.recording(place), missing)
+                records.write(key, record)
+            self.records.append(record)
+
+    def recording(self, place: int) -> Recording:
+        """The sound."""
+        count = max(1, round(self.durations_s[place] * self.sample_rate))
+        return self.of_length(place, count, self.sample_rate)
+
+    def of_length(self, place: int, count: int, sample_rate: int) -> Recording:
+        """The sound with so many samples."""
+        waveform = torch.zeros(count)
+        if self.name == NOISE:
+            generator = torch.Generator().manual_seed(1_000_003 * self.seed + place)
+            waveform = NOISE_LEVEL * torch.randn(count, generator=generator)
+        peak = float(waveform.abs().max())
+        return Recording(waveform, Facts(sample_rate, 1, count, peak, self.name))
+
+    def features(self, key: str) -> list[Tensors]:
+        """A feature of every clip; raises ``MelodyError`` with the reason if it could not be computed."""
+        if key in self.failures:
+            raise MelodyError(self.failures[key])
+        return [found for record in self.records if (found := record.feature(key)) is not None]
+
+
+def synthetic(heard: Heard, seed: int) -> list[Synthetic]:
+    """Noise and silence as long as some of the clips."""
+    facts = [sound.facts for sound in heard.sounds]
+    places = np.unique(np.linspace(0, len(facts) - 1, CLIPS).round().astype(int)) if facts else []
+    durations = [round(min(facts[int(place)].duration_s, LONGEST_S), 3) for place in places]
+    rate = int(np.median([one.sample_rate for one in facts])) if facts else 48_000
+    return [Synthetic(NOISE, durations, rate, seed), Synthetic(SILENCE, durations, rate, 0)]
+
+
+def of_waveforms(measure: Measure, sounds: Sequence[Synthetic], reference: Heard | None, seed: int) -> list[Control]:
+    """Controls of a metric of clips."""
+    found = [_number(REFERENCE, of_clips(measure, reference, seed))] if reference and reference.sounds else []
+    for sound in sounds:
+        found.append(_tried(sound.name, len(sound.durations_s), lambda sound=sound: _merged(measure, sound.features(measure.key))))  # type: ignore[misc]
+    return found
+
+
+def of_sets(
+    measure: Measure, generated: Heard, reference: Heard | None, state: object, sounds: Sequence[Synthetic], seed: int
+) -> list[Control]:
+    """Controls of a metric of sets of vectors; ``state`` is the metric that has seen the reference."""
+    assert measure.source is not None
+    key = measure.source.feature.key
+    fixed = [] if state is None else [state]
+    found = [_halves(measure, reference, key, seed)] if reference is not None else []
+
+    def against(vectors: Callable[[], list[Tensor]]) -> Callable[[], float]:
+        return lambda: value_of(merged(measure.create, [*fixed, filled(measure, vectors(), real=False)]))
+
+    for sound in sounds:
+        vectors = against(lambda sound=sound: [one["vectors"] for one in sound.features(key)])  # type: ignore[misc]
+        found.append(_tried(sound.name, len(sound.durations_s), vectors))
+    members = generated.of(key)
+    if len(members) > 1:
+        chosen = members[int(np.random.default_rng(seed).integers(len(members)))]
+        repeats = min(len(members), REPEATS)
+        repeated = against(lambda: [generated.feature(chosen, key)["vectors"]] * repeats)
+        found.append(_tried(REPEATED, repeats, repeated))
+    return found
+
+
+def _halves(measure: Measure, reference: Heard, key: str, seed: int) -> Control:
+    members = reference.of(key)
+    if len(members) < 4:
+        return Control(name=HALVES, value=None, n=len(members), reason="fewer than 4 reference clips")
+    second = np.random.default_rng(seed).permutation(len(members)) % 2 == 0
+    halves = [[sound for sound, other in zip(members, second, strict=True) if bool(other) == side] for side in (0, 1)]
+    vectors = [(reference.feature(sound, key)["vectors"] for sound in half) for half in halves]
+    state = filled(measure, vectors[1], real=True)
+    groups = grouped(measure, vectors[0], labels_for(len(halves[0]), seed))
+    return _number(HALVES, over_sets(groups, len(halves[0]), state))
+
+
+def of_texts(
+    measure: Measure, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int
+) -> list[Control]:
+    """Controls of a metric of texts and sounds, joint embeddings ``(n, E)``."""
+    assert measure.source is not None
+    key, count = measure.source.feature.key, len(texts)
+
+    def valued(others: Tensor, heard: Tensor) -> float:
+        metric = measure.create()
+        metric.update(others, heard)
+        return value_of(metric)
+
+    def instead(rows: Callable[[], Tensor]) -> Callable[[], float]:
+        return lambda: valued(texts, rows())
+
+    found = []
+    if count > 1:
+        found.append(_tried(TEXTS_SHUFFLED, count, lambda: valued(texts[derangement(count, seed)], audio)))
+    for sound in sounds:
+        rows = instead(lambda sound=sound: _cycled([one["vectors"][0] for one in sound.features(key)], count))  # type: ignore[misc]
+        found.append(_tried(sound.name, count, rows))
+    if count > 1:
+        chosen = int(np.random.default_rng(seed).integers(count))
+        found.append(_tried(REPEATED, count, instead(lambda: audio[chosen].expand(count, -1))))
+    return found
+
+
+def of_pairs(measure: Measure, pairs: Sequence[tuple[Listed, Listed]], sounds: Sequence[Synthetic], seed: int) -> list[Control]:
+    """Controls of a metric of pairs, on up to 16 of them."""
+    chosen = [pairs[int(place)] for place in np.unique(np.linspace(0, len(pairs) - 1, CLIPS).round().astype(int))]
+    targets = [theirs for _, theirs in chosen]
+
+    def mean(preds: Callable[[int, Recording], Recording]) -> Callable[[], float]:
+        def compute() -> float:
+            states = []
+            for place, theirs in enumerate(targets):
+                target = read_recording(theirs.path)
+                states.append(states_of_one_pair(measure, *aligned(preds(place, target), target, measure.sample_rate)))
+            return _merged(measure, states)
+
+        return compute
+
+    found = [_tried(ITSELF, len(chosen), mean(lambda place, target: target))]
+    for sound in sounds:
+        like = lambda place, target, sound=sound: sound.of_length(place, target.facts.frames, target.facts.sample_rate)  # noqa: E731
+        found.append(_tried(sound.name, len(chosen), mean(like)))
+    if len(chosen) > 1:
+        order = derangement(len(chosen), seed)
+        found.append(
+            _tried(TARGETS_SHUFFLED, len(chosen), mean(lambda place, target: read_recording(chosen[order[place]][0].path)))
+        )
+    return found
+
+
+def judged(controls: Sequence[Control], score: Number, direction: str) -> list[Control]:
+    """The controls, each with whether it is told from music."""
+    music = next((one for one in controls if one.name in MUSIC and one.value is not None), None)
+    if music is not None:
+        low, high = _bounds(music.value, music.low, music.high)
+    elif score.value is not None:
+        estimate = score.estimate
+        low, high = _bounds(score.value, estimate.low if estimate else None, estimate.high if estimate else None)
+    else:
+        return list(controls)
+    return [
+        one if one.name in MUSIC else one.model_copy(update={"told_apart": _apart(one, low, high, direction)})
+        for one in controls
+    ]
+
+
+def _bounds(value: float | None, low: float | None, high: float | None) -> tuple[float, float]:
+    assert value is not None
+    return (value if low is None else low), (value if high is None else high)
+
+
+def _apart(control: Control, low: float, high: float, direction: str) -> bool | None:
+    """An infinite value is told apart; one that was refused is nothing to tell."""
+    if control.value is None:
+        return True if "inf" in control.reason else None
+    worse_above, worse_below = control.value > high, control.value < low
+    if direction == "lower":
+        return worse_above
+    if direction == "higher":
+        return worse_below
+    return worse_above or worse_below
+
+
+def _merged(measure: Measure, states: Sequence[Tensors]) -> float:
+    return value_of(merged(measure.create, [{n: t for n, t in one.items() if n != VALUE} for one in states]))
+
+
+def _cycled(rows: Sequence[Tensor], count: int) -> Tensor:
+    return torch.stack([rows[place % len(rows)] for place in range(count)])
+
+
+def _number(name: str, number: Number) -> Control:
+    estimate = number.estimate
+    bounds = {"low": finite(estimate.low), "high": finite(estimate.high)} if estimate else {}
+    return Control(name=name, value=number.value, n=number.scored, reason=number.reason, **bounds)
+
+
+def _tried(name: str, count: int, compute: Callable[[], float]) -> Control:
+    try:
+        value = compute()
+    except Exception as error:  # a metric may refuse silence, and a plug-in may fail in any way
+        return Control(name=name, value=None, n=count, reason=one_line(error))
+    if math.isfinite(value):
+        return Control(name=name, value=value, n=count)
+    return Control(name=name, value=None, n=count, reason=f"the value is {value}")
