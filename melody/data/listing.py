@@ -1,7 +1,7 @@
 """What is in a folder of sounds, whoever made it: every clip by an identifier, and every file that cannot be used.
 
-A clip's identifier is its path below the folder, without the extension unless two files differ by it alone; in Unicode's
-composed form, so that names from two systems of files meet. Sets are paired by it, and never by their order.
+A clip's identifier is its path below the folder, without the extension unless two files differ by it alone; in
+Unicode's composed form, so that names from two systems of files meet. Sets are paired by it, and never by their order.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ def _walk(folder: Path) -> tuple[list[str], list[Fault], int]:
     for place, folders, files in os.walk(folder, onerror=unreadable):
         below = Path(place).relative_to(folder)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in folders:
-            if Path(place, name).is_symlink():
-                faults.append(Fault((below / name).as_posix(), "it is a link to a folder, which is not followed"))
+        linked = [(below / name).as_posix() for name in folders if Path(place, name).is_symlink()]
+        faults += [Fault(name, "it is a link to a folder, which is not followed") for name in linked]
         for name in files:
             if name.startswith("."):
                 continue
@@ -188,9 +187,7 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
             for column in REQUIRED_COLUMNS:
                 if column not in (reader.fieldnames or ()):
                     raise MelodyError(f"{path} has no column {column!r}{did_you_mean(column, reader.fieldnames or ())}")
-            rows = [
-                (reader.line_num, (row["file_name"] or "").strip(), (row["text"] or "").strip()) for row in reader
-            ]
+            rows = [(reader.line_num, (row["file_name"] or "").strip(), (row["text"] or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MelodyError(f"cannot read {path}: {error}") from None
     if not rows:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.results import Direction, Schema
@@ -24,7 +24,7 @@ class Skipped(Schema):
 
     file: str
     reason: str
-    metrics: list[str] = []
+    metrics: list[str] = Field(default_factory=list)
     """Empty: by none."""
 
 
@@ -87,16 +87,16 @@ class Score(Schema):
     expected: int
     """Clips (or pairs) that should have been scored."""
     scored: int
-    warnings: list[str] = []
+    warnings: list[str] = Field(default_factory=list)
     reason: str = ""
-    source: dict[str, Any] = {}
+    source: dict[str, Any] = Field(default_factory=dict)
     """Of the embedder, tagger or joint model: name, version, rate, window, hop, dimension, hash of the weights."""
     sample_rate: int | None = None
     """In Hz, of what a metric of waveforms heard; ``None`` for the files' own, or where ``source`` says it."""
-    controls: list[Control] = []
-    clips: dict[str, float | None] = {}
+    controls: list[Control] = Field(default_factory=list)
+    clips: dict[str, float | None] = Field(default_factory=dict)
     """By identifier, where clips have values of their own."""
-    worst: list[ClipValue] = []
+    worst: list[ClipValue] = Field(default_factory=list)
     """The clips farthest to the bad side, or from the middle if there is none."""
 
     @property
@@ -132,8 +132,8 @@ class Evaluation(Schema):
     captions: str | None = None
     """SHA-256 over identifiers and texts."""
     scores: list[Score]
-    skipped: list[Skipped] = []
-    notes: list[str] = []
+    skipped: list[Skipped] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
     circumstances: Circumstances
 
     def __getitem__(self, name: str) -> Score:
@@ -172,7 +172,7 @@ class Difference(Schema):
     """Cohen's d_z: the difference in standard deviations of the pairs' differences; ``None`` if those are all equal."""
     better: Better = "undecided"
     reason: str = ""
-    blind_to: list[str] = []
+    blind_to: list[str] = Field(default_factory=list)
 
 
 class Comparison(Schema):
@@ -187,9 +187,9 @@ class Comparison(Schema):
     b: Evaluation
     pairs: int
     differences: list[Difference]
-    skipped: list[Skipped] = []
+    skipped: list[Skipped] = Field(default_factory=list)
     """Clips without a partner."""
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
 
     def __getitem__(self, name: str) -> Difference:
         """The difference of that name; a metric's name does where there is one of it."""

@@ -53,7 +53,7 @@ def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYT
             files[f"tables/{names[table.suite]}-targets.csv"] = targets_csv(table).encode()
     files["REPORT.md"] = render_markdown(results, pictures, csv_paths).encode()
     files["report.html"] = render_page(results, _by_suite(plots), load_sounds(results, folder, embed_bytes)).encode()
-    return [_replace(folder / path, content) for path, content in files.items()]
+    return [replace_file(folder / path, content) for path, content in files.items()]
 
 
 def file_names(tables: list[Table]) -> dict[str, str]:
@@ -80,7 +80,7 @@ def _by_suite(plots: list[Plot]) -> dict[str, list[Plot]]:
     return found
 
 
-def _replace(path: Path, content: bytes) -> Path:
+def replace_file(path: Path, content: bytes) -> Path:
     """Write a file so that it is there whole, or as it was before."""
     temporary: Path | None = None
     try:

@@ -1,8 +1,8 @@
 """Controls: each metric where the answer is known, so that a number is seen beside noise, silence and music itself.
 
-- *reference halves*: one half of the reference against the other; what music scores at best, at half the size. Of
-  metrics of waveforms: *reference*, its own mean. Of pairs: *reference itself*, every clip as its own target.
-- *white noise* and *silence*: up to 16 clips as long as the generated ones, 30 s at most; noise at −20 dB of full scale.
+- *reference halves*: one half of the reference against the other; what music scores at best, at half the size. For
+  metrics of waveforms: *reference*, its own mean. For pairs: *reference itself*, every clip as its own target.
+- *white noise* and *silence*: up to 16 clips as long as generated ones, 30 s at most; noise at −20 dB of full scale.
 - *one clip repeated*: one clip, drawn by the seed, in the place of every other: a set without variety. Not each clip
   twice, which leaves every distribution as it is, and so tells nothing of a metric. Of metrics of sets and of texts.
 - *texts shuffled*, *targets shuffled*: every clip with another one's text, or target.
@@ -58,7 +58,9 @@ class Synthetic:
     def hear(self, features: Sequence[Feature], records: Records) -> None:
         """Compute what is not known of each."""
         for place, duration_s in enumerate(self.durations_s):
-            key = hashlib.sha256(f"{self.name}:{self.seed}:{place}:{duration_s}:{self.sample_rate}".encode()).hexdigest()
+            key = hashlib.sha256(
+                f"{self.name}:{self.seed}:{place}:{duration_s}:{self.sample_rate}".encode()
+            ).hexdigest()
             record = records.read(key)
             missing = [feature for feature in features if record.feature(feature.key) is None]
             if missing:
@@ -69,10 +71,13 @@ class Synthetic:
     def recording(self, place: int) -> Recording:
         """The sound."""
         count = max(1, round(self.durations_s[place] * self.sample_rate))
-        return self.of_length(place, count, self.sample_rate)
+        return self._drawn(place, count, self.sample_rate)
 
-    def of_length(self, place: int, count: int, sample_rate: int) -> Recording:
-        """The sound with so many samples."""
+    def like(self, place: int, facts: Facts) -> Recording:
+        """The sound, with the length and rate of another."""
+        return self._drawn(place, facts.frames, facts.sample_rate)
+
+    def _drawn(self, place: int, count: int, sample_rate: int) -> Recording:
         waveform = torch.zeros(count)
         if self.name == NOISE:
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + place)
@@ -98,10 +103,12 @@ def synthetic(heard: Heard, seed: int) -> list[Synthetic]:
 
 def of_waveforms(measure: Measure, sounds: Sequence[Synthetic], reference: Heard | None, seed: int) -> list[Control]:
     """Controls of a metric of clips."""
-    found = [_number(REFERENCE, of_clips(measure, reference, seed))] if reference and reference.sounds else []
-    for sound in sounds:
-        found.append(_tried(sound.name, len(sound.durations_s), lambda sound=sound: _merged(measure, sound.features(measure.key))))  # type: ignore[misc]
-    return found
+
+    def one(sound: Synthetic) -> Control:
+        return _tried(sound.name, len(sound.durations_s), lambda: _merged(measure, sound.features(measure.key)))
+
+    music = [_number(REFERENCE, of_clips(measure, reference, seed))] if reference and reference.sounds else []
+    return [*music, *map(one, sounds)]
 
 
 def of_sets(
@@ -111,20 +118,23 @@ def of_sets(
     assert measure.source is not None
     key = measure.source.feature.key
     fixed = [] if state is None else [state]
+
+    def against(name: str, count: int, vectors: Callable[[], list[Tensor]]) -> Control:
+        def compute() -> float:
+            return value_of(merged(measure.create, [*fixed, filled(measure, vectors(), real=False)]))
+
+        return _tried(name, count, compute)
+
+    def one(sound: Synthetic) -> Control:
+        return against(sound.name, len(sound.durations_s), lambda: [found["vectors"] for found in sound.features(key)])
+
     found = [_halves(measure, reference, key, seed)] if reference is not None else []
-
-    def against(vectors: Callable[[], list[Tensor]]) -> Callable[[], float]:
-        return lambda: value_of(merged(measure.create, [*fixed, filled(measure, vectors(), real=False)]))
-
-    for sound in sounds:
-        vectors = against(lambda sound=sound: [one["vectors"] for one in sound.features(key)])  # type: ignore[misc]
-        found.append(_tried(sound.name, len(sound.durations_s), vectors))
+    found += map(one, sounds)
     members = generated.of(key)
     if len(members) > 1:
         chosen = members[int(np.random.default_rng(seed).integers(len(members)))]
         repeats = min(len(members), REPEATS)
-        repeated = against(lambda: [generated.feature(chosen, key)["vectors"]] * repeats)
-        found.append(_tried(REPEATED, repeats, repeated))
+        found.append(against(REPEATED, repeats, lambda: [generated.feature(chosen, key)["vectors"]] * repeats))
     return found
 
 
@@ -140,57 +150,55 @@ def _halves(measure: Measure, reference: Heard, key: str, seed: int) -> Control:
     return _number(HALVES, over_sets(groups, len(halves[0]), state))
 
 
-def of_texts(
-    measure: Measure, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int
-) -> list[Control]:
+def of_texts(measure: Measure, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int) -> list[Control]:
     """Controls of a metric of texts and sounds, joint embeddings ``(n, E)``."""
     assert measure.source is not None
     key, count = measure.source.feature.key, len(texts)
 
-    def valued(others: Tensor, heard: Tensor) -> float:
-        metric = measure.create()
-        metric.update(others, heard)
-        return value_of(metric)
+    def valued(name: str, others: Tensor, heard: Callable[[], Tensor]) -> Control:
+        def compute() -> float:
+            metric = measure.create()
+            metric.update(others, heard())
+            return value_of(metric)
 
-    def instead(rows: Callable[[], Tensor]) -> Callable[[], float]:
-        return lambda: valued(texts, rows())
+        return _tried(name, count, compute)
 
-    found = []
-    if count > 1:
-        found.append(_tried(TEXTS_SHUFFLED, count, lambda: valued(texts[derangement(count, seed)], audio)))
-    for sound in sounds:
-        rows = instead(lambda sound=sound: _cycled([one["vectors"][0] for one in sound.features(key)], count))  # type: ignore[misc]
-        found.append(_tried(sound.name, count, rows))
-    if count > 1:
-        chosen = int(np.random.default_rng(seed).integers(count))
-        found.append(_tried(REPEATED, count, instead(lambda: audio[chosen].expand(count, -1))))
-    return found
+    def one(sound: Synthetic) -> Control:
+        return valued(sound.name, texts, lambda: _cycled([row["vectors"][0] for row in sound.features(key)], count))
+
+    if count < 2:
+        return list(map(one, sounds))
+    chosen = int(np.random.default_rng(seed).integers(count))
+    return [
+        valued(TEXTS_SHUFFLED, texts[derangement(count, seed)], lambda: audio),
+        *map(one, sounds),
+        valued(REPEATED, texts, lambda: audio[chosen].expand(count, -1)),
+    ]
 
 
-def of_pairs(measure: Measure, pairs: Sequence[tuple[Listed, Listed]], sounds: Sequence[Synthetic], seed: int) -> list[Control]:
+def of_pairs(
+    measure: Measure, pairs: Sequence[tuple[Listed, Listed]], sounds: Sequence[Synthetic], seed: int
+) -> list[Control]:
     """Controls of a metric of pairs, on up to 16 of them."""
     chosen = [pairs[int(place)] for place in np.unique(np.linspace(0, len(pairs) - 1, CLIPS).round().astype(int))]
-    targets = [theirs for _, theirs in chosen]
 
-    def mean(preds: Callable[[int, Recording], Recording]) -> Callable[[], float]:
+    def mean(name: str, preds: Callable[[int, Recording], Recording]) -> Control:
         def compute() -> float:
             states = []
-            for place, theirs in enumerate(targets):
+            for place, (_, theirs) in enumerate(chosen):
                 target = read_recording(theirs.path)
                 states.append(states_of_one_pair(measure, *aligned(preds(place, target), target, measure.sample_rate)))
             return _merged(measure, states)
 
-        return compute
+        return _tried(name, len(chosen), compute)
 
-    found = [_tried(ITSELF, len(chosen), mean(lambda place, target: target))]
-    for sound in sounds:
-        like = lambda place, target, sound=sound: sound.of_length(place, target.facts.frames, target.facts.sample_rate)  # noqa: E731
-        found.append(_tried(sound.name, len(chosen), mean(like)))
+    def one(sound: Synthetic) -> Control:
+        return mean(sound.name, lambda place, target: sound.like(place, target.facts))
+
+    found = [mean(ITSELF, lambda place, target: target), *map(one, sounds)]
     if len(chosen) > 1:
         order = derangement(len(chosen), seed)
-        found.append(
-            _tried(TARGETS_SHUFFLED, len(chosen), mean(lambda place, target: read_recording(chosen[order[place]][0].path)))
-        )
+        found.append(mean(TARGETS_SHUFFLED, lambda place, target: read_recording(chosen[order[place]][0].path)))
     return found
 
 

@@ -83,9 +83,7 @@ def planner(
 ) -> Callable[[Given], Plan]:
     """How the rows are chosen, once it is known what is given."""
     place = str(device_of(device))
-    return lambda given: make_plan(
-        metrics, given, embedders=embedders, taggers=taggers, joint=joint, device=place
-    )
+    return lambda given: make_plan(metrics, given, embedders=embedders, taggers=taggers, joint=joint, device=place)
 
 
 def result_of(job: Job, scores: list[Score], *, device: str, seconds: float, command: str) -> Evaluation:

@@ -40,7 +40,7 @@ class Sound:
 
 @dataclass
 class Heard:
-    """The sounds of a set, with their features on disk; ``failures`` by feature and identifier, each with its reason."""
+    """The sounds of a set, with their features on disk; ``failures`` by feature and identifier, with the reason."""
 
     listing: Listing
     records: Records
@@ -68,9 +68,7 @@ class Heard:
             yield sound, self.feature(sound, key)["vectors"]
 
 
-def hear(
-    listing: Listing, features: Sequence[Feature], records: Records, progress: Callable[[str], None]
-) -> Heard:
+def hear(listing: Listing, features: Sequence[Feature], records: Records, progress: Callable[[str], None]) -> Heard:
     """Compute what is not known of every clip of a listing; a clip that cannot be read is a fault."""
     heard = Heard(listing, records)
     for clip in listing.clips:

@@ -107,7 +107,9 @@ def prepare(
     if chosen.of("pairs"):
         tally.add(None, lonely, [measure.name for measure in chosen.of("pairs")])
     elif lonely and pairs:
-        notes.append(f"{len(pairs)} of {len(listing.clips)} clips have a partner in {reference}: pairs are not measured")
+        notes.append(
+            f"{len(pairs)} of {len(listing.clips)} clips have a partner in {reference}: pairs are not measured"
+        )
     return Job(chosen, records, tally, seed, listing, other, pairs, texts, progress, notes=[*notes, *chosen.notes])
 
 
@@ -191,8 +193,12 @@ def _check_reference(job: Job, measure: Measure, number: Number, reference: Hear
     assert measure.source is not None
     windows = sum(len(vectors) for _, vectors in reference.vectors(measure.source.feature.key))
     if measure.takes == "windows" and number.warnings and windows <= measure.source.dimension:
-        reason = f"{windows} windows for {measure.source.dimension} dimensions of {measure.source.name}: give more clips"
-        job.tally.add(None, [Fault(str(reference.listing.folder), f"the reference is too small: {reason}")], (measure.name,))
+        reason = (
+            f"{windows} windows for {measure.source.dimension} dimensions of {measure.source.name}: give more clips"
+        )
+        job.tally.add(
+            None, [Fault(str(reference.listing.folder), f"the reference is too small: {reason}")], (measure.name,)
+        )
 
 
 def _texts(job: Job, measure: Measure) -> Scored:

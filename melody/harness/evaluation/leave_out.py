@@ -1,7 +1,7 @@
 """A metric of a set, and of the set without each group of its clips: for any metric whose states merge.
 
-Each group of clips fills a metric of its own; the whole and the parts are merged from these, so every clip is seen once.
-States that are sums stay as small as one metric's; a metric that keeps all vectors has them in memory once.
+Each group of clips fills a metric of its own; the whole and the parts are merged from these, so every clip is seen
+once. States that are sums stay as small as one metric's; a metric that keeps all vectors has them in memory once.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Groups:
         """The value without each group in turn."""
         count = len(self.parts)
         return [
-            value_of(merged(self._create, [*fixed, *(self.parts[other] for other in range(count) if other != left_out)]))
+            value_of(
+                merged(self._create, [*fixed, *(self.parts[other] for other in range(count) if other != left_out)])
+            )
             for left_out in range(count)
         ]
 

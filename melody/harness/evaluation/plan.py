@@ -1,4 +1,4 @@
-"""Which numbers an evaluation has: every metric by what it takes, with each embedder, tagger or joint model it needs."""
+"""Which numbers an evaluation has: every metric by what it takes, with each embedder or model that it needs."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def make_plan(
             measures += [_of_vectors(name, source, device) for source in sources[takes]]
         else:
             measures.append(_of_waveforms(name, takes, device))
-    return Plan(tuple(measures), tuple(notes), tuple([*windows, *labels, *texts]))
+    return Plan(tuple(measures), tuple(notes), (*windows, *labels, *texts))
 
 
 def _chosen(metrics: Sequence[str] | None, given: Given, tagged: bool) -> tuple[list[str], list[str]]:

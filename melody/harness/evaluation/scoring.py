@@ -1,6 +1,6 @@
 """From features to numbers: each metric's value over a set, with the interval that fits what it takes.
 
-- Metrics of clips, pairs and texts that are the mean of their clips' values: bootstrap over clips (Student's t below 20).
+- Metrics of clips, pairs and texts that are means of their clips' values: bootstrap over clips (Student's t below 20).
 - All others, those of sets first: delete-a-group jackknife over clips; the reference is taken as fixed.
 """
 
