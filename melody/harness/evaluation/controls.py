@@ -202,6 +202,30 @@ def of_pairs(
     return found
 
 
+def of_label_pairs(
+    measure: Measure, pairs: Sequence[tuple[Tensor, Tensor]], sounds: Sequence[Synthetic], seed: int
+) -> list[Control]:
+    """Controls of a metric of pairs of logits ``(windows, labels)``."""
+    assert measure.source is not None
+    key, targets = measure.source.feature.key, [target for _, target in pairs]
+
+    def mean(name: str, preds: Callable[[int], Tensor]) -> Control:
+        def compute() -> float:
+            states = [states_of_one_pair(measure, preds(place), target) for place, target in enumerate(targets)]
+            return _merged(measure, states)
+
+        return _tried(name, len(targets), compute)
+
+    def one(sound: Synthetic) -> Control:
+        return mean(sound.name, lambda place: sound.features(key)[place % len(sound.durations_s)]["vectors"])
+
+    found = [mean(ITSELF, lambda place: targets[place]), *map(one, sounds)]
+    if len(pairs) > 1:
+        order = derangement(len(pairs), seed)
+        found.append(mean(TARGETS_SHUFFLED, lambda place: pairs[order[place]][0]))
+    return found
+
+
 def judged(controls: Sequence[Control], score: Number, direction: str) -> list[Control]:
     """The controls, each with whether it is told from music."""
     music = next((one for one in controls if one.name in MUSIC and one.value is not None), None)

@@ -14,9 +14,9 @@ from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing, list_clips, pair, read_captions
 from melody.harness.evaluation import controls
 from melody.harness.evaluation.features import Source
-from melody.harness.evaluation.hearing import Heard, Pair, Progress, hear, hear_pairs
+from melody.harness.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
 from melody.harness.evaluation.leave_out import labels_for
-from melody.harness.evaluation.plan import Given, Measure, Plan
+from melody.harness.evaluation.plan import Given, Measure, Plan, states_of_one_pair
 from melody.harness.evaluation.records import Records
 from melody.harness.evaluation.refusals import Tally
 from melody.harness.evaluation.rows import row
@@ -26,6 +26,7 @@ from melody.harness.evaluation.scoring import (
     grouped,
     of_clips,
     of_pairs,
+    over_clips,
     over_sets,
     over_texts,
     per_clip,
@@ -104,8 +105,8 @@ def prepare(
         tally.add(None, faults, ("texts",))
     pairs, lonely = pair(listing, other) if other is not None else ([], [])
     chosen = plan(Given(other is not None, texts is not None, bool(pairs) and (insist or not lonely)))
-    if chosen.of("pairs"):
-        tally.add(None, lonely, [measure.name for measure in chosen.of("pairs")])
+    if paired := [measure.name for measure in chosen.of("pairs", "label-pairs")]:
+        tally.add(None, lonely, paired)
     elif lonely and pairs:
         notes.append(
             f"{len(pairs)} of {len(listing.clips)} clips have a partner in {reference}: pairs are not measured"
@@ -145,7 +146,7 @@ def score_all(job: Job) -> list[Score]:
     for measure in job.plan.measures:
         job.tick(measure.name)
         number, found = SCORED[measure.takes](job, measure)
-        expected = len(job.pairs) if measure.takes == "pairs" else job.listing.expected
+        expected = len(job.pairs) if measure.takes in ("pairs", "label-pairs") else job.listing.expected
         scores.append(row(measure, number, found, job.generated.sounds, expected=expected))
         job.replicates[measure.name] = number.replicates
         if number.value is None and not number.reason.startswith("the value is"):
@@ -170,6 +171,23 @@ def _pairs(job: Job, measure: Measure) -> Scored:
         number.warnings.append(f"{len(cut)} pairs were cut to the shorter, by {max(cut):g} s at most")
     usable = [both for both in job.pairs if both[0].identifier in number.clips]
     return number, controls.of_pairs(measure, usable, job.synthetic, job.seed) if usable else []
+
+
+def _label_pairs(job: Job, measure: Measure) -> Scored:
+    assert measure.source is not None
+    key = measure.source.feature.key
+    heard, reference = job.generated, job.reference
+    assert reference is not None
+    targets = {sound.identifier: sound for sound in reference.of(key)}
+    members = [sound for sound in heard.of(key) if sound.identifier in targets]
+
+    def both(sound: Sound) -> tuple[Tensor, Tensor]:
+        target = reference.feature(targets[sound.identifier], key)["vectors"]
+        return heard.feature(sound, key)["vectors"], target
+
+    states = ((sound.identifier, states_of_one_pair(measure, *both(sound))) for sound in members)
+    number = over_clips(measure, states, job.seed)
+    return number, controls.of_label_pairs(measure, [both(sound) for sound in members], job.synthetic, job.seed)
 
 
 def _sets(job: Job, measure: Measure) -> Scored:
@@ -236,5 +254,6 @@ SCORED: dict[str, Callable[[Job, Measure], Scored]] = {
     "labels": _sets,
     "clips": _waveforms,
     "pairs": _pairs,
+    "label-pairs": _label_pairs,
     "texts": _texts,
 }

@@ -24,7 +24,7 @@ from melody.harness.provenance import component_facts
 from melody.protocols import Takes
 from melody.registry import metrics as registered
 
-FED = ("windows", "clips", "pairs", "texts", "labels")
+FED = ("windows", "clips", "pairs", "texts", "labels", "label-pairs")
 """What a folder of sounds can give a metric."""
 
 
@@ -84,7 +84,7 @@ class Plan:
         found: dict[str, Feature] = {}
         for measure in self.measures:
             feature = measure.source.feature if measure.source else measure.feature
-            wanted = measure.takes in ("windows", "labels", "clips") or (measure.takes == "texts" and not reference)
+            wanted = measure.takes not in (("pairs", "texts") if reference else ("pairs",))
             if feature is not None and wanted:
                 found[feature.key] = feature
         return list(found.values())
@@ -110,9 +110,10 @@ def make_plan(
     names, notes = _chosen(metrics, given, bool(taggers))
     kinds = {registered.get(name).takes for name in names}
     windows = [embedder_source(text, device) for text in dict.fromkeys(embedders)] if "windows" in kinds else []
-    labels = [tagger_source(text, device) for text in dict.fromkeys(taggers)] if "labels" in kinds else []
+    tagged = kinds & {"labels", "label-pairs"}
+    labels = [tagger_source(text, device) for text in dict.fromkeys(taggers)] if tagged else []
     texts = [joint_source(joint, device)] if "texts" in kinds else []
-    sources = {"windows": windows, "labels": labels, "texts": texts}
+    sources = {"windows": windows, "labels": labels, "label-pairs": labels, "texts": texts}
     measures = []
     for name in names:
         takes = registered.get(name).takes
@@ -145,11 +146,11 @@ def _lack(name: str, given: Given, tagged: bool) -> str | None:
     if takes not in FED:
         fed = [other for other in registered.names() if registered.get(other).takes in FED]
         return f"takes what no folder of sounds holds{did_you_mean('', fed)}"
-    if takes == "labels" and not tagged:
+    if takes in ("labels", "label-pairs") and not tagged:
         return "takes an audio tagger's labels: name one with --tagger"
     if takes in ("windows", "labels") and not given.reference and getattr(metric, "needs_reference", True):
         return "takes a set of reference sounds: --reference"
-    if takes == "pairs" and not given.pairs:
+    if takes in ("pairs", "label-pairs") and not given.pairs:
         return "takes pairs of one identifier in both folders: --reference"
     if takes == "texts" and not given.captions:
         return "takes the sounds' texts: --captions"
@@ -159,8 +160,6 @@ def _lack(name: str, given: Given, tagged: bool) -> str | None:
 def _of_vectors(name: str, source: Source, device: str) -> Measure:
     accepted = {parameter.name for parameter in registered.parameters(name)}
     arguments = {key: source.dimension for key in ("dimension", "num_labels") if key in accepted}
-    if "labels" in accepted and hasattr(source.model, "labels"):
-        arguments["labels"] = source.model.labels
     return Measure(f"{name}[{source.name}]", name, arguments, source, None, "")
 
 
@@ -183,9 +182,12 @@ def _states_of_one_clip(name: str) -> Callable[[Tensor, int], Tensors]:
 
 
 def states_of_one_pair(measure: Measure, preds: Tensor, target: Tensor) -> Tensors:
-    """States and value of a pair of waveforms ``(T,)``."""
+    """States and value of a pair of waveforms ``(T,)``, or of logits ``(windows, labels)``."""
     metric = measure.create()
-    metric.update(preds[None, None], target[None, None])
+    if measure.takes == "pairs":
+        metric.update(preds[None, None], target[None, None])
+    else:
+        metric.update(preds, target)
     value = torch.as_tensor(metric.compute(), dtype=torch.float64).detach().reshape(())
     return {**states_of(metric), VALUE: value}
 
