@@ -63,7 +63,7 @@ def list_clips(folder: Path) -> Listing:
     usable = []
     for name in names:
         if (problem := _problem(folder, name)) is not None:
-            faults.append(Fault(name, problem))
+            faults.append(Fault(_printable(name), problem))
         else:
             usable.append(name)
     clips, doubled = _identified(folder, usable, names)
@@ -93,6 +93,11 @@ def _walk(folder: Path) -> tuple[list[str], list[Fault], int]:
             else:
                 others += 1
     return sorted(names), faults, others
+
+
+def _printable(name: str) -> str:
+    """A name for messages and JSON, whatever bytes it has."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _problem(folder: Path, name: str) -> str | None:

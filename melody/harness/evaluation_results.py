@@ -84,6 +84,8 @@ class Score(Schema):
     standard_error: float | None = None
     interval: str | None = None
     """How ``low`` and ``high`` come about."""
+    bias: float | None = None
+    """Of a metric of sets: by how much the value is too large for want of clips, by the jackknife."""
     expected: int
     """Clips (or pairs) that should have been scored."""
     scored: int

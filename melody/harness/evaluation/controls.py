@@ -26,7 +26,7 @@ from melody.data.recordings import Facts, Recording, read_recording
 from melody.errors import MelodyError
 from melody.harness.evaluation.features import Feature
 from melody.harness.evaluation.hearing import Heard, aligned, complete
-from melody.harness.evaluation.leave_out import finite, labels_for, merged, value_of
+from melody.harness.evaluation.leave_out import add_states, finite, labels_for, merged, value_of
 from melody.harness.evaluation.plan import VALUE, Measure, states_of_one_pair
 from melody.harness.evaluation.records import Record, Records, Tensors
 from melody.harness.evaluation.scoring import Number, filled, grouped, of_clips, over_sets
@@ -260,7 +260,10 @@ def _apart(control: Control, low: float, high: float, direction: str) -> bool | 
 
 
 def _merged(measure: Measure, states: Sequence[Tensors]) -> float:
-    return value_of(merged(measure.create, [{n: t for n, t in one.items() if n != VALUE} for one in states]))
+    whole = measure.create()
+    for one in states:
+        add_states(whole, {name: tensor for name, tensor in one.items() if name != VALUE})
+    return value_of(whole)
 
 
 def _cycled(rows: Sequence[Tensor], count: int) -> Tensor:

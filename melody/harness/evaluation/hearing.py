@@ -55,8 +55,8 @@ class Heard:
         failed = self.failures.get(key, {})
         return [sound for sound in self.sounds if sound.identifier not in failed]
 
-    def feature(self, sound: Sound, key: str) -> Tensors:
-        """A feature of a sound, from the disk."""
+    def feature(self, sound: Sound | Pair, key: str) -> Tensors:
+        """A feature of a sound (or of a pair), from the disk."""
         found = self.records.read(sound.key).feature(key)
         if found is None:
             raise MelodyError(f"the records {self.records.folder} changed during the evaluation: run it again")

@@ -186,7 +186,7 @@ def _label_pairs(job: Job, measure: Measure) -> Scored:
         return heard.feature(sound, key)["vectors"], target
 
     states = ((sound.identifier, states_of_one_pair(measure, *both(sound))) for sound in members)
-    number = over_clips(measure, states, job.seed)
+    number = over_clips(measure, len(members), states, job.seed)
     return number, controls.of_label_pairs(measure, [both(sound) for sound in members], job.synthetic, job.seed)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from melody.errors import MelodyError
 from melody.metrics.statistics import Estimate, group_labels, jackknife_estimate
@@ -25,6 +26,12 @@ def merged(create: Callable[[], Any], parts: Iterable[Any]) -> Any:
     for part in parts:
         whole.merge_state(part)
     return whole
+
+
+def add_states(metric: Any, states: Mapping[str, Tensor]) -> None:
+    """Merge what ``states_of`` took from another metric of the kind."""
+    own = metric.metric_state
+    metric.merge_state({name: [s] if isinstance(own[name], list) else s for name, s in states.items()})
 
 
 def value_of(metric: Any) -> float:

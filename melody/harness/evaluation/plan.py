@@ -148,7 +148,7 @@ def _lack(name: str, given: Given, tagged: bool) -> str | None:
         return f"takes what no folder of sounds holds{did_you_mean('', fed)}"
     if takes in ("labels", "label-pairs") and not tagged:
         return "takes an audio tagger's labels: name one with --tagger"
-    if takes in ("windows", "labels") and not given.reference and getattr(metric, "needs_reference", True):
+    if takes in ("windows", "labels") and not given.reference and metric.needs_reference:
         return "takes a set of reference sounds: --reference"
     if takes in ("pairs", "label-pairs") and not given.pairs:
         return "takes pairs of one identifier in both folders: --reference"

@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from melody.weights import canonical, write_bytes
 
 logger = logging.getLogger(__name__)
 
+LEFTOVER_AGE_S = 3_600
 Tensors = dict[str, Tensor]
 
 
@@ -59,6 +62,7 @@ class Records:
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
         except OSError as error:
             raise MelodyError(f"cannot use the records {self.folder}: {error.strerror or error}") from None
 
@@ -87,6 +91,13 @@ class Records:
         facts = canonical(record.facts)
         content = save(record.tensors, {"facts": facts, "digest": _digest(record.tensors, facts)})
         write_bytes(self._path(key), content)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what writers left that died; a live one takes less than an hour."""
+        for path in self.folder.glob("*/.*"):
+            with suppress(FileNotFoundError):  # another process was quicker
+                if time.time() - path.stat().st_mtime > LEFTOVER_AGE_S:
+                    path.unlink()
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"

@@ -38,6 +38,7 @@ def row(
         direction=component.direction,
         unit=component.unit,
         value=number.value,
+        bias=number.bias,
         expected=expected,
         scored=number.scored,
         warnings=number.warnings,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from melody.errors import MelodyError
 from melody.harness.evaluation.hearing import Heard, Pair, Sound
-from melody.harness.evaluation.leave_out import Groups, finite, labels_for, merged, value_of
+from melody.harness.evaluation.leave_out import Groups, add_states, finite, labels_for, merged, value_of
 from melody.harness.evaluation.plan import VALUE, Measure
 from melody.harness.evaluation.records import Tensors
 from melody.harness.units import one_line
@@ -39,17 +39,17 @@ class Number:
     clips: dict[str, float] = field(default_factory=dict)
     replicates: list[float] = field(default_factory=list)
     """The value without each group, of metrics of sets."""
+    bias: float | None = None
+    """By how much the value is too large, by the jackknife: (G − 1) · (mean without a group − value)."""
 
 
-def over_clips(measure: Measure, states: Iterable[tuple[str, Tensors]], seed: int) -> Number:
-    """A metric of waveforms over clips (or pairs), from each one's states and value."""
+def over_clips(measure: Measure, count: int, states: Iterable[tuple[str, Tensors]], seed: int) -> Number:
+    """A metric of waveforms over so many clips (or pairs), from each one's states and value."""
     number = Number()
-    found = list(states)
-    labels = labels_for(len(found), seed)
-    parts = Groups(measure.create, labels)
-    for place, (identifier, tensors) in enumerate(found):
+    parts = Groups(measure.create, labels_for(count, seed))
+    for place, (identifier, tensors) in enumerate(states):
         number.clips[identifier] = float(tensors[VALUE])
-        parts.part(place).merge_state({name: t for name, t in tensors.items() if name != VALUE})
+        add_states(parts.part(place), {name: t for name, t in tensors.items() if name != VALUE})
     return _estimated(number, parts, seed)
 
 
@@ -75,8 +75,8 @@ def _estimated(number: Number, parts: Groups, seed: int) -> Number:
         return number
     try:
         value = value_of(parts.whole())
-    except MelodyError as error:
-        number.reason = str(error)
+    except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
+        number.reason = one_line(error)
         return number
     values = [one for one in number.clips.values() if math.isfinite(one)]
     number.value = finite(value)
@@ -151,6 +151,10 @@ def _jackknife(number: Number, groups: Groups, fixed: Sequence[Any]) -> None:
     try:
         number.replicates = groups.without_each(fixed)
         number.estimate = jackknife_estimate(number.value, number.replicates, n=number.scored)
+        mean = sum(number.replicates) / len(number.replicates)
+        number.bias = finite((len(number.replicates) - 1) * (mean - number.value))
+        if number.warnings and number.bias is not None:
+            number.warnings.append(f"bias by the jackknife over clips: about {number.bias:.3g}")
     except Exception as error:  # as above: too few clips are left, say
         number.warnings.append(f"no interval: {one_line(error)}")
 
@@ -173,19 +177,16 @@ def per_clip(
 
 def of_pairs(measure: Measure, pairs: Sequence[Pair], heard: Heard, failed: dict[str, str], seed: int) -> Number:
     """A metric of pairs of waveforms."""
-    states = (
-        (pair.sound.identifier, found)
-        for pair in pairs
-        if pair.sound.identifier not in failed
-        and (found := heard.records.read(pair.key).feature(measure.key)) is not None
-    )
-    return over_clips(measure, states, seed)
+    scored = [pair for pair in pairs if pair.sound.identifier not in failed]
+    states = ((pair.sound.identifier, heard.feature(pair, measure.key)) for pair in scored)
+    return over_clips(measure, len(scored), states, seed)
 
 
 def of_clips(measure: Measure, heard: Heard, seed: int) -> Number:
     """A metric of the waveforms of a set."""
     sounds: list[Sound] = heard.of(measure.key)
-    return over_clips(measure, ((one.identifier, heard.feature(one, measure.key)) for one in sounds), seed)
+    states = ((one.identifier, heard.feature(one, measure.key)) for one in sounds)
+    return over_clips(measure, len(sounds), states, seed)
 
 
 def _own_warnings(metric: Any) -> list[str]:

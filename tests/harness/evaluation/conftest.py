@@ -68,6 +68,25 @@ class Crossings(_Summed):
         self.add((waveform[0, 0].sign().diff() != 0).double().mean())
 
 
+class MiddlePeak(torchmetrics.Metric, Metric):
+    """Median of the clips' peaks: no mean, and keeps every clip's."""
+
+    version: ClassVar[str] = "1"
+    direction: ClassVar[Any] = "none"
+    takes: ClassVar[Any] = "clips"
+    full_state_update: bool | None = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("peaks", [], dist_reduce_fx="cat")
+
+    def update(self, waveform: Tensor) -> None:
+        self.peaks.append(waveform.abs().amax(dim=(1, 2)))
+
+    def compute(self) -> Tensor:
+        return torch.cat(self.peaks).median()
+
+
 class Apart(_Summed):
     """Mean absolute difference of a pair."""
 
@@ -147,6 +166,7 @@ class Loudness(AudioTagger):
 
 PLUGINS = {
     "test-crossings": Crossings,
+    "test-middle-peak": MiddlePeak,
     "test-apart": Apart,
     "test-spread": Spread,
     "test-nearest": Nearest,

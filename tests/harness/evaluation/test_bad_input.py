@@ -191,9 +191,6 @@ def test_names_in_folders_with_spaces_and_letters_of_the_world(run: Any, folders
     assert {"a/same", "b/same.wav", "b/same.flac", "b/音楽 мелодия", "b/étude"} <= names
 
 
-@pytest.mark.skipif(
-    not os.path.supports_unicode_filenames and os.name != "posix", reason="names are bytes on POSIX only"
-)
 def test_a_name_that_is_not_utf_8_is_a_fault(run: Any, folders: Path, samples: Any) -> None:
     try:
         _not_utf8(folders / "generated", samples(3))
