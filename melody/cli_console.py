@@ -10,7 +10,7 @@ notes = Console(stderr=True)
 
 
 def progress_bar() -> Progress:
-    """A bar with counts, time and ETA, on stderr, gone when it ends."""
+    """A bar with counts, time and ETA, on stderr where that is a terminal, gone when it ends."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -19,4 +19,4 @@ def progress_bar() -> Progress:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=notes, transient=True)
+    return Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal)

@@ -20,6 +20,7 @@ from melody.report.sounds import Sound, load_sound
 from melody.report.write import replace_file
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 EMBED_BYTES = 8_000_000
@@ -94,7 +95,7 @@ def _plot(scores: Sequence[Score], prefix: str) -> str:
         names = layout.control_names(list(shown))
         for axis, score in zip(axes, shown, strict=True):
             _draw(axis, score, names)
-        handles: dict[str, object] = {}
+        handles: dict[str, Artist] = {}
         for axis in axes:
             found, labels = axis.get_legend_handles_labels()
             handles = dict(zip(labels, found, strict=True)) | handles

@@ -140,7 +140,8 @@ def _differences(jobs: Sequence[Job], scores: Sequence[list[Score]], seed: int) 
         except MelodyError as error:
             rows.append(_row(a, b, reason=str(error)))
     tested = [row for row in rows if row.p_value is not None]
-    for row, adjusted in zip(tested, holm([row.p_value for row in tested]) if tested else [], strict=True):
+    p_values = [row.p_value for row in rows if row.p_value is not None]
+    for row, adjusted in zip(tested, holm(p_values) if p_values else [], strict=True):
         row.p_holm = adjusted
         row.better = _better(row)
     return rows

@@ -272,8 +272,8 @@ def _cycled(rows: Sequence[Tensor], count: int) -> Tensor:
 
 def _number(name: str, number: Number) -> Control:
     estimate = number.estimate
-    bounds = {"low": finite(estimate.low), "high": finite(estimate.high)} if estimate else {}
-    return Control(name=name, value=number.value, n=number.scored, reason=number.reason, **bounds)
+    low, high = (finite(estimate.low), finite(estimate.high)) if estimate else (None, None)
+    return Control(name=name, value=number.value, low=low, high=high, n=number.scored, reason=number.reason)
 
 
 def _tried(name: str, count: int, compute: Callable[[], float]) -> Control:

@@ -159,7 +159,7 @@ def _lack(name: str, given: Given, tagged: bool) -> str | None:
 
 def _of_vectors(name: str, source: Source, device: str) -> Measure:
     accepted = {parameter.name for parameter in registered.parameters(name)}
-    arguments = {key: source.dimension for key in ("dimension", "num_labels") if key in accepted}
+    arguments: dict[str, Any] = {key: source.dimension for key in ("dimension", "num_labels") if key in accepted}
     return Measure(f"{name}[{source.name}]", name, arguments, source, None, "")
 
 

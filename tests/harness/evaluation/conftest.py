@@ -68,8 +68,8 @@ class Crossings(_Summed):
         self.add((waveform[0, 0].sign().diff() != 0).double().mean())
 
 
-class MiddlePeak(torchmetrics.Metric, Metric):
-    """Median of the clips' peaks: no mean, and keeps every clip's."""
+class HighestPeak(torchmetrics.Metric, Metric):
+    """The highest of all peaks: no mean, and keeps every clip's."""
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Any] = "none"
@@ -84,7 +84,7 @@ class MiddlePeak(torchmetrics.Metric, Metric):
         self.peaks.append(waveform.abs().amax(dim=(1, 2)))
 
     def compute(self) -> Tensor:
-        return torch.cat(self.peaks).median()
+        return torch.cat(self.peaks).max()
 
 
 class Apart(_Summed):
@@ -166,7 +166,7 @@ class Loudness(AudioTagger):
 
 PLUGINS = {
     "test-crossings": Crossings,
-    "test-middle-peak": MiddlePeak,
+    "test-highest-peak": HighestPeak,
     "test-apart": Apart,
     "test-spread": Spread,
     "test-nearest": Nearest,

@@ -107,7 +107,7 @@ def test_every_kind_of_metric_from_elsewhere_is_fed(folders: Path, plugins: list
     names = {score.metric: score.name for score in result.scores}
     assert names == {
         "test-crossings": "test-crossings",
-        "test-middle-peak": "test-middle-peak",
+        "test-highest-peak": "test-highest-peak",
         "test-apart": "test-apart",
         "test-spread": "test-spread[mel-stats]",
         "test-nearest": "test-nearest[melody-demo]",
@@ -120,7 +120,7 @@ def test_every_kind_of_metric_from_elsewhere_is_fed(folders: Path, plugins: list
         assert score.low <= score.value <= score.high
     assert "jackknife" in result["test-nearest"].interval
     assert result["test-nearest"].clips == {}
-    assert "jackknife" in result["test-middle-peak"].interval
+    assert "jackknife" in result["test-highest-peak"].interval
     assert "t interval" in result["test-crossings"].interval
     apart = {control.name: control.value for control in result["test-apart"].controls}
     assert apart["reference itself"] == 0
@@ -194,7 +194,7 @@ def test_new_sound_under_an_old_name_is_measured_anew_and_a_damaged_record_too(f
 
 
 def test_a_killed_evaluation_goes_on_with_the_same_numbers(folders: Path, make: Any) -> None:
-    make(folders / "many", count=40, seconds=0.6, seed=5)
+    make(folders / "many", count=30, seconds=0.6, seed=5)
     command = [sys.executable, "-m", "melody", "evaluate", "many", "-m", "peak", "-m", "loudness", "--json", "out.json"]
     environment = {**os.environ, "PYTHONPATH": str(Path(melody.__file__).parents[1])}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -205,11 +205,11 @@ def test_a_killed_evaluation_goes_on_with_the_same_numbers(folders: Path, make: 
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = len(list(records.rglob("*.safetensors")))
-    assert 1 <= kept < 40, "the process was not in the middle of its work"
+    assert 1 <= kept < 30, "the process was not in the middle of its work"
     assert not Path("out.json").exists()
     again = melody.evaluate("many", metrics=["peak", "loudness"])
     assert again.sounds_reused >= 1
-    assert again.sounds_computed + again.sounds_reused == 40
+    assert again.sounds_computed + again.sounds_reused == 30
     whole = melody.evaluate("many", metrics=["peak", "loudness"], store="elsewhere")
     assert json.dumps(numbers(again), sort_keys=True) == json.dumps(numbers(whole), sort_keys=True)
 
