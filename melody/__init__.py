@@ -10,8 +10,7 @@ __all__ = ["MelodyError", "MelodyPipeline", "__version__", "compare", "evaluate"
 from melody.errors import MelodyError
 
 if TYPE_CHECKING:
-    from melody.harness.evaluation import compare as compare
-    from melody.harness.evaluation import evaluate as evaluate
+    from melody.harness.evaluation import compare, evaluate
     from melody.pipeline import MelodyPipeline
 
 
