@@ -48,6 +48,8 @@ class Job:
     reference_listing: Listing | None = None
     pairs: list[tuple[Listed, Listed]] = field(default_factory=list)
     texts: dict[str, str] | None = None
+    insist: bool = True
+    """Whether the metrics were named."""
     progress: Progress | None = None
     done: int = 0
     notes: list[str] = field(default_factory=list)
@@ -111,16 +113,20 @@ def prepare(
         notes.append(
             f"{len(pairs)} of {len(listing.clips)} clips have a partner in {reference}: pairs are not measured"
         )
-    return Job(chosen, records, tally, seed, listing, other, pairs, texts, progress, notes=[*notes, *chosen.notes])
+    notes += chosen.notes
+    return Job(chosen, records, tally, seed, listing, other, pairs, texts, insist, progress, notes=notes)
 
 
 def hear_all(job: Job) -> None:
     """Read every sound, once; what cannot be read or computed goes into the tally."""
     job.heard = hear(job.listing, job.plan.features(), job.records, job.tick)
+    if not job.insist:
+        _leave_out_refused(job)
     _tell(job, job.heard)
     if job.reference_listing is not None:
         job.reference = hear(job.reference_listing, job.plan.features(reference=True), job.records, job.tick)
         _tell(job, job.reference)
+        _note_controls(job, job.reference)
     if measures := job.plan.of("pairs"):
         job.paired, job.pair_failures = hear_pairs(job.pairs, measures, job.generated, job.tick)
         for measure in measures:
@@ -128,11 +134,31 @@ def hear_all(job: Job) -> None:
             job.tally.add(None, [Fault(name, reason) for name, reason in failed.items()], (measure.name,))
 
 
+def _leave_out_refused(job: Job) -> None:
+    """Leave out metrics that nobody named and that refuse every clip, as one does that takes longer ones."""
+    for measure in job.plan.of("clips"):
+        failed = job.generated.failures.get(measure.key, {})
+        if failed and not job.generated.of(measure.key):
+            job.notes.append(f"{measure.name} is not measured: it refuses every clip ({next(iter(failed.values()))})")
+            del job.generated.failures[measure.key]
+            job.plan = job.plan.without(measure)
+
+
+def _note_controls(job: Job, reference: Heard) -> None:
+    """Of a metric of waveforms the reference is a control only: what it refuses there is no fault."""
+    for measure in job.plan.of("clips"):
+        if failed := reference.failures.get(measure.key):
+            reason = next(iter(failed.values()))
+            job.notes.append(f"{measure.name} refuses {len(failed)} clips of the reference, its control ({reason})")
+
+
 def _tell(job: Job, heard: Heard) -> None:
     job.tally.add(heard.listing.folder, heard.faults)
     names = {sound.identifier: sound.name for sound in heard.sounds}
     labels = {feature.key: feature.label for feature in job.plan.features()}
     for key, failed in heard.failures.items():
+        if heard is job.reference and key in {measure.key for measure in job.plan.of("clips")}:
+            continue
         faults = [Fault(names[identifier], reason) for identifier, reason in failed.items()]
         job.tally.add(heard.listing.folder, faults, (labels[key],))
 
@@ -210,7 +236,7 @@ def _check_reference(job: Job, measure: Measure, number: Number, reference: Hear
     """A reference smaller than its embedding is refused where the metric itself warns of it."""
     assert measure.source is not None
     windows = sum(len(vectors) for _, vectors in reference.vectors(measure.source.feature.key))
-    if measure.takes == "windows" and number.warnings and windows <= measure.source.dimension:
+    if measure.takes == "windows" and number.warns and windows <= measure.source.dimension:
         reason = (
             f"{windows} windows for {measure.source.dimension} dimensions of {measure.source.name}: give more clips"
         )

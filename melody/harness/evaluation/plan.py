@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -88,6 +88,10 @@ class Plan:
             if feature is not None and wanted:
                 found[feature.key] = feature
         return list(found.values())
+
+    def without(self, measure: Measure) -> Plan:
+        """All but one row."""
+        return replace(self, measures=tuple(one for one in self.measures if one is not measure))
 
     def of(self, *takes: str) -> list[Measure]:
         return [measure for measure in self.measures if measure.takes in takes]

@@ -39,6 +39,8 @@ class Number:
     clips: dict[str, float] = field(default_factory=dict)
     replicates: list[float] = field(default_factory=list)
     """The value without each group, of metrics of sets."""
+    warns: bool = False
+    """Whether the metric itself has a warning."""
     bias: float | None = None
     """By how much the value is too large, by the jackknife: (G − 1) · (mean without a group − value)."""
 
@@ -134,6 +136,7 @@ def over_sets(groups: Groups, clips: int, reference: Any | None) -> Number:
         value = value_of(whole)
         number.value = finite(value)
         number.warnings += _own_warnings(whole)
+        number.warns = bool(number.warnings)
     except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
         number.reason = one_line(error)
         return number

@@ -68,6 +68,15 @@ class Crossings(_Summed):
         self.add((waveform[0, 0].sign().diff() != 0).double().mean())
 
 
+class Refuses(_Summed):
+    """Takes clips of ten seconds only."""
+
+    takes: ClassVar[Any] = "clips"
+
+    def update(self, waveform: Tensor) -> None:
+        raise ValueError("ten seconds, please")
+
+
 class HighestPeak(torchmetrics.Metric, Metric):
     """The highest of all peaks: no mean, and keeps every clip's."""
 
@@ -184,6 +193,14 @@ def plugins() -> Iterator[Sequence[str]]:
     for name in PLUGINS:
         del metrics._load_plugins()[name]
     del audio_taggers._load_plugins()["test-loudness"]
+
+
+@pytest.fixture
+def refuses() -> Iterator[str]:
+    """A metric that refuses every clip."""
+    metrics._load_plugins()["test-refuses"] = Entry("test-refuses", "plug-in (x:y)", Refuses, version="1")
+    yield "test-refuses"
+    del metrics._load_plugins()["test-refuses"]
 
 
 @pytest.fixture

@@ -140,6 +140,14 @@ def test_without_names_all_is_measured_that_can_be(folders: Path) -> None:
     assert melody.evaluate("generated").sounds_computed == 0
 
 
+def test_a_metric_that_refuses_every_clip_is_told_or_if_named_a_fault(folders: Path, refuses: str) -> None:
+    result = melody.evaluate("generated")
+    assert refuses not in {score.metric for score in result.scores}
+    assert any(refuses in note and "ten seconds, please" in note for note in result.notes)
+    with pytest.raises(MelodyError, match="ten seconds, please"):
+        melody.evaluate("generated", metrics=[refuses])
+
+
 def test_comparison_pairs_by_name_and_leaves_the_same_clips_out_of_both(folders: Path, make: Any) -> None:
     make(folders / "other", noise=0.1, seed=3)
     result = melody.compare("generated", "other", reference="reference", metrics=["fad", "peak"], skip_bad=True)
