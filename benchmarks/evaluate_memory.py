@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def measure(generated: Path, reference: Path, metrics: list[str]) -> dict[str, f
     """Evaluate in this process."""
     from melody.harness.evaluation import evaluate
 
+    os.environ["MELODY_CACHE"] = str(generated.parent / "cache")
     begin = time.perf_counter()
     result = evaluate(generated, reference=reference, metrics=metrics, store=generated.parent / "records")
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -91,6 +92,7 @@ def ours(generated: Path, reference: Path, embedder: str) -> dict[str, float]:
     from melody.harness.evaluation import evaluate
 
     store = generated.parent / f"records-{time.time_ns()}"
+    os.environ["MELODY_CACHE"] = f"{store}-cache"  # nothing is known from before
     begin = _used()
     result = evaluate(generated, reference=reference, metrics=["fad"], embedders=[embedder], store=store, skip_bad=True)
     value = result["fad"].value

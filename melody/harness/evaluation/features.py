@@ -18,6 +18,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from melody.config import load_preset, preset_names
 from melody.devices import device_of
+from melody.embedders.cache import EmbeddingCache
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.evaluation.records import Tensors
 from melody.harness.provenance import component_facts, deciding_versions, device_class, source_hash
@@ -78,10 +79,11 @@ def parse_component(text: str) -> tuple[str, dict[str, str]]:
 def embedder_source(text: str, device: str) -> Source:
     """Windows of an audio embedder; raises ``MelodyError`` if it is unknown or cannot be loaded."""
     embedder, facts = _created(audio_embedders, text, device)
+    cache = EmbeddingCache()
 
     def embed(waveform: Tensor, _: int) -> Tensors:
         with torch.inference_mode():
-            return {"vectors": embedder.embed(waveform).float()}
+            return {"vectors": cache.embed(facts["name"], embedder, waveform)}
 
     return _source(audio_embedders, text, embedder, facts, "dimension", embed, device)
 
@@ -89,10 +91,11 @@ def embedder_source(text: str, device: str) -> Source:
 def tagger_source(text: str, device: str) -> Source:
     """Logits of an audio tagger; raises ``MelodyError`` as ``embedder_source`` does."""
     tagger, facts = _created(audio_taggers, text, device)
+    cache = EmbeddingCache()
 
     def tag(waveform: Tensor, _: int) -> Tensors:
         with torch.inference_mode():
-            return {"vectors": tagger.tag(waveform).float()}
+            return {"vectors": cache.tag(facts["name"], tagger, waveform)}
 
     return _source(audio_taggers, text, tagger, facts, "labels", tag, device)
 
@@ -131,9 +134,7 @@ def _created(registry: Registry, text: str, device: str) -> tuple[Any, dict[str,
     accepted = {parameter.name for parameter in registry.parameters(name)}
     given = {"device": device, **arguments} if "device" in accepted else arguments
     component = registry.create(name, given, where=f"{registry.label} {text!r}")
-    declared = component.facts() if hasattr(component, "facts") else {}
-    names = ("version", "sample_rate", "window_s", "hop_s")
-    return component, {"name": name, **{n: getattr(component, n) for n in names}, **declared}
+    return component, {"name": name, **component.facts()}
 
 
 def _source(

@@ -207,6 +207,7 @@ def refuses() -> Iterator[str]:
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with ``generated`` and ``reference``, six clips each of the same names."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MELODY_CACHE", str(tmp_path / "cache"))
     write_folder(tmp_path / "generated", noise=0.02, seed=1)
     write_folder(tmp_path / "reference", seed=2)
     return tmp_path
