@@ -288,3 +288,5 @@ class Metric(ABC):
     direction: ClassVar[Literal["lower", "higher", "none"]]
     unit: ClassVar[str] = ""
     takes: ClassVar[Takes] = "other"
+    needs_reference: ClassVar[bool] = True
+    """Of a metric of ``windows`` or ``labels``: whether it says anything of a set without a reference."""

@@ -47,6 +47,7 @@ class LabelInceptionScore(torchmetrics.Metric, Metric):
 
     version: ClassVar[str] = "1"
     takes: ClassVar[Takes] = "labels"
+    needs_reference: ClassVar[bool] = False
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     unit: ClassVar[str] = ""
     full_state_update: bool | None = False

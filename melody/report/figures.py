@@ -99,10 +99,10 @@ def finish(suite: str, name: str, text: str, figure: Figure, number: int = 0) ->
     figure.set_layout_engine("none")
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-    return Plot(suite, name, text, _inline(svg.getvalue(), f"f{number}-{name}-"), png.getvalue())
+    return Plot(suite, name, text, inline_svg(svg.getvalue(), f"f{number}-{name}-"), png.getvalue())
 
 
-def _inline(svg: str, prefix: str) -> str:
+def inline_svg(svg: str, prefix: str) -> str:
     """An SVG for the inside of a page: no prolog, identifiers of its own, no size, no metadata, the page's colours."""
     body = svg[svg.index("<svg") :].strip()
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
