@@ -59,7 +59,7 @@ class Sharded(FSDPStrategy):
             return super().optimizer_state(optimizer)
         # torch gathers all moments into one buffer, of which a CPU gets views: so one moment at a time, and copied.
         optimizer = getattr(optimizer, "_optimizer", optimizer)
-        moments, whole = optimizer.state, {}
+        moments, whole, found = optimizer.state, dict[int, dict[str, Tensor]](), dict[str, Any]()
         try:
             for name in MOMENTS:
                 optimizer.state = {p: {key: s[key] for key in ("step", name)} for p, s in moments.items()}
