@@ -54,7 +54,7 @@ class Row:
 
     @property
     def change(self) -> str:
-        return "" if self.value == self.base and self.how.endswith("(base)") else f"{self.value / self.base - 1:+.1%}"
+        return "" if self.how.endswith("(base)") else f"{100 * (self.value / self.base - 1):+.2f} %"
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from melody.harness.evaluation_results import Comparison, Difference, Evaluation, Score
+from melody.harness.evaluation_results import Comparison, Control, Difference, Evaluation, Score
 from melody.report.evaluation_layout import DASH, control_names, control_text, difference_cells, number, p_text, title
 from melody.report.figures import STYLE
 from melody.report.markdown import escaped
@@ -216,9 +216,13 @@ def _controls(paired: Comparison) -> list[str]:
 def _control_row(score: Score, of: str, names: list[str]) -> str:
     controls = {one.name: one for one in score.controls}
     value = " ".join(number(score.value, score.low, score.high)).strip()
-    cells = [control_text(controls.get(name)) for name in names]
+    cells = [_control(controls.get(name)) for name in names]
     parts = [title(score.name, score.direction, score.unit), of, value, *cells]
     return "| " + " | ".join(escaped(part) for part in parts) + " |"
+
+
+def _control(control: Control | None) -> str:
+    return control_text(control).replace("-inf", "−∞")
 
 
 def _sets(found: dict[str, Any], to_musiclm: list[Evaluation], to_melody: list[Evaluation]) -> list[str]:
@@ -229,14 +233,15 @@ def _sets(found: dict[str, Any], to_musiclm: list[Evaluation], to_melody: list[E
         "against itself, one half against the other, at half the size: the nearest thing to a floor. Between two "
         "systems neither *lower* nor *higher* is better; the arrows are the metrics' own, for a reference of real "
         "music. *Bias* is by how much the value is too large for want of clips, by the jackknife, and is not "
-        "subtracted. `kl` compares the labels of the two clips of a prompt.",
+        "subtracted; `fad-inf` takes its own off, and what the jackknife says of it is mostly noise. `kl` compares the "
+        "labels of the two clips of a prompt. ≈ marks a control that a metric does not tell from music.",
         "",
     ]
-    for heading, evaluations in ((f"{A} as heard by {B}", to_musiclm), (f"{B} as heard by {A}", to_melody)):
+    for heading, evaluations in ((f"{A} against {B}", to_musiclm), (f"{B} against {A}", to_melody)):
         scores = [score for one in evaluations for score in one.scores]
         names = control_names(scores)
         lines += [
-            f"### {heading}'s clips as the reference",
+            f"### {heading} as the reference",
             "",
             f"| metric | value | bias | {' | '.join(names)} |",
             "|---|---:|---:|" + "---:|" * len(names),
@@ -245,7 +250,7 @@ def _sets(found: dict[str, Any], to_musiclm: list[Evaluation], to_melody: list[E
             controls = {one.name: one for one in score.controls}
             value = " ".join(number(score.value, score.low, score.high)).strip()
             bias = DASH if score.bias is None else rounded(float(f"{score.bias:.2g}"))
-            cells = [control_text(controls.get(name)) for name in names]
+            cells = [_control(controls.get(name)) for name in names]
             parts = [title(score.name, score.direction, score.unit), value, bias, *cells]
             lines.append("| " + " | ".join(escaped(part) for part in parts) + " |")
         lines += ["", _outliers(scores), ""]
@@ -288,8 +293,8 @@ def _provenance(paired: Comparison, found: dict[str, Any]) -> list[str]:
     lines.append(f"| commit | `{facts.commit}` |")
     lines.append(f"| SHA-256 of both systems' sounds | `{hashlib.sha256(contents.encode()).hexdigest()}` |")
     for name, source in sources.items():
-        weights = source.get("weights_hash") or "no weights"
-        lines.append(f"| {name} | weights `{weights}` |")
+        weights = source.get("weights_hash")
+        lines.append(f"| {name} | {f'weights `{weights}`' if weights else 'no weights'} |")
     return lines
 
 
@@ -322,7 +327,8 @@ def plot(paired: Comparison) -> bytes:
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(
-            f"{A} minus {B}, in standard deviations of the differences (d_z), 95 %; squares: Holm's p below {LEVEL}"
+            f"{A} minus {B}, in standard deviations of the differences (d_z), with 95 % intervals\n"
+            f"squares: p below {LEVEL} by Holm's correction"
         )
         held = io.BytesIO()
         figure.savefig(held, format="png", dpi=110, metadata={"Software": None})
