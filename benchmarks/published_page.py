@@ -327,8 +327,8 @@ def plot(paired: Comparison) -> bytes:
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(
-            f"{A} minus {B}, in standard deviations of the differences (d_z), with 95 % intervals\n"
-            f"squares: p below {LEVEL} by Holm's correction"
+            f"{A} minus {B}, in standard deviations of the differences (d_z)\n"
+            f"bars: 95 % intervals; squares: p below {LEVEL} by Holm's correction"
         )
         held = io.BytesIO()
         figure.savefig(held, format="png", dpi=110, metadata={"Software": None})
