@@ -78,7 +78,7 @@ def _distance(swapped: dict[str, Any], levelled: dict[str, Any]) -> str:
     share = 1 - levelled["observed"] / swapped["observed"]
     return (
         f"Their Fréchet distance is {_against_null(swapped)}. With every clip brought to "
-        f"{levelled['level_lufs']:.0f} LUFS it is {_against_null(levelled)}: {share:.0%} of the distance goes with "
+        f"{levelled['level_lufs']:.0f} LUFS it is {_against_null(levelled)}: {100 * share:.0f} % of the distance goes with "
         "the level of the files. These two p-values are of one question each, and not part of Holm's correction."
     ).replace(" -", " −")
 
@@ -105,8 +105,8 @@ def _level(paired: Comparison) -> str:
         parts.append(f"{same} of {len(values)} clips by {name} peak at {top:.2f}")
     clipped = sum(value > 0 for value in _clips(paired.b, "clipping-rate"))
     return (
-        f"These are facts about the files as published, not about the systems: {_list(parts)}, which is what a "
-        f"limiter or a fixed gain before writing leaves behind; {clipped} clips by {B} have runs of samples at full "
+        f"These are facts about the files as published, and need not be any about the systems: {_list(parts)}, which is "
+        f"what a fixed gain or a limiter before writing leaves behind; {clipped} clips by {B} have runs of samples at full "
         "scale. One line of code on either side would remove the difference."
     )
 
@@ -119,11 +119,10 @@ def _not_said(paired: Comparison) -> list[str]:
         f"{A} to {B} is as large if the one is better as if it is worse, and the Fréchet distance is the same in "
         "both directions. No proxy is musicality; a metronome scores in full on beat strength. The paper's claim "
         "is about listeners' preference, and only listeners can repeat it (`docs/listening.md`).",
-        f"- **Which system follows the text better.** The cosines (`mcc{OF_TEXTS}`) and ranks come from this "
-        "project's demo joint embedding, which was trained on short synthetic pieces of six instruments and says "
-        "next to nothing about real music: on both systems it does not tell the right texts from shuffled ones, "
-        "nor music from silence. Its rows, and those by `melody-joint` and `melody-joint-tags`, show that the line "
-        "works; give `--joint` a CLAP checkpoint for a number.",
+        f"- **Which system follows the text better.** The cosines (`mcc{OF_TEXTS}`) and ranks come from this project's "
+        "demo joint embedding, which was trained on short synthetic pieces of six instruments and says next to nothing "
+        f"about real music{_blindness(paired)}. Its rows, and those by `melody-joint` and `melody-joint-tags`, show that "
+        "the line works; give `melody compare --joint` a CLAP checkpoint for a number.",
         f"- **How large the distance would be elsewhere.** {paired.pairs} clips are few: see the bias beside each "
         "number. The floor of `mel-stats` was chosen with these very samples in view (see its module), so its "
         "distances are not independent of them. Level, resampler, window and protocol move the number as well: "
@@ -141,6 +140,11 @@ def _not_said(paired: Comparison) -> list[str]:
         "PANN).",
         "",
     ]
+
+
+def _blindness(paired: Comparison) -> str:
+    blind = paired[f"mcc{OF_TEXTS}"].blind_to
+    return f": on these samples it does not tell {_list(blind)} from the music with its own texts" if blind else ""
 
 
 def _files(paired: Comparison, found: dict[str, Any]) -> list[str]:
