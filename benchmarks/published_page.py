@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -283,7 +284,7 @@ def _schedules(schedules: dict[str, Any]) -> list[str]:
 
 def _provenance(paired: Comparison, found: dict[str, Any]) -> list[str]:
     facts = paired.a.circumstances
-    sources = {}
+    sources: dict[str, dict[str, Any]] = {}
     for one in (paired.model_dump()["a"], *found["to_musiclm"]):
         sources |= {
             score["name"].partition("[")[2].rstrip("]"): score["source"] for score in one["scores"] if score["source"]
@@ -306,9 +307,9 @@ def _clips(one: Evaluation, name: str) -> list[float]:
     return [value for value in one[name].clips.values() if value is not None]
 
 
-def _list(parts: Any) -> str:
+def _list(parts: Iterable[str]) -> str:
     found = list(parts)
-    return ", ".join(found[:-1]) + (" and " if len(found) > 1 else "") + found[-1]
+    return f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
 
 
 def plot(paired: Comparison) -> bytes:

@@ -214,7 +214,7 @@ def swapped(a: Path, b: Path, *, seed: int, swaps: int, level_lufs: float | None
 
     observed = distance([False] * len(pairs))
     rng = np.random.default_rng(seed)
-    null = np.array([distance(rng.random(len(pairs)) < 0.5) for _ in range(swaps)])
+    null = np.array([distance((rng.random(len(pairs)) < 0.5).tolist()) for _ in range(swaps)])
     return {
         "metric": "fad[mel-stats]",
         "level_lufs": level_lufs,
