@@ -79,8 +79,8 @@ def _distance(swapped: dict[str, Any], levelled: dict[str, Any]) -> str:
     share = 1 - levelled["observed"] / swapped["observed"]
     return (
         f"Their Fréchet distance is {_against_null(swapped)}. With every clip brought to "
-        f"{levelled['level_lufs']:.0f} LUFS it is {_against_null(levelled)}: {100 * share:.0f} % of the distance goes with "
-        "the level of the files. These two p-values are of one question each, and not part of Holm's correction."
+        f"{levelled['level_lufs']:.0f} LUFS it is {_against_null(levelled)}: {100 * share:.0f} % of the distance goes "
+        "with the level of the files. These two p-values are of one question each, and not part of Holm's correction."
     ).replace(" -", " −")
 
 
@@ -106,9 +106,9 @@ def _level(paired: Comparison) -> str:
         parts.append(f"{same} of {len(values)} clips by {name} peak at {top:.2f}")
     clipped = sum(value > 0 for value in _clips(paired.b, "clipping-rate"))
     return (
-        f"These are facts about the files as published, and need not be any about the systems: {_list(parts)}, which is "
-        f"what a fixed gain or a limiter before writing leaves behind; {clipped} clips by {B} have runs of samples at full "
-        "scale. One line of code on either side would remove the difference."
+        f"These are facts about the files as published, and need not be any about the systems: {_list(parts)}, "
+        f"which is what a fixed gain or a limiter before writing leaves behind; {clipped} clips by {B} have runs of "
+        "samples at full scale. One line of code on either side would remove the difference."
     )
 
 
@@ -122,8 +122,8 @@ def _not_said(paired: Comparison) -> list[str]:
         "is about listeners' preference, and only listeners can repeat it (`docs/listening.md`).",
         f"- **Which system follows the text better.** The cosines (`mcc{OF_TEXTS}`) and ranks come from this project's "
         "demo joint embedding, which was trained on short synthetic pieces of six instruments and says next to nothing "
-        f"about real music{_blindness(paired)}. Its rows, and those by `melody-joint` and `melody-joint-tags`, show that "
-        "the line works; give `melody compare --joint` a CLAP checkpoint for a number.",
+        f"about real music{_blindness(paired)}. Its rows, and those by `melody-joint` and `melody-joint-tags`, show "
+        "that the line works; give `melody compare --joint` a CLAP checkpoint for a number.",
         f"- **How large the distance would be elsewhere.** {paired.pairs} clips are few: see the bias beside each "
         "number. The floor of `mel-stats` was chosen with these very samples in view (see its module), so its "
         "distances are not independent of them. Level, resampler, window and protocol move the number as well: "
@@ -324,11 +324,11 @@ def plot(paired: Comparison) -> bytes:
         axes.axvline(0, color="#57606a", linewidth=0.8)
         for place, row in enumerate(reversed(rows)):
             scale = row.effect_size / row.value  # type: ignore[operator]
-            low, high = sorted((row.low * scale, row.high * scale))  # type: ignore[operator]
+            bounds = [(bound or 0.0) * scale for bound in (row.low, row.high)]
             decided = row.p_holm is not None and row.p_holm < LEVEL
             colour = SERIES[1] if decided else SERIES[0]
-            axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
-            axes.plot([row.effect_size], [place], "s" if decided else "o", color=colour, markersize=5)
+            axes.plot(bounds, [place, place], color=colour, linewidth=1.6)
+            axes.plot(row.effect_size or 0.0, place, "s" if decided else "o", color=colour, markersize=5)
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(
