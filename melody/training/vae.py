@@ -9,6 +9,7 @@ from torch import Tensor
 
 from melody.config import CodecStage
 from melody.data.corpus import Corpus
+from melody.errors import MelodyError
 from melody.training.audio import random_crops, segment_batch, segments
 from melody.training.recipe import STEP_STRIDE, Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
@@ -34,6 +35,11 @@ class AudioVae(Recipe):
         super().__init__(part, settings)
         self.automatic_optimization = False
         self.train_corpus, self.validation_corpus = train, validation
+        if settings.decoder_only_from is not None and not self._encoder():
+            raise MelodyError(
+                f"stage vae: decoder_only_from is {settings.decoder_only_from}, but no parameter of "
+                f"{type(part).__name__} is named encoder…, so what to hold is not known; leave it out"
+            )
         self.stft = MultiResolutionStftLoss()
         self.discriminators = torch.nn.ModuleList()
         if settings.adversarial_start is not None:

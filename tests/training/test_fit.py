@@ -183,6 +183,12 @@ def test_from_a_given_step_on_the_encoder_stays_as_it_is_exported(
     assert ["discriminator" in row for row in rows] == [False, False, True, False, False, False]
 
 
+def test_a_codec_without_a_known_encoder_has_no_steps_of_the_decoder_alone(tones: Path) -> None:
+    corpus = load_corpus(tones, split="train")
+    with pytest.raises(MelodyError, match=r"decoder_only_from is 3, but no parameter of Linear is named encoder"):
+        AudioVae(torch.nn.Linear(2, 2), codec_stage(decoder_only_from=3), corpus, corpus)
+
+
 def test_the_decoders_own_steps_may_weigh_log_magnitudes_otherwise(even_preset: Preset, tones: Path) -> None:
     corpus = load_corpus(tones, split="train")
     recipe = codec_recipe(even_preset, corpus, codec_stage(decoder_only_from=3, decoder_log_stft_weight=7.0))

@@ -102,7 +102,7 @@ def _hear_file(clip: Listed, features: Sequence[Feature], records: Records) -> t
     else:
         failed = {}
     facts = Facts(**{name: record.facts[name] for name in Facts.__dataclass_fields__})
-    return Sound(clip.identifier, clip.name, key, facts), failed, bool(missing)
+    return Sound(clip.identifier, clip.name, key, facts), failed, len(failed) < len(missing)
 
 
 def complete(record: Record, recording: Recording, missing: Sequence[Feature]) -> dict[str, str]:
