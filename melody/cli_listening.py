@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from melody.cli_console import console
 from melody.errors import MelodyError
 
 app = typer.Typer(name="listening", help="Listening tests: analyse ratings.", no_args_is_help=True)
-console = Console()
 
 
 @app.callback()

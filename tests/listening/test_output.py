@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from melody.cli import main
 from melody.harness.listening_schema import ListeningResult
@@ -37,7 +38,8 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def melody(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.setenv("COLUMNS", "200")
+    # Not by COLUMNS: a console that another test imported first has taken its width already.
+    monkeypatch.setattr("melody.cli_listening.console", Console(width=200))
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:
