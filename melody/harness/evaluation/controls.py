@@ -60,7 +60,7 @@ class Synthetic:
         """Compute what is not known of each."""
         for place, duration_s in enumerate(self.durations_s):
             drawn = place if self.name == NOISE else 0  # silence of one length is one sound
-            facts = f"{self.name}:{self.seed}:{drawn}:{duration_s}:{self.sample_rate}"
+            facts = f"{self.name}:{NOISE_LEVEL}:{self.seed}:{drawn}:{duration_s}:{self.sample_rate}"
             key = hashlib.sha256(facts.encode()).hexdigest()
             record = records.read(key)
             missing = [feature for feature in features if record.feature(feature.key) is None]
