@@ -104,10 +104,10 @@ def _problem(folder: Path, name: str) -> str | None:
     path = folder / name
     try:
         name.encode()
+        if not path.exists():  # asked first, for no link in a circle can be resolved
+            return "it is a link to nothing"
         if not path.resolve().is_relative_to(folder.resolve()):
             return "it is a link that points outside of the folder; copy the file"
-        if not path.exists():
-            return "it is a link to nothing"
         if not path.is_file():
             return "it is no regular file"
         check_header(path)

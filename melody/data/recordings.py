@@ -20,8 +20,16 @@ from melody.errors import MelodyError
 
 MP3_SLACK = 2 * 1152
 """Frames by which an MP3 may be shorter than its header says: the encoder's padding, at most two of its blocks."""
+CHUNKS = {
+    "WAV": (b"RIFF", "<", b"data"),
+    "WAVEX": (b"RIFF", "<", b"data"),
+    "AIFF": (b"FORM", ">", b"SSND"),
+}
+"""Begin of a file, order of its bytes, and chunk of its samples, by libsndfile's name of the format."""
 UNKNOWN_SIZES = (0, 0xFFFFFFFF)
 """What a writer leaves in a RIFF header that it could not go back to."""
+OGG_HEADER, OGG_LAST = 27, 4
+"""Bytes of a page's header before its table of segments, and the flag of a stream's last page (RFC 3533, section 6)."""
 CUT_SHORT = "it ends before its header says: the file is cut short"
 
 
@@ -92,23 +100,40 @@ def check_header(path: Path) -> None:
 def _check_frames(file: soundfile.SoundFile, path: Path) -> None:
     if not file.frames:
         raise MelodyError("it is empty: 0 samples, or cut short before the first")
-    if file.format in ("WAV", "WAVEX") and _wav_is_cut(path):
+    if file.format == "OGG":
+        is_cut = _ogg_is_cut(path)
+    else:
+        is_cut = file.format in CHUNKS and _chunk_is_cut(path, *CHUNKS[file.format])
+    if is_cut:
         raise MelodyError(CUT_SHORT)
 
 
-def _wav_is_cut(path: Path) -> bool:
-    """Whether the data chunk ends behind the file's end, which libsndfile mends in silence."""
+def _chunk_is_cut(path: Path, form: bytes, order: str, samples: bytes) -> bool:
+    """Whether the chunk of samples ends behind the file's end, which libsndfile mends in silence."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
+        if file.read(4) != form:
             return False
         file.seek(12)
         while len(header := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", header)
-            if name == b"data":
+            name, length = struct.unpack(f"{order}4sI", header)
+            if name == samples:
                 return length not in UNKNOWN_SIZES and file.tell() + length > size
             file.seek(length + length % 2, 1)
     return False
+
+
+def _ogg_is_cut(path: Path) -> bool:
+    """Whether the last page is not whole, or not marked as the last: libsndfile takes what pages there are for all."""
+    size, is_last = path.stat().st_size, False
+    with path.open("rb") as file:
+        while len(header := file.read(OGG_HEADER)) == OGG_HEADER and header.startswith(b"OggS"):
+            end = file.tell() + header[-1] + sum(file.read(header[-1]))
+            if end > size:
+                return True
+            is_last = bool(header[5] & OGG_LAST)
+            file.seek(end)
+    return not is_last
 
 
 def _unreadable(error: Exception) -> str:

@@ -2,10 +2,10 @@
 
 The key is the SHA-256 of the decoded samples (mono float32 at the embedder's rate) and of all that decides the result:
 the embedder's registered name, class, code and facts (version, protocol, hash of the weights, rate, window, hop,
-dimension or labels), torch's version and the kind of device. Samples and not the file's bytes, because what is embedded
-is what was decoded: a renamed file is found again, new audio under an old name is not, ``a.wav`` and ``a.mp3`` differ
-as far as they sound different, and another resampler or mono mix is another key without anybody having to think of it.
-The price is that a clip is decoded to be found.
+dimension or labels), the libraries' versions and the kind of device. Samples and not the file's bytes, because what
+is embedded is what was decoded: a renamed file is found again, new audio under an old name is not, ``a.wav`` and
+``a.mp3`` differ as far as they sound different, and another resampler or mono mix is another key without anybody having
+to think of it. The price is that a clip is decoded to be found.
 
 An entry is one safetensors file, float32 as it was computed (no half precision, which overflows above 65,504), with
 the hash of its values. It is written beside its place and renamed, so any number of processes may share a cache; one
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ LEFTOVER_AGE_S = 3_600
 """A file that is being written is younger; an older one was left by a process that died."""
 SHARE_BETWEEN_COUNTS = 16
 """The folder is counted anew when a process has written this part of the limit: so that two together stay within."""
+LIBRARIES = ("numpy", "scipy", "transformers", "laion-clap", "torchvision", "torchlibrosa")
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
@@ -173,7 +175,7 @@ class EmbeddingCache:
             "class": f"{kind.__module__}.{kind.__qualname__}",
             "source": _source(kind),
             "facts": component.facts(),
-            "torch": torch.__version__,
+            "libraries": _libraries(),
             "device": str(getattr(component, "device", "cpu")).partition(":")[0],
             "samples": hashlib.sha256(samples.numpy().tobytes()).hexdigest(),
             "shape": list(samples.shape),
@@ -269,6 +271,16 @@ def _stored_name(path: Path) -> str:
             return str((file.metadata() or {}).get("name", "?"))
     except (OSError, SafetensorError):
         return "damaged"
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    """Versions of what computes: an extractor or a network of another version may give other values."""
+    found = {"torch": torch.__version__}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 @cache

@@ -42,6 +42,7 @@ CLIPS = 16
 LONGEST_S = 30.0
 NOISE_LEVEL = 0.1
 REPEATS = 64
+INFINITE = tuple(f"the value is {value}" for value in (math.inf, -math.inf))
 
 
 class Synthetic:
@@ -59,7 +60,7 @@ class Synthetic:
         """Compute what is not known of each."""
         for place, duration_s in enumerate(self.durations_s):
             drawn = place if self.name == NOISE else 0  # silence of one length is one sound
-            facts = f"{self.name}:{self.seed}:{drawn}:{duration_s}:{self.sample_rate}"
+            facts = f"{self.name}:{NOISE_LEVEL}:{self.seed}:{drawn}:{duration_s}:{self.sample_rate}"
             key = hashlib.sha256(facts.encode()).hexdigest()
             record = records.read(key)
             missing = [feature for feature in features if record.feature(feature.key) is None]
@@ -250,7 +251,7 @@ def _bounds(value: float | None, low: float | None, high: float | None) -> tuple
 def _apart(control: Control, low: float, high: float, direction: str) -> bool | None:
     """An infinite value is told apart; one that was refused is nothing to tell."""
     if control.value is None:
-        return True if "inf" in control.reason else None
+        return True if control.reason in INFINITE else None
     worse_above, worse_below = control.value > high, control.value < low
     if direction == "lower":
         return worse_above

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import soundfile
 import torch
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
@@ -57,7 +58,7 @@ def key_of(facts: Mapping[str, Any], device: str = "cpu") -> str:
     whole = {
         **facts,
         "reading": source_hash("melody.data.recordings"),
-        "versions": deciding_versions(),
+        "versions": {**deciding_versions(), "libsndfile": soundfile.__libsndfile_version__},
         "device": device_class(device),
     }
     return hashlib.sha256(canonical(whole)).hexdigest()[:24]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing, list_clips, pair, read_captions
+from melody.errors import MelodyError
 from melody.harness.evaluation import controls
 from melody.harness.evaluation.features import Source
 from melody.harness.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
@@ -154,6 +155,9 @@ def _note_controls(job: Job, reference: Heard) -> None:
 
 def _tell(job: Job, heard: Heard) -> None:
     job.tally.add(heard.listing.folder, heard.faults)
+    if not heard.sounds:
+        job.tally.settle()
+        raise MelodyError(f"no clip of {heard.listing.folder} could be read")
     names = {sound.identifier: sound.name for sound in heard.sounds}
     labels = {feature.key: feature.label for feature in job.plan.features()}
     for key, failed in heard.failures.items():

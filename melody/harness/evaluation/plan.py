@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -117,6 +118,7 @@ def make_plan(
     tagged = kinds & {"labels", "label-pairs"}
     labels = [tagger_source(text, device) for text in dict.fromkeys(taggers)] if tagged else []
     texts = [joint_source(joint, device)] if "texts" in kinds else []
+    windows, labels = _named_apart(windows, embedders), _named_apart(labels, taggers)
     sources = {"windows": windows, "labels": labels, "label-pairs": labels, "texts": texts}
     measures = []
     for name in names:
@@ -126,6 +128,13 @@ def make_plan(
         else:
             measures.append(_of_waveforms(name, takes, device))
     return Plan(tuple(measures), tuple(notes), (*windows, *labels, *texts))
+
+
+def _named_apart(sources: Sequence[Source], texts: Sequence[str]) -> list[Source]:
+    """The sources; those of one name by all that was written of them, so that no row hides another."""
+    counts = Counter(source.name for source in sources)
+    pairs = zip(sources, dict.fromkeys(texts), strict=False)
+    return [source if counts[source.name] == 1 else replace(source, name=text) for source, text in pairs]
 
 
 def _chosen(metrics: Sequence[str] | None, given: Given, tagged: bool) -> tuple[list[str], list[str]]:

@@ -5,8 +5,8 @@ Layout::
     KE/KEY.safetensors   KEY: SHA-256 of the sound's content; tensors FEATURE/NAME, float32 or as a metric's states are
 
 A feature's name is a hash of all that decides it but the sound (component, version, source, arguments, libraries). A
-file that is not what was written is discarded, and its sound measured again. Two writers may lose each other's
-additions, which are then computed again, and never a file.
+file that is not what was written is discarded, and its sound measured again. Two writers add to one record: each is
+merged with what is there, under a lock.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -87,10 +88,11 @@ class Records:
             return Record()
 
     def write(self, key: str, record: Record) -> None:
-        """Write a record whole or not at all."""
-        facts = canonical(record.facts)
-        content = save(record.tensors, {"facts": facts, "digest": _digest(record.tensors, facts)})
-        write_bytes(self._path(key), content)
+        """Add a record to what another process has written of the sound since; whole or not at all."""
+        with FileLock(self.folder / "lock"):
+            there = self.read(key)
+            tensors, facts = there.tensors | record.tensors, canonical(there.facts | record.facts)
+            write_bytes(self._path(key), save(tensors, {"facts": facts, "digest": _digest(tensors, facts)}))
 
     def _remove_leftovers(self) -> None:
         """Remove what writers left that died; a live one takes less than an hour."""

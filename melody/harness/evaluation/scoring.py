@@ -90,10 +90,16 @@ def _estimated(number: Number, parts: Groups, seed: int) -> Number:
         return number
     number.warnings += _own_warnings(parts.whole())
     is_mean = bool(values) and math.isclose(sum(values) / len(values), value, rel_tol=SAME, abs_tol=1e-9)
+    is_mean = is_mean and not _keeps_vectors(parts.parts[0])
     if not is_mean:  # a clip alone says nothing about such a metric
         number.clips = {}
     number.estimate = _interval(number, parts, values if is_mean else [], seed)
     return number
+
+
+def _keeps_vectors(metric: Any) -> bool:
+    """Whether states are lists: such is a ranking, which for a clip alone is perfect, and may equal that by chance."""
+    return any(isinstance(state, list) for state in metric.metric_state.values())
 
 
 def _interval(number: Number, parts: Groups, values: Sequence[float], seed: int) -> Estimate | None:

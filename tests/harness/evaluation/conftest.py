@@ -168,6 +168,9 @@ class Loudness(AudioTagger):
     window_s = hop_s = 0.5
     version: ClassVar[str] = "1"
 
+    def __init__(self, window: int = 1) -> None:
+        self.window = window
+
     def tag(self, waveform: Tensor) -> Tensor:
         power = waveform[: len(waveform) // 4000 * 4000].reshape(-1, 4000).square().mean(dim=1)
         return torch.stack([power - 0.01, 0.01 - power], dim=1)

@@ -49,6 +49,11 @@ def _cut(name: str, **how: Any) -> Spoil:
     return spoil
 
 
+def _cut_long_ogg(folder: Path, samples: np.ndarray) -> None:
+    """Of many pages, so that whole ones are left."""
+    _cut("bad.ogg")(folder, np.random.default_rng(0).standard_normal(20 * RATE).astype(np.float32) / 10)
+
+
 def _with(value: float) -> Spoil:
     def spoil(folder: Path, samples: np.ndarray) -> None:
         spoilt = samples.copy()
@@ -79,8 +84,10 @@ def _not_utf8(folder: Path, samples: np.ndarray) -> None:
 
 BAD: dict[str, tuple[Spoil, str]] = {
     "truncated wav": (_cut("bad.wav"), "cut short"),
+    "truncated aiff": (_cut("bad.aiff"), "cut short"),
     "truncated flac": (_cut("bad.flac"), "cannot be read as audio"),
     "truncated ogg": (_cut("bad.ogg"), "cut short"),
+    "truncated ogg of many pages": (_cut_long_ogg, "cut short"),
     "truncated mp3": (_cut("bad.mp3"), "cut short"),
     "empty": (lambda folder, samples: _write(folder / "bad.wav", samples[:0]), "empty: 0 samples"),
     "no bytes": (lambda folder, samples: (folder / "bad.wav").write_bytes(b""), "cannot be read as audio"),
@@ -91,6 +98,10 @@ BAD: dict[str, tuple[Spoil, str]] = {
     "link to a folder": (_folder_link, "link to a folder"),
     "link to nothing": (
         lambda folder, samples: (folder / "bad.wav").symlink_to(folder / "gone.wav"),
+        "link to nothing",
+    ),
+    "link to itself": (
+        lambda folder, samples: (folder / "bad.wav").symlink_to(folder / "bad.wav"),
         "link to nothing",
     ),
     "one sample": (lambda folder, samples: _write(folder / "bad.wav", samples[:1]), "expected at least 0.4 s"),
@@ -275,3 +286,14 @@ def test_pages_that_cannot_be_written_are_told_first(run: Any, folders: Path) ->
     assert code == 2
     assert "there is no folder" in error
     assert not Path(".melody").exists()
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_refused_even_so(run: Any, folders: Path) -> None:
+    (folders / "empty").mkdir()
+    (folders / "empty" / "a.wav").write_bytes(b"")
+    code, _, error, content = run("empty", "-m", "peak", "--skip-bad")
+    assert (code, content) == (2, None)
+    assert "no clip of empty could be read" in error
+    code, _, error, _ = run("generated", "-r", "empty", "-m", "fad", "--skip-bad")
+    assert code == 2
+    assert "no clip of empty could be read" in error

@@ -19,9 +19,14 @@ import torch
 
 import melody
 from melody.data.audio import read_audio
+from melody.data.recordings import read_recording
 from melody.embedders.mel_stats import MelStats
 from melody.errors import MelodyError
-from melody.harness.evaluation_results import Comparison, Evaluation, load_evaluation
+from melody.harness.evaluation.controls import judged
+from melody.harness.evaluation.plan import Measure
+from melody.harness.evaluation.records import Records
+from melody.harness.evaluation.scoring import Number, over_texts
+from melody.harness.evaluation_results import Comparison, Control, Evaluation, load_evaluation
 from melody.metrics.frechet import Statistics, fad_difference_with_jackknife, fad_with_jackknife
 from melody.metrics.levels import peak
 from melody.report.evaluation_page import render
@@ -242,3 +247,63 @@ def test_what_cannot_be_had_is_said_before_anything_is_computed(
         melody.evaluate("generated", **arguments)
     assert "\n" not in str(error.value)
     assert not list(folders.rglob("*.safetensors"))
+
+
+def test_a_ranking_is_no_mean_of_single_clips_even_where_it_equals_one() -> None:
+    texts = torch.eye(6)
+    audio = texts.clone()
+    audio[:2] = texts[[1, 0]]  # two clips find one another's text; the median rank is 1 all the same
+    measure = Measure("median-rank[x]", "median-rank", {}, None, None, "")
+    number = over_texts(measure, texts, audio, [str(place) for place in range(6)], 0)
+    assert number.value == 1
+    assert number.clips == {}  # alone, every clip finds its text
+    assert number.estimate is not None
+    assert "jackknife" in number.estimate.method
+
+
+def test_a_control_that_was_refused_is_not_told_apart() -> None:
+    refused = Control(name="silence", value=None, n=3, reason="fad-inf: 3 clips and 8 draws; expected at least 4 and 1")
+    infinite = Control(name="silence", value=None, n=3, reason="the value is -inf")
+    found = judged([refused, infinite], Number(value=1.0), "lower")
+    assert [one.told_apart for one in found] == [None, True]
+
+
+def test_one_embedder_with_two_arguments_has_two_rows(folders: Path, plugins: list[str]) -> None:
+    taggers = ["test-loudness:window=1", "test-loudness:window=2"]
+    result = melody.evaluate("generated", metrics=["test-labels"], taggers=taggers)
+    assert [score.name for score in result.scores] == [f"test-labels[{name}]" for name in taggers]
+    compared = melody.compare("generated", "reference", metrics=["test-labels"], taggers=taggers)
+    assert len(compared.differences) == 2
+
+
+def test_two_evaluations_at_once_do_not_lose_what_the_other_wrote(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    ours, theirs = records.read("ab" * 32), records.read("ab" * 32)
+    ours.add("one", {"vectors": torch.zeros(1)})
+    theirs.add("other", {"vectors": torch.ones(1)})
+    records.write("ab" * 32, ours)
+    records.write("ab" * 32, theirs)
+    assert records.read("ab" * 32).feature("one") is not None
+    assert records.read("ab" * 32).feature("other") is not None
+
+
+def test_texts_go_with_their_clips_in_whatever_order_the_rows_are(folders: Path) -> None:
+    rows = [f"{'sub/' if n % 2 else ''}clip {n}.wav,{text}" for n, text in enumerate(("drums", "a slow piano") * 3)]
+    values = []
+    for order in (rows, rows[::-1]):
+        Path("captions.csv").write_text("\n".join(["file_name,text", *order]))
+        values.append(melody.evaluate("generated", captions="captions.csv", metrics=["mcc"])["mcc"].clips)
+    assert values[0] == values[1]
+    swapped = [row.replace("drums", "x").replace("a slow piano", "drums").replace("x", "a slow piano") for row in rows]
+    Path("captions.csv").write_text("\n".join(["file_name,text", *swapped]))
+    assert melody.evaluate("generated", captions="captions.csv", metrics=["mcc"])["mcc"].clips != values[0]
+
+
+def test_stereo_is_averaged_and_resampled_along_time(tmp_path: Path) -> None:
+    time_s = np.arange(48_000) / 48_000
+    left, right = (0.5 * np.sin(2 * np.pi * hertz * time_s) for hertz in (300, 700))
+    soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), 48_000, subtype="FLOAT")
+    heard = read_recording(tmp_path / "stereo.wav").at(24_000)
+    assert len(heard) == 24_000
+    middle = slice(2_000, -2_000)
+    assert np.abs(heard.numpy()[middle] - (left + right)[::2][middle] / 2).max() < 1e-3
