@@ -276,7 +276,7 @@ def _stored_name(path: Path) -> str:
 @cache
 def _libraries() -> dict[str, str]:
     """Versions of what computes: an extractor or a network of another version may give other values."""
-    found = {"torch": torch.__version__}
+    found = {"torch": str(torch.__version__)}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
