@@ -192,7 +192,15 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
             for column in REQUIRED_COLUMNS:
                 if column not in (reader.fieldnames or ()):
                     raise MelodyError(f"{path} has no column {column!r}{did_you_mean(column, reader.fieldnames or ())}")
-            rows = [(reader.line_num, (row["file_name"] or "").strip(), (row["text"] or "").strip()) for row in reader]
+            rows = []
+            for row in reader:
+                if more := row.get(None):  # type: ignore[call-overload]
+                    width = len(reader.fieldnames or ())
+                    raise MelodyError(
+                        f"{path} line {reader.line_num}: {width + len(more)} cells; the header has {width}: "
+                        f"a text with commas needs quotes"
+                    )
+                rows.append((reader.line_num, (row["file_name"] or "").strip(), (row["text"] or "").strip()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MelodyError(f"cannot read {path}: {error}") from None
     if not rows:

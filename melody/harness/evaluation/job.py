@@ -96,6 +96,8 @@ def prepare(
     Args:
         insist: clips without a partner are faults, if a metric of pairs was named; else such metrics are left out.
     """
+    if seed < 0:
+        raise MelodyError(f"the seed is {seed}; expected 0 or more")
     listing = list_clips(generated)
     other = None if reference is None else list_clips(reference)
     tally.add(generated, listing.faults)
@@ -130,9 +132,11 @@ def hear_all(job: Job) -> None:
         _note_controls(job, job.reference)
     if measures := job.plan.of("pairs"):
         job.paired, job.pair_failures = hear_pairs(job.pairs, measures, job.generated, job.tick)
+        names = {ours.identifier: ours.name for ours, _ in job.pairs}
         for measure in measures:
             failed = job.pair_failures.get(measure.key, {})
-            job.tally.add(None, [Fault(name, reason) for name, reason in failed.items()], (measure.name,))
+            faults = [Fault(names[identifier], reason) for identifier, reason in failed.items()]
+            job.tally.add(job.listing.folder, faults, (measure.name,))
 
 
 def _leave_out_refused(job: Job) -> None:

@@ -297,3 +297,23 @@ def test_a_folder_of_which_nothing_can_be_read_is_refused_even_so(run: Any, fold
     code, _, error, _ = run("generated", "-r", "empty", "-m", "fad", "--skip-bad")
     assert code == 2
     assert "no clip of empty could be read" in error
+
+
+def test_captions_with_commas_outside_of_quotes_are_not_cut(run: Any, folders: Path) -> None:
+    Path("captions.csv").write_text("file_name,text\nclip 0.wav,slow, sad piano\n")
+    code, _, error, _ = run("generated", "-m", "mcc", "--captions", "captions.csv", "--skip-bad")
+    assert code == 2
+    assert "captions.csv line 2: 3 cells; the header has 2" in error
+
+
+def test_a_negative_seed_is_refused(run: Any, folders: Path) -> None:
+    code, _, error, _ = run("generated", "-m", "peak", "--seed", "-1")
+    assert code == 2
+    assert "the seed is -1" in error
+
+
+def test_a_pair_that_cannot_be_measured_is_named_by_its_file(run: Any, folders: Path) -> None:
+    _write(folders / "reference" / "clip 0.wav", np.zeros(RATE, np.float32))
+    code, _, error, _ = run("generated", "-r", "reference", "-m", "si-snr")
+    assert code == 2
+    assert "generated/clip 0.wav (si-snr): si-snr: a target is constant" in error
