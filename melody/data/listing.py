@@ -194,7 +194,7 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
                     raise MelodyError(f"{path} has no column {column!r}{did_you_mean(column, reader.fieldnames or ())}")
             rows = []
             for row in reader:
-                if more := row.get(None):  # type: ignore[call-overload]
+                if more := row.get(None):
                     width = len(reader.fieldnames or ())
                     raise MelodyError(
                         f"{path} line {reader.line_num}: {width + len(more)} cells; the header has {width}: "
