@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -134,15 +134,15 @@ def _prewarped(frequency_hz: float, sample_rate: int) -> float:
     return 2 * sample_rate * math.tan(math.pi * frequency_hz / sample_rate)
 
 
-def _channels(waveform: Tensor) -> NDArray[np.floating]:
+def _channels(waveform: Tensor) -> NDArray[np.floating[Any]]:
     check_finite(waveform, "loudness: the waveform")
-    channels: NDArray[np.floating] = np.atleast_2d(waveform.detach().cpu().numpy())
+    channels: NDArray[np.floating[Any]] = np.atleast_2d(waveform.detach().cpu().numpy())
     if channels.ndim != 2 or channels.shape[0] not in (1, 2):
         raise MelodyError(f"loudness: the waveform has shape {tuple(waveform.shape)}; expected (T,), (1, T) or (2, T)")
     return channels
 
 
-def _block_power(channels: NDArray[np.floating], sample_rate: int) -> Floats:
+def _block_power(channels: NDArray[np.floating[Any]], sample_rate: int) -> Floats:
     """K-weighted mean square of each block, summed over channels; a minute is weighted at a time."""
     block, step = round(BLOCK_S * sample_rate), round(STEP_S * sample_rate)
     if channels.shape[1] < block:
@@ -157,7 +157,7 @@ def _block_power(channels: NDArray[np.floating], sample_rate: int) -> Floats:
     return np.concatenate(power)
 
 
-def _weighted(channels: NDArray[np.floating], sample_rate: int) -> Iterator[Floats]:
+def _weighted(channels: NDArray[np.floating[Any]], sample_rate: int) -> Iterator[Floats]:
     """The K-weighted channels, a minute at a time, float64; the filters keep their states in between."""
     filters = k_weighting(sample_rate)
     states = [np.zeros((len(channels), 2)) for _ in filters]
