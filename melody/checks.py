@@ -7,10 +7,13 @@ from torch import Tensor
 
 from melody.errors import MelodyError
 
+CHECKED_AT_ONCE = 1 << 22
+
 
 def check_finite(values: Tensor, name: str) -> None:
     """Raise ``MelodyError`` if ``values`` holds a NaN or an infinity."""
-    bad = int((~torch.isfinite(values)).sum())
+    parts = values.reshape(-1).split(CHECKED_AT_ONCE)  # the masks of an hour of audio take several times its memory
+    bad = sum(int((~torch.isfinite(part)).sum()) for part in parts)
     if bad:
         raise MelodyError(f"{name}: {bad} of {values.numel()} values are NaN or infinite; expected finite numbers")
 

@@ -60,7 +60,7 @@ class Recording:
         if sample_rate is None or sample_rate == self.facts.sample_rate:
             return self.waveform
         limit = max(1.0, self.facts.peak)
-        return resampled(self.waveform, self.facts.sample_rate, sample_rate).clamp(-limit, limit)
+        return resampled(self.waveform, self.facts.sample_rate, sample_rate).clamp_(-limit, limit)
 
 
 def read_recording(path: Path) -> Recording:
@@ -72,8 +72,10 @@ def read_recording(path: Path) -> Recording:
     try:
         with soundfile.SoundFile(path) as file:
             _check_frames(file, path)
-            blocks = list(mono_blocks(file, file.frames))
-            waveform = np.concatenate([np.zeros(0, np.float32), *blocks])
+            samples = bytearray()  # grows in place, where joining a list of blocks holds an hour twice
+            for block in mono_blocks(file, file.frames):
+                samples += block.astype(np.float32, copy=False).tobytes()
+            waveform = np.frombuffer(samples, np.float32)
             rate, channels, expected = file.samplerate, file.channels, file.frames
             kind = f"{file.format} {file.subtype}"
             slack = MP3_SLACK if file.format in ("MP3", "MPEG") else 0
@@ -84,7 +86,7 @@ def read_recording(path: Path) -> Recording:
     bad = len(waveform) - int(np.isfinite(waveform).sum())
     if bad:
         raise MelodyError(f"{bad:,} of {len(waveform):,} samples are NaN or infinite")
-    peak = float(np.abs(waveform).max())
+    peak = float(max(waveform.max(), -waveform.min()))
     return Recording(torch.from_numpy(waveform), Facts(rate, channels, len(waveform), peak, kind))
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -73,7 +72,7 @@ def prepared(waveform: Tensor, protocol: FadProtocol) -> Tensor:
     if protocol.peak_normalised:
         samples = samples / max(PEAK_FLOOR, float(samples.max()))
     if protocol.int16:
-        samples = torch.trunc(samples.clamp(-1, 1) * INT16_PEAK) / INT16_PEAK
+        samples = samples.clamp(-1, 1).mul_(INT16_PEAK).trunc_().div_(INT16_PEAK)
     return samples
 
 
@@ -87,4 +86,5 @@ def windows(waveform: Tensor, protocol: FadProtocol) -> Tensor:
     """
     cut, hop = (round(seconds * protocol.sample_rate) for seconds in (protocol.cut_s, protocol.hop_s))
     last_begin = (-(-len(waveform) // hop) - 1) * hop if protocol.last == "padded" else 0
-    return F.pad(waveform, (0, max(0, last_begin + cut - len(waveform)))).unfold(0, cut, hop)
+    lack = last_begin + cut - len(waveform)
+    return (F.pad(waveform, (0, lack)) if lack > 0 else waveform).unfold(0, cut, hop)

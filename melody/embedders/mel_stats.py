@@ -38,6 +38,7 @@ LOWEST_HZ = 40.0
 HIGHEST_HZ = 12_000.0
 POWER_FLOOR = 1e-8  # −80 dB; a lower one lets the few silent windows of a set decide its covariance
 DIMENSION = 3 * NUM_BANDS
+WINDOWS_AT_ONCE = 64
 
 
 def hz_to_mel(frequency_hz: float) -> float:
@@ -86,7 +87,11 @@ class MelStats(AudioEmbedder):
     def embed(self, waveform: Tensor) -> Tensor:
         """Mono ``(T,)`` at 24 kHz -> ``(windows, 48)``, float32; ``MelodyError`` if it is empty, not mono, or NaN."""
         check_clip(waveform, "mel-stats")
-        bands = log_mel(windows(prepared(waveform, EMBEDDED), EMBEDDED))  # (windows, NUM_BANDS, frames)
-        mean, deviation = bands.mean(dim=2), bands.std(dim=2, correction=0)
-        movement = bands.diff(dim=2).abs().mean(dim=2)
-        return torch.cat([mean, deviation, movement], dim=1)
+        groups = windows(prepared(waveform, EMBEDDED), EMBEDDED).split(WINDOWS_AT_ONCE)  # an hour has 7,199 windows
+        return torch.cat([_statistics(log_mel(group)) for group in groups])
+
+
+def _statistics(bands: Tensor) -> Tensor:
+    """``(n, NUM_BANDS, frames)`` -> ``(n, DIMENSION)``."""
+    mean, deviation = bands.mean(dim=2), bands.std(dim=2, correction=0)
+    return torch.cat([mean, deviation, bands.diff(dim=2).abs().mean(dim=2)], dim=1)

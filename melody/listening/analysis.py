@@ -200,9 +200,10 @@ def _replicates(tally: Tally) -> tuple[NDArray[np.float64] | None, str | None]:
 
 def _misfit(points: NDArray[np.float64], theta: NDArray[np.float64], systems: Sequence[str]) -> tuple[float, list[str]]:
     judged = points + points.T
-    gaps = np.where(judged > 0, points / np.maximum(judged, 0.5) - implied_rates(theta), 0.0)
-    a, b = np.unravel_index(int(np.abs(gaps).argmax()), gaps.shape)
-    return float(abs(gaps[a, b])), [systems[int(a)], systems[int(b)]]
+    gaps = np.abs(points / np.maximum(judged, 0.5) - implied_rates(theta))
+    gaps = np.where(judged > 0, gaps, -1.0)  # never a system and itself, even where all rates are as implied
+    a, b = np.unravel_index(int(gaps.argmax()), gaps.shape)
+    return float(gaps[a, b]), [systems[int(a)], systems[int(b)]]
 
 
 def _check_raters(

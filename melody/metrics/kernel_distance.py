@@ -144,6 +144,12 @@ class KernelDistance(EmbeddingSets):
         value = kernel_distance(self.kept("generated"), self.kept("reference"))
         return torch.tensor(value, dtype=torch.float64)
 
+    @staticmethod
+    def without_each(parts: Sequence[KernelDistance], fixed: KernelDistance) -> list[float]:
+        """The distance without each of the parts of the generated set, by one pass over the kernel's sums."""
+        sums = kernel_sums([part.kept("generated") for part in parts], fixed.kept("reference"))
+        return [sums.distance(without=part) for part in range(len(parts))]
+
 
 def _within(x: Tensor, member: Tensor, sigma: float) -> Tensor:
     """``(G, G)`` sums over ordered pairs of different rows of ``x``."""

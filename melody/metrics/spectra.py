@@ -30,7 +30,7 @@ def clip_at_full_scale(waveform: Tensor, sample_rate: int, name: str, shortest_s
         raise MelodyError(f"{name}: {duration_s:.3f} s of audio; expected at least {shortest_s:g} s")
     check_finite(waveform, f"{name}: the waveform")
     samples = resampled(waveform.detach().cpu().float().reshape(-1), sample_rate, SAMPLE_RATE)
-    peak = samples.abs().max()
+    peak = torch.maximum(samples.max(), -samples.min())
     return samples / peak if peak >= SILENT_PEAK else torch.zeros_like(samples)
 
 

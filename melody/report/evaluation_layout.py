@@ -41,7 +41,8 @@ def control_text(control: Control | None) -> str:
     if control is None:
         return ""
     if control.value is None:
-        return control.reason.removeprefix("the value is ") if "inf" in control.reason else DASH
+        infinite = control.reason.removeprefix("the value is ")
+        return {"inf": "∞", "-inf": "−∞"}.get(infinite, DASH)
     return f"{rounded(control.value)}{f' {BLIND}' if control.told_apart is False else ''}"
 
 

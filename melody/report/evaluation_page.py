@@ -105,6 +105,12 @@ def _plot(scores: Sequence[Score], prefix: str) -> str:
     return inline_svg(svg.getvalue(), prefix)
 
 
+def control_style(place: int) -> tuple[str, str]:
+    """Colour and marker of a control by its place in the legend: no two alike, none as the generated set's."""
+    colours, markers = [colour for colour in SERIES if colour != SERIES[1]], MARKERS[1:]
+    return colours[(place + 1 + place // len(markers)) % len(colours)], markers[place % len(markers)]
+
+
 def _draw(axis: Axes, score: Score, names: Sequence[str]) -> None:
     value = score.value
     assert value is not None
@@ -114,7 +120,7 @@ def _draw(axis: Axes, score: Score, names: Sequence[str]) -> None:
     for control in score.controls:
         if control.value is not None:
             place = names.index(control.name)
-            colour, marker = SERIES[(place + 2) % len(SERIES)], MARKERS[(place + 1) % len(MARKERS)]
+            colour, marker = control_style(place)
             axis.plot([control.value], [0], marker, color=colour, label=control.name, markersize=5)
     axis.set_yticks([])
     axis.set_ylim(-1, 1)

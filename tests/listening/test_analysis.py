@@ -351,3 +351,10 @@ def test_the_order_of_rows_and_sides_does_not_matter(write: Write) -> None:
             assert 1 - opposite.value == pytest.approx(rate.value)
     alphas = [[one.alpha.value for one in r.agreement if one.alpha] for r in (first, second)]
     assert alphas[0] == pytest.approx(alphas[1])
+
+
+def test_the_largest_misfit_is_of_two_systems_even_where_all_fits() -> None:
+    found = bradley_terry("musicality", tally_of([[0, 5, 5], [5, 0, 0], [5, 0, 0]]))  # b and c never compared
+    assert found.largest_misfit == pytest.approx(0, abs=1e-9)
+    assert found.misfit_pair[0] != found.misfit_pair[1]
+    assert "a" in found.misfit_pair

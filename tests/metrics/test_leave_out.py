@@ -16,7 +16,7 @@ from melody.metrics.frechet import (
     fad_with_jackknife,
 )
 from melody.metrics.kernel_distance import KernelDistance, kad_with_jackknife
-from melody.metrics.leave_out import LeaveOneGroupOut
+from melody.metrics.leave_out import LeaveOneGroupOut, add_states
 
 CLIPS = 15
 
@@ -72,6 +72,41 @@ def test_equals_our_own_jackknives() -> None:
     kad = filled(lambda: KernelDistance(dimension=3), clips(0.5)).estimate()
     expected = kad_with_jackknife(clips(0.5), REFERENCE, groups=6, seed=2)
     assert (kad.value, kad.low, kad.high) == pytest.approx((expected.value, expected.low, expected.high), rel=1e-9)
+
+
+def test_a_metric_s_own_way_of_leaving_out_is_used_and_equals_merging() -> None:
+    scores = filled(lambda: KernelDistance(dimension=3), clips(0.5))
+    expected = []
+    for group in range(6):
+        metric = KernelDistance(dimension=3)
+        metric.update(REFERENCE, real=True)
+        for clip, label in zip(clips(0.5), scores.labels, strict=True):
+            if label != group:
+                metric.update(clip, real=False)
+        expected.append(float(metric.compute()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KernelDistance, "compute", lambda _: pytest.fail("a compute for each group"))
+        assert scores.replicates() == pytest.approx(expected, rel=1e-9)
+
+
+def test_states_that_were_stored_fill_it_as_updates_do() -> None:
+    updated = filled(lambda: FrechetDistance(dimension=3), clips(0.5))
+    stored = LeaveOneGroupOut(lambda: FrechetDistance(dimension=3), count=CLIPS, groups=6, seed=2)
+    reference = FrechetDistance(dimension=3)
+    reference.update(REFERENCE, real=True)
+    stored.fix(reference)
+    for place, clip in enumerate(clips(0.5)):
+        one = FrechetDistance(dimension=3)
+        one.update(clip, real=False)
+        add_states(stored.part(place), one.metric_state)
+    assert stored.estimate().low == pytest.approx(updated.estimate().low, rel=1e-9)
+
+
+def test_one_clip_has_a_value_and_no_interval() -> None:
+    scores = filled(lambda: KernelDistance(dimension=3), clips(0.5)[:1])
+    assert scores.value > 0
+    with pytest.raises(MelodyError, match="kad: 0 generated"):
+        scores.estimate()
 
 
 def test_paired_difference_equals_our_own() -> None:

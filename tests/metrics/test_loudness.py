@@ -10,6 +10,7 @@ import torch
 from scipy.signal import freqz
 
 from melody.errors import MelodyError
+from melody.metrics import loudness
 from melody.metrics.loudness import Loudness, integrated_loudness, k_weighting
 
 # ITU-R BS.1770-4, tables 1 and 2: 48 kHz.
@@ -108,3 +109,12 @@ def test_bad_input_is_one_clear_line() -> None:
         integrated_loudness(torch.full((24_000,), math.nan), 24_000)
     with pytest.raises(MelodyError, match=r"expected \(B, channels, T\)"):
         Loudness().update(torch.zeros(1, 24_000))
+
+
+@pytest.mark.parametrize("sample_rate", [11_025, 24_000])  # at 11,025 Hz a block is not four steps
+def test_a_minute_at_a_time_changes_nothing(sample_rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = torch.randn(2, 7 * sample_rate + 123, generator=torch.Generator().manual_seed(0))
+    noise = noise * torch.linspace(0.01, 1, noise.shape[1])
+    whole = loudness.integrated_loudness(noise, sample_rate)
+    monkeypatch.setattr(loudness, "PIECE_S", 1)
+    assert loudness.integrated_loudness(noise, sample_rate) == pytest.approx(whole, abs=1e-9)

@@ -26,13 +26,13 @@ from melody.data.recordings import Facts, Recording, read_recording
 from melody.errors import MelodyError
 from melody.harness.evaluation.features import Feature
 from melody.harness.evaluation.hearing import Heard, aligned, complete
-from melody.harness.evaluation.leave_out import add_states, finite, labels_for, merged, value_of
 from melody.harness.evaluation.plan import VALUE, Measure, states_of_one_pair
 from melody.harness.evaluation.records import Record, Records, Tensors
 from melody.harness.evaluation.scoring import Number, filled, grouped, of_clips, over_sets
 from melody.harness.evaluation_results import Control
-from melody.harness.units import one_line
+from melody.harness.units import finite, one_line
 from melody.metrics.cosine import derangement
+from melody.metrics.leave_out import add_states, merged, value_of
 
 NOISE, SILENCE, REPEATED = "white noise", "silence", "one clip repeated"
 TEXTS_SHUFFLED, TARGETS_SHUFFLED = "texts shuffled", "targets shuffled"
@@ -147,8 +147,7 @@ def _halves(measure: Measure, reference: Heard, key: str, seed: int) -> Control:
     halves = [[sound for sound, other in zip(members, second, strict=True) if bool(other) == side] for side in (0, 1)]
     vectors = [(reference.feature(sound, key)["vectors"] for sound in half) for half in halves]
     state = filled(measure, vectors[1], real=True)
-    groups = grouped(measure, vectors[0], labels_for(len(halves[0]), seed))
-    return _number(HALVES, over_sets(groups, len(halves[0]), state))
+    return _number(HALVES, over_sets(grouped(measure, vectors[0], len(halves[0]), seed, state)))
 
 
 def of_texts(measure: Measure, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int) -> list[Control]:

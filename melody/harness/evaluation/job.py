@@ -16,7 +16,6 @@ from melody.errors import MelodyError
 from melody.harness.evaluation import controls
 from melody.harness.evaluation.features import Source
 from melody.harness.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
-from melody.harness.evaluation.leave_out import labels_for
 from melody.harness.evaluation.plan import Given, Measure, Plan, states_of_one_pair
 from melody.harness.evaluation.records import Records
 from melody.harness.evaluation.refusals import Tally
@@ -232,8 +231,8 @@ def _sets(job: Job, measure: Measure) -> Scored:
     state = None
     if reference is not None:
         state = filled(measure, (vectors for _, vectors in reference.vectors(key)), real=True)
-    groups = grouped(measure, (vectors for _, vectors in heard.vectors(key)), labels_for(len(members), job.seed))
-    number = over_sets(groups, len(members), state)
+    groups = grouped(measure, (vectors for _, vectors in heard.vectors(key)), len(members), job.seed, state)
+    number = over_sets(groups)
     per_clip(measure, number, members, (vectors for _, vectors in heard.vectors(key)), state)
     if reference is not None:
         _check_reference(job, measure, number, reference)

@@ -8,10 +8,10 @@ from typing import Any
 
 from melody.harness.evaluation.controls import judged
 from melody.harness.evaluation.hearing import Sound
-from melody.harness.evaluation.leave_out import finite
 from melody.harness.evaluation.plan import Measure
 from melody.harness.evaluation.scoring import Number
 from melody.harness.evaluation_results import ClipValue, Control, Score
+from melody.harness.units import finite
 
 WORST = 5
 

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from melody.errors import MelodyError
 from melody.harness.evaluation.hearing import Heard, Pair, Sound
-from melody.harness.evaluation.leave_out import Groups, add_states, finite, labels_for, merged, value_of
 from melody.harness.evaluation.plan import VALUE, Measure
 from melody.harness.evaluation.records import Tensors
-from melody.harness.units import one_line
+from melody.harness.units import finite, one_line
+from melody.metrics.leave_out import LeaveOneGroupOut, add_states, merged, value_of
 from melody.metrics.statistics import Estimate, bootstrap_mean, jackknife_estimate, mean_interval
 
 FEW = 20
@@ -48,7 +47,7 @@ class Number:
 def over_clips(measure: Measure, count: int, states: Iterable[tuple[str, Tensors]], seed: int) -> Number:
     """A metric of waveforms over so many clips (or pairs), from each one's states and value."""
     number = Number()
-    parts = Groups(measure.create, labels_for(count, seed))
+    parts = LeaveOneGroupOut(measure.create, count, seed=seed)
     for place, (identifier, tensors) in enumerate(states):
         number.clips[identifier] = float(tensors[VALUE])
         add_states(parts.part(place), {name: t for name, t in tensors.items() if name != VALUE})
@@ -58,25 +57,23 @@ def over_clips(measure: Measure, count: int, states: Iterable[tuple[str, Tensors
 def over_texts(measure: Measure, texts: Tensor, audio: Tensor, identifiers: Sequence[str], seed: int) -> Number:
     """A metric of texts and sounds, from their joint embeddings ``(n, E)``."""
     number = Number()
-    labels = torch.tensor(labels_for(len(identifiers), seed))
-    parts = Groups(measure.create, labels.tolist())
-    for group, part in enumerate(parts.parts):
-        part.update(texts[labels == group], audio[labels == group])
+    parts = LeaveOneGroupOut(measure.create, len(identifiers), seed=seed)
     for row, identifier in enumerate(identifiers):
         one = measure.create()
-        one.update(texts[row : row + 1], audio[row : row + 1])
+        for metric in (one, parts.part(row)):
+            metric.update(texts[row : row + 1], audio[row : row + 1])
         number.clips[identifier] = value_of(one)
     return _estimated(number, parts, seed)
 
 
-def _estimated(number: Number, parts: Groups, seed: int) -> Number:
+def _estimated(number: Number, parts: LeaveOneGroupOut, seed: int) -> Number:
     """Value and interval: of a mean by bootstrap, else by jackknife; clips without a finite value are told."""
     number.scored = len(number.clips)
     if not number.scored:
         number.reason = "no clip could be scored"
         return number
     try:
-        value = value_of(parts.whole())
+        value = parts.value
     except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
         number.reason = one_line(error)
         return number
@@ -88,9 +85,9 @@ def _estimated(number: Number, parts: Groups, seed: int) -> Number:
     if number.value is None:
         number.reason = f"the value is {value}"
         return number
-    number.warnings += _own_warnings(parts.whole())
+    number.warnings += _own_warnings(parts.metric)
     is_mean = bool(values) and math.isclose(sum(values) / len(values), value, rel_tol=SAME, abs_tol=1e-9)
-    is_mean = is_mean and not _keeps_vectors(parts.parts[0])
+    is_mean = is_mean and not _keeps_vectors(parts.part(0))
     if not is_mean:  # a clip alone says nothing about such a metric
         number.clips = {}
     number.estimate = _interval(number, parts, values if is_mean else [], seed)
@@ -102,7 +99,7 @@ def _keeps_vectors(metric: Any) -> bool:
     return any(isinstance(state, list) for state in metric.metric_state.values())
 
 
-def _interval(number: Number, parts: Groups, values: Sequence[float], seed: int) -> Estimate | None:
+def _interval(number: Number, parts: LeaveOneGroupOut, values: Sequence[float], seed: int) -> Estimate | None:
     if number.scored < 2 or len(values) == 1:
         number.warnings.append("one clip: no interval")
         return None
@@ -125,20 +122,23 @@ def filled(measure: Measure, vectors: Iterable[Tensor], *, real: bool) -> Any:
     return metric
 
 
-def grouped(measure: Measure, vectors: Iterable[Tensor], labels: Sequence[int]) -> Groups:
-    """Clips of a generated set in groups by their labels."""
-    groups = Groups(measure.create, labels)
+def grouped(
+    measure: Measure, vectors: Iterable[Tensor], count: int, seed: int, reference: Any | None
+) -> LeaveOneGroupOut:
+    """So many clips of a generated set in groups, and a metric that has seen the reference."""
+    groups = LeaveOneGroupOut(measure.create, count, seed=seed)
+    if reference is not None:
+        groups.fix(reference)
     for place, one in enumerate(vectors):
         groups.part(place).update(one, False)
     return groups
 
 
-def over_sets(groups: Groups, clips: int, reference: Any | None) -> Number:
+def over_sets(groups: LeaveOneGroupOut) -> Number:
     """A metric of two sets of vectors: value, jackknife interval and the metric's own warning."""
-    fixed = [] if reference is None else [reference]
-    number = Number(scored=clips)
+    number = Number(scored=len(groups.labels))
     try:
-        whole = groups.whole(fixed)
+        whole = groups.metric
         value = value_of(whole)
         number.value = finite(value)
         number.warnings += _own_warnings(whole)
@@ -148,17 +148,17 @@ def over_sets(groups: Groups, clips: int, reference: Any | None) -> Number:
         return number
     if number.value is None:
         number.reason = f"the value is {value}"
-    elif clips < 2:
+    elif number.scored < 2:
         number.warnings.append("one clip: no interval")
     else:
-        _jackknife(number, groups, fixed)
+        _jackknife(number, groups)
     return number
 
 
-def _jackknife(number: Number, groups: Groups, fixed: Sequence[Any]) -> None:
+def _jackknife(number: Number, groups: LeaveOneGroupOut) -> None:
     assert number.value is not None
     try:
-        number.replicates = groups.without_each(fixed)
+        number.replicates = groups.replicates()
         number.estimate = jackknife_estimate(number.value, number.replicates, n=number.scored)
         mean = sum(number.replicates) / len(number.replicates)
         number.bias = finite((len(number.replicates) - 1) * (mean - number.value))

@@ -22,11 +22,11 @@ from melody.data.listing import pair
 from melody.errors import MelodyError
 from melody.harness.evaluation.hearing import Progress
 from melody.harness.evaluation.job import Job, hear_all, prepare, score_all
-from melody.harness.evaluation.leave_out import finite
 from melody.harness.evaluation.one_set import EMBEDDERS, STORE, planner, result_of
 from melody.harness.evaluation.records import Records
 from melody.harness.evaluation.refusals import Tally
 from melody.harness.evaluation_results import Better, Comparison, Difference, Score
+from melody.harness.units import finite
 from melody.metrics.statistics import holm, jackknife_estimate, paired_difference
 
 LEVEL = 0.05
