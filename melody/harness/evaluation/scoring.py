@@ -105,7 +105,8 @@ def _interval(number: Number, parts: LeaveOneGroupOut, values: Sequence[float], 
         return None
     try:
         if not values:
-            return parts.estimate()
+            number.replicates = parts.replicates()  # what a comparison of two sets is made of
+            return jackknife_estimate(parts.value, number.replicates, n=len(parts.labels))
         if len(values) < FEW:
             return mean_interval(values, over="clips")
         return bootstrap_mean(values, seed=seed, over="clips")

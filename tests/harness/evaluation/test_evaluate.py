@@ -307,3 +307,17 @@ def test_stereo_is_averaged_and_resampled_along_time(tmp_path: Path) -> None:
     assert len(heard) == 24_000
     middle = slice(2_000, -2_000)
     assert np.abs(heard.numpy()[middle] - (left + right)[::2][middle] / 2).max() < 1e-3
+
+
+def test_rankings_of_two_systems_are_compared_by_the_paired_jackknife(folders: Path, make: Any) -> None:
+    make(folders / "other", noise=0.3, seed=3)
+    names = [path.relative_to("other").with_suffix("").as_posix() for path in sorted(Path("other").rglob("*.wav"))]
+    rows = [f"{name},text number {place}" for place, name in enumerate(names)]
+    Path("captions.csv").write_text("\n".join(["file_name,text", *rows]))
+    ranks = {"captions": "captions.csv", "metrics": ["median-rank"], "skip_bad": True}
+    result = melody.compare("generated", "other", **ranks)["median-rank"]
+    values = [melody.evaluate(folder, **ranks)["median-rank"].value for folder in ("generated", "other")]
+    assert result.value == pytest.approx(values[0] - values[1])
+    assert result.p_value is not None
+    assert "jackknife" in result.interval
+    assert melody.compare("other", "other", **ranks)["median-rank"].p_value == 1
