@@ -43,6 +43,13 @@ def reproduce_table(session: nox.Session) -> None:
 
 
 @nox.session
+def published_samples(session: nox.Session) -> None:
+    """Write reports/published-samples.md again. Argument: the folder of the samples, a clone of the demo page."""
+    _install(session)
+    session.run("python", "benchmarks/published_samples.py", *session.posargs, env=ENVIRONMENT)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style (ruff), format, and the layers' import contract."""
     _install(session, "lint")

@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["MelodyError", "MelodyPipeline", "__version__"]
+__all__ = ["MelodyError", "MelodyPipeline", "__version__", "compare", "evaluate"]
 
 from melody.errors import MelodyError
 
 if TYPE_CHECKING:
+    from melody.harness.evaluation import compare, evaluate
     from melody.pipeline import MelodyPipeline
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch and the models only when the pipeline is asked for."""
+    """Import torch and the models only when something is asked for that needs them."""
     if name == "MelodyPipeline":
         from melody.pipeline import MelodyPipeline
 
         return MelodyPipeline
+    if name in ("compare", "evaluate"):
+        from melody.harness import evaluation
+
+        return getattr(evaluation, name)
     raise AttributeError(f"module 'melody' has no attribute {name!r}")

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
-from melody import __version__
+from melody import __version__, cli_listening
+from melody.cli_cache import cache
+from melody.cli_console import console, notes, progress_bar
+from melody.cli_evaluate import compare, evaluate
 from melody.cli_options import (
     AcceleratorOption,
     AccumulateOption,
@@ -66,11 +68,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_listening.app)
 INTERRUPTED = 130
 """What typer returns after Ctrl-C."""
-
-console = Console()
-notes = Console(stderr=True)
 
 
 def _version(wanted: bool) -> None:
@@ -176,7 +176,7 @@ def generate(
     check_output(output)
     system, folder = _system(preset, weights)
     pipeline = MelodyPipeline.from_preset(system, weights=folder, device=device)
-    with _progress() as bar:
+    with progress_bar() as bar:
         common: dict[str, Any] = {
             "prompt_audio": prompt_audio,
             "num_steps": steps,
@@ -336,7 +336,7 @@ def shards(
     if unlisted := corpora[0][1].left_out:
         told = f"left out: {len(unlisted)} audio files of {data} are not in its metadata.csv: {', '.join(unlisted)}"
         notes.print(told, markup=False, highlight=False, soft_wrap=True)
-    with _progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("shards", total=None)
         paths = write_shards(
             corpora,
@@ -369,7 +369,7 @@ def reproduce(
 
     system, folder = _system(preset, weights)
     chosen = load_suites(suites or ())
-    with _progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("reproduce", total=None)
         results = run(
             chosen,
@@ -433,20 +433,13 @@ def gate(
     return 0 if outcome.passed else 1
 
 
+app.command()(cache)
+app.command()(evaluate)
+app.command()(compare)
+
+
 def _results_file(path: Path) -> Path:
     return path / "results.json" if path.is_dir() else path
-
-
-def _progress() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=notes, transient=True)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -217,6 +217,23 @@ class System(ABC):
         """One clip of ``duration_s`` for each prompt; the seed of a row decides its bits."""
 
 
+Takes = Literal["windows", "clips", "pairs", "texts", "labels", "label-pairs", "other"]
+"""What a metric's ``update`` is given, and so how an evaluation of a folder feeds it:
+
+- ``windows``: ``update(embeddings, real)``, an audio embedder's ``(windows, dimension)`` of one clip, of the reference
+  if ``real``; its constructor takes ``dimension`` if it matters;
+- ``clips``: ``update(waveform)``, ``(B, 1, T)`` at the metric's ``sample_rate``; its constructor takes ``sample_rate``
+  if it matters;
+- ``pairs``: ``update(preds, target)``, waveforms ``(B, 1, T)`` of the clips of one identifier;
+- ``texts``: ``update(text_embeddings, audio_embeddings)``, a joint embedder's ``(B, E)`` each;
+- ``labels``: ``update(logits, real)``, an audio tagger's ``(windows, labels)`` of one clip, of the reference if
+  ``real``, for what pools over clips; its constructor takes ``num_labels`` if it matters;
+- ``label-pairs``: ``update(preds, target)``, an audio tagger's ``(windows, labels)`` of the generated and of the
+  reference clip of one identifier; the numbers of windows may differ;
+- ``other``: something that no folder of audio holds.
+"""
+
+
 class AudioEmbedder(ABC):
     """Audio to a sequence of embedding vectors, one a window, for distances between sets of clips."""
 
@@ -225,10 +242,43 @@ class AudioEmbedder(ABC):
     window_s: float
     hop_s: float
     version: ClassVar[str]
+    protocol: str = ""
+    """Name of the published protocol that it follows, as in ``google-fad``; empty if it follows none but its own."""
+    weights_hash: str | None = None
+    """SHA-256 of the weights' files; ``None`` if it has no weights."""
+
+    def facts(self) -> dict[str, Any]:
+        """What decides its numbers, as plain values: to be kept with a number, and in the key of a cached embedding."""
+        return {"dimension": self.dimension, **_window_facts(self)}
 
     @abstractmethod
     def embed(self, waveform: Tensor) -> Tensor:
         """Mono ``(T,)`` at ``sample_rate`` -> ``(windows, dimension)``, float32; at least one window (padded)."""
+
+
+class AudioTagger(ABC):
+    """Audio to a distribution over labels, one a window, for metrics of label distributions."""
+
+    sample_rate: int
+    labels: tuple[str, ...]
+    window_s: float
+    hop_s: float
+    version: ClassVar[str]
+    protocol: str = ""
+    weights_hash: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What decides its numbers, as ``AudioEmbedder.facts``."""
+        return {"labels": list(self.labels), **_window_facts(self)}
+
+    @abstractmethod
+    def tag(self, waveform: Tensor) -> Tensor:
+        """Mono ``(T,)`` at ``sample_rate`` -> logits ``(windows, labels)``, float32; at least one window (padded)."""
+
+
+def _window_facts(component: AudioEmbedder | AudioTagger) -> dict[str, Any]:
+    names = ("version", "protocol", "sample_rate", "window_s", "hop_s", "weights_hash")
+    return {name: getattr(component, name) for name in names}
 
 
 class Metric(ABC):
@@ -237,3 +287,6 @@ class Metric(ABC):
     version: ClassVar[str]
     direction: ClassVar[Literal["lower", "higher", "none"]]
     unit: ClassVar[str] = ""
+    takes: ClassVar[Takes] = "other"
+    needs_reference: ClassVar[bool] = True
+    """Of a metric of ``windows`` or ``labels``: whether it says anything of a set without a reference."""

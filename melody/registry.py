@@ -256,7 +256,8 @@ samplers = Registry("samplers", "melody.protocols:Sampler", ("melody.samplers",)
 grids = Registry("grids", None, ("melody.diffusion",))
 semantic_tokenizers = Registry("semantic_tokenizers", "melody.protocols:SemanticTokenizer", ("melody.conditioning",))
 joint_embedders = Registry("joint_embedders", "melody.protocols:JointEmbedder", ("melody.conditioning",))
-audio_embedders = Registry("audio_embedders", "melody.protocols:AudioEmbedder", ("melody.metrics",))
+audio_embedders = Registry("audio_embedders", "melody.protocols:AudioEmbedder", ("melody.embedders",))
+audio_taggers = Registry("audio_taggers", "melody.protocols:AudioTagger", ("melody.embedders",))
 metrics = Registry("metrics", "melody.protocols:Metric", ("melody.metrics",))
 systems = Registry("systems", "melody.protocols:System", ("melody.baselines",))
 
@@ -271,6 +272,7 @@ REGISTRIES: dict[str, Registry] = {
         semantic_tokenizers,
         joint_embedders,
         audio_embedders,
+        audio_taggers,
         metrics,
         systems,
     )

@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from melody.errors import MelodyError, did_you_mean
@@ -97,14 +99,50 @@ def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Put tensors into a module; raises ``MelodyError`` if one is missing, unknown, not finite or of another shape."""
+def read_foreign(path: Path, who: str, wrapper: str = "state_dict") -> dict[str, Tensor]:
+    """Tensors by name, from safetensors or from a checkpoint whose pickle may hold tensors and plain data only.
+
+    Args:
+        who: the component that wants them, for messages.
+        wrapper: key of a checkpoint under which the tensors may lie.
+    Raises:
+        MelodyError: a damaged file, one that holds code, or none with tensors by name.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(_numpy_data()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise MelodyError(
+            f"{who}: {path} holds more than tensors and was not opened; convert its {wrapper} to .safetensors"
+        ) from None
+    except Exception as error:  # a damaged archive fails in many ways; all mean the same to the user
+        raise MelodyError(f"{who}: cannot read {path}: {type(error).__name__}") from None
+    state = content.get(wrapper, content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise MelodyError(f"{who}: {path} is not a checkpoint: expected tensors by name, or such under {wrapper!r}")
+    return dict(state)
+
+
+def _numpy_data() -> list[Any]:
+    """What numpy arrays are pickled with: they hold no code, and published checkpoints have some beside the tensors."""
+    array = np.zeros(0)
+    names = [array.__reduce__()[0], np.ndarray, np.dtype, np.float64(0).__reduce__()[0]]
+    return [*names, *(type(np.dtype(kind)) for kind in (np.int32, np.int64, np.float32, np.float64, np.bool_))]
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str, *, assign: bool = False) -> None:
+    """Put tensors into a module; raises ``MelodyError`` if one is missing, unknown, not finite or of another shape.
+
+    ``assign`` makes the tensors themselves the module's, which may have been built on the meta device.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise MelodyError(f"{where}: tensor {name!r} holds NaN or infinity")
     try:
         # Names and shapes are torch's to check: a module may take in a buffer of another length, or folded weights.
-        found = module.load_state_dict(dict(tensors), strict=False)
+        found = module.load_state_dict(dict(tensors), strict=False, assign=assign)
     except RuntimeError as error:
         own = module.state_dict()
         misfits = [name for name in own if f"size mismatch for {name}:" in str(error)]

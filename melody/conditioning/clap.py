@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,11 @@ from melody.conditioning.windows import WINDOWS_AT_ONCE, check_waveform, cut_win
 from melody.errors import MelodyError
 from melody.protocols import JointEmbedder
 from melody.registry import joint_embedders
+from melody.weights import read_foreign
 
 SOURCE = "https://huggingface.co/lukewys/laion_clap"
 """Where its authors publish the checkpoints."""
+HTSAT_BASE_WIDTH = 128
 WINDOW = 480_000
 """Ten seconds at 48 kHz, what the model was trained on: fixed windows, never its own random crop."""
 
@@ -33,7 +34,7 @@ class ClapEmbedder(nn.Module, JointEmbedder):
 
     Args:
         checkpoint: path of the weights, ``.pt`` (read without unpickling code) or ``.safetensors``.
-        audio_model: the checkpoint's music tower; the ``music_*`` checkpoints have ``HTSAT-base``.
+        audio_model: the checkpoint's music tower; the ``music_*`` checkpoints have ``HTSAT-base``; ``auto`` looks.
         embedding_dim: width of the space, 512 for every published checkpoint.
     Raises:
         MelodyError: the package, the checkpoint or the tokenizer's files are missing, or the checkpoint does not fit.
@@ -42,15 +43,16 @@ class ClapEmbedder(nn.Module, JointEmbedder):
     def __init__(
         self,
         checkpoint: str = "",
-        audio_model: Literal["HTSAT-tiny", "HTSAT-base"] = "HTSAT-tiny",
+        audio_model: Literal["HTSAT-tiny", "HTSAT-base", "auto"] = "HTSAT-tiny",
         embedding_dim: int = 512,
     ) -> None:
         super().__init__()
         self.sample_rate = 48_000
         self.embedding_dim = embedding_dim
         path = _checkpoint_path(checkpoint)
-        self.clap = _build(audio_model)
-        _load(self.clap.model, path)
+        tensors = read_foreign(path, "laion-clap") if audio_model == "auto" else None
+        self.clap = _build(audio_model if tensors is None else _audio_model_of(tensors))
+        _fill(self.clap.model, read_foreign(path, "laion-clap") if tensors is None else tensors, path)
         self.clap.eval()
 
     def embed_audio(self, waveform: Tensor) -> Tensor:
@@ -78,6 +80,12 @@ def _checkpoint_path(checkpoint: str) -> Path:
     if not path.is_file():
         raise MelodyError(f"laion-clap: there is no checkpoint {path}; expected a file {where}")
     return path
+
+
+def _audio_model_of(tensors: dict[str, Tensor]) -> str:
+    """Which of the published towers it is, by the width of its first layer; ``HTSAT-tiny`` if that is not there."""
+    first = next((t for name, t in tensors.items() if name.endswith("audio_branch.patch_embed.proj.weight")), None)
+    return "HTSAT-base" if first is not None and len(first) == HTSAT_BASE_WIDTH else "HTSAT-tiny"
 
 
 def _build(audio_model: str) -> Any:
@@ -119,9 +127,8 @@ def _offline_by_default() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _load(model: nn.Module, path: Path) -> None:
-    state = _read(path)
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    state = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     if "text_branch.embeddings.position_ids" not in model.state_dict():
         state.pop("text_branch.embeddings.position_ids", None)  # kept by transformers before 4.31 only
     try:
@@ -130,25 +137,3 @@ def _load(model: nn.Module, path: Path) -> None:
         raise MelodyError(
             f"laion-clap: {path} does not fit audio_model: {' '.join(str(error).split())[:300]}"
         ) from None
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, from safetensors or from a checkpoint whose pickle may only hold tensors and plain values."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise MelodyError(
-            f"laion-clap: {path} holds more than tensors and was not opened; convert its state_dict to .safetensors"
-        ) from None
-    except Exception as error:  # a damaged archive fails in many ways; all mean the same to the user
-        raise MelodyError(f"laion-clap: cannot read {path}: {type(error).__name__}") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise MelodyError(
-            f"laion-clap: {path} is not a checkpoint: expected tensors by name, or such under 'state_dict'"
-        )
-    return state

@@ -50,9 +50,9 @@ def decode_audio(
         with soundfile.SoundFile(source) as file:
             native_rate = file.samplerate
             frames = file.frames if max_duration_s is None else round(max_duration_s * native_rate)
-            waveform = np.concatenate([np.zeros(0, np.float32), *_mono_blocks(file, frames)])
+            waveform = np.concatenate([np.zeros(0, np.float32), *mono_blocks(file, frames)])
     except (OSError, soundfile.SoundFileError) as error:
-        raise MelodyError(f"cannot read audio {name}: {_reason(error)}") from None
+        raise MelodyError(f"cannot read audio {name}: {reason_of(error)}") from None
     if not len(waveform):
         raise MelodyError(f"audio {name} is empty: 0 samples")
     if not np.isfinite(waveform).all():
@@ -60,7 +60,7 @@ def decode_audio(
     return resampled(torch.from_numpy(waveform), native_rate, sample_rate).clamp(-1, 1)
 
 
-def _mono_blocks(file: soundfile.SoundFile, frames: int) -> Iterator[NDArray[np.float32]]:
+def mono_blocks(file: soundfile.SoundFile, frames: int) -> Iterator[NDArray[np.float32]]:
     """Samples ``(T,)``, ``frames`` in all or what there is; so that an hour of many channels is never held whole.
 
     Not soundfile's ``blocks``: where a file ends before its header says, that goes on with what was in memory.
@@ -125,7 +125,7 @@ def audio_duration_s(source: str | Path | BinaryIO, name: str | None = None) -> 
     try:
         return float(soundfile.info(source).duration)
     except (OSError, soundfile.SoundFileError) as error:
-        raise MelodyError(f"cannot read audio {name or source}: {_reason(error)}") from None
+        raise MelodyError(f"cannot read audio {name or source}: {reason_of(error)}") from None
 
 
 def check_end(source: Path | BinaryIO, name: str | None = None) -> None:
@@ -137,7 +137,7 @@ def check_end(source: Path | BinaryIO, name: str | None = None) -> None:
                 if not len(file.read(1)):
                     raise MelodyError(f"cannot read audio {name or source}: it ends before its header says")
     except (OSError, soundfile.SoundFileError) as error:
-        raise MelodyError(f"cannot read audio {name or source}: {_reason(error)}") from None
+        raise MelodyError(f"cannot read audio {name or source}: {reason_of(error)}") from None
 
 
 def check_output(path: str | Path) -> None:
@@ -205,10 +205,12 @@ def _check_is_file(path: Path) -> None:
     raise MelodyError(f"cannot read audio {path}: no such file{nearest}")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What went wrong in a file, without the library's prefix and the file's name."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).splitlines()[0].removesuffix(".").rpartition(": ")[2] or type(error).__name__
+    lines = str(error).splitlines() or [""]
+    return lines[0].removesuffix(".").rpartition(": ")[2] or type(error).__name__
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -72,6 +73,11 @@ def float32(array: Any) -> NDArray[np.float32]:
     """A tensor or array as contiguous float32, the form that outcomes are stored in."""
     values = array.detach().cpu().numpy() if hasattr(array, "detach") else array
     return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def finite(value: float) -> float | None:
+    """A number for JSON, which has no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def one_line(error: BaseException) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from melody.checks import check_finite
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite
 
 NUM_BINS = 8
 

@@ -28,10 +28,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from melody.checks import check_finite
 from melody.data.audio import resampled
+from melody.embedders.mel_stats import mel_filterbank
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite
-from melody.metrics.mel_stats import mel_filterbank
 
 VERSION = "1"
 ATTRIBUTES = ("instrument", "tempo", "mode", "drums")

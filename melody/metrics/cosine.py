@@ -2,6 +2,9 @@
 
 - The paper's name is MuLan cycle consistency; its MuLan is not public, so the joint model that was used is part of
   the number's name, as in ``mcc[melody-demo]``, and numbers of two models never compare.
+- The "CLAP score" of the field is this very number with a CLAP model's embeddings: ``mcc[laion-clap 630k-audioset]``.
+  No second name, so that nobody compares the two as if they were two metrics. Tools that print cosine times 100,
+  negative ones cut to 0 (torchmetrics), or of one random crop differ from it.
 - Direction: higher is better, in [−1, 1]. Every pair counts one. Both embeddings are normalised here, in float64.
 - Pairs are by position: row i of the text belongs to row i of the audio.
 - Control: ``shuffled_control`` gives each audio another row's text (a derangement by seed). A score that is not
@@ -22,9 +25,9 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from melody.checks import check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite, check_same_shape, check_scored
-from melody.protocols import Metric
+from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
 
@@ -84,6 +87,7 @@ class TextCorrelation(torchmetrics.Metric, Metric):
     """Mean cosine of the text's and the audio's embedding in a joint space (higher is better)."""
 
     version: ClassVar[str] = "1"
+    takes: ClassVar[Takes] = "texts"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     unit: ClassVar[str] = ""
     full_state_update: bool | None = False

@@ -11,7 +11,7 @@
   matrix square root, no imaginary parts, no constant added to the diagonal.
 - Statistics (n, Σx, Σxxᵀ) merge by sum, so streaming, cached and distributed runs agree.
 - Bias: with n windows in d dimensions the plain estimate is too large by an amount that falls as 1/n; at n <= d the
-  covariance is singular, and ``warning`` says so.
+  covariance is singular, and ``warning`` says so. ``fad-inf`` estimates the bias and takes it off.
 - Uncertainty: ``fad_with_jackknife`` deletes groups of whole clips of the generated set; the reference is taken as
   fixed.
 
@@ -21,7 +21,8 @@ et al. (2019), doi:10.21437/Interspeech.2019-2219. Version 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -29,11 +30,11 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from melody.checks import check_finite
+from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite
-from melody.metrics.mel_stats import DIMENSION
 from melody.metrics.statistics import Estimate, group_labels, jackknife_estimate
-from melody.protocols import Metric
+from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
 
@@ -105,11 +106,7 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
         raise MelodyError(f"Fréchet distance: got shapes {shapes}; expected (E,), (E, E), (E,), (E, E) of one E")
     for part, name in ((mean_a, "mean"), (mean_b, "mean"), (cov_a, "covariance"), (cov_b, "covariance")):
         check_finite(part, f"Fréchet distance: {name}")
-    difference = mean_a.to(torch.float64) - mean_b.to(torch.float64)
-    root_a, root_b = _root(cov_a), _root(cov_b)
-    trace = root_a.square().sum() + root_b.square().sum() - 2 * torch.linalg.svdvals(root_a.T @ root_b).sum()
-    # Both terms are >= 0 in exact arithmetic; rounding may leave −1e-15.
-    return max(0.0, float(difference @ difference + trace))
+    return _distance(mean_a.to(torch.float64), _root(cov_a), mean_b.to(torch.float64), _root(cov_b))
 
 
 def frechet_distance_of(generated: Statistics, reference: Statistics) -> float:
@@ -118,14 +115,52 @@ def frechet_distance_of(generated: Statistics, reference: Statistics) -> float:
     return frechet_distance(generated.mean, generated.covariance, reference.mean, reference.covariance)
 
 
-def warning(generated: Statistics, reference: Statistics) -> str | None:
-    """One line for the table if a set is too small for its embedding, else ``None``."""
+def frechet_distances(sets: Iterable[Statistics], reference: Statistics) -> list[float]:
+    """Squared Fréchet distance of each set to one reference, whose root is taken once."""
+    target = _root(reference.covariance)
+    distances = []
+    for one in sets:
+        one._check_dimension(reference)
+        distances.append(_distance(one.mean, _root(one.covariance), reference.mean, target))
+    return distances
+
+
+def frechet_distances_of_clips(clips: Sequence[Tensor], reference: Statistics) -> list[float]:
+    """Squared Fréchet distance of each clip's ``(windows, E)`` to the reference.
+
+    A clip's own windows are the root of its covariance, so that no ``(E, E)`` matrix of a clip is taken apart.
+
+    Raises:
+        MelodyError: a clip of one window, whose covariance is not defined, or of another width.
+    """
+    target = _root(reference.covariance)
+    distances = []
+    for index, clip in enumerate(clips):
+        windows = clip.detach().to(torch.float64)
+        if windows.ndim != 2 or len(windows) < 2 or windows.shape[1] != reference.dimension:
+            expected = f"(windows, {reference.dimension}) with at least 2 windows"
+            raise MelodyError(f"Fréchet distance of clip {index}: shape {tuple(clip.shape)}; expected {expected}")
+        check_finite(windows, f"Fréchet distance of clip {index}")
+        mean = windows.mean(dim=0)
+        distances.append(_distance(mean, (windows - mean).T / math.sqrt(len(windows) - 1), reference.mean, target))
+    return distances
+
+
+def warning(generated: Statistics, reference: Statistics, *, bias: float | None = None) -> str | None:
+    """One line for the table if a set is too small for its embedding, else ``None``.
+
+    Args:
+        bias: by how much the distance is too large, as ``fad_infinity`` estimates it; said in the line.
+    """
     small = [
         f"{name} set has {statistics.n} windows for {statistics.dimension} dimensions"
         for name, statistics in (("generated", generated), ("reference", reference))
         if statistics.n <= statistics.dimension
     ]
-    return f"singular covariance, the distance is biased upwards: the {' and the '.join(small)}" if small else None
+    if not small:
+        return None
+    amount = "" if bias is None else f" by about {bias:.3g}"
+    return f"singular covariance, the distance is biased upwards{amount}: the {' and the '.join(small)}"
 
 
 def fad_with_jackknife(
@@ -145,8 +180,7 @@ def fad_with_jackknife(
         MelodyError: fewer than two clips, fewer than two windows left, widths that differ.
     """
     total, without = _leave_out(clip_statistics_generated, groups, seed)
-    replicates = [frechet_distance_of(rest, reference) for rest in without]
-    value = frechet_distance_of(total, reference)
+    value, *replicates = frechet_distances([total, *without], reference)
     return jackknife_estimate(value, replicates, n=len(clip_statistics_generated), confidence=confidence)
 
 
@@ -177,6 +211,7 @@ class FrechetDistance(torchmetrics.Metric, Metric):
     """Fréchet audio distance between generated and reference embeddings (lower is better)."""
 
     version: ClassVar[str] = "1"
+    takes: ClassVar[Takes] = "windows"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
     unit: ClassVar[str] = ""
     full_state_update: bool | None = False
@@ -233,6 +268,14 @@ class FrechetDistance(torchmetrics.Metric, Metric):
     def warning(self) -> str | None:
         """One line if a set is too small for its embedding."""
         return warning(self.generated, self.reference)
+
+
+def _distance(mean_a: Tensor, root_a: Tensor, mean_b: Tensor, root_b: Tensor) -> float:
+    """From means ``(E,)`` and roots ``(E, any)`` of the covariances, float64."""
+    difference = mean_a - mean_b
+    trace = root_a.square().sum() + root_b.square().sum() - 2 * torch.linalg.svdvals(root_a.T @ root_b).sum()
+    # Both terms are >= 0 in exact arithmetic; rounding may leave −1e-15.
+    return max(0.0, float(difference @ difference + trace))
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ Sources: ITU-R BS.1770-4 (2015), annex 1; EBU Tech 3341 (2016) for the test sign
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,9 +30,9 @@ from numpy.typing import NDArray
 from scipy.signal import bilinear, lfilter
 from torch import Tensor
 
+from melody.checks import check_finite, check_scored
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite, check_scored
-from melody.protocols import Metric
+from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
 Floats = NDArray[np.float64]
@@ -43,11 +44,19 @@ HIGH_PASS_HZ, HIGH_PASS_Q = 38.13547087602444, 0.5003270373238773
 STANDARD_RATE = 48_000
 OFFSET_DB = -0.691
 BLOCK_S, STEP_S = 0.4, 0.1
+LOWEST_RATE = 8_000
+PIECE_S = 60
 ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
 
 
 def k_weighting(sample_rate: int) -> list[tuple[Floats, Floats]]:
-    """The two filters at ``sample_rate``, each as numerator and denominator ``(3,)``, denominator first 1."""
+    """The two filters at ``sample_rate``, each as numerator and denominator ``(3,)``, denominator first 1.
+
+    Raises:
+        MelodyError: a rate below 8 kHz, where the shelf has no room.
+    """
+    if sample_rate < LOWEST_RATE:
+        raise MelodyError(f"loudness: the sample rate is {sample_rate} Hz; expected at least {LOWEST_RATE} Hz")
     shelf_omega = _prewarped(SHELF_HZ, sample_rate)
     gain = 10 ** (SHELF_GAIN_DB / 20)
     numerator = [gain, gain**SHELF_MIDDLE_EXPONENT * shelf_omega / SHELF_Q, shelf_omega**2]
@@ -78,6 +87,7 @@ class Loudness(torchmetrics.Metric, Metric):
     """Integrated loudness by ITU-R BS.1770-4, mean over the clips that are not silent."""
 
     version: ClassVar[str] = "1"
+    takes: ClassVar[Takes] = "clips"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
     unit: ClassVar[str] = "LUFS"
     full_state_update: bool | None = False
@@ -93,17 +103,20 @@ class Loudness(torchmetrics.Metric, Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("silent", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, waveform: Tensor) -> None:
-        """Add clips ``(B, 1 or 2 channels, T)``."""
+    def of_clips(self, waveform: Tensor) -> Tensor:
+        """Clips ``(B, 1 or 2 channels, T)`` -> float64 ``(B,)``, −∞ for silence."""
         if waveform.ndim != 3:
             raise MelodyError(f"loudness: clips have shape {tuple(waveform.shape)}; expected (B, channels, T)")
-        for clip in waveform:
-            value = integrated_loudness(clip, self.sample_rate)
-            self.count += 1
-            if math.isinf(value):
-                self.silent += 1
-            else:
-                self.total += value
+        values = [integrated_loudness(clip, self.sample_rate) for clip in waveform]
+        return torch.tensor(values, dtype=torch.float64, device=waveform.device)
+
+    def update(self, waveform: Tensor) -> None:
+        """Add clips ``(B, 1 or 2 channels, T)``, all of them or, if one is refused, none."""
+        values = self.of_clips(waveform)
+        audible = torch.isfinite(values)
+        self.total += values[audible].sum()
+        self.count += len(values)
+        self.silent += (~audible).sum()
 
     def compute(self) -> Tensor:
         """Mean over clips that are not silent; −∞ if all are."""
@@ -121,25 +134,39 @@ def _prewarped(frequency_hz: float, sample_rate: int) -> float:
     return 2 * sample_rate * math.tan(math.pi * frequency_hz / sample_rate)
 
 
-def _channels(waveform: Tensor) -> Floats:
+def _channels(waveform: Tensor) -> NDArray[np.floating[Any]]:
     check_finite(waveform, "loudness: the waveform")
-    channels: Floats = np.atleast_2d(waveform.detach().cpu().to(torch.float64).numpy())
+    channels: NDArray[np.floating[Any]] = np.atleast_2d(waveform.detach().cpu().numpy())
     if channels.ndim != 2 or channels.shape[0] not in (1, 2):
         raise MelodyError(f"loudness: the waveform has shape {tuple(waveform.shape)}; expected (T,), (1, T) or (2, T)")
     return channels
 
 
-def _block_power(channels: Floats, sample_rate: int) -> Floats:
-    """K-weighted mean square of each block, summed over channels."""
+def _block_power(channels: NDArray[np.floating[Any]], sample_rate: int) -> Floats:
+    """K-weighted mean square of each block, summed over channels; a minute is weighted at a time."""
     block, step = round(BLOCK_S * sample_rate), round(STEP_S * sample_rate)
     if channels.shape[1] < block:
         raise MelodyError(f"loudness: {channels.shape[1] / sample_rate:.3f} s of audio; expected at least {BLOCK_S} s")
-    for numerator, denominator in k_weighting(sample_rate):
-        channels = lfilter(numerator, denominator, channels)
-    cumulative = np.concatenate([[0.0], np.cumsum(np.square(channels).sum(axis=0))])
-    starts = np.arange(0, channels.shape[1] - block + 1, step)
-    power: Floats = np.maximum((cumulative[starts + block] - cumulative[starts]) / block, 0.0)
-    return power
+    power, square = [], np.zeros(0)
+    for weighted in _weighted(channels, sample_rate):
+        square = np.concatenate([square, np.square(weighted).sum(axis=0)])
+        cumulative = np.concatenate([[0.0], np.cumsum(square)])
+        starts = np.arange(0, len(square) - block + 1, step)
+        power.append(np.maximum((cumulative[starts + block] - cumulative[starts]) / block, 0.0))
+        square = square[len(starts) * step :]  # from the first block on that is not full yet
+    return np.concatenate(power)
+
+
+def _weighted(channels: NDArray[np.floating[Any]], sample_rate: int) -> Iterator[Floats]:
+    """The K-weighted channels, a minute at a time, float64; the filters keep their states in between."""
+    filters = k_weighting(sample_rate)
+    states = [np.zeros((len(channels), 2)) for _ in filters]
+    length = PIECE_S * sample_rate
+    for first in range(0, channels.shape[1], length):
+        piece: Floats = channels[:, first : first + length].astype(np.float64)
+        for index, (numerator, denominator) in enumerate(filters):
+            piece, states[index] = lfilter(numerator, denominator, piece, zi=states[index])
+        yield piece
 
 
 def _lufs(power: Floats) -> Floats:

@@ -25,8 +25,8 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from melody.checks import check_scored
 from melody.errors import MelodyError
-from melody.metrics.checks import check_scored
 from melody.protocols import Metric
 from melody.registry import metrics
 

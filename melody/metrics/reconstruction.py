@@ -14,19 +14,26 @@ Every clip counts one. Version 1.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import lru_cache
+from typing import ClassVar, Literal
 
 import torch
+import torchmetrics
 from torch import Tensor
 
+from melody.checks import check_finite, check_same_shape, check_scored
+from melody.embedders.mel_stats import mel_filterbank
 from melody.errors import MelodyError
-from melody.metrics.checks import check_finite, check_same_shape
-from melody.metrics.mel_stats import mel_filterbank
+from melody.protocols import Metric, Takes
+from melody.registry import metrics
 
 RESOLUTIONS = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))
 MAGNITUDE_FLOOR = 1e-4  # auraloss's 1e-8, of powers
 MEL_BANDS, MEL_FFT_SIZE, MEL_HOP = 80, 1024, 256
 MEL_FLOOR = 1e-8
+SHORTEST = max(size for size, _, _ in RESOLUTIONS) // 2 + 1
+"""Samples that the largest transform needs to mirror a clip at its ends."""
 
 
 def si_sdr(preds: Tensor, target: Tensor) -> Tensor:
@@ -48,7 +55,7 @@ def si_sdr(preds: Tensor, target: Tensor) -> Tensor:
 
 def mr_stft_distance(preds: Tensor, target: Tensor) -> Tensor:
     """MR-STFT distance: two ``(B, T)`` with T >= 1025 -> ``(B,)``."""
-    _check(preds, target, "mr-stft")
+    _check(preds, target, "mr-stft", SHORTEST)
     distances = []
     for size, window, hop in RESOLUTIONS:
         taper = torch.hann_window(window, device=preds.device)
@@ -62,10 +69,87 @@ def mr_stft_distance(preds: Tensor, target: Tensor) -> Tensor:
 
 
 def log_mel_distance(preds: Tensor, target: Tensor, sample_rate: int) -> Tensor:
-    """Log-mel distance in dB: two ``(B, T)`` -> ``(B,)``."""
-    _check(preds, target, "log-mel")
+    """Log-mel distance in dB: two ``(B, T)`` with T >= 513 -> ``(B,)``."""
+    _check(preds, target, "log-mel", MEL_FFT_SIZE // 2 + 1)
     ours, theirs = (_mel_decibels(x.float(), sample_rate) for x in (preds, target))
     return (ours - theirs).abs().mean(dim=(1, 2))
+
+
+class PairMetric(torchmetrics.Metric, Metric):
+    """Mean over clips of a number that each has with its original."""
+
+    version: ClassVar[str] = "1"
+    takes: ClassVar[Takes] = "pairs"
+    full_state_update: bool | None = False
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    @abstractmethod
+    def of_clips(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Two ``(B, T)`` -> ``(B,)``."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add clips and their originals, mono, two ``(B, 1, T)``."""
+        for waveform in (preds, target):
+            if waveform.ndim != 3 or waveform.shape[1] != 1:
+                name = type(self).__name__
+                raise MelodyError(f"{name}: clips have shape {tuple(waveform.shape)}; expected mono (B, 1, T)")
+        values = self.of_clips(preds[:, 0], target[:, 0])
+        self.total += values.to(torch.float64).sum()
+        self.count += len(values)
+
+    def compute(self) -> Tensor:
+        """The mean over clips."""
+        check_scored(self.scored, type(self).__name__)
+        return self.total / self.count
+
+    @property
+    def scored(self) -> int:
+        """Clips."""
+        return int(self.count)
+
+
+@metrics.register("si-sdr")
+class SISDR(PairMetric):
+    """Scale-invariant signal-to-distortion ratio of samples, mean over clips (higher is better)."""
+
+    direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    unit: ClassVar[str] = "dB"
+
+    def of_clips(self, preds: Tensor, target: Tensor) -> Tensor:
+        return si_sdr(preds, target)
+
+
+@metrics.register("mr-stft")
+class MRSTFTDistance(PairMetric):
+    """Multi-resolution STFT distance to the original, mean over clips (lower is better)."""
+
+    direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    unit: ClassVar[str] = ""
+
+    def of_clips(self, preds: Tensor, target: Tensor) -> Tensor:
+        return mr_stft_distance(preds, target)
+
+
+@metrics.register("log-mel")
+class LogMelDistance(PairMetric):
+    """Log-mel distance to the original, mean over clips (lower is better)."""
+
+    direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    unit: ClassVar[str] = "dB"
+
+    def __init__(self, sample_rate: int = 24_000) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+
+    def of_clips(self, preds: Tensor, target: Tensor) -> Tensor:
+        return log_mel_distance(preds, target, self.sample_rate)
 
 
 def _mel_decibels(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -80,9 +164,11 @@ def _bands(sample_rate: int) -> Tensor:
     return mel_filterbank(MEL_BANDS, MEL_FFT_SIZE, sample_rate, 0.0, sample_rate / 2)
 
 
-def _check(preds: Tensor, target: Tensor, name: str) -> None:
+def _check(preds: Tensor, target: Tensor, name: str, shortest: int = 1) -> None:
     check_same_shape(preds, target, name)
     if preds.ndim != 2:
         raise MelodyError(f"{name}: got clips of shape {tuple(preds.shape)}; expected (B, T)")
+    if preds.shape[1] < shortest:
+        raise MelodyError(f"{name}: got clips of {preds.shape[1]} samples; expected at least {shortest}")
     check_finite(preds, f"{name}: preds")
     check_finite(target, f"{name}: target")

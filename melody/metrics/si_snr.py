@@ -1,11 +1,12 @@
-"""``si-snr`` and ``si-snri``: scale-invariant signal-to-noise ratio of latents in dB, and its improvement by the
-denoiser.
+"""``si-snr`` and ``si-snri``: scale-invariant signal-to-noise ratio of latents or samples in dB, and its improvement by
+the denoiser.
 
     SI-SNR(ẑ, z) = 10 log10(|a z|² / |a z − ẑ|²),  a = ⟨ẑ, z⟩ / |z|²
     SI-SNRi      = SI-SNR(cos(δ)·z_δ − sin(δ)·v̂, z) − SI-SNR(z_δ, z)
 
 - Axes: each item is flattened over L × D to one vector, and its mean is subtracted (as torchmetrics does over its
   last axis). The paper does not say over which axes it goes; this is our choice.
+- Of waveforms ``(B, 1, T)`` it is ``si-sdr`` with the mean subtracted.
 - Every item counts one; the mean is over items. Direction: higher is better. Unit: dB.
 - Float64; energies carry float64's epsilon, so perfect estimates end near 156 dB (for energies about 1) and not at
   infinity. At angle 0, z_δ is z itself and nothing can improve: draw the angles as in training, uniform over [0,
@@ -24,10 +25,10 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from melody.checks import check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
 from melody.metrics.angle_bins import NUM_BINS, AngleBin, bin_index, bin_means, check_num_bins
-from melody.metrics.checks import check_finite, check_same_shape, check_scored
-from melody.protocols import Metric
+from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
 
@@ -74,6 +75,7 @@ class SISNR(torchmetrics.Metric, Metric):
     """Scale-invariant signal-to-noise ratio, per item over flattened latents or samples (higher is better)."""
 
     version: ClassVar[str] = "1"
+    takes: ClassVar[Takes] = "pairs"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     unit: ClassVar[str] = "dB"
     full_state_update: bool | None = False

@@ -4,22 +4,30 @@
   over windows is far too narrow, and one over clips is biased so that its interval may miss its own point estimate.
 - A mean over prompts: ``bootstrap_mean`` (percentile), or ``mean_interval`` where there are fewer than about 20.
 - A mean over seeds, of which there are few: ``mean_interval`` (Student's t).
+- A mean over prompts and seeds at once: ``two_level_mean``, in which seeds are a level of their own. All clips in one
+  row, or prompts alone with seeds averaged away, leave out how much a new seed would move the number.
 - Two systems on the same prompts or seeds: ``paired_difference``, with a sign-flip permutation test and Cohen's
   d_z.
 - A share of clips: ``wilson_interval``.
 - Several claims at once: ``holm``.
 
-Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 11 to 15; Holm (1979), Scandinavian
-Journal of Statistics 6, 65-70; Phipson and Smyth (2010), doi:10.2202/1544-6115.1585, for the p-value that counts
-the observed arrangement; Cohen (1988), section 2.3.5, for d_z; Wilson (1927), doi:10.1080/01621459.1927.10502953.
-Numpy, and quantiles from scipy, only. Version 1.
+What is covered, ``benchmarks/interval_coverage.py`` shows on known truths: nominal 95 % comes out within 92 and 98 %
+for all of the above; for a Fréchet distance as long as its bias is small beside its standard error. A jackknife gives
+the spread of an estimate, not its distance from the truth: the plain distance is too large at few clips for many
+dimensions, and no interval around it covers then; ``Estimate.bias`` says how far off it is, to first order.
+
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 11 to 15; Satterthwaite (1946),
+doi:10.2307/3002019, and Searle, Casella and McCulloch, Variance Components (1992), chapter 4, for two levels; Holm
+(1979), Scandinavian Journal of Statistics 6, 65-70; Phipson and Smyth (2010), doi:10.2202/1544-6115.1585, for the
+p-value that counts the observed arrangement; Cohen (1988), section 2.3.5, for d_z; Wilson (1927),
+doi:10.1080/01621459.1927.10502953. Numpy, and quantiles from scipy, only. Version 1.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -45,6 +53,22 @@ class Estimate:
     standard_error: float
     method: str
     n: int
+    bias: float | None = None
+    """By how much ``value`` is too large on average, to first order in 1/n; of a jackknife only. Not subtracted."""
+
+
+@dataclass(frozen=True)
+class TwoLevelMean:
+    """A mean over prompts and seeds, and the standard deviations that stand behind its interval."""
+
+    estimate: Estimate
+    freedom: float
+    """Degrees of freedom of the t interval."""
+    between_seeds: float
+    between_prompts: float | None
+    """Of prompts' own level; ``None`` where every seed has prompts of its own, which tells it from nothing else."""
+    within: float
+    """What neither level explains."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +93,72 @@ def mean_interval(values: ArrayLike, *, over: str = "seeds", confidence: float =
     return _t_estimate(float(sample.mean()), error, len(sample) - 1, confidence, f"t interval over {over}", len(sample))
 
 
+def two_level_mean(
+    by_seed: Sequence[ArrayLike], *, shared_prompts: bool = True, confidence: float = 0.95
+) -> TwoLevelMean:
+    """Mean over seeds and prompts whose interval speaks of new seeds as well as of new prompts.
+
+    - Shared prompts (every seed ran the same prompts, in the same order): seeds S and prompts P are two crossed random
+      levels. Variance of the mean = (MS_seeds + MS_prompts − MS_rest) / (S·P), never below what one level alone says;
+      degrees of freedom by Satterthwaite, Var² / Σ (MS / (S·P))² / df, with S − 1, P − 1 and (S − 1)(P − 1).
+    - Prompts of their own within each seed: the t interval over the seeds' means, S − 1 degrees of freedom, exact for
+      normal seeds with equally many prompts. A seed counts one, however many prompts it has.
+
+    Args:
+        by_seed: one row of finite scores a seed.
+        shared_prompts: whether the rows' columns are the same prompts.
+    Raises:
+        MelodyError: fewer than two seeds or two prompts, shared prompts of unequal number, a value that is not finite.
+
+    >>> found = two_level_mean([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, 5.0]])
+    >>> found.estimate.method, round(found.between_seeds, 2), round(found.within, 2)
+    ('95 % t interval over 3 seeds and 3 prompts, crossed, 4.0 degrees of freedom', 1.0, 0.0)
+    """
+    rows = [_checked(row, f"seed {number} of {len(by_seed)}") for number, row in enumerate(by_seed, start=1)]
+    if len(rows) < 2:
+        raise MelodyError(f"mean over seeds and prompts: got {len(rows)} seeds; expected at least two")
+    if not shared_prompts:
+        return _nested_mean(rows, confidence)
+    if len({len(row) for row in rows}) > 1:
+        raise MelodyError(f"mean over seeds and prompts: seeds have {sorted({len(r) for r in rows})} shared prompts")
+    return _crossed_mean(np.stack(rows), confidence)
+
+
+def _nested_mean(rows: Sequence[Floats], confidence: float) -> TwoLevelMean:
+    means = np.array([row.mean() for row in rows])
+    within = float(sum(((row - row.mean()) ** 2).sum() for row in rows)) / sum(len(row) - 1 for row in rows)
+    # A seed's mean varies by its prompts too; what is over is the seeds' own.
+    between = float(means.var(ddof=1)) - within * float(np.mean([1 / len(row) for row in rows]))
+    method = f"t interval over {len(rows)} seeds, prompts within them, {len(rows) - 1} degrees of freedom"
+    error = float(means.std(ddof=1)) / math.sqrt(len(rows))
+    total = sum(len(row) for row in rows)
+    estimate = _t_estimate(float(means.mean()), error, len(rows) - 1, confidence, method, total)
+    return TwoLevelMean(estimate, len(rows) - 1, math.sqrt(max(0.0, between)), None, math.sqrt(within))
+
+
+def _crossed_mean(scores: Floats, confidence: float) -> TwoLevelMean:
+    seeds, prompts = scores.shape
+    of_seeds, of_prompts = scores.mean(axis=1, keepdims=True), scores.mean(axis=0, keepdims=True)
+    rest = float(((scores - of_seeds - of_prompts + scores.mean()) ** 2).sum()) / ((seeds - 1) * (prompts - 1))
+    squares = (prompts * float(of_seeds.var(ddof=1)), seeds * float(of_prompts.var(ddof=1)), rest)
+    total, freedom = _satterthwaite(squares, (seeds - 1, prompts - 1, (seeds - 1) * (prompts - 1)))
+    method = f"t interval over {seeds} seeds and {prompts} prompts, crossed, {freedom:.1f} degrees of freedom"
+    error = math.sqrt(total / (seeds * prompts))
+    estimate = _t_estimate(float(scores.mean()), error, freedom, confidence, method, scores.size)
+    between = [math.sqrt(max(0.0, (square - rest) / n)) for square, n in zip(squares, (prompts, seeds), strict=False)]
+    return TwoLevelMean(estimate, freedom, between[0], between[1], math.sqrt(rest))
+
+
+def _satterthwaite(squares: tuple[float, float, float], freedoms: tuple[int, int, int]) -> tuple[float, float]:
+    """MS_seeds + MS_prompts − MS_rest, no less than the larger of the first two, and its degrees of freedom."""
+    total = squares[0] + squares[1] - squares[2]
+    largest = max(0, 1, key=lambda level: squares[level])
+    if total <= squares[largest]:
+        return squares[largest], freedoms[largest]
+    spread = sum(square**2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
+    return total, max(float(min(freedoms)), total**2 / spread)
+
+
 def bootstrap_mean(
     values: ArrayLike, *, seed: int = 0, resamples: int = 10_000, over: str = "prompts", confidence: float = 0.95
 ) -> Estimate:
@@ -82,15 +172,19 @@ def bootstrap_mean(
     sample = _checked(values, f"bootstrap over {over}")
     _check_confidence(confidence)
     rng = np.random.default_rng(seed)
-    means = np.array([sample[rng.integers(len(sample), size=len(sample))].mean() for _ in range(resamples)])
+    n = len(sample)
+    blocks = np.array_split(np.arange(resamples), max(1, resamples * n // 1_000_000))
+    means = np.concatenate([sample[rng.integers(n, size=(len(block), n))].mean(axis=1) for block in blocks])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     method = f"{100 * confidence:g} % percentile bootstrap over {over}"
-    return Estimate(float(sample.mean()), float(low), float(high), float(means.std(ddof=1)), method, len(sample))
+    return Estimate(float(sample.mean()), float(low), float(high), float(means.std(ddof=1)), method, n)
 
 
-def wilson_interval(successes: int, n: int, *, over: str = "clips", confidence: float = 0.95) -> Estimate:
+def wilson_interval(successes: float, n: int, *, over: str = "clips", confidence: float = 0.95) -> Estimate:
     """A share with Wilson's score interval, which stays within 0 and 1 and is fair near both.
 
+    Args:
+        successes: of ``n`` items; a part of one where an item may count for a part.
     Raises:
         MelodyError: no items, or a count outside of 0 to ``n``.
 
@@ -147,14 +241,17 @@ def jackknife_estimate(
 ) -> Estimate:
     """The interval around ``value`` from the statistic's values without each of the G groups in turn.
 
-    Standard error = sqrt((G − 1) / G · Σ (θ_g − θ̄)²); the interval has G − 1 degrees of freedom.
+    Standard error = sqrt((G − 1) / G · Σ (θ_g − θ̄)²); the interval has G − 1 degrees of freedom, and is centred on
+    ``value``. Bias = (G − 1)(θ̄ − θ): how much of ``value`` goes away with more items, to first order in 1/n. Where it
+    is no longer small beside the standard error, the interval misses the truth more often than it says.
     """
     deleted = _checked(replicates, f"jackknife over {over}")
     if not math.isfinite(value):
         raise MelodyError(f"jackknife over {over}: the statistic is {value}; expected a finite number")
     groups = len(deleted)
     error = math.sqrt((groups - 1) / groups * float(((deleted - deleted.mean()) ** 2).sum()))
-    return _t_estimate(value, error, groups - 1, confidence, f"jackknife over {over}, {groups} groups", n)
+    estimate = _t_estimate(value, error, groups - 1, confidence, f"jackknife over {over}, {groups} groups", n)
+    return replace(estimate, bias=(groups - 1) * (float(deleted.mean()) - value))
 
 
 def paired_difference(
@@ -218,7 +315,7 @@ def holm(p_values: ArrayLike) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def _t_estimate(value: float, error: float, freedom: int, confidence: float, method: str, n: int) -> Estimate:
+def _t_estimate(value: float, error: float, freedom: float, confidence: float, method: str, n: int) -> Estimate:
     _check_confidence(confidence)
     half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return Estimate(value, value - half, value + half, error, f"{100 * confidence:g} % {method}", n)

@@ -18,9 +18,9 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from melody.checks import check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
 from melody.metrics.angle_bins import NUM_BINS, AngleBin, bin_index, bin_means, check_num_bins
-from melody.metrics.checks import check_finite, check_same_shape, check_scored
 from melody.protocols import Metric
 from melody.registry import metrics
 

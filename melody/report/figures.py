@@ -62,7 +62,7 @@ def draw(results: Results) -> list[Plot]:
     plots: list[Plot] = []
     with rc_context(STYLE):
         for number, table in enumerate(results.tables):
-            plots += [_plot(table, name, text, figure, number) for name, text, figure in _figures(table)]
+            plots += [finish(table.suite, name, text, figure, number) for name, text, figure in _figures(table)]
     return plots
 
 
@@ -92,16 +92,17 @@ def _curves_text(what: str, panels: Sequence[Panel]) -> str:
     return f"{what} against steps. " + ". ".join(parts)
 
 
-def _plot(table: Table, name: str, text: str, figure: Figure, number: int) -> Plot:
+def finish(suite: str, name: str, text: str, figure: Figure, number: int = 0) -> Plot:
+    """A figure that was drawn under ``STYLE``, as SVG for a page and as PNG; ``number`` keeps identifiers apart."""
     svg, png = io.StringIO(), io.BytesIO()
     figure.draw_without_rendering()  # lays it out once, for both files
     figure.set_layout_engine("none")
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-    return Plot(table.suite, name, text, _inline(svg.getvalue(), f"f{number}-{name}-"), png.getvalue())
+    return Plot(suite, name, text, inline_svg(svg.getvalue(), f"f{number}-{name}-"), png.getvalue())
 
 
-def _inline(svg: str, prefix: str) -> str:
+def inline_svg(svg: str, prefix: str) -> str:
     """An SVG for the inside of a page: no prolog, identifiers of its own, no size, no metadata, the page's colours."""
     body = svg[svg.index("<svg") :].strip()
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)

@@ -34,13 +34,7 @@ class Section:
 
 def render_page(results: Results, plots: Mapping[str, Sequence[Plot]], sounds: Mapping[str, Sequence[Sound]]) -> str:
     """The page as HTML; plots and sounds by suite."""
-    environment = Environment(
-        loader=PackageLoader("melody.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.globals.update(
         facts=facts, long_facts=long_facts, layout=layout, cell_name=cell_name, css_class=css_class
     )
@@ -64,7 +58,7 @@ def render_page(results: Results, plots: Mapping[str, Sequence[Plot]], sounds: M
         order_counts=ordering_tally(results.tables),
         target_counts=target_tally(results.tables),
         paper=PAPER,
-        css=Markup(_stylesheet(environment)),
+        css=stylesheet(environment),
         svg=Markup,
     )
 
@@ -92,6 +86,18 @@ def _by_section(missed: Sequence[Miss], sections: Sequence[Section]) -> list[tup
     return [(section, misses) for section, misses in found if misses]
 
 
-def _stylesheet(environment: Environment) -> str:
+def page_environment() -> Environment:
+    """Where the pages' templates are; text from results is escaped."""
+    return Environment(
+        loader=PackageLoader("melody.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def stylesheet(environment: Environment) -> Markup:
+    """The style of every page, without comments."""
     source = environment.get_template("report.css").render()
-    return re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL)).strip()
+    return Markup(re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL)).strip())

@@ -52,7 +52,7 @@ def load_sounds(results: Results, folder: Path, embed_bytes: int = EMBED_BYTES) 
     """
     sizes = {clip.path: _size(folder, clip) for table in results.tables for clip in table.clips}
     embed = sum(sizes.values()) <= embed_bytes
-    return {table.suite: [_sound(clip, folder, embed) for clip in table.clips] for table in results.tables}
+    return {table.suite: [load_sound(clip, folder, embed) for clip in table.clips] for table in results.tables}
 
 
 def _size(folder: Path, clip: Clip) -> int:
@@ -60,7 +60,8 @@ def _size(folder: Path, clip: Clip) -> int:
     return path.stat().st_size if inside(clip.path) and path.is_file() else 0
 
 
-def _sound(clip: Clip, folder: Path, embed: bool) -> Sound:
+def load_sound(clip: Clip, folder: Path, embed: bool) -> Sound:
+    """One sound, embedded or linked; if it cannot be heard, with what is wrong with it."""
     import soundfile
 
     def silent(problem: str) -> Sound:

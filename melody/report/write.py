@@ -53,7 +53,7 @@ def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYT
             files[f"tables/{names[table.suite]}-targets.csv"] = targets_csv(table).encode()
     files["REPORT.md"] = render_markdown(results, pictures, csv_paths).encode()
     files["report.html"] = render_page(results, _by_suite(plots), load_sounds(results, folder, embed_bytes)).encode()
-    return [_replace(folder / path, content) for path, content in files.items()]
+    return [write_whole(folder / path, content) for path, content in files.items()]
 
 
 def file_names(tables: list[Table]) -> dict[str, str]:
@@ -80,8 +80,8 @@ def _by_suite(plots: list[Plot]) -> dict[str, list[Plot]]:
     return found
 
 
-def _replace(path: Path, content: bytes) -> Path:
-    """Write a file so that it is there whole, or as it was before."""
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file so that it is there whole, or as it was before; raises ``MelodyError`` if it cannot be."""
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import torch
 from scipy.signal import freqz
 
 from melody.errors import MelodyError
+from melody.metrics import loudness
 from melody.metrics.loudness import Loudness, integrated_loudness, k_weighting
 
 # ITU-R BS.1770-4, tables 1 and 2: 48 kHz.
@@ -28,7 +29,7 @@ def test_coefficients_at_48_khz_are_the_standards() -> None:
         np.testing.assert_allclose(ours[1], printed[1], atol=1e-8)
 
 
-@pytest.mark.parametrize("sample_rate", [16_000, 22_050, 24_000, 32_000, 44_100, 96_000])
+@pytest.mark.parametrize("sample_rate", [16_000, 22_050, 24_000, 32_000, 44_100, 96_000, 192_000])
 def test_response_is_the_same_at_other_rates(sample_rate: int) -> None:
     frequencies = np.geomspace(20, 3_000, 40)
     for ours, printed in zip(k_weighting(sample_rate), (SHELF, HIGH_PASS), strict=True):
@@ -37,7 +38,7 @@ def test_response_is_the_same_at_other_rates(sample_rate: int) -> None:
         np.testing.assert_allclose(response, expected, atol=0.15)
 
 
-@pytest.mark.parametrize("sample_rate", [24_000, 44_100, 48_000])
+@pytest.mark.parametrize("sample_rate", [24_000, 44_100, 48_000, 192_000])
 def test_calibration_sines(sample_rate: int) -> None:
     full_scale = sine(0, sample_rate)
     assert integrated_loudness(full_scale, sample_rate) == pytest.approx(-3.01, abs=0.02)
@@ -74,6 +75,31 @@ def test_silence_is_minus_infinity_and_stays_out_of_the_mean() -> None:
     assert (metric.scored, int(metric.silent)) == (2, 1)
 
 
+def test_a_refused_clip_leaves_the_metric_as_it_was() -> None:
+    metric = Loudness()
+    with pytest.raises(MelodyError, match="NaN"):
+        metric.update(torch.stack([sine(0, 24_000, 1.0), torch.full((24_000,), math.nan)])[:, None])
+    assert (metric.scored, float(metric.total)) == (0, 0)
+
+
+def test_a_block_is_enough_and_a_sample_less_is_not() -> None:
+    block = sine(0, 192_000, 0.4)
+    assert integrated_loudness(block, 192_000) == pytest.approx(-3.01, abs=0.1)
+    with pytest.raises(MelodyError, match=r"0\.400 s of audio; expected at least 0\.4 s"):
+        integrated_loudness(block[1:], 192_000)
+    with pytest.raises(MelodyError, match=r"0\.000 s of audio"):
+        integrated_loudness(block[:1], 192_000)
+    with pytest.raises(MelodyError, match=r"2000 Hz; expected at least 8000 Hz"):
+        integrated_loudness(block, 2_000)
+
+
+def test_clips_keep_their_own_values() -> None:
+    clips = torch.stack([sine(0, 24_000, 1.0), torch.zeros(24_000, dtype=torch.float64)])[:, None]
+    values = Loudness().of_clips(clips)
+    assert float(values[0]) == pytest.approx(-3.01, abs=0.02)
+    assert float(values[1]) == -math.inf
+
+
 def test_bad_input_is_one_clear_line() -> None:
     with pytest.raises(MelodyError, match=r"0\.100 s of audio; expected at least 0\.4 s"):
         integrated_loudness(torch.zeros(2_400), 24_000)
@@ -83,3 +109,12 @@ def test_bad_input_is_one_clear_line() -> None:
         integrated_loudness(torch.full((24_000,), math.nan), 24_000)
     with pytest.raises(MelodyError, match=r"expected \(B, channels, T\)"):
         Loudness().update(torch.zeros(1, 24_000))
+
+
+@pytest.mark.parametrize("sample_rate", [11_025, 24_000])  # at 11,025 Hz a block is not four steps
+def test_a_minute_at_a_time_changes_nothing(sample_rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = torch.randn(2, 7 * sample_rate + 123, generator=torch.Generator().manual_seed(0))
+    noise = noise * torch.linspace(0.01, 1, noise.shape[1])
+    whole = loudness.integrated_loudness(noise, sample_rate)
+    monkeypatch.setattr(loudness, "PIECE_S", 1)
+    assert loudness.integrated_loudness(noise, sample_rate) == pytest.approx(whole, abs=1e-9)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from melody.errors import MelodyError
+from melody.metrics import retrieval
 from melody.metrics.ngrams import bigram_log_probabilities, bigram_loss, unigram_log_probabilities, unigram_loss
-from melody.metrics.retrieval import ranks
+from melody.metrics.retrieval import MedianRank, RecallAt1, RecallAt5, RecallAt10, ranks
 
 SIZE = 4
 
@@ -42,3 +43,52 @@ def test_ranks_count_ties_against_the_right_one() -> None:
     assert ranks(torch.eye(5), torch.eye(5).roll(1, 0))[0] >= 1
     same = torch.ones(5, 3)
     assert ranks(same, same).tolist() == [4] * 5, "one point for everything recalls nothing"
+
+
+def pairs(count: int, likeness: float) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    texts = torch.randn(count, 16, generator=generator)
+    return texts, likeness * texts + torch.randn(count, 16, generator=generator)
+
+
+def test_registered_metrics_rank_the_right_text_among_all() -> None:
+    texts, audio = pairs(60, 0.4)
+    cosine = torch.nn.functional.cosine_similarity(audio[:, None].double(), texts[None].double(), dim=2)
+    places = (cosine.argsort(dim=1, descending=True) == torch.arange(60)[:, None]).int().argmax(dim=1)
+    for metric, k in ((RecallAt1(), 1), (RecallAt5(), 5), (RecallAt10(), 10)):
+        for text, sound in zip(texts.split(7), audio.split(7), strict=True):
+            metric.update(text, sound)
+        assert float(metric.compute()) == pytest.approx(100 * float((places < k).double().mean()))
+        assert metric.scored == 60
+    median = MedianRank()
+    median.update(texts, audio)
+    assert float(median.compute()) == pytest.approx(float(places.double().quantile(0.5)) + 1)
+    assert 1 < float(median.compute()) < 30
+
+
+def test_shuffled_prompts_rank_by_chance() -> None:
+    texts, audio = pairs(200, 3.0)
+    matched, shuffled = RecallAt10(), RecallAt10()
+    matched.update(texts, audio)
+    shuffled.update(texts.roll(1, 0), audio)
+    assert float(matched.compute()) > 95
+    assert float(shuffled.compute()) == pytest.approx(5, abs=4)
+
+
+def test_blocks_change_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, audio = pairs(60, 0.7)
+    whole = ranks(audio, texts)
+    monkeypatch.setattr(retrieval, "BLOCK", 7)
+    assert torch.equal(ranks(audio, texts), whole)
+
+
+def test_doubled_prompts_are_named() -> None:
+    texts, audio = pairs(5, 3.0)
+    metric = RecallAt1()
+    metric.update(texts, audio)
+    assert metric.warning is None
+    metric.update(texts[:2], audio[:2])
+    assert metric.warning is not None
+    assert "2 of 7 prompts" in metric.warning
+    with pytest.raises(MelodyError, match=r"expected \(B, E\)"):
+        metric.update(texts[0], audio[0])

@@ -7,10 +7,21 @@ import math
 import auraloss
 import pytest
 import torch
-from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+from torchmetrics.functional.audio import (
+    scale_invariant_signal_distortion_ratio,
+    scale_invariant_signal_noise_ratio,
+)
 
 from melody.errors import MelodyError
-from melody.metrics.reconstruction import log_mel_distance, mr_stft_distance, si_sdr
+from melody.metrics.reconstruction import (
+    SISDR,
+    LogMelDistance,
+    MRSTFTDistance,
+    log_mel_distance,
+    mr_stft_distance,
+    si_sdr,
+)
+from melody.metrics.si_snr import SISNR
 
 RATE = 24_000
 
@@ -50,3 +61,23 @@ def test_bad_clips_are_refused(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
         mr_stft_distance(pair[0][0], pair[1][0])
     with pytest.raises(MelodyError, match="NaN"):
         log_mel_distance(pair[0] * math.nan, pair[1], RATE)
+    with pytest.raises(MelodyError, match="got clips of 1024 samples; expected at least 1025"):
+        mr_stft_distance(pair[0][:, :1024], pair[1][:, :1024])
+    with pytest.raises(MelodyError, match=r"expected mono \(B, 1, T\)"):
+        MRSTFTDistance().update(pair[0], pair[1])
+    with pytest.raises(MelodyError, match=r"expected mono \(B, 1, T\)"):
+        SISDR().update(pair[0][None], pair[1][None])  # stereo is not two clips
+
+
+def test_registered_metrics_are_means_over_clips(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    values = {
+        MRSTFTDistance(): mr_stft_distance(*pair),
+        LogMelDistance(sample_rate=RATE): log_mel_distance(*pair, RATE),
+        SISDR(): si_sdr(*pair),
+        SISNR(): scale_invariant_signal_noise_ratio(*(x.double() for x in pair)),
+    }
+    for metric, expected in values.items():
+        for preds, target in zip(*pair, strict=True):
+            metric.update(preds[None, None], target[None, None])
+        assert metric.takes == "pairs"
+        assert float(metric.compute()) == pytest.approx(float(expected.double().mean()), rel=1e-6)

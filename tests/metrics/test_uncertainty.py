@@ -20,6 +20,7 @@ from melody.metrics.statistics import (
     mean_interval,
     paired_difference,
     sign_flip_p_value,
+    two_level_mean,
     wilson_interval,
 )
 
@@ -49,6 +50,60 @@ def test_groups_are_even(count: int, groups: int, seed: int) -> None:
     assert len(sizes) == min(count, groups)
     assert sizes.max() - sizes.min() <= 1
     assert sizes.sum() == count
+
+
+def test_jackknife_bias_of_a_variance_with_n_in_its_denominator_is_exact() -> None:
+    """Σ(x − x̄)²/n is too small by s²/n, and deleting one at a time says so to the digit (Quenouille 1956)."""
+    sample = list(np.random.default_rng(7).normal(size=12))
+    estimate = jackknife(sample, lambda part: float(np.var(part)), groups=12)
+    assert estimate.bias == pytest.approx(-np.var(sample, ddof=1) / 12)
+    assert mean_interval(sample).bias is None
+
+
+def test_nested_levels_are_the_t_interval_over_the_seeds_means() -> None:
+    rows = [[1.0, 2.0, 3.0], [4.0, 6.0], [2.0, 2.0, 5.0, 7.0]]
+    found = two_level_mean(rows, shared_prompts=False)
+    expected = mean_interval([np.mean(row) for row in rows])
+    assert (found.estimate.low, found.estimate.high) == pytest.approx((expected.low, expected.high))
+    assert found.freedom == 2
+    assert found.between_prompts is None
+    assert "2 degrees of freedom" in found.estimate.method
+    assert found.estimate.n == 9
+
+
+def test_crossed_levels_recover_what_made_the_scores() -> None:
+    rng = np.random.default_rng(8)
+    scores = 0.5 * rng.normal(size=(200, 1)) + 2.0 * rng.normal(size=(1, 300)) + rng.normal(size=(200, 300))
+    found = two_level_mean(list(scores))
+    made = (found.between_seeds, found.between_prompts, found.within)
+    assert made == pytest.approx((0.5, 2.0, 1.0), rel=0.12)
+    assert found.estimate.value == pytest.approx(scores.mean())
+    assert found.estimate.standard_error == pytest.approx(math.sqrt(0.25 / 200 + 4 / 300), rel=0.1)
+
+
+@given(st.lists(st.lists(st.floats(-10, 10), min_size=4, max_size=4), min_size=2, max_size=5))
+def test_crossed_interval_is_never_narrower_than_what_one_level_says(rows: list[list[float]]) -> None:
+    scores = np.array(rows)
+    error = two_level_mean(rows).estimate.standard_error
+    for axis in (0, 1):
+        means = scores.mean(axis=axis)
+        assert error >= means.std(ddof=1) / math.sqrt(len(means)) - 1e-9
+
+
+def test_equal_seeds_leave_the_prompts_alone() -> None:
+    found = two_level_mean([[1.0, 2.0, 3.0]] * 3)
+    expected = mean_interval([1.0, 2.0, 3.0])
+    assert (found.estimate.low, found.estimate.high) == pytest.approx((expected.low, expected.high))
+    assert (found.between_seeds, found.freedom) == (0.0, 2)
+
+
+def test_two_levels_refuse_what_is_not_two_levels() -> None:
+    with pytest.raises(MelodyError, match="got 1 seeds; expected at least two"):
+        two_level_mean([[1.0, 2.0]])
+    with pytest.raises(MelodyError, match=r"seeds have \[2, 3\] shared prompts"):
+        two_level_mean([[1.0, 2.0], [1.0, 2.0, 3.0]])
+    with pytest.raises(MelodyError, match="seed 2 of 2: 1 of 2 values are NaN"):
+        two_level_mean([[1.0, 2.0], [1.0, math.nan]])
 
 
 def covered(low_high: list[tuple[float, float]], truth: float) -> float:

@@ -1,4 +1,4 @@
-"""What every metric refuses: numbers that are not finite, and shapes that do not belong together."""
+"""What every metric and embedder refuses: numbers that are not finite, and shapes that do not belong together."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from torch import Tensor
 
 from melody.errors import MelodyError
 
+CHECKED_AT_ONCE = 1 << 22
+
 
 def check_finite(values: Tensor, name: str) -> None:
     """Raise ``MelodyError`` if ``values`` holds a NaN or an infinity."""
-    bad = int((~torch.isfinite(values)).sum())
+    parts = values.reshape(-1).split(CHECKED_AT_ONCE)  # the masks of an hour of audio take several times its memory
+    bad = sum(int((~torch.isfinite(part)).sum()) for part in parts)
     if bad:
         raise MelodyError(f"{name}: {bad} of {values.numel()} values are NaN or infinite; expected finite numbers")
+
+
+def check_clip(waveform: Tensor, name: str) -> None:
+    """Raise ``MelodyError`` unless ``waveform`` is a mono clip ``(T,)``, T > 0, of finite numbers."""
+    if waveform.ndim != 1 or len(waveform) == 0:
+        raise MelodyError(f"{name}: the waveform has shape {tuple(waveform.shape)}; expected mono (T,) with T > 0")
+    check_finite(waveform, f"{name}: the waveform")
 
 
 def check_same_shape(preds: Tensor, target: Tensor, name: str) -> None:

@@ -25,14 +25,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from melody.errors import MelodyError
-from melody.metrics.checks import check_finite
+from melody.checks import check_clip
+from melody.embedders.fad_protocols import EMBEDDED, prepared, windows
 from melody.protocols import AudioEmbedder
 from melody.registry import audio_embedders
 
-SAMPLE_RATE = 24_000
-WINDOW = 24_000
-HOP = 12_000
+SAMPLE_RATE = EMBEDDED.sample_rate
 FFT_SIZE = 1_024
 FRAME_HOP = 480
 NUM_BANDS = 16
@@ -40,6 +38,7 @@ LOWEST_HZ = 40.0
 HIGHEST_HZ = 12_000.0
 POWER_FLOOR = 1e-8  # −80 dB; a lower one lets the few silent windows of a set decide its covariance
 DIMENSION = 3 * NUM_BANDS
+WINDOWS_AT_ONCE = 64
 
 
 def hz_to_mel(frequency_hz: float) -> float:
@@ -66,7 +65,7 @@ def mel_filterbank(num_bands: int, fft_size: int, sample_rate: int, lowest_hz: f
 
 
 def log_mel(windows: Tensor) -> Tensor:
-    """``(n, WINDOW)`` samples -> log10 band powers ``(n, NUM_BANDS, frames)``."""
+    """``(n, T)`` samples -> log10 band powers ``(n, NUM_BANDS, frames)``."""
     taper = torch.hann_window(FFT_SIZE, device=windows.device)
     spectrum = torch.stft(windows, FFT_SIZE, FRAME_HOP, window=taper, center=False, return_complex=True)
     power = (spectrum.abs() / (taper.sum() / 2)).square()  # (n, FFT_SIZE // 2 + 1, frames)
@@ -79,20 +78,20 @@ class MelStats(AudioEmbedder):
     """Log-mel statistics of 1 s windows: a demo embedder without weights, which says little about perceived quality."""
 
     version: ClassVar[str] = "1"
-    sample_rate = SAMPLE_RATE
+    protocol = EMBEDDED.name
+    sample_rate = EMBEDDED.sample_rate
     dimension = DIMENSION
-    window_s = WINDOW / SAMPLE_RATE
-    hop_s = HOP / SAMPLE_RATE
+    window_s = EMBEDDED.window_s
+    hop_s = EMBEDDED.hop_s
 
     def embed(self, waveform: Tensor) -> Tensor:
         """Mono ``(T,)`` at 24 kHz -> ``(windows, 48)``, float32; ``MelodyError`` if it is empty, not mono, or NaN."""
-        if waveform.ndim != 1 or len(waveform) == 0:
-            raise MelodyError(
-                f"mel-stats: the waveform has shape {tuple(waveform.shape)}; expected mono (T,) with T > 0"
-            )
-        check_finite(waveform, "mel-stats: the waveform")
-        samples = torch.nn.functional.pad(waveform.float(), (0, max(0, WINDOW - len(waveform))))
-        bands = log_mel(samples.unfold(0, WINDOW, HOP))  # (windows, NUM_BANDS, frames)
-        mean, deviation = bands.mean(dim=2), bands.std(dim=2, correction=0)
-        movement = bands.diff(dim=2).abs().mean(dim=2)
-        return torch.cat([mean, deviation, movement], dim=1)
+        check_clip(waveform, "mel-stats")
+        groups = windows(prepared(waveform, EMBEDDED), EMBEDDED).split(WINDOWS_AT_ONCE)  # an hour has 7,199 windows
+        return torch.cat([_statistics(log_mel(group)) for group in groups])
+
+
+def _statistics(bands: Tensor) -> Tensor:
+    """``(n, NUM_BANDS, frames)`` -> ``(n, DIMENSION)``."""
+    mean, deviation = bands.mean(dim=2), bands.std(dim=2, correction=0)
+    return torch.cat([mean, deviation, bands.diff(dim=2).abs().mean(dim=2)], dim=1)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from melody.errors import MelodyError
-from melody.metrics.frechet import Statistics, frechet_distance_of
-from melody.metrics.mel_stats import (
+from melody.embedders import mel_stats
+from melody.embedders.mel_stats import (
     DIMENSION,
     FFT_SIZE,
     FRAME_HOP,
@@ -22,6 +21,8 @@ from melody.metrics.mel_stats import (
     log_mel,
     mel_filterbank,
 )
+from melody.errors import MelodyError
+from melody.metrics.frechet import Statistics, frechet_distance_of
 from melody.registry import audio_embedders
 
 
@@ -91,6 +92,25 @@ def test_a_window_does_not_depend_on_its_neighbours() -> None:
     torch.testing.assert_close(
         MelStats().embed(waveform)[2], MelStats().embed(waveform[SAMPLE_RATE : 2 * SAMPLE_RATE])[0]
     )
+
+
+def test_a_long_signal_is_embedded_in_groups_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    waveform = torch.zeros(100 * SAMPLE_RATE)  # 199 windows: three groups and a rest
+    for second in (0, 31, 32, 64, 99):
+        waveform[second * SAMPLE_RATE : (second + 1) * SAMPLE_RATE] = noise(1.0, seed=second)
+    in_groups = MelStats().embed(waveform)
+    sizes: list[int] = []
+
+    def seen(cut: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(cut))
+        return log_mel(cut)
+
+    monkeypatch.setattr(mel_stats, "log_mel", seen)
+    MelStats().embed(waveform)
+    assert sum(sizes) == 199
+    assert max(sizes) == mel_stats.WINDOWS_AT_ONCE < 199
+    monkeypatch.setattr(mel_stats, "WINDOWS_AT_ONCE", 1_000)
+    torch.testing.assert_close(in_groups, MelStats().embed(waveform), rtol=0, atol=1e-6)
 
 
 def test_reads_level_and_pitch_and_silence() -> None:

@@ -1,0 +1,173 @@
+"""``melody evaluate`` and ``melody compare``: folders of sounds, measured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from melody.cli_console import console, notes, progress_bar
+from melody.cli_options import DeviceOption
+
+if TYPE_CHECKING:
+    from melody.harness.evaluation_results import Comparison, Evaluation
+
+GeneratedArgument = Annotated[Path, typer.Argument(help="Folder of wav, flac, ogg or mp3 files, of any rate.")]
+FolderA = Annotated[Path, typer.Argument(help="Folder of one system's clips.")]
+FolderB = Annotated[Path, typer.Argument(help="Folder of the other's, with the same names.")]
+ReferenceOption = Annotated[
+    Path | None, typer.Option("--reference", "-r", help="Folder to measure against: as a set, or pair by pair.")
+]
+CaptionsOption = Annotated[Path | None, typer.Option(help="CSV file with columns file_name and text.")]
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option("--metric", "-m", help="Name (repeat it); see: melody components metrics. \\[default: all it can]"),
+]
+EmbedderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--embedder",
+        "-e",
+        help="NAME, or NAME:argument=value,…; see: melody components audio_embedders. \\[default: mel-stats]",
+    ),
+]
+TaggerOption = Annotated[
+    list[str] | None, typer.Option(help="For metrics of labels; see: melody components audio_taggers.")
+]
+JointOption = Annotated[
+    str, typer.Option(help="Joint model for metrics of texts: a preset, a folder of model files, or OWNER/NAME.")
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write everything to a JSON file.")]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write one page with tables, plot and players.")]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out what cannot be scored, list it and go on; else exit code 2.")
+]
+EvaluationSeedOption = Annotated[int, typer.Option(help="Of groups, bootstraps and controls.")]
+RecordsOption = Annotated[
+    Path, typer.Option("--store", help="Where what is known of each sound is kept; a killed run goes on from it.")
+]
+STORE = Path(".melody/records")
+
+
+def evaluate(
+    generated: GeneratedArgument,
+    reference: ReferenceOption = None,
+    captions: CaptionsOption = None,
+    metric: MetricOption = None,
+    embedder: EmbedderOption = None,
+    tagger: TaggerOption = None,
+    joint: JointOption = "demo",
+    json_file: JsonOption = None,
+    html: HtmlOption = None,
+    skip_bad: SkipBadOption = False,
+    seed: EvaluationSeedOption = 0,
+    store: RecordsOption = STORE,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Measure a folder of sounds, whoever made them: every number with its interval and its controls."""
+    _check_outputs(json_file, html)
+    from melody.harness.evaluation import evaluate as run
+
+    with _progress("evaluate") as progress:
+        result = run(
+            generated,
+            reference=reference,
+            captions=captions,
+            metrics=metric,
+            embedders=embedder or ("mel-stats",),
+            taggers=tagger or (),
+            joint=joint,
+            skip_bad=skip_bad,
+            seed=seed,
+            store=store,
+            device=device,
+            progress=progress,
+            command=" ".join(["melody", *sys.argv[1:]]),
+        )
+    _deliver(result, json_file, html)
+
+
+def compare(
+    a: FolderA,
+    b: FolderB,
+    reference: ReferenceOption = None,
+    captions: CaptionsOption = None,
+    metric: MetricOption = None,
+    embedder: EmbedderOption = None,
+    tagger: TaggerOption = None,
+    joint: JointOption = "demo",
+    json_file: JsonOption = None,
+    html: HtmlOption = None,
+    skip_bad: SkipBadOption = False,
+    seed: EvaluationSeedOption = 0,
+    store: RecordsOption = STORE,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Compare two systems on the same prompts: paired differences with intervals, p-values and Holm's correction."""
+    _check_outputs(json_file, html)
+    from melody.harness.evaluation import compare as run
+
+    with _progress("compare") as progress:
+        result = run(
+            a,
+            b,
+            reference=reference,
+            captions=captions,
+            metrics=metric,
+            embedders=embedder or ("mel-stats",),
+            taggers=tagger or (),
+            joint=joint,
+            skip_bad=skip_bad,
+            seed=seed,
+            store=store,
+            device=device,
+            progress=progress,
+            command=" ".join(["melody", *sys.argv[1:]]),
+        )
+    _deliver(result, json_file, html)
+
+
+def _check_outputs(json_file: Path | None, html: Path | None) -> None:
+    """Refuse, before hours of work, what could not be written after them."""
+    from melody.errors import MelodyError
+
+    for path in (json_file, html):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            what = "it is a folder" if path.is_dir() else f"there is no folder {path.absolute().parent}"
+            raise MelodyError(f"cannot write {path}: {what}")
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar; and a line on stderr for every file that cannot be scored, before the error that sums them up."""
+    from melody.harness.evaluation import BadInputError
+
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task(name, total=None)
+            yield lambda done, total, label: bar.update(
+                task, completed=done, total=total, description=escape(label or name)
+            )
+    except BadInputError as error:
+        for one in error.skipped:
+            by = f" ({', '.join(one.metrics)})" if one.metrics else ""
+            notes.print(f"{one.file}{by}: {one.reason}", markup=False, highlight=False, soft_wrap=True)
+        raise
+
+
+def _deliver(result: Evaluation | Comparison, json_file: Path | None, html: Path | None) -> None:
+    from melody.report.evaluation_page import write_page
+    from melody.report.evaluation_terminal import print_evaluation
+
+    print_evaluation(result, console)
+    if json_file is not None:
+        result.save(json_file)
+        console.print(escape(str(json_file)))
+    if html is not None:
+        write_page(result, html)
+        console.print(f"page: {escape(str(html))}")

@@ -1,0 +1,232 @@
+"""What is in a folder of sounds, whoever made it: every clip by an identifier, and every file that cannot be used.
+
+A clip's identifier is its path below the folder, without the extension unless two files differ by it alone; in
+Unicode's composed form, so that names from two systems of files meet. Sets are paired by it, and never by their order.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from melody.data.audio import INPUT_EXTENSIONS
+from melody.data.corpus import Fault
+from melody.data.folders import REQUIRED_COLUMNS
+from melody.data.recordings import check_header
+from melody.errors import MelodyError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One clip of a folder: identifier, name below the folder, and where it is."""
+
+    identifier: str
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The clips of a folder, by identifier in order; ``others`` counts files that are no sounds by their extension."""
+
+    folder: Path
+    clips: tuple[Listed, ...]
+    faults: tuple[Fault, ...]
+    others: int
+
+    @property
+    def expected(self) -> int:
+        """Clips and files that cannot be used."""
+        return len(self.clips) + len(self.faults)
+
+    def without(self, identifiers: set[str]) -> tuple[Listed, ...]:
+        """The clips but for some."""
+        return tuple(clip for clip in self.clips if clip.identifier not in identifiers)
+
+
+def list_clips(folder: Path) -> Listing:
+    """List a folder and the folders in it; hidden files, and what is no sound by its extension, are passed over.
+
+    Raises:
+        MelodyError: no such folder, or one without any sound.
+    """
+    if not folder.is_dir():
+        what = "it is a file" if folder.is_file() else "no such folder"
+        raise MelodyError(f"cannot evaluate {folder}: {what}; expected a folder of audio files")
+    names, faults, others = _walk(folder)
+    if not names and not faults:
+        raise MelodyError(f"folder {folder} holds no audio (expected {', '.join(sorted(INPUT_EXTENSIONS))})")
+    usable = []
+    for name in names:
+        if (problem := _problem(folder, name)) is not None:
+            faults.append(Fault(_printable(name), problem))
+        else:
+            usable.append(name)
+    clips, doubled = _identified(folder, usable, names)
+    return Listing(folder, clips, tuple(sorted([*faults, *doubled], key=lambda fault: fault.file)), others)
+
+
+def _walk(folder: Path) -> tuple[list[str], list[Fault], int]:
+    """Names of sounds below a folder, sorted; folders that cannot be gone into; how many files are something else."""
+    names: list[str] = []
+    faults: list[Fault] = []
+    others = 0
+
+    def unreadable(error: OSError) -> None:
+        name = os.path.relpath(error.filename or folder, folder)
+        faults.append(Fault(name, f"the folder cannot be read: {error.strerror}"))
+
+    for place, folders, files in os.walk(folder, onerror=unreadable):
+        below = Path(place).relative_to(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        linked = [(below / name).as_posix() for name in folders if Path(place, name).is_symlink()]
+        faults += [Fault(name, "it is a link to a folder, which is not followed") for name in linked]
+        for name in files:
+            if name.startswith("."):
+                continue
+            if PurePosixPath(name).suffix.lower() in INPUT_EXTENSIONS:
+                names.append((below / name).as_posix())
+            else:
+                others += 1
+    return sorted(names), faults, others
+
+
+def _printable(name: str) -> str:
+    """A name for messages and JSON, whatever bytes it has."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _problem(folder: Path, name: str) -> str | None:
+    path = folder / name
+    try:
+        name.encode()
+        if not path.exists():  # asked first, for no link in a circle can be resolved
+            return "it is a link to nothing"
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return "it is a link that points outside of the folder; copy the file"
+        if not path.is_file():
+            return "it is no regular file"
+        check_header(path)
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    except (OSError, MelodyError) as error:
+        return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    return None
+
+
+def _identified(folder: Path, usable: list[str], names: list[str]) -> tuple[tuple[Listed, ...], list[Fault]]:
+    """Clips by identifier; those whose names are one in Unicode's composed form are faults."""
+    stems = Counter(identifier_of(name) for name in names)
+    clips: dict[str, Listed] = {}
+    doubled: list[Fault] = []
+    for name in usable:
+        stem = identifier_of(name)
+        identifier = stem if stems[stem] == 1 else composed(name)
+        if identifier in clips:
+            doubled.append(Fault(name, f"its name is that of {clips[identifier].name}, written otherwise"))
+        else:
+            clips[identifier] = Listed(identifier, name, folder / name)
+    return tuple(clips[identifier] for identifier in sorted(clips)), doubled
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC).
+
+    >>> composed("e\\u0301") == "\\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def identifier_of(name: str) -> str:
+    """A clip's name without its extension, if that is one of a sound.
+
+    >>> identifier_of("a/take 2.wav"), identifier_of("v1.5")
+    ('a/take 2', 'v1.5')
+    """
+    path = PurePosixPath(composed(name))
+    return path.with_suffix("").as_posix() if path.suffix.lower() in INPUT_EXTENSIONS else path.as_posix()
+
+
+def read_captions(path: Path, listing: Listing) -> tuple[dict[str, str], list[Fault]]:
+    """Texts by the clips' identifiers, and what does not fit: rows without a clip, doubled or empty, clips without one.
+
+    Args:
+        path: a CSV file with columns ``file_name`` (below the folder, the extension may be another) and ``text``.
+    Raises:
+        MelodyError: the file cannot be read, is no CSV, or lacks a column.
+    """
+    rows = _rows(path)
+    known = _lookup(listing)
+    broken = {identifier_of(fault.file) for fault in listing.faults}
+    texts: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    faults: list[Fault] = []
+    for line, name, text in rows:
+        identifier = known.get(composed(name)) or known.get(identifier_of(name))
+        if identifier is None:
+            if identifier_of(name) not in broken:
+                faults.append(Fault(name, f"{path} line {line}: there is no such clip{_nearest(name, known)}"))
+        elif identifier in lines:
+            texts.pop(identifier, None)
+            faults.append(Fault(name, f"{path} lists it twice: lines {lines[identifier]} and {line}"))
+        else:
+            lines[identifier] = line
+            if text:
+                texts[identifier] = text
+            else:
+                faults.append(Fault(name, f"{path} line {line}: its text is empty"))
+    without = [clip for clip in listing.clips if clip.identifier not in lines]
+    faults += [Fault(clip.name, f"{path} has no row for it") for clip in without]
+    return texts, faults
+
+
+def _rows(path: Path) -> list[tuple[int, str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for column in REQUIRED_COLUMNS:
+                if column not in (reader.fieldnames or ()):
+                    raise MelodyError(f"{path} has no column {column!r}{did_you_mean(column, reader.fieldnames or ())}")
+            rows = []
+            for row in reader:
+                if more := row.get(None):
+                    width = len(reader.fieldnames or ())
+                    raise MelodyError(
+                        f"{path} line {reader.line_num}: {width + len(more)} cells; the header has {width}: "
+                        f"a text with commas needs quotes"
+                    )
+                rows.append((reader.line_num, (row["file_name"] or "").strip(), (row["text"] or "").strip()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MelodyError(f"cannot read {path}: {error}") from None
+    if not rows:
+        raise MelodyError(f"{path} has a header and no rows")
+    return rows
+
+
+def _lookup(listing: Listing) -> dict[str, str]:
+    """Identifiers by all that a row may call a clip: its name, or that without the extension if it is the only one."""
+    by_name = {composed(clip.name): clip.identifier for clip in listing.clips}
+    return {clip.identifier: clip.identifier for clip in listing.clips} | by_name
+
+
+def _nearest(name: str, known: dict[str, str]) -> str:
+    return did_you_mean(name, known) if len(known) <= 8 else ""
+
+
+def pair(generated: Listing, other: Listing) -> tuple[list[tuple[Listed, Listed]], list[Fault]]:
+    """Clips of both folders that have one identifier, in order, and those of either that have no partner."""
+    partners = {clip.identifier: clip for clip in other.clips}
+    pairs = [(clip, partners[clip.identifier]) for clip in generated.clips if clip.identifier in partners]
+    paired = {clip.identifier for clip, _ in pairs}
+    faults = [
+        Fault(str(clip.path), f"there is no {clip.identifier!r} in {there.folder}")
+        for here, there in ((generated, other), (other, generated))
+        for clip in here.clips
+        if clip.identifier not in paired
+    ]
+    return pairs, faults

@@ -1,0 +1,286 @@
+"""Controls: each metric where the answer is known, so that a number is seen beside noise, silence and music itself.
+
+- *reference halves*: one half of the reference against the other; what music scores at best, at half the size. For
+  metrics of waveforms: *reference*, its own mean. For pairs: *reference itself*, every clip as its own target.
+- *white noise* and *silence*: up to 16 clips as long as generated ones, 30 s at most; noise at −20 dB of full scale.
+- *one clip repeated*: one clip, drawn by the seed, in the place of every other: a set without variety. Not each clip
+  twice, which leaves every distribution as it is, and so tells nothing of a metric. Of metrics of sets and of texts.
+- *texts shuffled*, *targets shuffled*: every clip with another one's text, or target.
+
+A metric tells a control from music if the control lies outside of the music's interval, on the bad side where there is
+one. Music is the reference where there is one, else the generated set. All choices are ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melody.data.listing import Listed
+from melody.data.recordings import Facts, Recording, read_recording
+from melody.errors import MelodyError
+from melody.harness.evaluation.features import Feature
+from melody.harness.evaluation.hearing import Heard, aligned, complete
+from melody.harness.evaluation.plan import VALUE, Measure, states_of_one_pair
+from melody.harness.evaluation.records import Record, Records, Tensors
+from melody.harness.evaluation.scoring import Number, filled, grouped, of_clips, over_sets
+from melody.harness.evaluation_results import Control
+from melody.harness.units import finite, one_line
+from melody.metrics.cosine import derangement
+from melody.metrics.leave_out import add_states, merged, value_of
+
+NOISE, SILENCE, REPEATED = "white noise", "silence", "one clip repeated"
+TEXTS_SHUFFLED, TARGETS_SHUFFLED = "texts shuffled", "targets shuffled"
+HALVES, REFERENCE, ITSELF = "reference halves", "reference", "reference itself"
+MUSIC = (HALVES, REFERENCE, ITSELF)
+CLIPS = 16
+LONGEST_S = 30.0
+NOISE_LEVEL = 0.1
+REPEATS = 64
+INFINITE = tuple(f"the value is {value}" for value in (math.inf, -math.inf))
+
+
+class Synthetic:
+    """Clips of noise or of silence, their features on disk as those of files."""
+
+    def __init__(self, name: str, durations_s: Sequence[float], sample_rate: int, seed: int) -> None:
+        self.name = name
+        self.seed = seed
+        self.sample_rate = sample_rate
+        self.durations_s = durations_s
+        self.records: list[Record] = []
+        self.failures: dict[str, str] = {}
+
+    def hear(self, features: Sequence[Feature], records: Records) -> None:
+        """Compute what is not known of each."""
+        for place, duration_s in enumerate(self.durations_s):
+            drawn = place if self.name == NOISE else 0  # silence of one length is one sound
+            facts = f"{self.name}:{NOISE_LEVEL}:{self.seed}:{drawn}:{duration_s}:{self.sample_rate}"
+            key = hashlib.sha256(facts.encode()).hexdigest()
+            record = records.read(key)
+            missing = [feature for feature in features if record.feature(feature.key) is None]
+            if missing:
+                self.failures |= complete(record, self.recording(place), missing)
+                records.write(key, record)
+            self.records.append(record)
+
+    def recording(self, place: int) -> Recording:
+        """The sound."""
+        count = max(1, round(self.durations_s[place] * self.sample_rate))
+        return self._drawn(place, count, self.sample_rate)
+
+    def like(self, place: int, facts: Facts) -> Recording:
+        """The sound, with the length and rate of another."""
+        return self._drawn(place, facts.frames, facts.sample_rate)
+
+    def _drawn(self, place: int, count: int, sample_rate: int) -> Recording:
+        waveform = torch.zeros(count)
+        if self.name == NOISE:
+            generator = torch.Generator().manual_seed(1_000_003 * self.seed + place)
+            waveform = NOISE_LEVEL * torch.randn(count, generator=generator)
+        peak = float(waveform.abs().max())
+        return Recording(waveform, Facts(sample_rate, 1, count, peak, self.name))
+
+    def features(self, key: str) -> list[Tensors]:
+        """A feature of every clip; raises ``MelodyError`` with the reason if it could not be computed."""
+        if key in self.failures:
+            raise MelodyError(self.failures[key])
+        return [found for record in self.records if (found := record.feature(key)) is not None]
+
+
+def synthetic(heard: Heard, seed: int) -> list[Synthetic]:
+    """Noise and silence as long as some of the clips."""
+    facts = [sound.facts for sound in heard.sounds]
+    places = np.unique(np.linspace(0, len(facts) - 1, CLIPS).round().astype(int)) if facts else []
+    durations = [round(min(facts[int(place)].duration_s, LONGEST_S), 3) for place in places]
+    rate = int(np.median([one.sample_rate for one in facts])) if facts else 48_000
+    return [Synthetic(NOISE, durations, rate, seed), Synthetic(SILENCE, durations, rate, 0)]
+
+
+def of_waveforms(measure: Measure, sounds: Sequence[Synthetic], reference: Heard | None, seed: int) -> list[Control]:
+    """Controls of a metric of clips."""
+
+    def one(sound: Synthetic) -> Control:
+        return _tried(sound.name, len(sound.durations_s), lambda: _merged(measure, sound.features(measure.key)))
+
+    music = [_number(REFERENCE, of_clips(measure, reference, seed))] if reference and reference.sounds else []
+    return [*music, *map(one, sounds)]
+
+
+def of_sets(
+    measure: Measure, generated: Heard, reference: Heard | None, state: object, sounds: Sequence[Synthetic], seed: int
+) -> list[Control]:
+    """Controls of a metric of sets of vectors; ``state`` is the metric that has seen the reference."""
+    assert measure.source is not None
+    key = measure.source.feature.key
+    fixed = [] if state is None else [state]
+
+    def against(name: str, count: int, vectors: Callable[[], list[Tensor]]) -> Control:
+        def compute() -> float:
+            return value_of(merged(measure.create, [*fixed, filled(measure, vectors(), real=False)]))
+
+        return _tried(name, count, compute)
+
+    def one(sound: Synthetic) -> Control:
+        return against(sound.name, len(sound.durations_s), lambda: [found["vectors"] for found in sound.features(key)])
+
+    found = [_halves(measure, reference, key, seed)] if reference is not None else []
+    found += map(one, sounds)
+    members = generated.of(key)
+    if len(members) > 1:
+        chosen = members[int(np.random.default_rng(seed).integers(len(members)))]
+        repeats = min(len(members), REPEATS)
+        found.append(against(REPEATED, repeats, lambda: [generated.feature(chosen, key)["vectors"]] * repeats))
+    return found
+
+
+def _halves(measure: Measure, reference: Heard, key: str, seed: int) -> Control:
+    members = reference.of(key)
+    if len(members) < 4:
+        return Control(name=HALVES, value=None, n=len(members), reason="fewer than 4 reference clips")
+    second = np.random.default_rng(seed).permutation(len(members)) % 2 == 0
+    halves = [[sound for sound, other in zip(members, second, strict=True) if bool(other) == side] for side in (0, 1)]
+    vectors = [(reference.feature(sound, key)["vectors"] for sound in half) for half in halves]
+    state = filled(measure, vectors[1], real=True)
+    return _number(HALVES, over_sets(grouped(measure, vectors[0], len(halves[0]), seed, state)))
+
+
+def of_texts(measure: Measure, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int) -> list[Control]:
+    """Controls of a metric of texts and sounds, joint embeddings ``(n, E)``."""
+    assert measure.source is not None
+    key, count = measure.source.feature.key, len(texts)
+
+    def valued(name: str, others: Tensor, heard: Callable[[], Tensor]) -> Control:
+        def compute() -> float:
+            metric = measure.create()
+            metric.update(others, heard())
+            return value_of(metric)
+
+        return _tried(name, count, compute)
+
+    def one(sound: Synthetic) -> Control:
+        return valued(sound.name, texts, lambda: _cycled([row["vectors"][0] for row in sound.features(key)], count))
+
+    if count < 2:
+        return list(map(one, sounds))
+    chosen = int(np.random.default_rng(seed).integers(count))
+    return [
+        valued(TEXTS_SHUFFLED, texts[derangement(count, seed)], lambda: audio),
+        *map(one, sounds),
+        valued(REPEATED, texts, lambda: audio[chosen].expand(count, -1)),
+    ]
+
+
+def of_pairs(
+    measure: Measure, pairs: Sequence[tuple[Listed, Listed]], sounds: Sequence[Synthetic], seed: int
+) -> list[Control]:
+    """Controls of a metric of pairs, on up to 16 of them."""
+    chosen = [pairs[int(place)] for place in np.unique(np.linspace(0, len(pairs) - 1, CLIPS).round().astype(int))]
+
+    def mean(name: str, preds: Callable[[int, Recording], Recording]) -> Control:
+        def compute() -> float:
+            states = []
+            for place, (_, theirs) in enumerate(chosen):
+                target = read_recording(theirs.path)
+                states.append(states_of_one_pair(measure, *aligned(preds(place, target), target, measure.sample_rate)))
+            return _merged(measure, states)
+
+        return _tried(name, len(chosen), compute)
+
+    def one(sound: Synthetic) -> Control:
+        return mean(sound.name, lambda place, target: sound.like(place, target.facts))
+
+    found = [mean(ITSELF, lambda place, target: target), *map(one, sounds)]
+    if len(chosen) > 1:
+        order = derangement(len(chosen), seed)
+        found.append(mean(TARGETS_SHUFFLED, lambda place, target: read_recording(chosen[order[place]][0].path)))
+    return found
+
+
+def of_label_pairs(
+    measure: Measure, pairs: Sequence[tuple[Tensor, Tensor]], sounds: Sequence[Synthetic], seed: int
+) -> list[Control]:
+    """Controls of a metric of pairs of logits ``(windows, labels)``."""
+    assert measure.source is not None
+    key, targets = measure.source.feature.key, [target for _, target in pairs]
+
+    def mean(name: str, preds: Callable[[int], Tensor]) -> Control:
+        def compute() -> float:
+            states = [states_of_one_pair(measure, preds(place), target) for place, target in enumerate(targets)]
+            return _merged(measure, states)
+
+        return _tried(name, len(targets), compute)
+
+    def one(sound: Synthetic) -> Control:
+        return mean(sound.name, lambda place: sound.features(key)[place % len(sound.durations_s)]["vectors"])
+
+    found = [mean(ITSELF, lambda place: targets[place]), *map(one, sounds)]
+    if len(pairs) > 1:
+        order = derangement(len(pairs), seed)
+        found.append(mean(TARGETS_SHUFFLED, lambda place: pairs[order[place]][0]))
+    return found
+
+
+def judged(controls: Sequence[Control], score: Number, direction: str) -> list[Control]:
+    """The controls, each with whether it is told from music."""
+    music = next((one for one in controls if one.name in MUSIC and one.value is not None), None)
+    if music is not None:
+        low, high = _bounds(music.value, music.low, music.high)
+    elif score.value is not None:
+        estimate = score.estimate
+        low, high = _bounds(score.value, estimate.low if estimate else None, estimate.high if estimate else None)
+    else:
+        return list(controls)
+    return [
+        one if one.name in MUSIC else one.model_copy(update={"told_apart": _apart(one, low, high, direction)})
+        for one in controls
+    ]
+
+
+def _bounds(value: float | None, low: float | None, high: float | None) -> tuple[float, float]:
+    assert value is not None
+    return (value if low is None else low), (value if high is None else high)
+
+
+def _apart(control: Control, low: float, high: float, direction: str) -> bool | None:
+    """An infinite value is told apart; one that was refused is nothing to tell."""
+    if control.value is None:
+        return True if control.reason in INFINITE else None
+    worse_above, worse_below = control.value > high, control.value < low
+    if direction == "lower":
+        return worse_above
+    if direction == "higher":
+        return worse_below
+    return worse_above or worse_below
+
+
+def _merged(measure: Measure, states: Sequence[Tensors]) -> float:
+    whole = measure.create()
+    for one in states:
+        add_states(whole, {name: tensor for name, tensor in one.items() if name != VALUE})
+    return value_of(whole)
+
+
+def _cycled(rows: Sequence[Tensor], count: int) -> Tensor:
+    return torch.stack([rows[place % len(rows)] for place in range(count)])
+
+
+def _number(name: str, number: Number) -> Control:
+    estimate = number.estimate
+    low, high = (finite(estimate.low), finite(estimate.high)) if estimate else (None, None)
+    return Control(name=name, value=number.value, low=low, high=high, n=number.scored, reason=number.reason)
+
+
+def _tried(name: str, count: int, compute: Callable[[], float]) -> Control:
+    try:
+        value = compute()
+    except Exception as error:  # a metric may refuse silence, and a plug-in may fail in any way
+        return Control(name=name, value=None, n=count, reason=one_line(error))
+    if math.isfinite(value):
+        return Control(name=name, value=value, n=count)
+    return Control(name=name, value=None, n=count, reason=f"the value is {value}")

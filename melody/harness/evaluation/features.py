@@ -1,0 +1,164 @@
+"""What is computed of one sound and kept: embeddings, logits, a joint embedding, a metric's states.
+
+A feature's key names all that decides it but the sound: component, version, source, arguments, weights, libraries, the
+kind of device, and how files are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from torch import Tensor
+from torchmetrics.utilities import dim_zero_cat
+
+from melody.config import load_preset, preset_names
+from melody.devices import device_of
+from melody.embedders.cache import EmbeddingCache
+from melody.errors import MelodyError, did_you_mean
+from melody.harness.evaluation.records import Tensors
+from melody.harness.provenance import component_facts, deciding_versions, device_class, source_hash
+from melody.harness.units import canonical
+from melody.pipeline import load_part, shipped_weights
+from melody.protocols import JointEmbedder
+from melody.registry import Registry, audio_embedders, audio_taggers
+from melody.weights import file_hash
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something of a sound: what it is called, its key, the rate that it hears (``None``: the file's own)."""
+
+    label: str
+    key: str
+    sample_rate: int | None
+    compute: Callable[[Tensor, int], Tensors]
+    """``compute(waveform (T,), rate in Hz)``."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An embedder, tagger or joint model with its feature."""
+
+    name: str
+    facts: dict[str, Any]
+    feature: Feature
+    dimension: int
+    """Width of its vectors, or number of its labels."""
+    model: Any
+
+
+def key_of(facts: Mapping[str, Any], device: str = "cpu") -> str:
+    """Short hash of all that decides a feature."""
+    whole = {
+        **facts,
+        "reading": source_hash("melody.data.recordings"),
+        "versions": {**deciding_versions(), "libsndfile": soundfile.__libsndfile_version__},
+        "device": device_class(device),
+    }
+    return hashlib.sha256(canonical(whole)).hexdigest()[:24]
+
+
+def parse_component(text: str) -> tuple[str, dict[str, str]]:
+    """``NAME``, or ``NAME:argument=value,argument=value``.
+
+    >>> parse_component("vggish:weights=/models/vggish.pth")
+    ('vggish', {'weights': '/models/vggish.pth'})
+    """
+    name, _, rest = text.partition(":")
+    arguments = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    if "" in arguments.values():
+        raise MelodyError(f"cannot read {text!r}: expected NAME, or NAME:argument=value,argument=value")
+    return name, arguments
+
+
+def embedder_source(text: str, device: str) -> Source:
+    """Windows of an audio embedder; raises ``MelodyError`` if it is unknown or cannot be loaded."""
+    embedder, facts = _created(audio_embedders, text, device)
+    cache = EmbeddingCache()
+
+    def embed(waveform: Tensor, _: int) -> Tensors:
+        with torch.inference_mode():
+            return {"vectors": cache.embed(facts["name"], embedder, waveform)}
+
+    return _source(audio_embedders, text, embedder, facts, "dimension", embed, device)
+
+
+def tagger_source(text: str, device: str) -> Source:
+    """Logits of an audio tagger; raises ``MelodyError`` as ``embedder_source`` does."""
+    tagger, facts = _created(audio_taggers, text, device)
+    cache = EmbeddingCache()
+
+    def tag(waveform: Tensor, _: int) -> Tensors:
+        with torch.inference_mode():
+            return {"vectors": cache.tag(facts["name"], tagger, waveform)}
+
+    return _source(audio_taggers, text, tagger, facts, "labels", tag, device)
+
+
+def joint_source(name: str, device: str) -> Source:
+    """The joint embedding of a preset with weights, or of a folder or hub id of model files."""
+    joint, identity = _joint(name, device)
+
+    def embed(waveform: Tensor, _: int) -> Tensors:
+        with torch.inference_mode():
+            return {"vectors": joint.embed_audio(waveform[None, None].to(device_of(device))).float().cpu()}
+
+    facts = {"sample_rate": joint.sample_rate, "dimension": joint.embedding_dim, **identity}
+    feature = Feature(f"joint embedding of {name}", key_of({"joint": identity}, device), joint.sample_rate, embed)
+    return Source(f"melody-{name}" if name in preset_names() else name, facts, feature, joint.embedding_dim, joint)
+
+
+def _joint(name: str, device: str) -> tuple[JointEmbedder, dict[str, Any]]:
+    if name in preset_names():
+        preset = load_preset(name)
+        path = shipped_weights(preset) / "joint_embedder.safetensors"
+        if not path.is_file():
+            raise MelodyError(f"preset {name!r} has no weights of a joint embedding{did_you_mean('demo', ['demo'])}")
+        part: Any = load_part(preset, "joint_embedder", path).eval().to(device_of(device))
+        return part, {"weights_hash": file_hash(path), "source": source_hash(type(part).__module__)}
+    loaded = JointEmbedder.from_pretrained(name, device=device)
+    digest = hashlib.sha256()
+    for key, tensor in sorted(loaded.state_dict().items()):  # type: ignore[attr-defined]
+        digest.update(f"{key}:".encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    where = Path(name).name if Path(name).is_dir() else name
+    return loaded, {"model": where, "weights_hash": digest.hexdigest(), "source": source_hash(type(loaded).__module__)}
+
+
+def _created(registry: Registry, text: str, device: str) -> tuple[Any, dict[str, Any]]:
+    name, arguments = parse_component(text)
+    accepted = {parameter.name for parameter in registry.parameters(name)}
+    given = {"device": device, **arguments} if "device" in accepted else arguments
+    component = registry.create(name, given, where=f"{registry.label} {text!r}")
+    return component, {"name": name, **component.facts()}
+
+
+def _source(
+    registry: Registry,
+    text: str,
+    component: Any,
+    facts: dict[str, Any],
+    width: str,
+    compute: Callable[[Tensor, int], Tensors],
+    device: str,
+) -> Source:
+    name, arguments = parse_component(text)
+    # Where weights have a hash, it decides, and not the place that they were read from.
+    decisive = {} if facts.get("weights_hash") else arguments
+    key = key_of({"component": component_facts(registry, name), "facts": facts, "arguments": decisive}, device)
+    feature = Feature(f"{registry.label} {name}", key, component.sample_rate, compute)
+    size = getattr(component, width)
+    dimension = size if isinstance(size, int) else len(size)
+    shown = {**facts, width: size} if width == "dimension" else {**facts, "labels": dimension}
+    return Source(name, shown, feature, dimension, component)
+
+
+def states_of(metric: Any) -> Tensors:
+    """A metric's states as tensors by name; lists are concatenated."""
+    found = metric.metric_state
+    return {name: dim_zero_cat(state) if isinstance(state, list) else state for name, state in found.items()}

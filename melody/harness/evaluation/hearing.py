@@ -1,0 +1,204 @@
+"""The pass over a set of sounds: each is read once, and what is not known of it yet is computed and kept at once.
+
+So a run that was killed goes on where it was, with the same numbers, and memory holds one sound at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from melody.data.corpus import Fault
+from melody.data.listing import Listed, Listing
+from melody.data.recordings import Facts, Recording, read_recording
+from melody.errors import MelodyError
+from melody.harness.evaluation.features import Feature
+from melody.harness.evaluation.plan import Measure, states_of_one_pair
+from melody.harness.evaluation.records import Record, Records, Tensors
+from melody.harness.evaluation_results import Inputs
+from melody.harness.units import canonical, one_line
+from melody.weights import file_hash
+
+Progress = Callable[[int, int, str], None]
+"""``progress(done, total, what is next)``."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One clip that was read: identifier, name below its folder, hash of its content, facts about the file."""
+
+    identifier: str
+    name: str
+    key: str
+    facts: Facts
+
+
+@dataclass
+class Heard:
+    """The sounds of a set, with their features on disk; ``failures`` by feature and identifier, with the reason."""
+
+    listing: Listing
+    records: Records
+    sounds: list[Sound] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    failures: dict[str, dict[str, str]] = field(default_factory=dict)
+    computed: int = 0
+    reused: int = 0
+
+    def of(self, key: str) -> list[Sound]:
+        """The sounds that have a feature, in the order of their identifiers."""
+        failed = self.failures.get(key, {})
+        return [sound for sound in self.sounds if sound.identifier not in failed]
+
+    def feature(self, sound: Sound | Pair, key: str) -> Tensors:
+        """A feature of a sound (or of a pair), from the disk."""
+        found = self.records.read(sound.key).feature(key)
+        if found is None:
+            raise MelodyError(f"the records {self.records.folder} changed during the evaluation: run it again")
+        return found
+
+    def vectors(self, key: str) -> Iterator[tuple[Sound, Tensor]]:
+        """Every sound's vectors ``(windows, dimension)``, one after the other."""
+        for sound in self.of(key):
+            yield sound, self.feature(sound, key)["vectors"]
+
+
+def hear(listing: Listing, features: Sequence[Feature], records: Records, progress: Callable[[str], None]) -> Heard:
+    """Compute what is not known of every clip of a listing; a clip that cannot be read is a fault."""
+    heard = Heard(listing, records)
+    for clip in listing.clips:
+        progress(clip.name)
+        try:
+            sound, failed, fresh = _hear_file(clip, features, records)
+        except MelodyError as error:
+            heard.faults.append(Fault(clip.name, str(error)))
+            continue
+        heard.sounds.append(sound)
+        heard.computed += fresh
+        heard.reused += not fresh
+        for key, reason in failed.items():
+            heard.failures.setdefault(key, {})[clip.identifier] = reason
+    return heard
+
+
+def _hear_file(clip: Listed, features: Sequence[Feature], records: Records) -> tuple[Sound, dict[str, str], bool]:
+    """A clip's sound, its failures by feature, and whether anything was computed now."""
+    try:
+        key = file_hash(clip.path)
+    except OSError as error:
+        raise MelodyError(f"it cannot be read: {error.strerror or error}") from None
+    record = records.read(key)
+    missing = [feature for feature in features if not _known(record, feature.key)]
+    if missing or "sample_rate" not in record.facts:
+        recording = read_recording(clip.path)
+        record.facts |= asdict(recording.facts)
+        failed = complete(record, recording, missing)
+        records.write(key, record)
+    else:
+        failed = {}
+    facts = Facts(**{name: record.facts[name] for name in Facts.__dataclass_fields__})
+    return Sound(clip.identifier, clip.name, key, facts), failed, len(failed) < len(missing)
+
+
+def complete(record: Record, recording: Recording, missing: Sequence[Feature]) -> dict[str, str]:
+    """Add features to a record, each rate resampled once; failures by feature. A failure is not kept: code may mend."""
+    waveforms: dict[int | None, Tensor] = {}
+    failed: dict[str, str] = {}
+    for feature in missing:
+        rate = feature.sample_rate
+        try:
+            if rate not in waveforms:
+                waveforms[rate] = recording.at(rate)
+            record.add(feature.key, feature.compute(waveforms[rate], rate or recording.facts.sample_rate))
+        except Exception as error:  # a plug-in may fail in any way, and must spoil only its own numbers
+            failed[feature.key] = one_line(error)
+    return failed
+
+
+def _known(record: Record, key: str) -> bool:
+    return any(name.startswith(f"{key}/") for name in record.tensors)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sounds of one identifier and the key of what was measured of them; ``cut_s`` says by how much one was cut."""
+
+    sound: Sound
+    key: str
+    cut_s: float
+
+
+def hear_pairs(
+    pairs: Sequence[tuple[Listed, Listed]],
+    measures: Sequence[Measure],
+    heard: Heard,
+    progress: Callable[[str], None],
+) -> tuple[list[Pair], dict[str, dict[str, str]]]:
+    """Measure every pair of waveforms once; failures by measure and identifier."""
+    sounds = {sound.identifier: sound for sound in heard.sounds}
+    found: list[Pair] = []
+    failures: dict[str, dict[str, str]] = {}
+    for ours, theirs in pairs:
+        progress(ours.name)
+        if ours.identifier not in sounds:
+            continue
+        sound = sounds[ours.identifier]
+        try:
+            pair, failed = _hear_pair(sound, ours, theirs, measures, heard.records)
+        except MelodyError as error:
+            failed = {measure.key: f"{theirs.path}: {error}" for measure in measures}
+        else:
+            found.append(pair)
+        for key, reason in failed.items():
+            failures.setdefault(key, {})[ours.identifier] = reason
+    return found, failures
+
+
+def _hear_pair(
+    sound: Sound, ours: Listed, theirs: Listed, measures: Sequence[Measure], records: Records
+) -> tuple[Pair, dict[str, str]]:
+    key = hashlib.sha256(f"pair:{sound.key}:{file_hash(theirs.path)}".encode()).hexdigest()
+    record = records.read(key)
+    missing = [measure for measure in measures if not _known(record, measure.key)]
+    failed: dict[str, str] = {}
+    if missing or "cut_s" not in record.facts:
+        preds, target = read_recording(ours.path), read_recording(theirs.path)
+        record.facts["cut_s"] = round(abs(preds.facts.duration_s - target.facts.duration_s), 6)
+        for measure in missing:
+            try:
+                record.add(measure.key, states_of_one_pair(measure, *aligned(preds, target, measure.sample_rate)))
+            except Exception as error:  # as above
+                failed[measure.key] = one_line(error)
+        records.write(key, record)
+    return Pair(sound, key, float(record.facts["cut_s"])), failed
+
+
+def aligned(preds: Recording, target: Recording, sample_rate: int | None) -> tuple[Tensor, Tensor]:
+    """Both at one rate (the lower of theirs if the metric has none), cut to the shorter."""
+    rate = sample_rate or min(preds.facts.sample_rate, target.facts.sample_rate)
+    a, b = preds.at(rate), target.at(rate)
+    length = min(len(a), len(b))
+    return a[:length], b[:length]
+
+
+def inputs_of(heard: Heard) -> Inputs:
+    """What came in."""
+    facts = [sound.facts for sound in heard.sounds]
+    formats = Counter(f"{one.format}, {one.sample_rate:,} Hz, {one.channels} ch" for one in facts)
+    content: Any = [[sound.identifier, sound.key] for sound in heard.sounds]
+    return Inputs(
+        folder=str(heard.listing.folder),
+        expected=heard.listing.expected,
+        read=len(heard.sounds),
+        others=heard.listing.others,
+        seconds=round(sum(one.duration_s for one in facts), 3),
+        formats=dict(sorted(formats.items())),
+        beyond_full_scale=sum(one.peak > 1 for one in facts),
+        highest_peak=max((one.peak for one in facts), default=0.0),
+        content=hashlib.sha256(canonical(content)).hexdigest(),
+    )

@@ -1,0 +1,292 @@
+"""One evaluation, step by step: list, hear, score. ``evaluate`` takes the steps for one folder, ``compare`` for two."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from melody.data.corpus import Fault
+from melody.data.listing import Listed, Listing, list_clips, pair, read_captions
+from melody.errors import MelodyError
+from melody.harness.evaluation import controls
+from melody.harness.evaluation.features import Source
+from melody.harness.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
+from melody.harness.evaluation.plan import Given, Measure, Plan, states_of_one_pair
+from melody.harness.evaluation.records import Records
+from melody.harness.evaluation.refusals import Tally
+from melody.harness.evaluation.rows import row
+from melody.harness.evaluation.scoring import (
+    Number,
+    filled,
+    grouped,
+    of_clips,
+    of_pairs,
+    over_clips,
+    over_sets,
+    over_texts,
+    per_clip,
+)
+from melody.harness.evaluation_results import Control, Score
+
+TEXTS_AT_ONCE = 64
+
+
+@dataclass
+class Job:
+    """What is measured of what, and what was heard so far."""
+
+    plan: Plan
+    records: Records
+    tally: Tally
+    seed: int
+    listing: Listing
+    reference_listing: Listing | None = None
+    pairs: list[tuple[Listed, Listed]] = field(default_factory=list)
+    texts: dict[str, str] | None = None
+    insist: bool = True
+    """Whether the metrics were named."""
+    progress: Progress | None = None
+    done: int = 0
+    notes: list[str] = field(default_factory=list)
+    heard: Heard | None = None
+    reference: Heard | None = None
+    paired: list[Pair] = field(default_factory=list)
+    pair_failures: dict[str, dict[str, str]] = field(default_factory=dict)
+    synthetic: list[controls.Synthetic] = field(default_factory=list)
+    replicates: dict[str, list[float]] = field(default_factory=dict)
+    """By row: the value without each group, of metrics of sets."""
+
+    @property
+    def generated(self) -> Heard:
+        assert self.heard is not None
+        return self.heard
+
+    @property
+    def total(self) -> int:
+        reference = len(self.reference_listing.clips) if self.reference_listing else 0
+        pairs = len(self.pairs) if self.plan.of("pairs") else 0
+        return len(self.listing.clips) + reference + pairs + len(self.plan.measures)
+
+    def tick(self, label: str) -> None:
+        if self.progress is not None:
+            self.progress(self.done, self.total, label)
+        self.done += 1
+
+
+def prepare(
+    generated: Path,
+    reference: Path | None,
+    captions: Path | None,
+    *,
+    plan: Callable[[Given], Plan],
+    insist: bool,
+    tally: Tally,
+    records: Records,
+    seed: int,
+    progress: Progress | None,
+) -> Job:
+    """List the folders and choose the rows; what is seen to be bad without decoding goes into the tally.
+
+    Args:
+        insist: clips without a partner are faults, if a metric of pairs was named; else such metrics are left out.
+    """
+    if seed < 0:
+        raise MelodyError(f"the seed is {seed}; expected 0 or more")
+    listing = list_clips(generated)
+    other = None if reference is None else list_clips(reference)
+    tally.add(generated, listing.faults)
+    notes: list[str] = []
+    if other is not None:
+        tally.add(other.folder, other.faults)
+    texts = None
+    if captions is not None:
+        texts, faults = read_captions(captions, listing)
+        tally.add(None, faults, ("texts",))
+    pairs, lonely = pair(listing, other) if other is not None else ([], [])
+    chosen = plan(Given(other is not None, texts is not None, bool(pairs) and (insist or not lonely)))
+    if paired := [measure.name for measure in chosen.of("pairs", "label-pairs")]:
+        tally.add(None, lonely, paired)
+    elif lonely and pairs:
+        notes.append(
+            f"{len(pairs)} of {len(listing.clips)} clips have a partner in {reference}: pairs are not measured"
+        )
+    notes += chosen.notes
+    return Job(chosen, records, tally, seed, listing, other, pairs, texts, insist, progress, notes=notes)
+
+
+def hear_all(job: Job) -> None:
+    """Read every sound, once; what cannot be read or computed goes into the tally."""
+    job.heard = hear(job.listing, job.plan.features(), job.records, job.tick)
+    if not job.insist:
+        _leave_out_refused(job)
+    _tell(job, job.heard)
+    if job.reference_listing is not None:
+        job.reference = hear(job.reference_listing, job.plan.features(reference=True), job.records, job.tick)
+        _tell(job, job.reference)
+        _note_controls(job, job.reference)
+    if measures := job.plan.of("pairs"):
+        job.paired, job.pair_failures = hear_pairs(job.pairs, measures, job.generated, job.tick)
+        names = {ours.identifier: ours.name for ours, _ in job.pairs}
+        for measure in measures:
+            failed = job.pair_failures.get(measure.key, {})
+            faults = [Fault(names[identifier], reason) for identifier, reason in failed.items()]
+            job.tally.add(job.listing.folder, faults, (measure.name,))
+
+
+def _leave_out_refused(job: Job) -> None:
+    """Leave out metrics that nobody named and that refuse every clip, as one does that takes longer ones."""
+    for measure in job.plan.of("clips"):
+        failed = job.generated.failures.get(measure.key, {})
+        if failed and not job.generated.of(measure.key):
+            job.notes.append(f"{measure.name} is not measured: it refuses every clip ({next(iter(failed.values()))})")
+            del job.generated.failures[measure.key]
+            job.plan = job.plan.without(measure)
+
+
+def _note_controls(job: Job, reference: Heard) -> None:
+    """Of a metric of waveforms the reference is a control only: what it refuses there is no fault."""
+    for measure in job.plan.of("clips"):
+        if failed := reference.failures.get(measure.key):
+            reason = next(iter(failed.values()))
+            job.notes.append(f"{measure.name} refuses {len(failed)} clips of the reference, its control ({reason})")
+
+
+def _tell(job: Job, heard: Heard) -> None:
+    job.tally.add(heard.listing.folder, heard.faults)
+    if not heard.sounds:
+        job.tally.settle()
+        raise MelodyError(f"no clip of {heard.listing.folder} could be read")
+    names = {sound.identifier: sound.name for sound in heard.sounds}
+    labels = {feature.key: feature.label for feature in job.plan.features()}
+    for key, failed in heard.failures.items():
+        if heard is job.reference and key in {measure.key for measure in job.plan.of("clips")}:
+            continue
+        faults = [Fault(names[identifier], reason) for identifier, reason in failed.items()]
+        job.tally.add(heard.listing.folder, faults, (labels[key],))
+
+
+def score_all(job: Job) -> list[Score]:
+    """Every row of the table."""
+    job.synthetic = controls.synthetic(job.generated, job.seed)
+    for sound in job.synthetic:
+        sound.hear(job.plan.features(), job.records)
+    scores = []
+    for measure in job.plan.measures:
+        job.tick(measure.name)
+        number, found = SCORED[measure.takes](job, measure)
+        expected = len(job.pairs) if measure.takes in ("pairs", "label-pairs") else job.listing.expected
+        scores.append(row(measure, number, found, job.generated.sounds, expected=expected))
+        job.replicates[measure.name] = number.replicates
+        if number.value is None and not number.reason.startswith("the value is"):
+            job.tally.add(None, [Fault(measure.name, number.reason)], (measure.name,))
+    job.tick("")
+    return scores
+
+
+Scored = tuple[Number, list[Control]]
+
+
+def _waveforms(job: Job, measure: Measure) -> Scored:
+    number = of_clips(measure, job.generated, job.seed)
+    return number, controls.of_waveforms(measure, job.synthetic, job.reference, job.seed)
+
+
+def _pairs(job: Job, measure: Measure) -> Scored:
+    failed = job.pair_failures.get(measure.key, {})
+    number = of_pairs(measure, job.paired, job.generated, failed, job.seed)
+    cut = [one.cut_s for one in job.paired if one.cut_s > 0]
+    if cut:
+        number.warnings.append(f"{len(cut)} pairs were cut to the shorter, by {max(cut):g} s at most")
+    usable = [both for both in job.pairs if both[0].identifier in number.clips]
+    return number, controls.of_pairs(measure, usable, job.synthetic, job.seed) if usable else []
+
+
+def _label_pairs(job: Job, measure: Measure) -> Scored:
+    assert measure.source is not None
+    key = measure.source.feature.key
+    heard, reference = job.generated, job.reference
+    assert reference is not None
+    targets = {sound.identifier: sound for sound in reference.of(key)}
+    members = [sound for sound in heard.of(key) if sound.identifier in targets]
+
+    def both(sound: Sound) -> tuple[Tensor, Tensor]:
+        target = reference.feature(targets[sound.identifier], key)["vectors"]
+        return heard.feature(sound, key)["vectors"], target
+
+    states = ((sound.identifier, states_of_one_pair(measure, *both(sound))) for sound in members)
+    number = over_clips(measure, len(members), states, job.seed)
+    return number, controls.of_label_pairs(measure, [both(sound) for sound in members], job.synthetic, job.seed)
+
+
+def _sets(job: Job, measure: Measure) -> Scored:
+    assert measure.source is not None
+    key = measure.source.feature.key
+    heard, reference = job.generated, job.reference
+    members = heard.of(key)
+    state = None
+    if reference is not None:
+        state = filled(measure, (vectors for _, vectors in reference.vectors(key)), real=True)
+    groups = grouped(measure, (vectors for _, vectors in heard.vectors(key)), len(members), job.seed, state)
+    number = over_sets(groups)
+    per_clip(measure, number, members, (vectors for _, vectors in heard.vectors(key)), state)
+    if reference is not None:
+        _check_reference(job, measure, number, reference)
+    return number, controls.of_sets(measure, heard, reference, state, job.synthetic, job.seed)
+
+
+def _check_reference(job: Job, measure: Measure, number: Number, reference: Heard) -> None:
+    """A reference smaller than its embedding is refused where the metric itself warns of it."""
+    assert measure.source is not None
+    windows = sum(len(vectors) for _, vectors in reference.vectors(measure.source.feature.key))
+    if measure.takes == "windows" and number.warns and windows <= measure.source.dimension:
+        reason = (
+            f"{windows} windows for {measure.source.dimension} dimensions of {measure.source.name}: give more clips"
+        )
+        job.tally.add(
+            None, [Fault(str(reference.listing.folder), f"the reference is too small: {reason}")], (measure.name,)
+        )
+
+
+def _texts(job: Job, measure: Measure) -> Scored:
+    assert measure.source is not None
+    assert job.texts is not None
+    key = measure.source.feature.key
+    members = [sound for sound in job.generated.of(key) if sound.identifier in job.texts]
+    if not members:
+        return Number(reason="no clip has a text"), []
+    audio = torch.stack([job.generated.feature(sound, key)["vectors"][0] for sound in members])
+    texts = embedded_texts(measure.source, [job.texts[sound.identifier] for sound in members], job.records)
+    number = over_texts(measure, texts, audio, [sound.identifier for sound in members], job.seed)
+    return number, controls.of_texts(measure, texts, audio, job.synthetic, job.seed)
+
+
+def embedded_texts(source: Source, texts: Sequence[str], records: Records) -> Tensor:
+    """Joint embeddings ``(n, E)``; what is known is read."""
+    keys = {text: hashlib.sha256(f"text:{text}".encode()).hexdigest() for text in dict.fromkeys(texts)}
+    found = {text: records.read(key).feature(source.feature.key) for text, key in keys.items()}
+    missing = [text for text, known in found.items() if known is None]
+    for begin in range(0, len(missing), TEXTS_AT_ONCE):
+        batch = missing[begin : begin + TEXTS_AT_ONCE]
+        with torch.inference_mode():
+            vectors = source.model.embed_text(batch).float().cpu()
+        for text, vector in zip(batch, vectors, strict=True):
+            record = records.read(keys[text])
+            record.add(source.feature.key, {"vectors": vector[None]})
+            records.write(keys[text], record)
+            found[text] = record.feature(source.feature.key)
+    return torch.cat([known["vectors"] for text in texts if (known := found[text]) is not None])
+
+
+SCORED: dict[str, Callable[[Job, Measure], Scored]] = {
+    "windows": _sets,
+    "labels": _sets,
+    "clips": _waveforms,
+    "pairs": _pairs,
+    "label-pairs": _label_pairs,
+    "texts": _texts,
+}

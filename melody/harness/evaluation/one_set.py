@@ -1,0 +1,105 @@
+"""``evaluate``: a folder of sounds, measured, with intervals and controls."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from melody.devices import device_of
+from melody.harness.evaluation.hearing import Progress, inputs_of
+from melody.harness.evaluation.job import Job, hear_all, prepare, score_all
+from melody.harness.evaluation.plan import Given, Plan, make_plan
+from melody.harness.evaluation.records import Records
+from melody.harness.evaluation.refusals import Tally
+from melody.harness.evaluation_results import Circumstances, Evaluation, Score
+from melody.harness.provenance import commit, device_name, versions
+from melody.harness.units import canonical
+
+STORE = Path(".melody/records")
+EMBEDDERS = ("mel-stats",)
+
+
+def evaluate(
+    generated: str | Path,
+    *,
+    reference: str | Path | None = None,
+    captions: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    embedders: Sequence[str] = EMBEDDERS,
+    taggers: Sequence[str] = (),
+    joint: str = "demo",
+    skip_bad: bool = False,
+    seed: int = 0,
+    store: str | Path = STORE,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    command: str = "",
+) -> Evaluation:
+    """Measure a folder of sounds: any rate, any number of channels (averaged), wav, flac, ogg, mp3.
+
+    >>> evaluate("generated", reference="reference")["fad"].value  # doctest: +SKIP
+
+    Args:
+        generated: the folder, and all in it.
+        reference: a folder to measure against: as a set, or pair by pair of one identifier.
+        captions: a CSV file with columns ``file_name`` and ``text``, for metrics of texts.
+        metrics: names; without them, all that can be had from what is given.
+        embedders, taggers: names, or ``NAME:argument=value,…``; a row for each metric and each of them.
+        joint: the joint model of metrics of texts: a preset with weights, a folder of model files, or a hub id.
+        skip_bad: leave out what cannot be scored, and list it in the result.
+        seed: of groups, bootstraps and controls.
+        store: folder for what is known of each sound, by its content; a later call goes on from it.
+        progress: ``progress(done, total, what is next)``.
+    Raises:
+        BadInputError: files that cannot be scored, each with its reason.
+        MelodyError: other bad input.
+    """
+    begin = time.perf_counter()
+    tally = Tally(skip_bad)
+    job = prepare(
+        Path(generated),
+        None if reference is None else Path(reference),
+        None if captions is None else Path(captions),
+        plan=planner(metrics, embedders, taggers, joint, device),
+        insist=bool(metrics),
+        tally=tally,
+        records=Records(store),
+        seed=seed,
+        progress=progress,
+    )
+    tally.settle()
+    hear_all(job)
+    tally.settle()
+    scores = score_all(job)
+    tally.settle()
+    return result_of(job, scores, device=device, seconds=time.perf_counter() - begin, command=command)
+
+
+def planner(
+    metrics: Sequence[str] | None, embedders: Sequence[str], taggers: Sequence[str], joint: str, device: str
+) -> Callable[[Given], Plan]:
+    """How the rows are chosen, once it is known what is given."""
+    place = str(device_of(device))
+    return lambda given: make_plan(metrics, given, embedders=embedders, taggers=taggers, joint=joint, device=place)
+
+
+def result_of(job: Job, scores: list[Score], *, device: str, seconds: float, command: str) -> Evaluation:
+    """What was measured, with all that decides it."""
+    reference = job.reference
+    return Evaluation(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        seconds=round(seconds, 3),
+        sounds_computed=job.generated.computed + (reference.computed if reference else 0),
+        sounds_reused=job.generated.reused + (reference.reused if reference else 0),
+        generated=inputs_of(job.generated),
+        reference=None if reference is None else inputs_of(reference),
+        captions=None if job.texts is None else hashlib.sha256(canonical(job.texts)).hexdigest(),
+        scores=scores,
+        skipped=job.tally.skipped,
+        notes=job.notes,
+        circumstances=Circumstances(seed=job.seed, device=device_name(device), versions=versions(), commit=commit()),
+    )

@@ -1,0 +1,209 @@
+"""Which numbers an evaluation has: every metric by what it takes, with each embedder or model that it needs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from melody.errors import MelodyError, did_you_mean
+from melody.harness.evaluation.features import (
+    Feature,
+    Source,
+    embedder_source,
+    joint_source,
+    key_of,
+    states_of,
+    tagger_source,
+)
+from melody.harness.evaluation.records import Tensors
+from melody.harness.provenance import component_facts
+from melody.protocols import Takes
+from melody.registry import metrics as registered
+
+FED = ("windows", "clips", "pairs", "texts", "labels", "label-pairs")
+"""What a folder of sounds can give a metric."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an evaluation has beside the generated sounds."""
+
+    reference: bool
+    captions: bool
+    pairs: bool
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of the table: a metric, and where its vectors come from."""
+
+    name: str
+    metric: str
+    arguments: dict[str, Any]
+    source: Source | None
+    feature: Feature | None
+    """Of waveforms: the metric's states of one clip."""
+    key: str
+
+    @property
+    def component(self) -> Any:
+        return registered.get(self.metric)
+
+    @property
+    def takes(self) -> Takes:
+        takes: Takes = self.component.takes
+        return takes
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Rate that a metric of waveforms is given, in Hz; ``None`` for the files' own."""
+        return self.feature.sample_rate if self.feature else None
+
+    def create(self) -> Any:
+        """The metric, empty, and ready to be merged with others of its kind."""
+        metric = registered.create(self.metric, self.arguments)
+        if metric.full_state_update is not False:  # torchmetrics merges the states of no other
+            raise MelodyError(f"metric {self.metric!r} cannot be merged: its class needs full_state_update = False")
+        return metric
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a table, and what must be known of each sound for them."""
+
+    measures: tuple[Measure, ...]
+    notes: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = field(default=())
+
+    def features(self, *, reference: bool = False) -> list[Feature]:
+        """What to compute of each sound, once for all measures; of the reference, no joint embedding."""
+        found: dict[str, Feature] = {}
+        for measure in self.measures:
+            feature = measure.source.feature if measure.source else measure.feature
+            wanted = measure.takes not in (("pairs", "texts") if reference else ("pairs",))
+            if feature is not None and wanted:
+                found[feature.key] = feature
+        return list(found.values())
+
+    def without(self, measure: Measure) -> Plan:
+        """All but one row."""
+        return replace(self, measures=tuple(one for one in self.measures if one is not measure))
+
+    def of(self, *takes: str) -> list[Measure]:
+        return [measure for measure in self.measures if measure.takes in takes]
+
+
+def make_plan(
+    metrics: Sequence[str] | None,
+    given: Given,
+    *,
+    embedders: Sequence[str],
+    taggers: Sequence[str],
+    joint: str,
+    device: str,
+) -> Plan:
+    """Choose the rows: the named metrics, or all that can be had from what is given.
+
+    Raises:
+        MelodyError: an unknown metric, embedder, tagger or joint model; a named metric that lacks what it takes.
+    """
+    names, notes = _chosen(metrics, given, bool(taggers))
+    kinds = {registered.get(name).takes for name in names}
+    windows = [embedder_source(text, device) for text in dict.fromkeys(embedders)] if "windows" in kinds else []
+    tagged = kinds & {"labels", "label-pairs"}
+    labels = [tagger_source(text, device) for text in dict.fromkeys(taggers)] if tagged else []
+    texts = [joint_source(joint, device)] if "texts" in kinds else []
+    windows, labels = _named_apart(windows, embedders), _named_apart(labels, taggers)
+    sources = {"windows": windows, "labels": labels, "label-pairs": labels, "texts": texts}
+    measures = []
+    for name in names:
+        takes = registered.get(name).takes
+        if takes in sources:
+            measures += [_of_vectors(name, source, device) for source in sources[takes]]
+        else:
+            measures.append(_of_waveforms(name, takes, device))
+    return Plan(tuple(measures), tuple(notes), (*windows, *labels, *texts))
+
+
+def _named_apart(sources: Sequence[Source], texts: Sequence[str]) -> list[Source]:
+    """The sources; those of one name by all that was written of them, so that no row hides another."""
+    counts = Counter(source.name for source in sources)
+    pairs = zip(sources, dict.fromkeys(texts), strict=False)
+    return [source if counts[source.name] == 1 else replace(source, name=text) for source, text in pairs]
+
+
+def _chosen(metrics: Sequence[str] | None, given: Given, tagged: bool) -> tuple[list[str], list[str]]:
+    if metrics:
+        for name in dict.fromkeys(metrics):
+            if (lack := _lack(name, given, tagged)) is not None:
+                raise MelodyError(f"metric {name!r} {lack}")
+        return list(dict.fromkeys(metrics)), []
+    fed = [name for name in registered.names() if registered.get(name).takes in FED]
+    lacking = {name: lack for name in fed if (lack := _lack(name, given, tagged)) is not None}
+    notes = [
+        f"not measured, each {lack}: {', '.join(name for name in lacking if lacking[name] == lack)}"
+        for lack in dict.fromkeys(lacking.values())
+    ]
+    return [name for name in fed if name not in lacking], notes
+
+
+def _lack(name: str, given: Given, tagged: bool) -> str | None:
+    """What a metric takes and does not get."""
+    metric = registered.get(name)
+    takes = metric.takes
+    if takes not in FED:
+        fed = [other for other in registered.names() if registered.get(other).takes in FED]
+        return f"takes what no folder of sounds holds{did_you_mean('', fed)}"
+    if takes in ("labels", "label-pairs") and not tagged:
+        return "takes an audio tagger's labels: name one with --tagger"
+    if takes in ("windows", "labels") and not given.reference and metric.needs_reference:
+        return "takes a set of reference sounds: --reference"
+    if takes in ("pairs", "label-pairs") and not given.pairs:
+        return "takes pairs of one identifier in both folders: --reference"
+    if takes == "texts" and not given.captions:
+        return "takes the sounds' texts: --captions"
+    return None
+
+
+def _of_vectors(name: str, source: Source, device: str) -> Measure:
+    accepted = {parameter.name for parameter in registered.parameters(name)}
+    arguments: dict[str, Any] = {key: source.dimension for key in ("dimension", "num_labels") if key in accepted}
+    return Measure(f"{name}[{source.name}]", name, arguments, source, None, "")
+
+
+def _of_waveforms(name: str, takes: str, device: str) -> Measure:
+    rate = getattr(registered.create(name), "sample_rate", None)
+    facts = {"metric": component_facts(registered, name), "takes": takes, "sample_rate": rate}
+    key = key_of(facts, device)
+    feature = Feature(name, key, rate, _states_of_one_clip(name))
+    return Measure(name, name, {}, None, feature, key)
+
+
+def _states_of_one_clip(name: str) -> Callable[[Tensor, int], Tensors]:
+    def compute(waveform: Tensor, _: int) -> Tensors:
+        metric = registered.create(name)
+        metric.update(waveform[None, None])
+        value = torch.as_tensor(metric.compute(), dtype=torch.float64).detach().reshape(())
+        return {**states_of(metric), VALUE: value}
+
+    return compute
+
+
+def states_of_one_pair(measure: Measure, preds: Tensor, target: Tensor) -> Tensors:
+    """States and value of a pair of waveforms ``(T,)``, or of logits ``(windows, labels)``."""
+    metric = measure.create()
+    if measure.takes == "pairs":
+        metric.update(preds[None, None], target[None, None])
+    else:
+        metric.update(preds, target)
+    value = torch.as_tensor(metric.compute(), dtype=torch.float64).detach().reshape(())
+    return {**states_of(metric), VALUE: value}
+
+
+VALUE = "value of the clip"
+"""Beside a metric's states: its value of one clip by itself. No state's name has spaces."""

@@ -1,0 +1,68 @@
+"""A row of the table from what was computed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from melody.harness.evaluation.controls import judged
+from melody.harness.evaluation.hearing import Sound
+from melody.harness.evaluation.plan import Measure
+from melody.harness.evaluation.scoring import Number
+from melody.harness.evaluation_results import ClipValue, Control, Score
+from melody.harness.units import finite
+
+WORST = 5
+
+
+def row(
+    measure: Measure, number: Number, controls: Sequence[Control], sounds: Sequence[Sound], *, expected: int
+) -> Score:
+    """The score of a measure; ``sounds`` are the set's, for the names of the worst."""
+    component = measure.component
+    estimate = number.estimate
+    interval: dict[str, Any] = {}
+    if estimate is not None:
+        interval = {
+            "low": finite(estimate.low),
+            "high": finite(estimate.high),
+            "standard_error": finite(estimate.standard_error),
+            "interval": estimate.method,
+        }
+    return Score(
+        name=measure.name,
+        metric=measure.metric,
+        version=str(component.version),
+        takes=measure.takes,
+        direction=component.direction,
+        unit=component.unit,
+        value=number.value,
+        bias=number.bias,
+        expected=expected,
+        scored=number.scored,
+        warnings=number.warnings,
+        reason=number.reason,
+        source={} if measure.source is None else measure.source.facts,
+        sample_rate=measure.sample_rate,
+        controls=judged(controls, number, component.direction),
+        clips={identifier: finite(value) for identifier, value in number.clips.items()},
+        worst=_worst(number.clips, sounds, component.direction),
+        **interval,
+    )
+
+
+def _worst(clips: dict[str, float], sounds: Sequence[Sound], direction: str) -> list[ClipValue]:
+    """The clips farthest to the bad side, or from the median where there is none; none where all are equal."""
+    values = {identifier: value for identifier, value in clips.items() if finite(value) is not None}
+    if len(set(values.values())) < 2:
+        return []
+    middle = statistics.median(values.values())
+    badness = {
+        "lower": lambda value: value,
+        "higher": lambda value: -value,
+        "none": lambda value: abs(value - middle),
+    }[direction]
+    names = {sound.identifier: sound.name for sound in sounds}
+    ranked = sorted(values, key=lambda identifier: (-badness(values[identifier]), identifier))[:WORST]
+    return [ClipValue(identifier=one, file=names.get(one, one), value=values[one]) for one in ranked]

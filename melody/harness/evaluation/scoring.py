@@ -1,0 +1,204 @@
+"""From features to numbers: each metric's value over a set, with the interval that fits what it takes.
+
+- Metrics of clips, pairs and texts that are means of their clips' values: bootstrap over clips (Student's t below 20).
+- All others, those of sets first: delete-a-group jackknife over clips; the reference is taken as fixed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from melody.errors import MelodyError
+from melody.harness.evaluation.hearing import Heard, Pair, Sound
+from melody.harness.evaluation.plan import VALUE, Measure
+from melody.harness.evaluation.records import Tensors
+from melody.harness.units import finite, one_line
+from melody.metrics.leave_out import LeaveOneGroupOut, add_states, merged, value_of
+from melody.metrics.statistics import Estimate, bootstrap_mean, jackknife_estimate, mean_interval
+
+FEW = 20
+"""Below so many clips the percentile bootstrap is too narrow."""
+SAME = 1e-6
+
+
+@dataclass
+class Number:
+    """A value with its interval, of how many clips; ``clips`` has each clip's own value by identifier."""
+
+    value: float | None = None
+    estimate: Estimate | None = None
+    scored: int = 0
+    warnings: list[str] = field(default_factory=list)
+    reason: str = ""
+    clips: dict[str, float] = field(default_factory=dict)
+    replicates: list[float] = field(default_factory=list)
+    """The value without each group, of metrics of sets."""
+    warns: bool = False
+    """Whether the metric itself has a warning."""
+    bias: float | None = None
+    """By how much the value is too large, by the jackknife: (G − 1) · (mean without a group − value)."""
+
+
+def over_clips(measure: Measure, count: int, states: Iterable[tuple[str, Tensors]], seed: int) -> Number:
+    """A metric of waveforms over so many clips (or pairs), from each one's states and value."""
+    number = Number()
+    parts = LeaveOneGroupOut(measure.create, count, seed=seed)
+    for place, (identifier, tensors) in enumerate(states):
+        number.clips[identifier] = float(tensors[VALUE])
+        add_states(parts.part(place), {name: t for name, t in tensors.items() if name != VALUE})
+    return _estimated(number, parts, seed)
+
+
+def over_texts(measure: Measure, texts: Tensor, audio: Tensor, identifiers: Sequence[str], seed: int) -> Number:
+    """A metric of texts and sounds, from their joint embeddings ``(n, E)``."""
+    number = Number()
+    parts = LeaveOneGroupOut(measure.create, len(identifiers), seed=seed)
+    for row, identifier in enumerate(identifiers):
+        one = measure.create()
+        for metric in (one, parts.part(row)):
+            metric.update(texts[row : row + 1], audio[row : row + 1])
+        number.clips[identifier] = value_of(one)
+    return _estimated(number, parts, seed)
+
+
+def _estimated(number: Number, parts: LeaveOneGroupOut, seed: int) -> Number:
+    """Value and interval: of a mean by bootstrap, else by jackknife; clips without a finite value are told."""
+    number.scored = len(number.clips)
+    if not number.scored:
+        number.reason = "no clip could be scored"
+        return number
+    try:
+        value = parts.value
+    except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
+        number.reason = one_line(error)
+        return number
+    values = [one for one in number.clips.values() if math.isfinite(one)]
+    number.value = finite(value)
+    lost = number.scored - len(values)
+    if lost:
+        number.warnings.append(f"{lost} of {number.scored} clips have no finite value of their own")
+    if number.value is None:
+        number.reason = f"the value is {value}"
+        return number
+    number.warnings += _own_warnings(parts.metric)
+    is_mean = bool(values) and math.isclose(sum(values) / len(values), value, rel_tol=SAME, abs_tol=1e-9)
+    is_mean = is_mean and not _keeps_vectors(parts.part(0))
+    if not is_mean:  # a clip alone says nothing about such a metric
+        number.clips = {}
+    number.estimate = _interval(number, parts, values if is_mean else [], seed)
+    return number
+
+
+def _keeps_vectors(metric: Any) -> bool:
+    """Whether states are lists: such is a ranking, which for a clip alone is perfect, and may equal that by chance."""
+    return any(isinstance(state, list) for state in metric.metric_state.values())
+
+
+def _interval(number: Number, parts: LeaveOneGroupOut, values: Sequence[float], seed: int) -> Estimate | None:
+    if number.scored < 2 or len(values) == 1:
+        number.warnings.append("one clip: no interval")
+        return None
+    try:
+        if not values:
+            number.replicates = parts.replicates()  # what a comparison of two sets is made of
+            return jackknife_estimate(parts.value, number.replicates, n=len(parts.labels))
+        if len(values) < FEW:
+            return mean_interval(values, over="clips")
+        return bootstrap_mean(values, seed=seed, over="clips")
+    except MelodyError as error:
+        number.warnings.append(f"no interval: {error}")
+        return None
+
+
+def filled(measure: Measure, vectors: Iterable[Tensor], *, real: bool) -> Any:
+    """One metric of sets that has seen these clips, each ``(windows, dimension)``."""
+    metric = measure.create()
+    for one in vectors:
+        metric.update(one, real)
+    return metric
+
+
+def grouped(
+    measure: Measure, vectors: Iterable[Tensor], count: int, seed: int, reference: Any | None
+) -> LeaveOneGroupOut:
+    """So many clips of a generated set in groups, and a metric that has seen the reference."""
+    groups = LeaveOneGroupOut(measure.create, count, seed=seed)
+    if reference is not None:
+        groups.fix(reference)
+    for place, one in enumerate(vectors):
+        groups.part(place).update(one, False)
+    return groups
+
+
+def over_sets(groups: LeaveOneGroupOut) -> Number:
+    """A metric of two sets of vectors: value, jackknife interval and the metric's own warning."""
+    number = Number(scored=len(groups.labels))
+    try:
+        whole = groups.metric
+        value = value_of(whole)
+        number.value = finite(value)
+        number.warnings += _own_warnings(whole)
+        number.warns = bool(number.warnings)
+    except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
+        number.reason = one_line(error)
+        return number
+    if number.value is None:
+        number.reason = f"the value is {value}"
+    elif number.scored < 2:
+        number.warnings.append("one clip: no interval")
+    else:
+        _jackknife(number, groups)
+    return number
+
+
+def _jackknife(number: Number, groups: LeaveOneGroupOut) -> None:
+    assert number.value is not None
+    try:
+        number.replicates = groups.replicates()
+        number.estimate = jackknife_estimate(number.value, number.replicates, n=number.scored)
+        mean = sum(number.replicates) / len(number.replicates)
+        number.bias = finite((len(number.replicates) - 1) * (mean - number.value))
+        if number.warnings and number.bias is not None:
+            number.warnings.append(f"bias by the jackknife over clips: about {number.bias:.3g}")
+    except Exception as error:  # as above: too few clips are left, say
+        number.warnings.append(f"no interval: {one_line(error)}")
+
+
+def per_clip(
+    measure: Measure, number: Number, sounds: Sequence[Sound], vectors: Iterable[Tensor], reference: Any | None
+) -> None:
+    """Add each clip's own value, of metrics of sets that have such (a method ``per_clip``, in the order of updates)."""
+    if not hasattr(measure.component, "per_clip") or number.value is None:
+        return
+    metric = filled(measure, vectors, real=False)
+    whole = metric if reference is None else merged(measure.create, [reference, metric])
+    try:
+        values = whole.per_clip()
+    except MelodyError as error:
+        number.warnings.append(f"no values of single clips: {error}")
+        return
+    number.clips = {sound.identifier: float(value) for sound, value in zip(sounds, values, strict=True)}
+
+
+def of_pairs(measure: Measure, pairs: Sequence[Pair], heard: Heard, failed: dict[str, str], seed: int) -> Number:
+    """A metric of pairs of waveforms."""
+    scored = [pair for pair in pairs if pair.sound.identifier not in failed]
+    states = ((pair.sound.identifier, heard.feature(pair, measure.key)) for pair in scored)
+    return over_clips(measure, len(scored), states, seed)
+
+
+def of_clips(measure: Measure, heard: Heard, seed: int) -> Number:
+    """A metric of the waveforms of a set."""
+    sounds: list[Sound] = heard.of(measure.key)
+    states = ((one.identifier, heard.feature(one, measure.key)) for one in sounds)
+    return over_clips(measure, len(sounds), states, seed)
+
+
+def _own_warnings(metric: Any) -> list[str]:
+    found = getattr(metric, "warning", None)
+    return [str(found)] if found else []

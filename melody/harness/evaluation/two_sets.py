@@ -1,0 +1,212 @@
+"""``compare``: two folders of sounds, paired by identifier, and what their differences are worth.
+
+Metrics that are means of their clips' values: the mean of the paired differences, Student's t interval, sign-flip
+permutation test. Metrics of sets: the difference with a paired delete-a-group jackknife (the same clips are left out of
+both), and the p-value of its t statistic. Holm's correction over the table.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtr
+
+from melody.data.listing import pair
+from melody.errors import MelodyError
+from melody.harness.evaluation.hearing import Progress
+from melody.harness.evaluation.job import Job, hear_all, prepare, score_all
+from melody.harness.evaluation.one_set import EMBEDDERS, STORE, planner, result_of
+from melody.harness.evaluation.records import Records
+from melody.harness.evaluation.refusals import Tally
+from melody.harness.evaluation_results import Better, Comparison, Difference, Score
+from melody.harness.units import finite
+from melody.metrics.statistics import holm, jackknife_estimate, paired_difference
+
+LEVEL = 0.05
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    reference: str | Path | None = None,
+    captions: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    embedders: Sequence[str] = EMBEDDERS,
+    taggers: Sequence[str] = (),
+    joint: str = "demo",
+    skip_bad: bool = False,
+    seed: int = 0,
+    store: str | Path = STORE,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    command: str = "",
+) -> Comparison:
+    """Measure two folders of sounds for the same prompts, and their differences a − b; arguments as ``evaluate``'s.
+
+    Raises:
+        BadInputError: files that cannot be scored, or have no partner in the other folder, each with its reason.
+        MelodyError: other bad input, or no pairs.
+    """
+    begin = time.perf_counter()
+    tally, records = Tally(skip_bad), Records(store)
+    jobs = [
+        prepare(
+            Path(folder),
+            None if reference is None else Path(reference),
+            None if captions is None else Path(captions),
+            plan=planner(metrics, embedders, taggers, joint, device),
+            insist=bool(metrics),
+            tally=tally,
+            records=records,
+            seed=seed,
+            progress=progress,
+        )
+        for folder in (a, b)
+    ]
+    _pair_up(jobs, tally)
+    tally.settle()
+    for job in jobs:
+        hear_all(job)
+    tally.settle()
+    _keep_common(jobs)
+    scores = [score_all(job) for job in jobs]
+    tally.settle()
+    seconds = time.perf_counter() - begin
+    first, second = (
+        result_of(job, found, device=device, seconds=seconds, command="")
+        for job, found in zip(jobs, scores, strict=True)
+    )
+    return Comparison(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        seconds=round(seconds, 3),
+        a=first,
+        b=second,
+        pairs=len(jobs[0].generated.sounds),
+        differences=_differences(jobs, scores, seed),
+        skipped=tally.skipped,
+        notes=list(dict.fromkeys(note for job in jobs for note in job.notes)),
+    )
+
+
+def _pair_up(jobs: Sequence[Job], tally: Tally) -> None:
+    """Leave in both listings the clips that have a partner; those without one are faults."""
+    pairs, lonely = pair(jobs[0].listing, jobs[1].listing)
+    if not pairs:
+        raise MelodyError(
+            f"no clip of {jobs[0].listing.folder} has the name of one of {jobs[1].listing.folder}: "
+            f"two systems are compared on clips of one name"
+        )
+    tally.add(None, lonely)
+    kept = {ours.identifier for ours, _ in pairs}
+    for job in jobs:
+        clips = tuple(clip for clip in job.listing.clips if clip.identifier in kept)
+        job.listing = replace(job.listing, clips=clips)
+        job.pairs = [both for both in job.pairs if both[0].identifier in kept]
+
+
+def _keep_common(jobs: Sequence[Job]) -> None:
+    """Only what could be heard of both clips of a pair is compared."""
+    kept = set.intersection(*({sound.identifier for sound in job.generated.sounds} for job in jobs))
+    failures: dict[str, dict[str, str]] = {}
+    pair_failures: dict[str, dict[str, str]] = {}
+    for job in jobs:
+        job.generated.sounds = [sound for sound in job.generated.sounds if sound.identifier in kept]
+        job.paired = [one for one in job.paired if one.sound.identifier in kept]
+        for joint, own in ((failures, job.generated.failures), (pair_failures, job.pair_failures)):
+            for key, failed in own.items():
+                joint.setdefault(key, {}).update(failed)
+    for job in jobs:
+        job.generated.failures, job.pair_failures = failures, pair_failures
+
+
+def _differences(jobs: Sequence[Job], scores: Sequence[list[Score]], seed: int) -> list[Difference]:
+    """A row for each metric; p-values corrected over all of them."""
+    by_name = [{score.name: score for score in found} for found in scores]
+    rows = []
+    for name in (name for name in by_name[0] if name in by_name[1]):
+        a, b = by_name[0][name], by_name[1][name]
+        replicates = [job.replicates[name] for job in jobs]
+        try:
+            rows.append(_of_sets(a, b, replicates) if replicates[0] else _of_clips(a, b, seed))
+        except MelodyError as error:
+            rows.append(_row(a, b, reason=str(error)))
+    tested = [row for row in rows if row.p_value is not None]
+    p_values = [row.p_value for row in rows if row.p_value is not None]
+    for row, adjusted in zip(tested, holm(p_values) if p_values else [], strict=True):
+        row.p_holm = adjusted
+        row.better = _better(row)
+    return rows
+
+
+def _of_clips(a: Score, b: Score, seed: int) -> Difference:
+    both = [one for one in a.clips if one in b.clips and a.clips[one] is not None and b.clips[one] is not None]
+    if len(both) < 2:
+        return _row(a, b, reason=f"{len(both)} pairs with values of their own")
+    found = paired_difference([a.clips[one] for one in both], [b.clips[one] for one in both], seed=seed)  # type: ignore[arg-type]
+    lost = a.scored - len(both)
+    return _row(
+        a,
+        b,
+        value=found.estimate.value,
+        low=found.estimate.low,
+        high=found.estimate.high,
+        interval=found.estimate.method,
+        pairs=len(both),
+        p_value=found.p_value,
+        p_method="sign-flip permutation",
+        effect_size=finite(found.effect_size),
+        reason=f"{lost} pairs without finite values are left out" if lost else "",
+    )
+
+
+def _of_sets(a: Score, b: Score, replicates: Sequence[list[float]]) -> Difference:
+    if a.value is None or b.value is None or len(replicates[0]) != len(replicates[1]):
+        return _row(a, b, reason="not measured of both")
+    without = np.subtract(replicates[0], replicates[1])
+    found = jackknife_estimate(a.value - b.value, without, n=a.scored, over="clips, paired")
+    t = found.value / found.standard_error if found.standard_error > 0 else math.inf
+    p_value = float(2 * stdtr(len(without) - 1, -abs(t))) if found.value else 1.0
+    return _row(
+        a,
+        b,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        interval=found.method,
+        pairs=a.scored,
+        p_value=p_value,
+        p_method="t of the paired jackknife",
+        effect_size=finite(t / math.sqrt(a.scored)) if found.value else 0.0,
+    )
+
+
+def _row(a: Score, b: Score, **found: Any) -> Difference:
+    return Difference(
+        name=a.name,
+        metric=a.metric,
+        version=a.version,
+        direction=a.direction,
+        unit=a.unit,
+        a=a.value,
+        b=b.value,
+        better="no direction" if a.direction == "none" else "undecided",
+        blind_to=sorted({*a.blind_to, *b.blind_to}),
+        **{"pairs": min(a.scored, b.scored), **found},
+    )
+
+
+def _better(row: Difference) -> Better:
+    if row.direction == "none":
+        return "no direction"
+    if row.p_holm is None or row.p_holm >= LEVEL or row.value is None:
+        return "undecided"
+    return "a" if (row.value < 0) == (row.direction == "lower") else "b"

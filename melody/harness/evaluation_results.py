@@ -1,0 +1,228 @@
+"""What an evaluation is: the schema that ``melody evaluate`` and ``melody compare`` write and the page reads. No torch.
+
+A value of ``None`` is a number that is not there (infinite, or refused by the metric), and ``reason`` says why.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from melody.errors import MelodyError, did_you_mean
+from melody.harness.results import Direction, Schema
+
+EVALUATION_VERSION: Literal[1] = 1
+
+Better = Literal["a", "b", "undecided", "no direction"]
+
+
+class Skipped(Schema):
+    """A file that was not scored, or not by some metrics, and why."""
+
+    file: str
+    reason: str
+    metrics: list[str] = Field(default_factory=list)
+    """Empty: by none."""
+
+
+class Inputs(Schema):
+    """A folder of sounds: what was expected and read, and a hash of all that was."""
+
+    folder: str
+    expected: int
+    read: int
+    others: int
+    """Files that are no sounds by their extension, and were passed over."""
+    seconds: float
+    formats: dict[str, int]
+    """How many files of each format, rate and number of channels."""
+    beyond_full_scale: int
+    """Files with samples beyond ±1 in the mono mix: measured as they are, not clipped."""
+    highest_peak: float
+    content: str
+    """SHA-256 over identifiers and contents."""
+
+
+class Control(Schema):
+    """A metric's value where the answer is known: of no music, or of music itself."""
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int
+    """Clips."""
+    told_apart: bool | None = None
+    """Whether the metric tells it from music on this data; ``None`` for what is music itself, or not there."""
+    reason: str = ""
+
+
+class ClipValue(Schema):
+    """One clip's own value."""
+
+    identifier: str
+    file: str
+    value: float
+
+
+class Score(Schema):
+    """One metric of one set: a row of the table."""
+
+    name: str
+    """With what it stands on, as in ``fad[mel-stats]``."""
+    metric: str
+    version: str
+    takes: str
+    direction: Direction
+    unit: str = ""
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    standard_error: float | None = None
+    interval: str | None = None
+    """How ``low`` and ``high`` come about."""
+    bias: float | None = None
+    """Of a metric of sets: by how much the value is too large for want of clips, by the jackknife."""
+    expected: int
+    """Clips (or pairs) that should have been scored."""
+    scored: int
+    warnings: list[str] = Field(default_factory=list)
+    reason: str = ""
+    source: dict[str, Any] = Field(default_factory=dict)
+    """Of the embedder, tagger or joint model: name, version, rate, window, hop, dimension, hash of the weights."""
+    sample_rate: int | None = None
+    """In Hz, of what a metric of waveforms heard; ``None`` for the files' own, or where ``source`` says it."""
+    controls: list[Control] = Field(default_factory=list)
+    clips: dict[str, float | None] = Field(default_factory=dict)
+    """By identifier, where clips have values of their own."""
+    worst: list[ClipValue] = Field(default_factory=list)
+    """The clips farthest to the bad side, or from the middle if there is none."""
+
+    @property
+    def blind_to(self) -> list[str]:
+        """Controls that it does not tell from music on this data."""
+        return [control.name for control in self.controls if control.told_apart is False]
+
+
+class Circumstances(Schema):
+    """What decides the numbers beside the sounds."""
+
+    seed: int
+    device: str
+    precision: str = "float32 features, float64 statistics"
+    versions: dict[str, str]
+    commit: str | None
+
+
+class Evaluation(Schema):
+    """One set of sounds, measured."""
+
+    schema_version: Literal[1] = EVALUATION_VERSION
+    kind: Literal["evaluation"] = "evaluation"
+    created: str
+    """ISO 8601, UTC."""
+    command: str = ""
+    seconds: float
+    sounds_computed: int
+    """Sounds of which something was computed now; the others were known."""
+    sounds_reused: int
+    generated: Inputs
+    reference: Inputs | None = None
+    captions: str | None = None
+    """SHA-256 over identifiers and texts."""
+    scores: list[Score]
+    skipped: list[Skipped] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    circumstances: Circumstances
+
+    def __getitem__(self, name: str) -> Score:
+        """The score of that name, as in ``fad[mel-stats]``; a metric's name does where there is one of it."""
+        found = [score for score in self.scores if name == score.name]
+        found = found or [score for score in self.scores if name == score.metric]
+        if len(found) != 1:
+            raise MelodyError(f"no one score {name!r}{did_you_mean(name, [score.name for score in self.scores])}")
+        return found[0]
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        _save(self, Path(path))
+
+
+class Difference(Schema):
+    """One metric of two sets, paired by identifier: a − b."""
+
+    name: str
+    metric: str
+    version: str
+    direction: Direction
+    unit: str = ""
+    a: float | None
+    b: float | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    interval: str | None = None
+    pairs: int
+    p_value: float | None = None
+    p_method: str = ""
+    p_holm: float | None = None
+    """Holm's correction over the table."""
+    effect_size: float | None = None
+    """Cohen's d_z: the difference in standard deviations of the pairs' differences; ``None`` if those are all equal."""
+    better: Better = "undecided"
+    reason: str = ""
+    blind_to: list[str] = Field(default_factory=list)
+
+
+class Comparison(Schema):
+    """Two sets of sounds, measured, and their differences."""
+
+    schema_version: Literal[1] = EVALUATION_VERSION
+    kind: Literal["comparison"] = "comparison"
+    created: str
+    command: str = ""
+    seconds: float
+    a: Evaluation
+    b: Evaluation
+    pairs: int
+    differences: list[Difference]
+    skipped: list[Skipped] = Field(default_factory=list)
+    """Clips without a partner."""
+    notes: list[str] = Field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Difference:
+        """The difference of that name; a metric's name does where there is one of it."""
+        found = [row for row in self.differences if name == row.name]
+        found = found or [row for row in self.differences if name == row.metric]
+        if len(found) != 1:
+            raise MelodyError(f"no one row {name!r}{did_you_mean(name, [row.name for row in self.differences])}")
+        return found[0]
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        _save(self, Path(path))
+
+
+def load_evaluation(path: Path) -> Evaluation | Comparison:
+    """Read what was saved; raises ``MelodyError`` if it is missing, not JSON, or of another schema."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        kind = raw.get("kind") if isinstance(raw, dict) else None
+        return Comparison.model_validate(raw) if kind == "comparison" else Evaluation.model_validate(raw)
+    except OSError as error:
+        raise MelodyError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise MelodyError(f"{path} is not an evaluation: {place}: {first['msg']}") from None
+    except (ValueError, RecursionError):
+        raise MelodyError(f"{path} is not an evaluation: it is not JSON text") from None
+
+
+def _save(result: Evaluation | Comparison, path: Path) -> None:
+    from melody.weights import write_bytes
+
+    write_bytes(path, (result.model_dump_json(indent=1) + "\n").encode())

@@ -1,0 +1,127 @@
+"""Raters by themselves: attention checks and who is excluded for them, and how consistent each of them is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import combinations
+
+from melody.errors import MelodyError
+from melody.harness.listening_schema import RaterRecord
+from melody.listening.ratings import Judgement
+
+MAX_FAILED = 0.25
+"""A rater who answers more than this share of the attention checks wrongly is excluded: a choice of ours."""
+
+Unit = tuple[str, str, frozenset[str]]
+"""Item, question and pair of systems."""
+
+
+def exclusion_rule(max_failed: float) -> str:
+    """The rule in words."""
+    return (
+        f"a rater who answers more than {100 * max_failed:g} % of the attention checks wrongly is excluded with all "
+        "answers, whatever these are; a rater without checks is kept"
+    )
+
+
+def excluded_raters(judgements: Iterable[Judgement], max_failed: float = MAX_FAILED) -> list[str]:
+    """Raters who fail too many of their attention checks.
+
+    Raises:
+        MelodyError: ``max_failed`` is not a share from 0 to 1.
+    """
+    if not 0 <= max_failed <= 1:
+        raise MelodyError(f"the share of attention checks that may be failed is {max_failed}: expected 0 to 1")
+    checks, failed = _checks(judgements)
+    return [rater for rater, number in checks.items() if failed[rater] > max_failed * number]
+
+
+def rater_records(judgements: Sequence[Judgement], excluded: Collection[str]) -> list[RaterRecord]:
+    """A record of each rater, in the order of the file."""
+    checks, failed = _checks(judgements)
+    answers = _answers(judgements)
+    kept = {rater: given for rater, given in answers.items() if rater not in excluded}
+    records = []
+    for rater in dict.fromkeys(one.rater for one in judgements):
+        own = [one for one in judgements if one.rater == rater]
+        counted = [one for one in own if one.counts]
+        repeats, same = _repeats(own, answers.get(rater, {}))
+        triads, circular = _triads(answers.get(rater, {}))
+        others, agreeing = _with_others(rater, answers.get(rater, {}), kept)
+        records.append(
+            RaterRecord(
+                rater=rater,
+                judgements=len(counted),
+                checks=checks[rater],
+                checks_failed=failed[rater],
+                excluded=rater in excluded,
+                repeats=repeats,
+                repeats_same=same,
+                triads=triads,
+                triads_circular=circular,
+                comparisons=others,
+                comparisons_same=agreeing,
+                similar=sum(one.preferred is None for one in counted),
+                heard_first=sum(one.answer == "first" for one in counted),
+            )
+        )
+    return records
+
+
+def _checks(judgements: Iterable[Judgement]) -> tuple[Counter[str], Counter[str]]:
+    checks: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    for one in judgements:
+        if one.attention is not None:
+            checks[one.rater] += 1
+            failed[one.rater] += one.answer != one.attention
+    return checks, failed
+
+
+def _unit(one: Judgement) -> Unit:
+    return one.item, one.question, one.pair
+
+
+def _answers(judgements: Iterable[Judgement]) -> dict[str, dict[Unit, str | None]]:
+    """The preferred system by rater and unit, of what counts."""
+    answers: dict[str, dict[Unit, str | None]] = {}
+    for one in judgements:
+        if one.counts:
+            answers.setdefault(one.rater, {})[_unit(one)] = one.preferred
+    return answers
+
+
+def _repeats(own: Iterable[Judgement], answers: Mapping[Unit, str | None]) -> tuple[int, int]:
+    repeats = [one for one in own if one.attention is None and one.repeat > 0]
+    return len(repeats), sum(one.preferred == answers[_unit(one)] for one in repeats)
+
+
+def _triads(answers: Mapping[Unit, str | None]) -> tuple[int, int]:
+    """Decided triples of systems, and how many of them go round in a circle (Kendall and Babington Smith 1940)."""
+    decided: dict[tuple[str, str], dict[frozenset[str], str]] = {}
+    for (item, question, pair), preferred in answers.items():
+        if preferred is not None:
+            decided.setdefault((item, question), {})[pair] = preferred
+    triads = circular = 0
+    for winners in decided.values():
+        systems = sorted(set().union(*winners))
+        for triple in combinations(systems, 3):
+            won = [winners.get(frozenset(pair)) for pair in combinations(triple, 2)]
+            if None not in won:
+                triads += 1
+                circular += len(set(won)) == 3  # each of the three won once
+    return triads, circular
+
+
+def _with_others(
+    rater: str, answers: Mapping[Unit, str | None], kept: Mapping[str, Mapping[Unit, str | None]]
+) -> tuple[int, int]:
+    pairs = [
+        theirs[unit] == preferred
+        for other, theirs in kept.items()
+        if other != rater
+        for unit, preferred in answers.items()
+        if unit in theirs
+    ]
+    return len(pairs), sum(pairs)

@@ -1,0 +1,252 @@
+"""The file of ratings: one judgement a row, checked to the last cell first. The format is in ``docs/listening.md``.
+
+Version 1 of the format. UTF-8, commas, one header row; the order of the columns does not matter.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from melody.errors import MelodyError, did_you_mean
+
+QUESTIONS = ("musicality", "audio quality", "text correlation")
+"""The paper's three, in its order (section 5 and Table 3)."""
+ANSWERS = ("first", "second", "similar")
+REQUIRED = ("rater", "item", "question", "system_a", "system_b", "answer")
+OPTIONAL = ("first_shown", "attention", "repeat", "timestamp")
+MAX_REPEAT = 99
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One answer of one rater to one question about two clips of one item."""
+
+    rater: str
+    item: str
+    question: str
+    system_a: str
+    system_b: str
+    answer: str
+    first_shown: Literal["a", "b"]
+    """Which of the two systems was heard first; ``answer`` speaks of the order in which they were heard."""
+    attention: str | None
+    """The answer that an attentive rater gives; ``None`` for a judgement that counts."""
+    repeat: int
+    """0, or the number of the time that the same is asked again on purpose."""
+    line: int
+
+    @property
+    def heard(self) -> tuple[str, str]:
+        """The two systems in the order in which they were heard."""
+        pair = (self.system_a, self.system_b)
+        return pair if self.first_shown == "a" else (pair[1], pair[0])
+
+    @property
+    def preferred(self) -> str | None:
+        """The system that the rater prefers; ``None`` for similar."""
+        return None if self.answer == "similar" else self.heard[ANSWERS.index(self.answer)]
+
+    @property
+    def pair(self) -> frozenset[str]:
+        return frozenset((self.system_a, self.system_b))
+
+    @property
+    def counts(self) -> bool:
+        """Whether the answer goes into the rates: it is no attention check and no repeat."""
+        return self.attention is None and self.repeat == 0
+
+
+class Ratings(NamedTuple):
+    """What a file holds, and the columns of it that nobody reads."""
+
+    judgements: list[Judgement]
+    unread_columns: list[str]
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file of ratings; raises ``MelodyError`` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MelodyError(f"cannot read ratings {path}: {error.strerror}") from None
+
+
+def parse_ratings(content: bytes, name: str) -> Ratings:
+    """The judgements of a file's bytes.
+
+    Args:
+        content: of the file.
+        name: what messages call it.
+    Raises:
+        MelodyError: the file is empty or not UTF-8, a column is missing, or a row does not hold what the format asks
+            for; the message names the line.
+    """
+    rows = _rows(_text(content, name), name)
+    _, header = next(rows, (0, []))
+    columns = [_flat(cell).lower() for cell in header]
+    unread = _check_columns(columns, name)
+    judgements = [
+        _judgement(dict(zip(columns, cells, strict=True)), f"{name}, line {line}", line)
+        for line, cells in _even(rows, len(columns), name)
+    ]
+    if not judgements:
+        raise MelodyError(f"{name} holds no judgement: expected one a row below the header")
+    _check_spelling(judgements, name)
+    _check_doubles(judgements, name)
+    return Ratings(judgements, unread)
+
+
+def _text(content: bytes, name: str) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise MelodyError(f"{name} is UTF-16: expected UTF-8; save it as CSV UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise MelodyError(f"{name}, line {line}: byte 0x{byte:02x} is not UTF-8; save the file as CSV UTF-8") from None
+    if not text.strip():
+        raise MelodyError(f"{name} is empty: expected a header and one judgement a row")
+    return text
+
+
+def _rows(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank, each with the line that it begins at."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if any(unicodedata.category(mark) == "Cc" and not mark.isspace() for cell in cells for mark in cell):
+                raise csv.Error("a control character")
+            if any(cell.strip() for cell in cells):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise MelodyError(f"{name}, line {line}: not CSV: {error}") from None
+
+
+def _even(rows: Iterable[tuple[int, list[str]]], width: int, name: str) -> Iterator[tuple[int, list[str]]]:
+    for line, cells in rows:
+        if len(cells) != width:
+            raise MelodyError(f"{name}, line {line}: got {len(cells)} cells; the header has {width}")
+        yield line, cells
+
+
+def _check_columns(columns: list[str], name: str) -> list[str]:
+    """Names of columns that are not read; raises ``MelodyError`` for missing, doubled and misspelt ones."""
+    if len(columns) == 1 and ";" in columns[0]:
+        raise MelodyError(f"{name}, line 1: cells are parted by semicolons; expected commas")
+    doubled = sorted({column for column in columns if columns.count(column) > 1})
+    if doubled:
+        raise MelodyError(f"{name}, line 1: column {doubled[0]!r} is there twice")
+    known = (*REQUIRED, *OPTIONAL)
+    missing = [column for column in REQUIRED if column not in columns]
+    unknown = [column for column in columns if column not in known]
+    if missing:
+        near = difflib.get_close_matches(missing[0], unknown, n=1)
+        hint = f"; is {near[0]!r} meant?" if near else ""
+        raise MelodyError(f"{name}, line 1: column {missing[0]!r} is missing{hint} (needed: {', '.join(REQUIRED)})")
+    for column in unknown:
+        # A misspelt optional column would turn its checks into judgements, in silence.
+        if difflib.get_close_matches(column, [one for one in OPTIONAL if one not in columns], n=1, cutoff=0.75):
+            raise MelodyError(f"{name}, line 1: unknown column {column!r}{did_you_mean(column, known)}")
+    return unknown
+
+
+def _judgement(cells: Mapping[str, str], place: str, line: int) -> Judgement:
+    attention = _flat(cells.get("attention", ""))
+    named = {column: _filled(cells, column, place) for column in ("rater", "item", "system_a", "system_b")}
+    _check_timestamp(_flat(cells.get("timestamp", "")), place)
+    found = Judgement(
+        **named,
+        question=_one_of(_filled(cells, "question", place), QUESTIONS, "question", place),
+        answer=_one_of(_filled(cells, "answer", place), ANSWERS, "answer", place),
+        first_shown=_first_shown(_flat(cells.get("first_shown", "")), place),
+        attention=_one_of(attention, ANSWERS, "attention", place) if attention else None,
+        repeat=_repeat(_flat(cells.get("repeat", "")), place),
+        line=line,
+    )
+    if found.system_a == found.system_b and found.attention is None:
+        raise MelodyError(f"{place}: {found.system_a!r} against itself; only an attention check may ask that")
+    return found
+
+
+def _flat(text: str) -> str:
+    """Names that look the same are the same: one form of accents, one space between words."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _filled(cells: Mapping[str, str], column: str, place: str) -> str:
+    text = _flat(cells[column])
+    if not text:
+        raise MelodyError(f"{place}: {column} is empty")
+    return text
+
+
+def _one_of(text: str, valid: tuple[str, ...], what: str, place: str) -> str:
+    plain = " ".join(re.split(r"[\s_-]+", text.lower()))
+    if plain not in valid:
+        whole = [name for name in valid if plain in name.split()]  # quality is the audio's, not a slip of musicality
+        raise MelodyError(f"{place}: unknown {what} {text!r}{did_you_mean((whole or [plain])[0], valid)}")
+    return plain
+
+
+def _first_shown(text: str, place: str) -> Literal["a", "b"]:
+    if text.lower() in ("", "a"):
+        return "a"
+    if text.lower() == "b":
+        return "b"
+    raise MelodyError(f"{place}: first_shown is {text!r}: expected a (system_a was heard first) or b")
+
+
+def _repeat(text: str, place: str) -> int:
+    if text and not (text.isascii() and text.isdigit() and int(text) <= MAX_REPEAT):
+        raise MelodyError(f"{place}: repeat is {text!r}: expected a whole number from 0 to {MAX_REPEAT}")
+    return int(text or 0)
+
+
+def _check_timestamp(text: str, place: str) -> None:
+    try:
+        if text:
+            datetime.fromisoformat(text)
+    except ValueError:
+        raise MelodyError(f"{place}: timestamp is {text!r}: expected ISO 8601, as 2026-01-31T14:05:00Z") from None
+
+
+def _check_spelling(judgements: Iterable[Judgement], name: str) -> None:
+    """Names that differ by upper and lower case alone are one name misspelt."""
+    seen: dict[tuple[str, str], tuple[str, int]] = {}
+    for one in judgements:
+        for what, text in (
+            ("rater", one.rater),
+            ("item", one.item),
+            ("system", one.system_a),
+            ("system", one.system_b),
+        ):
+            before, line = seen.setdefault((what, text.casefold()), (text, one.line))
+            if before != text:
+                raise MelodyError(f"{name}, line {one.line}: {what} {text!r}: line {line} writes it {before!r}")
+
+
+def _check_doubles(judgements: Iterable[Judgement], name: str) -> None:
+    """One judgement of a rater, item, question and pair; asked again only where the row says so."""
+    seen: dict[tuple[str, str, str, frozenset[str]], dict[int, int]] = {}
+    real = [one for one in judgements if one.attention is None]
+    for one in real:
+        lines = seen.setdefault((one.rater, one.item, one.question, one.pair), {})
+        what = f"{one.rater!r} on {one.question} of {one.item!r}, {one.system_a} and {one.system_b}"
+        if one.repeat in lines:
+            raise MelodyError(f"{name}, line {one.line}: {what}: already judged in line {lines[one.repeat]}")
+        lines[one.repeat] = one.line
+    for key, lines in seen.items():
+        if 0 not in lines:
+            raise MelodyError(f"{name}, line {min(lines.values())}: a repeat of what {key[0]!r} has not judged before")

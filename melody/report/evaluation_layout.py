@@ -1,0 +1,143 @@
+"""An evaluation in words: how each number, control and difference reads, for terminal and page alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from melody.harness.evaluation_results import Comparison, Control, Difference, Evaluation, Score
+from melody.harness.results import Direction, Measurement
+from melody.report.layout import ARROWS
+from melody.report.numbers import measured, rounded
+
+DASH = "–"
+BLIND = "≈"
+"""Beside a control that a metric does not tell from music."""
+VERDICTS = {"a": "A better", "b": "B better", "undecided": "undecided", "no direction": "no direction"}
+
+
+def title(name: str, direction: Direction, unit: str) -> str:
+    """A row's heading.
+
+    >>> title("fad[mel-stats]", "lower", "")
+    'fad[mel-stats] ↓'
+    """
+    arrow = f" {ARROWS[direction]}" if ARROWS[direction] else ""
+    return f"{name}{arrow}{f', {unit}' if unit else ''}"
+
+
+def number(value: float | None, low: float | None, high: float | None, unit: str = "") -> tuple[str, str]:
+    """A value and its interval as text.
+
+    >>> number(5.9312, 5.52, 6.34), number(None, None, None)
+    (('5.93', '± 0.41'), ('–', ''))
+    """
+    if value is None:
+        return DASH, ""
+    return measured(Measurement(value=value, low=low, high=high, expected=1, scored=1), unit)
+
+
+def control_text(control: Control | None) -> str:
+    """A control's value, marked if the metric does not tell it from music."""
+    if control is None:
+        return ""
+    if control.value is None:
+        infinite = control.reason.removeprefix("the value is ")
+        return {"inf": "∞", "-inf": "−∞"}.get(infinite, DASH)
+    return f"{rounded(control.value)}{f' {BLIND}' if control.told_apart is False else ''}"
+
+
+def control_names(scores: list[Score]) -> list[str]:
+    """Every control of a table, music first, in a fixed order."""
+    found = {control.name for score in scores for control in score.controls}
+    order = ["reference halves", "reference", "reference itself", "white noise", "silence", "one clip repeated"]
+    return [name for name in order if name in found] + sorted(found - set(order))
+
+
+def blind(scores: list[Score]) -> list[tuple[str, str]]:
+    """Metrics that do not tell controls from music, and which ones."""
+    return [(score.name, ", ".join(score.blind_to)) for score in scores if score.blind_to]
+
+
+def p_text(value: float | None) -> str:
+    """A p-value.
+
+    >>> p_text(0.03123), p_text(1e-9), p_text(None)
+    ('0.031', '< 0.0001', '–')
+    """
+    if value is None:
+        return DASH
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One row of the first table, as text."""
+
+    title: str
+    value: str
+    interval: str
+    count: str
+    remarks: str
+
+
+def score_cells(score: Score) -> Cells:
+    """A score as text."""
+    value, interval = number(score.value, score.low, score.high, score.unit)
+    remarks = "; ".join([*score.warnings, *([score.reason] if score.reason else [])])
+    count = f"{score.scored} of {score.expected}"
+    return Cells(title(score.name, score.direction, score.unit), value, interval, count, remarks)
+
+
+@dataclass(frozen=True)
+class Versus:
+    """One row of a comparison, as text."""
+
+    title: str
+    a: str
+    b: str
+    difference: str
+    p: str
+    holm: str
+    effect: str
+    verdict: str
+    remarks: str
+
+
+def difference_cells(row: Difference) -> Versus:
+    """A difference as text."""
+    value, interval = number(row.value, row.low, row.high)
+    told = f"does not tell {', '.join(row.blind_to)} from music" if row.blind_to else ""
+    return Versus(
+        title(row.name, row.direction, row.unit),
+        number(row.a, None, None)[0],
+        number(row.b, None, None)[0],
+        f"{value} {interval}".strip(),
+        p_text(row.p_value),
+        p_text(row.p_holm),
+        DASH if row.effect_size is None else rounded(float(f"{row.effect_size:.3g}")),
+        VERDICTS[row.better],
+        "; ".join(part for part in (row.reason, told) if part),
+    )
+
+
+def headline(result: Evaluation | Comparison) -> str:
+    """What it is, in a line."""
+    if isinstance(result, Comparison):
+        decided = sum(row.better in ("a", "b") for row in result.differences)
+        folders = f"{result.a.generated.folder} and {result.b.generated.folder}"
+        return f"{folders}: {decided} of {len(result.differences)} differences decided, on {result.pairs} pairs"
+    given = result.generated
+    against = f" against {result.reference.folder}" if result.reference else ""
+    return f"{given.folder}{against}: {given.read} of {given.expected} clips, {len(result.scores)} numbers"
+
+
+def remarks(result: Evaluation) -> list[str]:
+    """What a reader must know of the sounds themselves."""
+    found = list(result.notes)
+    for what, one in (("generated", result.generated), ("reference", result.reference)):
+        if one is not None and one.beyond_full_scale:
+            found.append(
+                f"{one.beyond_full_scale} {what} clips have samples beyond ±1 (up to {one.highest_peak:.3g}): "
+                f"measured as they are, not clipped"
+            )
+    return found

@@ -1,0 +1,183 @@
+"""A listening test as tables of text, for the terminal and for the page: the same words in both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from melody.harness.listening_schema import Agreement, BradleyTerry, ListeningResult, Preference, RaterRecord
+from melody.harness.results import Measurement
+from melody.report.numbers import measured, rounded
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One table: its first ``names`` columns are names, the others numbers."""
+
+    title: str
+    names: int
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    notes: list[str]
+
+
+def headline(result: ListeningResult) -> str:
+    """What was judged by whom, in one line."""
+    left = [record for record in result.raters if not record.excluded and record.judgements]
+    return (
+        f"{len(result.systems)} systems, {result.items} items, {result.judgements:,} judgements by {len(left)} of "
+        f"{len(result.raters)} raters"
+    )
+
+
+def exclusions(result: ListeningResult) -> list[str]:
+    """A line for each rater whose answers do not count."""
+    return [
+        f"{one.rater} is excluded: {one.checks_failed} of {one.checks} attention checks failed"
+        for one in result.raters
+        if one.excluded
+    ]
+
+
+def notes(result: ListeningResult) -> list[str]:
+    """How the numbers came about."""
+    method = next((one.rate.interval for one in result.preferences if one.rate and one.rate.interval), None)
+    lines = [f"Ties: {result.ties}.", f"Attention checks: {result.exclusion}."]
+    if method:
+        lines.append(
+            f"Intervals: {method}, so each rater with all answers is one unit of the sample, and items are taken as "
+            "they are. p: sign flips of the raters' points for and against, corrected by Holm over all preferences."
+        )
+    if result.heard_first is not None:
+        share = shown(result.heard_first)
+        lines.append(f"Position: of decided answers {share} were for the clip heard first (0.5 without an effect).")
+    if result.unread_columns:
+        lines.append(f"Columns that nobody reads: {', '.join(result.unread_columns)}.")
+    return lines
+
+
+def blocks(result: ListeningResult) -> list[Block]:
+    """Every table of a result."""
+    found = [_preferences(result.preferences)]
+    if result.bradley_terry:
+        found.append(_strengths(result.bradley_terry))
+    return [*found, _agreement(result.agreement), _raters(result.raters)]
+
+
+def print_listening(result: ListeningResult, console: Console) -> None:
+    """Print a listening test's result."""
+    console.print(f"[bold]{escape(headline(result))}[/bold]  ({escape(result.source)})")
+    for line in (*exclusions(result), *result.warnings):
+        console.print(escape(line), style="yellow")
+    for block in blocks(result):
+        console.print(_table(block))
+        for note in block.notes:
+            console.print(escape(note), style="dim")
+    for line in notes(result):
+        console.print(escape(line), style="dim")
+
+
+def shown(measurement: Measurement | None) -> str:
+    """A number with its interval.
+
+    >>> shown(Measurement(value=0.625, low=0.505, high=0.745, expected=1, scored=1)), shown(None)
+    ('0.62 ± 0.12', '–')
+    """
+    return NONE if measurement is None else " ".join(measured(measurement)).strip()
+
+
+def _table(block: Block) -> Table:
+    table = Table(title=escape(block.title), title_justify="left")
+    for number, heading in enumerate(block.headings):
+        table.add_column(heading, justify="left" if number < block.names else "right")
+    for row in block.rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def rate_text(rate: Measurement | None) -> str:
+    """A rate as Table 3 prints it, with its interval.
+
+    >>> rate_text(Measurement(value=0.459, low=0.4, high=0.52, expected=1, scored=1))
+    '0.459 (0.40 to 0.52)'
+    """
+    if rate is None:
+        return NONE
+    interval = "" if rate.low is None or rate.high is None else f" ({rate.low:.2f} to {rate.high:.2f})"
+    return f"{rate.value:.3f}{interval}"
+
+
+def _preferences(found: Sequence[Preference]) -> Block:
+    headings = ("question", "system", "against", "for", "similar", "not", "rate", "opposite", "no ties", "p (Holm)")
+    rows = []
+    for one in found:
+        counts = (f"{one.wins_a}", f"{one.similar}", f"{one.wins_b}")
+        opposite = None if one.rate is None else 1 - one.rate.value
+        numbers = (
+            NONE if value is None else f"{value:.3f}" for value in (opposite, one.rate_without_similar, one.p_holm)
+        )
+        rows.append((one.question, one.system_a, one.system_b, *counts, rate_text(one.rate), *numbers))
+    why = [f"{one.question}, {one.system_a} and {one.system_b}: {one.reason}" for one in found if one.reason]
+    return Block("How often a system is preferred", 3, headings, rows, why)
+
+
+def _strengths(found: Sequence[BradleyTerry]) -> Block:
+    rows, remarks = [], []
+    for one in found:
+        rows += [(one.question, each.system, shown(each.strength)) for each in one.strengths]
+        if one.reason:
+            remarks.append(f"{one.question}: {one.reason}")
+        if one.largest_misfit is not None:
+            a, b = one.misfit_pair
+            most = f"by at most {one.largest_misfit:.3f} ({a} and {b})"
+            remarks.append(f"{one.question}: rates differ from what strengths imply {most}")
+    title = "Strengths (Bradley-Terry, logarithms, zero on average; similar is half a win for each)"
+    return Block(title, 2, ("question", "system", "strength"), rows, remarks)
+
+
+def _agreement(found: Sequence[Agreement]) -> Block:
+    headings = ("question", "Krippendorff's alpha", "same answers", "pairs judged by two or more")
+    rows = [
+        (one.question, shown(one.alpha), NONE if one.observed is None else rounded(one.observed), str(one.units))
+        for one in found
+    ]
+    why = [f"{one.question}: {one.reason}" for one in found if one.reason]
+    return Block("Agreement between raters (nominal: 1 is full, 0 is chance)", 1, headings, rows, why)
+
+
+def _raters(records: Sequence[RaterRecord]) -> Block:
+    asked = ("rater", "counts", "judgements", "checks failed", "repeats alike")
+    headings = (*asked, "as others", "circular", "similar", "first")
+    rows = [
+        (
+            one.rater,
+            "no" if one.excluded else "yes",
+            str(one.judgements),
+            _part(one.checks_failed, one.checks),
+            _part(one.repeats_same, one.repeats),
+            _share(one.comparisons_same, one.comparisons),
+            _part(one.triads_circular, one.triads),
+            _share(one.similar, one.judgements),
+            _share(one.heard_first, one.judgements - one.similar),
+        )
+        for one in records
+    ]
+    remark = (
+        "as others: share of answers of kept raters to the same that are the same; circular: A over B over C over A, "
+        "one in four by chance; first: share of decided answers for the clip heard first"
+    )
+    return Block("Raters", 2, headings, rows, [remark])
+
+
+def _part(count: int, total: int) -> str:
+    return f"{count} of {total}" if total else NONE
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.2f}" if total else NONE

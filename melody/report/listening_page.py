@@ -1,0 +1,105 @@
+"""A listening test as one page with its plots: no scripts, nothing from elsewhere, and no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from melody.harness.listening_schema import ListeningResult
+from melody.harness.results import Measurement
+from melody.report.figures import STYLE, Plot, finish
+from melody.report.listening import blocks, exclusions, headline, notes, shown
+from melody.report.page import page_environment, stylesheet
+from melody.report.palette import MARKERS, SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One number with its interval, and what it is of."""
+
+    label: str
+    number: Measurement
+
+
+Panels = dict[str, list[Dot]]
+"""Dots by question."""
+
+
+def render_listening(result: ListeningResult) -> str:
+    """The page as HTML; the same result gives the same bytes."""
+    environment = page_environment()
+    return environment.get_template("listening.html").render(
+        result=result,
+        headline=headline(result),
+        exclusions=exclusions(result),
+        notes=notes(result),
+        blocks=blocks(result),
+        plots=draw_listening(result),
+        css=stylesheet(environment),
+        svg=Markup,
+    )
+
+
+def draw_listening(result: ListeningResult) -> list[Plot]:
+    """Preference rates with their intervals, and strengths where there are more than two systems."""
+    from matplotlib import rc_context
+
+    rates: Panels = {}
+    for one in result.preferences:
+        if one.rate is not None:
+            rates.setdefault(one.question, []).append(Dot(f"{one.system_a} over {one.system_b}", one.rate))
+    strengths: Panels = {
+        one.question: [Dot(each.system, each.strength) for each in one.strengths]
+        for one in result.bradley_terry
+        if one.strengths
+    }
+    drawn = [("preferences", "preference rate", 0.5, rates), ("strengths", "strength (Bradley-Terry)", 0.0, strengths)]
+    with rc_context(STYLE):
+        return [
+            finish("listening", name, _text(axis, panels), _dots(panels, axis, middle), number)
+            for number, (name, axis, middle, panels) in enumerate(drawn)
+            if panels
+        ]
+
+
+def _text(axis: str, panels: Panels) -> str:
+    texts = {name: "; ".join(f"{dot.label} {shown(dot.number)}" for dot in dots) for name, dots in panels.items()}
+    parts = [f"{name}: {text}" for name, text in texts.items()]
+    return f"{axis[0].upper()}{axis[1:]}. " + ". ".join(parts)
+
+
+def _dots(panels: Panels, axis: str, middle: float) -> Figure:
+    """Panels below each other; the dotted line is where nobody is preferred."""
+    from matplotlib.figure import Figure
+
+    heights = [len(dots) + 1.2 for dots in panels.values()]
+    figure = Figure(figsize=(8.4, 0.3 * sum(heights) + 0.7), layout="constrained")
+    all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for number, (axes, (name, dots)) in enumerate(zip(all_axes, panels.items(), strict=True)):
+        _panel(axes, name, dots, number, middle)
+    if middle == 0.5:
+        all_axes[-1].set_xlim(-0.02, 1.02)
+    all_axes[-1].set_xlabel(f"{axis}  ↑ higher is better")
+    return figure
+
+
+def _panel(axes: Axes, name: str, dots: Sequence[Dot], number: int, middle: float) -> None:
+    axes.axvline(middle, color=SERIES[6], linestyle=":", linewidth=1)
+    for place, dot in enumerate(dots):
+        value = dot.number.value
+        low = value if dot.number.low is None else dot.number.low
+        high = value if dot.number.high is None else dot.number.high
+        axes.plot([low, high], [place, place], color=SERIES[number], linewidth=1.6)
+        axes.plot(value, place, MARKERS[number], color=SERIES[number], markersize=5)
+    axes.set_yticks(range(len(dots)), [dot.label for dot in dots])
+    axes.set_ylim(len(dots) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_title(name)
