@@ -81,6 +81,7 @@ def windows(waveform: Tensor, protocol: FadProtocol) -> Tensor:
 
     A clip shorter than one window is padded with zeros to one, where the published programs fail (ours).
 
+    >>> import torch
     >>> windows(torch.zeros(24_000 * 2 + 11_999), EMBEDDED).shape
     torch.Size([3, 24000])
     """
