@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -118,9 +118,8 @@ class Store:
         """Take an entry away in one step, so that nobody reads half of it, and then delete it."""
         grave = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=self._temporary))
         try:
-            os.rename(folder, grave / "damaged")
-        except FileNotFoundError:
-            pass  # another run was quicker
+            with suppress(FileNotFoundError):  # another run was quicker
+                os.rename(folder, grave / "damaged")
         finally:
             shutil.rmtree(grave, ignore_errors=True)
 

@@ -6,29 +6,17 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
-import torchmetrics
 from torch import Tensor
 
-from melody.checks import check_scored
 from melody.errors import MelodyError
-from melody.protocols import Metric, Takes
+from melody.metrics.running_mean import RunningMean
+from melody.protocols import Takes
 
 
-class ClipMean(torchmetrics.Metric, Metric):
+class ClipMean(RunningMean):
     """Mean over clips of a number that each clip has for itself."""
 
-    version: ClassVar[str] = "1"
     takes: ClassVar[Takes] = "clips"
-    unit: ClassVar[str] = ""
-    full_state_update: bool | None = False
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     @abstractmethod
     def of_clips(self, waveform: Tensor) -> Tensor:
@@ -36,19 +24,7 @@ class ClipMean(torchmetrics.Metric, Metric):
 
     def update(self, waveform: Tensor) -> None:
         """Add clips ``(B, 1, T)``."""
-        values = self.of_clips(waveform)
-        self.total += values.sum()
-        self.count += len(values)
-
-    def compute(self) -> Tensor:
-        """The mean over clips."""
-        check_scored(self.scored, type(self).__name__)
-        return self.total / self.count
-
-    @property
-    def scored(self) -> int:
-        """Clips."""
-        return int(self.count)
+        self.add(self.of_clips(waveform))
 
 
 class SampledClipMean(ClipMean):

@@ -22,12 +22,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-import torchmetrics
 from torch import Tensor
 
-from melody.checks import check_finite, check_same_shape, check_scored
+from melody.checks import check_finite, check_same_shape
 from melody.errors import MelodyError
-from melody.protocols import Metric, Takes
+from melody.metrics.running_mean import RunningMean
+from melody.protocols import Takes
 from melody.registry import metrics
 
 
@@ -83,38 +83,15 @@ def permutation_p_value(text_emb: Tensor, audio_emb: Tensor, *, seed: int = 0, p
 
 
 @metrics.register("mcc")
-class TextCorrelation(torchmetrics.Metric, Metric):
+class TextCorrelation(RunningMean):
     """Mean cosine of the text's and the audio's embedding in a joint space (higher is better)."""
 
-    version: ClassVar[str] = "1"
     takes: ClassVar[Takes] = "texts"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
-    unit: ClassVar[str] = ""
-    full_state_update: bool | None = False
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, text_embeddings: Tensor, audio_embeddings: Tensor) -> None:
         """Add pairs, two ``(B, E)``."""
-        pairs = cosines(text_embeddings, audio_embeddings)
-        self.total += pairs.sum()
-        self.count += len(pairs)
-
-    def compute(self) -> Tensor:
-        """The mean cosine."""
-        check_scored(self.scored, "mcc")
-        return self.total / self.count
-
-    @property
-    def scored(self) -> int:
-        """Pairs."""
-        return int(self.count)
+        self.add(cosines(text_embeddings, audio_embeddings))
 
 
 def _unit(embeddings: Tensor, name: str, other: Tensor) -> Tensor:

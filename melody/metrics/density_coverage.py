@@ -17,16 +17,12 @@ Source: Naeem et al. (2020), arXiv 2002.09797, equations 4 and 5, lemma 2. Versi
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
-import torch
 from torch import Tensor
 
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
-from melody.metrics.kept_vectors import EmbeddingSets
 from melody.metrics.pairwise import ball_counts, checked_sets
-from melody.metrics.precision_recall import radii
+from melody.metrics.precision_recall import NeighbourMetric, radii
 from melody.registry import metrics
 
 NEIGHBOURS = 5
@@ -41,6 +37,7 @@ def density(generated: Tensor, reference: Tensor, *, k: int = NEIGHBOURS) -> flo
 def coverage(generated: Tensor, reference: Tensor, *, k: int = NEIGHBOURS) -> float:
     """Share of the balls of the reference ``(n, E)``, n > k, that hold one of the generated ``(m, E)``.
 
+    >>> import torch
     >>> line = torch.arange(4.0)[:, None]
     >>> coverage(torch.tensor([[0.5]]), line, k=1)
     0.5
@@ -64,34 +61,22 @@ def expected_coverage(generated: int, reference: int, *, k: int = NEIGHBOURS) ->
 
 
 @metrics.register("density")
-class Density(EmbeddingSets):
+class Density(NeighbourMetric):
     """How many of the reference's balls a generated window lies in, over k (higher is better)."""
 
-    version: ClassVar[str] = "1"
-    direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
-
     def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:
-        super().__init__(dimension)
-        self.k = k
+        super().__init__(dimension, k)
 
-    def compute(self) -> Tensor:
-        """The density, float64."""
-        value = density(self.kept("generated"), self.kept("reference"), k=self.k)
-        return torch.tensor(value, dtype=torch.float64)
+    def of_sets(self, generated: Tensor, reference: Tensor) -> float:
+        return density(generated, reference, k=self.k)
 
 
 @metrics.register("coverage")
-class Coverage(EmbeddingSets):
+class Coverage(NeighbourMetric):
     """Share of the reference's balls that hold a generated window (higher is better)."""
 
-    version: ClassVar[str] = "1"
-    direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
-
     def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:
-        super().__init__(dimension)
-        self.k = k
+        super().__init__(dimension, k)
 
-    def compute(self) -> Tensor:
-        """The share, float64."""
-        value = coverage(self.kept("generated"), self.kept("reference"), k=self.k)
-        return torch.tensor(value, dtype=torch.float64)
+    def of_sets(self, generated: Tensor, reference: Tensor) -> float:
+        return coverage(generated, reference, k=self.k)

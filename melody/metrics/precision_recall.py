@@ -17,6 +17,7 @@ Source: Kynkäänniemi et al. (2019), arXiv 1904.06991, equations 1 and 2. Versi
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import torch
@@ -55,9 +56,8 @@ def radii(x: Tensor, k: int, name: str) -> Tensor:
     return kth_neighbour(x, k)
 
 
-@metrics.register("precision")
-class Precision(EmbeddingSets):
-    """Share of generated windows within the manifold of the reference (higher is better)."""
+class NeighbourMetric(EmbeddingSets):
+    """A number of generated and reference windows, by the k nearest neighbours."""
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
@@ -66,24 +66,26 @@ class Precision(EmbeddingSets):
         super().__init__(dimension)
         self.k = k
 
+    @abstractmethod
+    def of_sets(self, generated: Tensor, reference: Tensor) -> float:
+        """Windows ``(m, E)`` and ``(n, E)`` to the number."""
+
     def compute(self) -> Tensor:
-        """The share, float64."""
-        value = precision(self.kept("generated"), self.kept("reference"), k=self.k)
-        return torch.tensor(value, dtype=torch.float64)
+        """The number, float64."""
+        return torch.tensor(self.of_sets(self.kept("generated"), self.kept("reference")), dtype=torch.float64)
+
+
+@metrics.register("precision")
+class Precision(NeighbourMetric):
+    """Share of generated windows within the manifold of the reference (higher is better)."""
+
+    def of_sets(self, generated: Tensor, reference: Tensor) -> float:
+        return precision(generated, reference, k=self.k)
 
 
 @metrics.register("recall")
-class Recall(EmbeddingSets):
+class Recall(NeighbourMetric):
     """Share of reference windows within the manifold of the generated set (higher is better)."""
 
-    version: ClassVar[str] = "1"
-    direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
-
-    def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:
-        super().__init__(dimension)
-        self.k = k
-
-    def compute(self) -> Tensor:
-        """The share, float64."""
-        value = recall(self.kept("generated"), self.kept("reference"), k=self.k)
-        return torch.tensor(value, dtype=torch.float64)
+    def of_sets(self, generated: Tensor, reference: Tensor) -> float:
+        return recall(generated, reference, k=self.k)

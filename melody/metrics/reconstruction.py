@@ -19,13 +19,13 @@ from functools import lru_cache
 from typing import ClassVar, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
 
-from melody.checks import check_finite, check_same_shape, check_scored
+from melody.checks import check_finite, check_same_shape
 from melody.embedders.mel_stats import mel_filterbank
 from melody.errors import MelodyError
-from melody.protocols import Metric, Takes
+from melody.metrics.running_mean import RunningMean
+from melody.protocols import Takes
 from melody.registry import metrics
 
 RESOLUTIONS = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))
@@ -75,20 +75,10 @@ def log_mel_distance(preds: Tensor, target: Tensor, sample_rate: int) -> Tensor:
     return (ours - theirs).abs().mean(dim=(1, 2))
 
 
-class PairMetric(torchmetrics.Metric, Metric):
+class PairMetric(RunningMean):
     """Mean over clips of a number that each has with its original."""
 
-    version: ClassVar[str] = "1"
     takes: ClassVar[Takes] = "pairs"
-    full_state_update: bool | None = False
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     @abstractmethod
     def of_clips(self, preds: Tensor, target: Tensor) -> Tensor:
@@ -100,19 +90,7 @@ class PairMetric(torchmetrics.Metric, Metric):
             if waveform.ndim != 3 or waveform.shape[1] != 1:
                 name = type(self).__name__
                 raise MelodyError(f"{name}: clips have shape {tuple(waveform.shape)}; expected mono (B, 1, T)")
-        values = self.of_clips(preds[:, 0], target[:, 0])
-        self.total += values.to(torch.float64).sum()
-        self.count += len(values)
-
-    def compute(self) -> Tensor:
-        """The mean over clips."""
-        check_scored(self.scored, type(self).__name__)
-        return self.total / self.count
-
-    @property
-    def scored(self) -> int:
-        """Clips."""
-        return int(self.count)
+        self.add(self.of_clips(preds[:, 0], target[:, 0]))
 
 
 @metrics.register("si-sdr")
@@ -131,7 +109,6 @@ class MRSTFTDistance(PairMetric):
     """Multi-resolution STFT distance to the original, mean over clips (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
-    unit: ClassVar[str] = ""
 
     def of_clips(self, preds: Tensor, target: Tensor) -> Tensor:
         return mr_stft_distance(preds, target)

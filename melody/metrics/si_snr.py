@@ -28,6 +28,7 @@ from torch import Tensor
 from melody.checks import check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
 from melody.metrics.angle_bins import NUM_BINS, AngleBin, bin_index, bin_means, check_num_bins
+from melody.metrics.running_mean import RunningMean
 from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
@@ -71,38 +72,16 @@ def si_snr_improvement(preds: Tensor, noisy: Tensor, angle: Tensor, target: Tens
 
 
 @metrics.register("si-snr")
-class SISNR(torchmetrics.Metric, Metric):
+class SISNR(RunningMean):
     """Scale-invariant signal-to-noise ratio, per item over flattened latents or samples (higher is better)."""
 
-    version: ClassVar[str] = "1"
     takes: ClassVar[Takes] = "pairs"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     unit: ClassVar[str] = "dB"
-    full_state_update: bool | None = False
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add estimates and truths, two ``(B, ...)``."""
-        values = si_snr(preds, target)
-        self.total += values.sum()
-        self.count += len(values)
-
-    def compute(self) -> Tensor:
-        """The mean over items."""
-        check_scored(self.scored, "si-snr")
-        return self.total / self.count
-
-    @property
-    def scored(self) -> int:
-        """Items."""
-        return int(self.count)
+        self.add(si_snr(preds, target))
 
 
 @metrics.register("si-snri")

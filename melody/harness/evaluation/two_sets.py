@@ -71,12 +71,7 @@ def compare(
         )
         for folder in (a, b)
     ]
-    _pair_up(jobs, tally)
-    tally.settle()
-    for job in jobs:
-        hear_all(job)
-    tally.settle()
-    _keep_common(jobs)
+    _hear_pairs(jobs, tally)
     scores = [score_all(job) for job in jobs]
     tally.settle()
     seconds = time.perf_counter() - begin
@@ -95,6 +90,16 @@ def compare(
         skipped=tally.skipped,
         notes=list(dict.fromkeys(note for job in jobs for note in job.notes)),
     )
+
+
+def _hear_pairs(jobs: Sequence[Job], tally: Tally) -> None:
+    """Hear every clip that has a partner, and keep what could be heard of both."""
+    _pair_up(jobs, tally)
+    tally.settle()
+    for job in jobs:
+        hear_all(job)
+    tally.settle()
+    _keep_common(jobs)
 
 
 def _pair_up(jobs: Sequence[Job], tally: Tally) -> None:
