@@ -202,19 +202,55 @@ class Generation:
     trace: Trace
 
 
+@dataclass(frozen=True)
+class Work:
+    """Calls of one network, all of one shape, that one generation of one clip makes."""
+
+    part: str
+    """As in ``Trace.passes``."""
+    name: str
+    shape: str
+    """What goes in, in words."""
+    calls: int
+    module: torch.nn.Module
+    """Whose parameters the call reads."""
+    run: Callable[[], Any]
+    """One such call, on whatever device the module is on; on the meta device it can be counted."""
+    setup: Callable[[], Any] | None = None
+    """What must run before each ``run``, and is not part of it."""
+    rows: int = 1
+    """Rows of a call for one clip: 2 where both halves of guidance go in together."""
+    serial: int | None = None
+    """How many of the calls must wait for one another; ``None``: all."""
+    prefill_tokens: int = 0
+    """Tokens that the calls read beside those they make, all together."""
+
+
 class System(ABC):
     """Anything that makes audio for prompts: our pipeline, an opponent, a folder of files."""
 
     name: str
     sample_rate: int
     abilities: ClassVar[frozenset[str]] = frozenset()
-    """What it can do beside making clips for texts, as in ``audio-continuation``."""
+    """What it can do beside making clips for texts: ``audio-continuation`` (has ``continue_from``), ``long-form``."""
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Names of the options that ``generate`` takes, as in ``num_steps``; a caller gives no other."""
+    longest_s: float | None = None
+    """The longest clip that it can make; ``None``: any."""
 
     @abstractmethod
     def generate(
         self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
     ) -> Generation:
         """One clip of ``duration_s`` for each prompt; the seed of a row decides its bits."""
+
+    def facts(self) -> dict[str, Any]:
+        """What decides its bits, as plain values: sizes, hashes of weights or files; part of the key of its clips."""
+        return {}
+
+    def work(self, duration_s: float, **options: Any) -> list[Work]:
+        """What one generation of one clip is made of, by formula; empty where that is not known, as of a folder."""
+        return []
 
 
 Takes = Literal["windows", "clips", "pairs", "texts", "labels", "label-pairs", "other"]

@@ -16,6 +16,7 @@ class MelodySystem(System):
 
     name = "melody"
     abilities: ClassVar[frozenset[str]] = frozenset({"long-form"})
+    options: ClassVar[frozenset[str]] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
 
     def __init__(self, preset: str = "demo", weights: str | None = None, device: str = "cpu") -> None:
         self._use(MelodyPipeline.from_preset(preset, weights=weights, device=device))
