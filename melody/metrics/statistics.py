@@ -5,7 +5,8 @@
 - A mean over prompts: ``bootstrap_mean`` (percentile), or ``mean_interval`` where there are fewer than about 20.
 - A mean over seeds, of which there are few: ``mean_interval`` (Student's t).
 - A mean over prompts and seeds at once: ``two_level_mean``, in which seeds are a level of their own. All clips in one
-  row, or prompts alone with seeds averaged away, leave out how much a new seed would move the number.
+  row, or prompts alone with seeds averaged away, leave out how much a new seed would move the number. For a statistic
+  of a set, ``two_level_jackknife``.
 - Two systems on the same prompts or seeds: ``paired_difference``, with a sign-flip permutation test and Cohen's
   d_z.
 - A share of clips: ``wilson_interval``.
@@ -155,8 +156,9 @@ def _satterthwaite(squares: tuple[float, float, float], freedoms: tuple[int, int
     largest = max(0, 1, key=lambda level: squares[level])
     if total <= squares[largest]:
         return squares[largest], freedoms[largest]
-    spread = sum(square**2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
-    return total, max(float(min(freedoms)), total**2 / spread)
+    # As shares of the total, whose squares do not fall below the smallest number.
+    spread = sum((square / total) ** 2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
+    return total, max(float(min(freedoms)), 1 / spread)
 
 
 def bootstrap_mean(
@@ -252,6 +254,39 @@ def jackknife_estimate(
     error = math.sqrt((groups - 1) / groups * float(((deleted - deleted.mean()) ** 2).sum()))
     estimate = _t_estimate(value, error, groups - 1, confidence, f"jackknife over {over}, {groups} groups", n)
     return replace(estimate, bias=(groups - 1) * (float(deleted.mean()) - value))
+
+
+def two_level_jackknife(
+    by_seed: ArrayLike, replicates: ArrayLike, *, n: int, over: str = "prompts", confidence: float = 0.95
+) -> Estimate:
+    """Mean over seeds of any statistic of a set of prompts, whose interval speaks of new seeds and of new prompts.
+
+    As ``two_level_mean`` for shared prompts, which it equals for a mean with one prompt a group: the jackknife of the
+    mean over seeds stands for the prompts, the variance of the seeds' values for the seeds, and what both hold is taken
+    off once: (mean of the seeds' own jackknife variances − that of their mean) / (S − 1).
+
+    Args:
+        by_seed: the statistic of each seed's whole set, ``(S,)``.
+        replicates: the same without each of the G groups of prompts in turn, ``(S, G)``.
+    Raises:
+        MelodyError: fewer than two seeds or groups, a value that is not finite.
+    """
+    values, deleted = _checked(by_seed, "jackknife over seeds"), np.asarray(replicates, dtype=np.float64)
+    if deleted.ndim != 2 or len(deleted) != len(values) or deleted.shape[1] < 2 or not np.isfinite(deleted).all():
+        raise MelodyError(f"jackknife over seeds and {over}: got replicates of shape {deleted.shape}; expected (S, G)")
+    seeds, groups = deleted.shape
+
+    def spread(rows: Floats) -> Floats:
+        centred: Floats = rows - rows.mean(axis=-1, keepdims=True)
+        variance: Floats = (groups - 1) / groups * (centred**2).sum(axis=-1)
+        return variance
+
+    joint = float(spread(deleted.mean(axis=0)))
+    both = max(0.0, (float(spread(deleted).mean()) - joint) / (seeds - 1))
+    squares = (float(values.var(ddof=1)) / seeds, joint, both)
+    total, freedom = _satterthwaite(squares, (seeds - 1, groups - 1, (seeds - 1) * (groups - 1)))
+    method = f"jackknife over {over}, {groups} groups, and {seeds} seeds, crossed, {freedom:.1f} degrees of freedom"
+    return _t_estimate(float(values.mean()), math.sqrt(total), freedom, confidence, method, n)
 
 
 def paired_difference(

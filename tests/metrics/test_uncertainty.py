@@ -20,6 +20,7 @@ from melody.metrics.statistics import (
     mean_interval,
     paired_difference,
     sign_flip_p_value,
+    two_level_jackknife,
     two_level_mean,
     wilson_interval,
 )
@@ -220,3 +221,25 @@ def test_wilson_interval_refuses_more_successes_than_items() -> None:
     for successes, n in ((3, 2), (-1, 2), (0, 0)):
         with pytest.raises(MelodyError, match="expected 0 to n"):
             wilson_interval(successes, n)
+
+
+@given(st.integers(2, 5), st.integers(3, 9), st.integers(0, 1000))
+def test_two_level_jackknife_of_a_mean_is_the_two_level_mean(seeds: int, prompts: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(seeds, prompts)) + rng.normal(size=(seeds, 1)) + rng.normal(size=(1, prompts))
+    without = np.stack([np.delete(scores, place, axis=1).mean(axis=1) for place in range(prompts)], axis=1)
+    found = two_level_jackknife(scores.mean(axis=1), without, n=prompts)
+    expected = two_level_mean(scores).estimate
+    assert (found.value, found.standard_error) == pytest.approx((expected.value, expected.standard_error))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_scores_that_hardly_differ_have_an_interval() -> None:
+    found = two_level_mean([[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 9e-118, 0.0]])
+    assert math.isfinite(found.freedom)
+    assert found.estimate.low <= found.estimate.value <= found.estimate.high
+
+
+def test_two_level_jackknife_wants_replicates_of_every_seed() -> None:
+    with pytest.raises(MelodyError, match=r"shape \(1, 3\); expected \(S, G\)"):
+        two_level_jackknife([1.0, 2.0], [[1.0, 2.0, 3.0]], n=3)

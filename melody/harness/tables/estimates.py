@@ -13,8 +13,19 @@ from melody.harness.results import Measurement
 from melody.harness.units import Outcome
 from melody.metrics.cosine import cosines, shuffled_control
 from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of, warning
-from melody.metrics.statistics import Estimate, jackknife, mean_interval, paired_difference, wilson_interval
+from melody.metrics.statistics import (
+    Estimate,
+    group_labels,
+    jackknife_estimate,
+    mean_interval,
+    paired_difference,
+    two_level_jackknife,
+    two_level_mean,
+    wilson_interval,
+)
 
+GROUPS = 20
+"""At most so many groups of prompts in a jackknife."""
 FLOOR_DRAWS = 20
 """Draws of real clips for the floor of FAD: a choice of ours."""
 
@@ -36,21 +47,26 @@ def pooled(statistics: Sequence[Statistics]) -> Statistics:
 def fad(generated: Mapping[int, Outcome], reference: Outcome, embedder: str, expected: int) -> Measurement:
     """Mean over seeds of the Fréchet distance to the reference, by seed the distance of that seed's clips.
 
-    The interval is a jackknife over prompts: a group of prompts is deleted from all seeds at once, since clips of one
-    prompt are not independent. The reference is taken as fixed.
+    The interval has prompts and seeds as two levels: a group of prompts is deleted from all seeds at once, since clips
+    of one prompt are not independent. Of a single seed, prompts only. The reference is taken as fixed.
     """
     target = pooled(clip_statistics(reference, embedder))
     by_seed = {seed: clip_statistics(outcome, embedder) for seed, outcome in generated.items()}
+    clips = list(by_seed.values())
+    labels = group_labels(len(clips[0]), GROUPS)
 
-    def mean_distance(prompts: list[int]) -> float:
-        distances = [frechet_distance_of(pooled([clips[p] for p in prompts]), target) for clips in by_seed.values()]
-        return sum(distances) / len(distances)
+    def distances(left_out: int | None = None) -> list[float]:
+        kept = [place for place, label in enumerate(labels) if label != left_out]
+        return [frechet_distance_of(pooled([seed[place] for place in kept]), target) for seed in clips]
 
-    prompts = list(range(len(next(iter(by_seed.values())))))
-    estimate = jackknife(prompts, mean_distance, over="prompts")
-    each = {str(seed): frechet_distance_of(pooled(clips), target) for seed, clips in by_seed.items()}
-    measured = measurement(estimate, expected=expected, scored=sum(map(len, by_seed.values())), by_seed=each)
-    return measured.model_copy(update={"warning": warning(pooled(next(iter(by_seed.values()))), target)})
+    whole, replicates = distances(), [distances(group) for group in range(int(labels.max()) + 1)]
+    if len(clips) > 1:
+        estimate = two_level_jackknife(whole, np.transpose(replicates), n=len(labels))
+    else:
+        estimate = jackknife_estimate(whole[0], np.ravel(replicates), n=len(labels), over="prompts")
+    each = dict(zip(map(str, by_seed), whole, strict=True))
+    measured = measurement(estimate, expected=expected, scored=sum(map(len, clips)), by_seed=each)
+    return measured.model_copy(update={"warning": warning(pooled(clips[0]), target)})
 
 
 def fad_between(a: Sequence[Statistics], b: Sequence[Statistics], expected: int) -> Measurement:
@@ -58,6 +74,11 @@ def fad_between(a: Sequence[Statistics], b: Sequence[Statistics], expected: int)
     target = pooled(b)
     measured = measurement(fad_with_jackknife(a, target), expected=expected, scored=len(a))
     return measured.model_copy(update={"warning": warning(pooled(a), target)})
+
+
+def distance(a: Sequence[Statistics], b: Sequence[Statistics]) -> float:
+    """Fréchet distance of one set of clips to another."""
+    return frechet_distance_of(pooled(a), pooled(b))
 
 
 def fad_floor(outcome: Outcome, embedder: str, count: int, draws: int = FLOOR_DRAWS) -> Measurement:
@@ -85,9 +106,10 @@ def fad_floor(outcome: Outcome, embedder: str, count: int, draws: int = FLOOR_DR
 
 
 def mcc(generated: Mapping[int, Outcome], expected: int) -> Measurement:
-    """Mean cosine of each prompt with its clip; the interval is over prompts, whose seeds are averaged first."""
+    """Mean cosine of each prompt with its clip; the interval is over prompts and seeds, of one seed over prompts."""
     rows = {seed: cosines(*joint(outcome)) for seed, outcome in generated.items()}  # each (prompts,)
-    estimate = mean_interval(torch.stack(list(rows.values())).mean(dim=0).numpy(), over="prompts")
+    scores = [row.numpy() for row in rows.values()]
+    estimate = two_level_mean(scores).estimate if len(scores) > 1 else mean_interval(scores[0], over="prompts")
     by_seed = {str(seed): float(row.mean()) for seed, row in rows.items()}
     return measurement(estimate, expected=expected, scored=sum(map(len, rows.values())), by_seed=by_seed)
 
