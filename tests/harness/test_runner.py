@@ -171,7 +171,7 @@ def test_interrupted_run_goes_on_to_the_same_numbers(
     suite, store = tones.small("table4"), tmp_path / "store"
 
     def interrupt(done: int, total: int, label: str) -> None:
-        assert total == 13
+        assert total == 16
         if done == 5:
             raise KeyboardInterrupt
 
@@ -179,7 +179,7 @@ def test_interrupted_run_goes_on_to_the_same_numbers(
         run([suite], tones.context(), store=Store(store), output=tmp_path / "out", progress=interrupt)
     assert not (tmp_path / "out" / "results.json").exists()
     results = run([suite], tones.context(), store=Store(store), output=tmp_path / "out")
-    assert (results.cells_computed, results.cells_reused) == (8, 5)
+    assert (results.cells_computed, results.cells_reused) == (11, 5)
     whole = next(table for table in undisturbed[0].tables if table.suite == "table4")
     assert results.tables == [whole]
 
@@ -189,7 +189,7 @@ def test_tables_share_their_units(tones: SimpleNamespace) -> None:
     second, fourth = tones.small("table2"), tones.small("table4")
     together = {unit.key for unit in plan([second, fourth], context)}
     apart = [len(plan([suite], context)) for suite in (second, fourth)]
-    assert len(together) == sum(apart) - 7, "6 runs and the reference are shared"
+    assert len(together) == sum(apart) - 10, "6 runs, the reference and 3 controls are shared"
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,8 @@ def test_what_decides_a_number_is_in_its_key(
     if "preset facts" in change:
         context.subject = replace(context.subject, facts={"tones": change["preset facts"]})
     after = {unit.key for unit in plan(suites, context)}
-    # With another seed the real clips stay the same.
-    assert len(before & after) == (1 if "seed" in change else 0)
+    # With another seed the real clips and the controls stay the same.
+    assert len(before & after) == (4 if "seed" in change else 0)
 
 
 def test_plugin_sampler_stands_beside_ours(
@@ -274,7 +274,7 @@ def test_failing_sampler_spoils_only_its_cells(
         [tones.small("table2")], tones.context(samplers=(name,)), store=Store(tmp_path / "s"), output=tmp_path / "o"
     )
     assert again.cells_computed == 0
-    assert again.cells_reused == 1
+    assert again.cells_reused == 4, "the reference and 3 controls"
 
 
 def test_what_cannot_be_estimated_spoils_only_its_cells(tones: SimpleNamespace, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_silent_clip_spoils_only_its_cells(
 def test_samplers_that_are_asked_for_are_exactly_those(tones: SimpleNamespace, tmp_path: Path) -> None:
     context = tones.context(samplers=("dpmpp_2m",))
     (table,) = run([tones.small("table4")], context, store=Store(tmp_path / "s"), output=tmp_path / "o").tables
-    assert {cell.row["sampler"] for cell in table.cells} == {"dpmpp_2m"}
+    assert {cell.row["sampler"] for cell in table.cells if "system" not in cell.row} == {"dpmpp_2m"}
     assert all(cell.paper is None for cell in table.cells)
 
 
@@ -357,3 +357,23 @@ def test_results_are_read_without_torch() -> None:
 
 def test_all_suites_are_the_default(tones: SimpleNamespace) -> None:
     assert [suite.name for suite in load_suites()] == suite_names()
+
+
+@pytest.mark.parametrize("suite", ["table2", "table4"])
+def test_controls_stand_beside_the_generated_clips(undisturbed: tuple[Results, Path], suite: str) -> None:
+    table = {table.suite: table for table in undisturbed[0].tables}[suite]
+    fad = {str(c.row["system"]): c for c in table.cells if c.column == "fad" and "system" in c.row}
+    assert set(fad) == {"real clips", "reference halves", "white noise", "silence", "one clip repeated"}
+    values = {name: cell.measured.value for name, cell in fad.items() if cell.measured is not None}
+    assert set(values) == set(fad)
+    assert values["reference halves"] < values["one clip repeated"] < values["white noise"]
+    (mcc,) = _cells(table, "mcc", system="white noise")
+    assert mcc.measured is not None
+    assert mcc.measured.scored == mcc.measured.expected
+    (halves,) = _cells(table, "mcc", system="reference halves")
+    assert "real clips" in halves.reason
+    (shuffled,) = _cells(table, "mcc_shuffled", system="silence")
+    assert "not generated" in shuffled.reason
+    lines = [note for note in table.notes if note.startswith("Controls: ")]
+    assert any("FAD[mel-stats] tells" in line and "white noise" in line for line in lines)
+    assert any("MCC" in line for line in lines), "the toy embedding is told on, whatever it says"

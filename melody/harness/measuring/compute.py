@@ -10,7 +10,7 @@ from melody.harness.context import Context
 from melody.harness.measuring.generation import count_passes, generate_and_embed, time_generation
 from melody.harness.measuring.parts import embed_pairs, predict_tokens, predict_velocity, through_codec, tokenize
 from melody.harness.measuring.published import describe_samples
-from melody.harness.measuring.reference import denoise_reference, embed_reference
+from melody.harness.measuring.reference import denoise_reference, embed_control, embed_reference
 from melody.harness.measuring.sounds import hear_sounds, learn_judges
 from melody.harness.units import Outcome, Unit
 
@@ -19,6 +19,7 @@ COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
     "timing": time_generation,
     "count": count_passes,
     "reference": embed_reference,
+    "control": embed_control,
     "denoising": denoise_reference,
     "samples": describe_samples,
     "judges": learn_judges,

@@ -1,4 +1,4 @@
-"""Units on held-out real clips: their embeddings, and how well a denoiser predicts the velocity of their latents."""
+"""Units on held-out real clips and on controls: their embeddings, and how well a denoiser predicts real latents."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from melody.data.audio import resampled
 from melody.harness.context import Context, embedder_facts
+from melody.harness.evaluation.controls import NOISE, REPEATED, Synthetic
 from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
 from melody.metrics import denoising
@@ -28,6 +29,22 @@ def reference_unit(context: Context, *, clips: int, embedders: Sequence[str]) ->
         "measuring": source_hash(__name__),
     }
     return Unit("reference", config, f"{clips} held-out clips")
+
+
+def control_unit(
+    context: Context, name: str, *, texts: Sequence[str], duration_s: float, embedders: Sequence[str]
+) -> Unit:
+    """Embeddings of as many clips of a control (``white noise``, ``silence``, ``one clip repeated``) as texts."""
+    config = {
+        **context.common,
+        "control": name,
+        "prompts": list(texts),
+        "duration_s": duration_s,
+        "corpus": context.corpus_hash(1),
+        "embedders": [embedder_facts(name) for name in embedders],
+        "measuring": source_hash(__name__),
+    }
+    return Unit("control", config, name)
 
 
 def denoising_unit(context: Context, *, clips: int, seed: int) -> Unit:
@@ -61,6 +78,32 @@ def embed_reference(config: dict[str, Any], context: Context) -> Outcome:
     }
     counts = {name: [len(clip) for clip in clips] for name, clips in windows.items()}
     return Outcome({"clips": len(corpus), "windows": counts}, arrays)
+
+
+def embed_control(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a control unit."""
+    rate, count = context.corpus.sample_rate, len(config["prompts"])
+    sounds = _control_sounds(config["control"], count, round(config["duration_s"] * rate), context)
+    times = count // len(sounds)
+    arrays = {
+        "joint_audio": float32(torch.cat([context.embed_joint(sound[None, None], rate) for sound in sounds] * times)),
+        "joint_text": float32(context.embed_text(config["prompts"])),
+    }
+    windows = {}
+    for facts in config["embedders"]:
+        name = facts["name"]
+        embedded = [context.embed_windows(name, sound, rate) for sound in sounds] * times
+        windows[name] = [len(clip) for clip in embedded]
+        arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
+    return Outcome({"clips": count, "windows": windows}, arrays)
+
+
+def _control_sounds(name: str, count: int, samples: int, context: Context) -> list[Tensor]:
+    """One sound ``(T,)``, or as many as there are clips where no two are alike."""
+    if name == REPEATED:
+        return [context.corpus[0].waveform(context.corpus.sample_rate)[:samples]]
+    sound = Synthetic(name, [samples / context.corpus.sample_rate] * count, context.corpus.sample_rate, seed=0)
+    return [sound.recording(place).waveform for place in range(count if name == NOISE else 1)]
 
 
 def denoise_reference(config: dict[str, Any], context: Context) -> Outcome:

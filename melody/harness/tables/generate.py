@@ -11,9 +11,10 @@ from melody.errors import MelodyError
 from melody.harness.context import Context, texts_hash
 from melody.harness.measuring.reference import reference_unit
 from melody.harness.results import Clip, Measurement
-from melody.harness.suite import Column, Row, Suite
+from melody.harness.suite import Column, ListedRow, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among
+from melody.harness.tables.controls import blindness, control_finding, control_units, is_control
 from melody.harness.tables.runs import generation_units, timing
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.real_time_factor import real_time_factor
@@ -50,7 +51,7 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
             if any(_is_timed(column, context) for column in suite.columns):
                 units.append(timing(suite, context, row))
     if any(column.measure in OF_REFERENCE for column in suite.columns):
-        units.append(_reference(suite, context))
+        units += [_reference(suite, context), *control_units(suite, context, _embedders(suite))]
     return units
 
 
@@ -65,9 +66,10 @@ def fill(filling: Filling) -> Filled:
         filled.clips += run.clips
     for listed in filling.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_reference_finding, filling, column, listed.absent))
+            filling.cell(listed.row, column, filling.attempt(_listed_finding, filling, column, listed))
             for column in filling.suite.columns
         ]
+    filled.notes += blindness(filling.suite.columns, filled.cells)
     return filled
 
 
@@ -201,11 +203,17 @@ class _Run:
         ]
 
 
-def _reference_finding(filling: Filling, column: Column, absent: str) -> Finding:
-    """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
-    if column.measure not in OF_REFERENCE:
-        return Finding(absent=absent)
+def _listed_finding(filling: Filling, column: Column, listed: ListedRow) -> Finding:
     unit = _reference(filling.suite, filling.context)
+    if is_control(listed.row):
+        return control_finding(filling, column, str(listed.row["system"]), unit, _embedders(filling.suite))
+    if column.measure not in OF_REFERENCE:
+        return Finding(absent=listed.absent)
+    return _reference_finding(filling, column, unit)
+
+
+def _reference_finding(filling: Filling, column: Column, unit: Unit) -> Finding:
+    """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
         return Finding(absent=outcome.reason, units=(unit,))

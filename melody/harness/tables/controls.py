@@ -1,0 +1,109 @@
+"""Rows of controls beside the generated clips of a table: what a metric says where the answer is known.
+
+- *reference halves*: one half of the held-out clips against the other, drawn once;
+- *white noise* and *silence*: as many clips as prompts, as long as those that are generated; noise at −20 dB;
+- *one clip repeated*: one held-out clip in the place of all: a set without variety.
+
+A metric tells a control from music if the control lies outside of the interval of the real clips, on the bad side. As
+in ``melody evaluate`` (``harness/evaluation/controls``), and choices of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from melody.harness.context import Context, texts_hash
+from melody.harness.evaluation.controls import HALVES, NOISE, REFERENCE, REPEATED, SILENCE, judged
+from melody.harness.evaluation.scoring import Number
+from melody.harness.evaluation_results import Control
+from melody.harness.measuring.reference import control_unit
+from melody.harness.results import Cell, Measurement
+from melody.harness.suite import Column, Row, Suite
+from melody.harness.tables import estimates
+from melody.harness.tables.cells import Filling, Finding
+from melody.harness.units import Outcome, Unit
+from melody.metrics.cosine import cosines
+
+CONTROLS = (HALVES, NOISE, SILENCE, REPEATED)
+MADE = (NOISE, SILENCE, REPEATED)
+ALIKE = (SILENCE, REPEATED)
+"""Clips that are all one: their distance has no interval."""
+REAL = "real clips"
+NOT_GENERATED = "a control is not generated: it has no prompts to shuffle, no passes and no speed"
+HALVES_HAVE_CAPTIONS = "the halves are real clips: how they fit their captions is in that row"
+
+
+def is_control(row: Row) -> bool:
+    return row.get("system") in CONTROLS
+
+
+def control_units(suite: Suite, context: Context, embedders: Sequence[str]) -> list[Unit]:
+    """The sounds that a suite's rows of controls need beside the reference."""
+    names = [str(listed.row.get("system")) for listed in suite.rows]
+    return [_made(suite, context, name, embedders) for name in MADE if name in names]
+
+
+def control_finding(filling: Filling, column: Column, name: str, reference: Unit, embedders: Sequence[str]) -> Finding:
+    """One control by one measure; ``reference`` is the unit of the held-out clips."""
+    suite, context = filling.suite, filling.context
+    if column.measure not in ("fad", "mcc"):
+        return Finding(absent=NOT_GENERATED)
+    if column.measure == "mcc" and name == HALVES:
+        return Finding(absent=HALVES_HAVE_CAPTIONS)
+    units = [reference, *([_made(suite, context, name, embedders)] if name in MADE else [])]
+    real, *made = filling.computed(units)
+    if column.measure == "fad":
+        measured = _distance(name, real, made, column.embedder or "", suite.settings.prompts)
+    else:
+        measured = estimates.over_clips(cosines(*estimates.joint(made[0])).tolist(), suite.settings.prompts)
+    return Finding(
+        measured,
+        units=tuple(units),
+        inputs=texts_hash([*context.texts(suite.settings.prompts), reference.config["corpus"]]),
+        config={"control": name, "prompts": suite.settings.prompts, "duration_s": suite.settings.duration_s},
+        seeds=(0,),
+    )
+
+
+def blindness(columns: Sequence[Column], cells: Sequence[Cell]) -> Iterator[str]:
+    """Lines for the head of a table: which controls a metric cannot tell from music, or that it tells them all."""
+    for column in columns:
+        found = {str(c.row.get("system")): c for c in cells if c.column == column.name and c.measured is not None}
+        controls = [_control(name, found[name]) for name in CONTROLS[1:] if name in found]
+        if not controls or REAL not in found:
+            continue
+        music = _control(REFERENCE, found[REAL])
+        told = judged([music, *controls], Number(), found[REAL].direction)[1:]
+        label = found[REAL].label
+        blind = [one for one in told if one.told_apart is False]
+        if not blind:
+            yield f"Controls: {label} tells {', '.join(one.name for one in told)} from real clips."
+            continue
+        listed = ", ".join(f"{one.name} ({one.value:.3g})" for one in blind)
+        yield f"Controls: {label} cannot tell {listed} from real clips ({music.value:.3g}) on this data."
+
+
+def _made(suite: Suite, context: Context, name: str, embedders: Sequence[str]) -> Unit:
+    settings = suite.settings
+    texts = context.texts(settings.prompts)
+    return control_unit(context, name, texts=texts, duration_s=settings.duration_s, embedders=embedders)
+
+
+def _distance(name: str, real: Outcome, made: Sequence[Outcome], embedder: str, prompts: int) -> Measurement:
+    clips = estimates.clip_statistics(real, embedder)
+    if name == HALVES:
+        order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).tolist()
+        half = len(clips) // 2
+        return estimates.fad_between([clips[p] for p in order[:half]], [clips[p] for p in order[half:]], half)
+    own = estimates.clip_statistics(made[0], embedder)
+    if name in ALIKE:
+        return Measurement(value=estimates.distance(own, clips), expected=prompts, scored=len(own))
+    return estimates.fad_between(own, clips, prompts)
+
+
+def _control(name: str, cell: Cell) -> Control:
+    assert cell.measured is not None
+    measured = cell.measured
+    return Control(name=name, value=measured.value, low=measured.low, high=measured.high, n=measured.scored)
