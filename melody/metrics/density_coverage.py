@@ -75,6 +75,8 @@ class Density(NeighbourMetric):
 class Coverage(NeighbourMetric):
     """Share of the reference's balls that hold a generated window (higher is better)."""
 
+    plot_upper_bound: float | None = 1.0
+
     def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:
         super().__init__(dimension, k)
 

@@ -7,7 +7,9 @@ Version 1.
   last part that fills no frame is left out; a clip shorter than a frame is one frame. Lower is better.
 - ``peak``: largest magnitude of a sample (not of the signal between samples), in units of full scale. No direction.
 
-All take mono clips ``(B, 1, T)``, full scale ±1; every clip counts one.
+All take mono clips ``(B, 1, T)``, full scale ±1; every clip counts one. Of a file with several channels that is their
+mean, so clipping of one channel alone is not seen; in an 8-bit file, whose positive full scale is 127/128, only
+negative samples can reach 0.999.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ class ClippingRate(ClipMean):
     """Share of samples in runs at full scale (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    plot_lower_bound: float | None = 0.0
+    plot_upper_bound: float | None = 1.0
 
     def of_clips(self, waveform: Tensor) -> Tensor:
         return clipping_rate(waveform)
@@ -75,6 +79,8 @@ class SilenceRate(ClipMean):
     """Share of 100 ms frames below −60 dB of full scale (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    plot_lower_bound: float | None = 0.0
+    plot_upper_bound: float | None = 1.0
 
     def __init__(self, sample_rate: int = 24_000) -> None:
         super().__init__()

@@ -61,6 +61,7 @@ class NeighbourMetric(EmbeddingSets):
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    plot_lower_bound: float | None = 0.0
 
     def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:
         super().__init__(dimension)
@@ -79,6 +80,8 @@ class NeighbourMetric(EmbeddingSets):
 class Precision(NeighbourMetric):
     """Share of generated windows within the manifold of the reference (higher is better)."""
 
+    plot_upper_bound: float | None = 1.0
+
     def of_sets(self, generated: Tensor, reference: Tensor) -> float:
         return precision(generated, reference, k=self.k)
 
@@ -86,6 +89,8 @@ class Precision(NeighbourMetric):
 @metrics.register("recall")
 class Recall(NeighbourMetric):
     """Share of reference windows within the manifold of the generated set (higher is better)."""
+
+    plot_upper_bound: float | None = 1.0
 
     def of_sets(self, generated: Tensor, reference: Tensor) -> float:
         return recall(generated, reference, k=self.k)

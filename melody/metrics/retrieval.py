@@ -110,6 +110,8 @@ class RecallAt(TextRanks):
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     unit: ClassVar[str] = "%"
+    plot_lower_bound: float | None = 0.0
+    plot_upper_bound: float | None = 100.0
     k: ClassVar[int]
 
     def of_ranks(self, rank: Tensor) -> float:

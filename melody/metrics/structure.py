@@ -42,6 +42,8 @@ SHORTEST_S = 5.0
 FRAME_RATE = SAMPLE_RATE // HOP
 NUM_BANDS, LOWEST_HZ, HIGHEST_HZ = 24, 40.0, 12_000.0
 POWER_FLOOR = 1e-6
+ROUNDING = 1e-12
+"""What the transforms leave of a similarity that is 0, as in silence."""
 LEAST_CHANGE = 0.05
 
 POOL = 5
@@ -90,7 +92,8 @@ def repetition(waveform: Tensor, sample_rate: int) -> float:
     half = (len(frames) + FFT_SIZE // HOP) // 2  # of the clip, which is a window longer than its frames
     spectrum = _similarity_by_lag(frames, half)
     rise = spectrum - spectrum.cummin(dim=0).values
-    return min(max(float(torch.minimum(spectrum, rise)[SHORTEST_LAG:].max()), 0.0), 1.0)
+    highest = float(torch.minimum(spectrum, rise)[SHORTEST_LAG:].max())
+    return min(highest, 1.0) if highest > ROUNDING else 0.0
 
 
 @metrics.register("structure")
@@ -98,6 +101,8 @@ class Structure(SampledClipMean):
     """How much sections contrast: a proxy, from 0 (none, as in noise) to 1."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
+    plot_lower_bound: float | None = 0.0
+    plot_upper_bound: float | None = 1.0
 
     def of_clip(self, waveform: Tensor) -> float:
         return structure(waveform, self.sample_rate)
@@ -108,6 +113,8 @@ class Repetition(SampledClipMean):
     """How much of a clip returns: a proxy, from 0 (nothing, as in noise) to 1 (a loop)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
+    plot_lower_bound: float | None = 0.0
+    plot_upper_bound: float | None = 1.0
 
     def of_clip(self, waveform: Tensor) -> float:
         return repetition(waveform, self.sample_rate)

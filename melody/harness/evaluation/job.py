@@ -179,6 +179,9 @@ def score_all(job: Job) -> list[Score]:
     for measure in job.plan.measures:
         job.tick(measure.name)
         number, found = SCORED[measure.takes](job, measure)
+        if number.refused and not job.insist:
+            job.notes.append(f"{measure.name} is not measured: it refuses these clips ({number.reason})")
+            continue
         expected = len(job.pairs) if measure.takes in ("pairs", "label-pairs") else job.listing.expected
         scores.append(row(measure, number, found, job.generated.sounds, expected=expected))
         job.replicates[measure.name] = number.replicates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +26,8 @@ def row(
     interval: dict[str, Any] = {}
     if estimate is not None:
         interval = {
-            "low": finite(estimate.low),
-            "high": finite(estimate.high),
+            "low": finite(max(estimate.low, _bound(component, "lower", -math.inf))),
+            "high": finite(min(estimate.high, _bound(component, "upper", math.inf))),
             "standard_error": finite(estimate.standard_error),
             "interval": estimate.method,
         }
@@ -50,6 +51,12 @@ def row(
         worst=_worst(number.clips, sounds, component.direction),
         **interval,
     )
+
+
+def _bound(component: Any, side: str, unbounded: float) -> float:
+    """The end of a metric's range, which no interval passes, by torchmetrics' name for it."""
+    bound = getattr(component, f"plot_{side}_bound", None)
+    return unbounded if bound is None else float(bound)
 
 
 def _worst(clips: dict[str, float], sounds: Sequence[Sound], direction: str) -> list[ClipValue]:

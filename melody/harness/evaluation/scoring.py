@@ -35,6 +35,8 @@ class Number:
     scored: int = 0
     warnings: list[str] = field(default_factory=list)
     reason: str = ""
+    refused: bool = False
+    """Whether the metric itself said that it cannot measure this, as of too few clips."""
     clips: dict[str, float] = field(default_factory=dict)
     replicates: list[float] = field(default_factory=list)
     """The value without each group, of metrics of sets."""
@@ -75,7 +77,7 @@ def _estimated(number: Number, parts: LeaveOneGroupOut, seed: int) -> Number:
     try:
         value = parts.value
     except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
-        number.reason = one_line(error)
+        number.reason, number.refused = one_line(error), isinstance(error, MelodyError)
         return number
     values = [one for one in number.clips.values() if math.isfinite(one)]
     number.value = finite(value)
@@ -145,7 +147,7 @@ def over_sets(groups: LeaveOneGroupOut) -> Number:
         number.warnings += _own_warnings(whole)
         number.warns = bool(number.warnings)
     except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
-        number.reason = one_line(error)
+        number.reason, number.refused = one_line(error), isinstance(error, MelodyError)
         return number
     if number.value is None:
         number.reason = f"the value is {value}"

@@ -321,3 +321,40 @@ def test_rankings_of_two_systems_are_compared_by_the_paired_jackknife(folders: P
     assert result.p_value is not None
     assert "jackknife" in result.interval
     assert melody.compare("other", "other", **ranks)["median-rank"].p_value == 1
+
+
+def test_metrics_that_a_small_set_is_too_small_for_are_told_or_if_named_faults(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("few", 1), ("many", 2)):
+        make(tmp_path / name, 3 if name == "few" else 12, seed=seed, seconds=12.0)
+    result = melody.evaluate("few", reference="many")
+    measured = {score.metric for score in result.scores}
+    assert {"fad", "kad", "peak"} <= measured
+    assert "fad-inf" not in measured
+    assert any("fad-inf[mel-stats] is not measured" in note and "at least 4" in note for note in result.notes)
+    with pytest.raises(MelodyError, match="fad-inf"):
+        melody.evaluate("few", reference="many", metrics=["fad-inf"])
+    compared = melody.compare("few", "few", reference="many")
+    assert "fad-inf" not in {row.metric for row in compared.differences}
+
+
+def test_no_interval_passes_the_range_of_its_metric(folders: Path, tmp_path: Path) -> None:
+    with (tmp_path / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file_name", "text"])
+        names = [path.relative_to("generated").as_posix() for path in sorted(Path("generated").rglob("*.wav"))]
+        rows.writerows([name, f"music of kind {place}"] for place, name in enumerate(names))
+    result = melody.evaluate(
+        "generated",
+        reference="reference",
+        captions=tmp_path / "metadata.csv",
+        metrics=["recall-at-1", "precision", "clipping-rate"],
+        skip_bad=True,
+    )
+    for name, top in (("recall-at-1[melody-demo]", 100), ("precision[mel-stats]", 1), ("clipping-rate", 1)):
+        score = result[name]
+        if score.low is not None:
+            assert 0 <= score.low <= score.high <= top
+    assert any(score.low is not None for score in result.scores)
