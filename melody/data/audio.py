@@ -47,7 +47,7 @@ def decode_audio(
 ) -> Tensor:
     """``read_audio`` of a file or of its bytes, called ``name`` in errors."""
     try:
-        with soundfile.SoundFile(source) as file:
+        with open_sound(source) as file:
             native_rate = file.samplerate
             frames = file.frames if max_duration_s is None else round(max_duration_s * native_rate)
             waveform = np.concatenate([np.zeros(0, np.float32), *mono_blocks(file, frames)])
@@ -58,6 +58,13 @@ def decode_audio(
     if not np.isfinite(waveform).all():
         raise MelodyError(f"audio {name} holds NaN or infinity")
     return resampled(torch.from_numpy(waveform), native_rate, sample_rate).clamp(-1, 1)
+
+
+def open_sound(source: str | Path | BinaryIO) -> soundfile.SoundFile:
+    """Open a file, or its bytes; raises the ``OSError`` that says why the system refuses, or ``SoundFileError``."""
+    if isinstance(source, (str, Path)):
+        open(source, "rb").close()  # libsndfile calls whatever the system refuses a "System error"
+    return soundfile.SoundFile(source)
 
 
 def mono_blocks(file: soundfile.SoundFile, frames: int) -> Iterator[NDArray[np.float32]]:
@@ -123,7 +130,8 @@ def audio_duration_s(source: str | Path | BinaryIO, name: str | None = None) -> 
     if isinstance(source, (str, Path)):
         _check_is_file(Path(source))
     try:
-        return float(soundfile.info(source).duration)
+        with open_sound(source) as file:
+            return float(file.frames / file.samplerate)
     except (OSError, soundfile.SoundFileError) as error:
         raise MelodyError(f"cannot read audio {name or source}: {reason_of(error)}") from None
 
@@ -131,7 +139,7 @@ def audio_duration_s(source: str | Path | BinaryIO, name: str | None = None) -> 
 def check_end(source: Path | BinaryIO, name: str | None = None) -> None:
     """Raise ``MelodyError`` if a file holds fewer samples than its header says, without decoding the whole of it."""
     try:
-        with soundfile.SoundFile(source) as file:
+        with open_sound(source) as file:
             if file.frames and file.seekable():
                 file.seek(file.frames - 1)
                 if not len(file.read(1)):

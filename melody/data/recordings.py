@@ -15,7 +15,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from melody.data.audio import mono_blocks, reason_of, resampled
+from melody.data.audio import mono_blocks, open_sound, reason_of, resampled
 from melody.errors import MelodyError
 
 MP3_SLACK = 2 * 1152
@@ -70,7 +70,7 @@ def read_recording(path: Path) -> Recording:
         MelodyError: it cannot be read, is empty or cut short, or holds NaN or infinity; without the file's name.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with open_sound(path) as file:
             _check_frames(file, path)
             samples = bytearray()  # grows in place, where joining a list of blocks holds an hour twice
             for block in mono_blocks(file, file.frames):
@@ -93,7 +93,7 @@ def read_recording(path: Path) -> Recording:
 def check_header(path: Path) -> None:
     """Raise ``MelodyError`` for a file that is seen to be bad without decoding it: no sound, empty or cut short."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with open_sound(path) as file:
             _check_frames(file, path)
     except (OSError, soundfile.SoundFileError) as error:
         raise MelodyError(_unreadable(error)) from None

@@ -14,6 +14,8 @@ import pytest
 import soundfile
 
 from melody.cli import main
+from melody.data.recordings import read_recording
+from melody.errors import MelodyError
 
 RATE = 8_000
 Spoil = Callable[[Path, np.ndarray], None]
@@ -222,6 +224,17 @@ def test_files_and_folders_without_permission_are_faults(run: Any, folders: Path
         (folders / "generated" / "sub").chmod(0o755)
     assert code == 2
     assert error.count("ermission denied") >= 2
+
+
+def test_what_the_system_refuses_is_told_by_the_system(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above for root too, who may read everything."""
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(MelodyError, match="it cannot be read: Permission denied"):
+        read_recording(folders / "generated" / "clip 0.wav")
 
 
 CAPTIONS = {
