@@ -332,7 +332,7 @@ def plot(paired: Comparison) -> bytes:
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(
-            f"{A} minus {B}, in standard deviations of the differences (d_z)\n"
+            f"{A} minus {B}, in standard deviations\nof the differences (d_z)\n"
             f"bars: 95 % intervals; squares: p below {LEVEL} by Holm's correction"
         )
         held = io.BytesIO()
