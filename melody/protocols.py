@@ -57,6 +57,34 @@ class Codec(PretrainedPart, ABC):
         """Fold what only training needs into the weights: the same output, sooner. The pipeline calls it, once."""
 
 
+class TokenCodec(PretrainedPart, ABC):
+    """Waveform to acoustic tokens, ``num_levels`` a frame from coarse to fine, and back."""
+
+    _seat = "token_codec"
+
+    sample_rate: int
+    hop_length: int
+    num_levels: int
+    codebook_size: int
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop_length
+
+    @abstractmethod
+    def encode(self, waveform: Tensor) -> Tensor:
+        """``(B, 1, T)`` in [-1, 1] -> tokens ``(B, ceil(T / hop_length), num_levels)``, int64, below codebook_size."""
+
+    @abstractmethod
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Tokens ``(B, L, levels)`` -> waveform ``(B, 1, L * hop_length)``; the first levels alone sound coarser.
+
+        Raises:
+            MelodyError: no level or more than ``num_levels``, or a token outside ``[0, codebook_size)``.
+        """
+
+
 class SemanticTokenizer(PretrainedPart, ABC):
     """Waveform to semantic tokens (music structure in time, without timbre's detail)."""
 

@@ -252,6 +252,7 @@ def _validated(component: Any, arguments: dict[str, Any], where: str) -> dict[st
 language_models = Registry("language_models", "melody.protocols:LanguageModel", ("melody.lm",))
 denoisers = Registry("denoisers", "melody.protocols:Denoiser", ("melody.diffusion",))
 codecs = Registry("codecs", "melody.protocols:Codec", ("melody.vae",))
+token_codecs = Registry("token_codecs", "melody.protocols:TokenCodec", ("melody.vae",))
 samplers = Registry("samplers", "melody.protocols:Sampler", ("melody.samplers",))
 grids = Registry("grids", None, ("melody.diffusion",))
 semantic_tokenizers = Registry("semantic_tokenizers", "melody.protocols:SemanticTokenizer", ("melody.conditioning",))
@@ -267,6 +268,7 @@ REGISTRIES: dict[str, Registry] = {
         language_models,
         denoisers,
         codecs,
+        token_codecs,
         samplers,
         grids,
         semantic_tokenizers,
