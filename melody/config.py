@@ -98,11 +98,11 @@ class LanguageModelStage(Stage):
     """Probability that a row is trained without its prefix, for guidance; not in the paper."""
 
 
-class CodecStage(Stage):
+class ReconstructionStage(Stage):
+    """Settings of every codec's training."""
+
     adversarial_start: Annotated[int, Field(ge=0)] | None = None
     """First step with discriminators; ``None`` trains without them."""
-    kl_weight: float = 5e-3
-    """Appendix B.1: "critical to lower the scale of the KL"."""
     stft_weight: float = 50.0
     """Appendix B.1."""
     feature_weight: float = 20.0
@@ -116,9 +116,26 @@ class CodecStage(Stage):
     discriminator_width: Positive = 32
     decoder_only_from: Positive | None = None
     """First step of the decoder alone: the encoder stays as its moving average is, so that the latents stay what
-    denoisers learn, and the discriminators rest. Ours."""
+    later stages learn, and the discriminators rest. Ours."""
     decoder_log_stft_weight: Annotated[float, Field(ge=0)] | None = None
     """``log_stft_weight`` from that step on."""
+
+
+class CodecStage(ReconstructionStage):
+    kl_weight: float = 5e-3
+    """Appendix B.1: "critical to lower the scale of the KL"."""
+
+
+class TokenCodecStage(ReconstructionStage):
+    commitment_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the squared distance between residuals and the entries chosen; ours (0.25 in arXiv 1711.00937, recalled)."""
+    full_levels_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that a row is decoded from all levels; else their number is uniform from 1 (quantiser dropout,
+    SoundStream, section III-C). Ours: SoundStream always draws."""
+    codebook_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Of the moving averages that the codebooks follow (arXiv 1711.00937, recalled)."""
+    restart_below: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Entries chosen less often than this share of an entry's mean restart at a vector of the batch; ours."""
 
 
 class DenoiserStage(Stage):

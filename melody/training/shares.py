@@ -73,6 +73,8 @@ def gathered(rows: Tensor) -> Tensor:
     """Rows of all processes ``(B, ...) -> (world_size * B, ...)``, in their order; gradients flow back to each."""
     from torch.distributed.nn.functional import all_gather
 
+    if not together():
+        return rows
     return torch.cat(all_gather(rows)) if rows.requires_grad else torch.cat(_all_gather(rows))
 
 

@@ -2,201 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from melody.config import CodecStage
-from melody.data.corpus import Corpus
-from melody.errors import MelodyError
-from melody.training.audio import random_crops, segment_batch, segments
-from melody.training.recipe import STEP_STRIDE, Recipe, mean_over_rows
-from melody.training.shares import WHOLE, Share
-from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
-from melody.vae.losses import (
-    MultiResolutionStftLoss,
-    discriminator_loss,
-    feature_matching_loss,
-    generator_loss,
-    kl_loss,
-)
-
-VALIDATION_CLIPS = 32
-SOUNDS = 4
+from melody.training.reconstruction import Reconstruction
+from melody.vae.losses import kl_loss
 
 
-class AudioVae(Recipe):
-    """Two optimisers, so the optimisation is by hand."""
+class AudioVae(Reconstruction):
+    """A variational codec."""
 
     settings: CodecStage
 
-    def __init__(self, part: torch.nn.Module, settings: CodecStage, train: Corpus, validation: Corpus) -> None:
-        super().__init__(part, settings)
-        self.automatic_optimization = False
-        self.train_corpus, self.validation_corpus = train, validation
-        if settings.decoder_only_from is not None and not self._encoder():
-            raise MelodyError(
-                f"stage vae: decoder_only_from is {settings.decoder_only_from}, but no parameter of "
-                f"{type(part).__name__} is named encoder…, so what to hold is not known; leave it out"
-            )
-        self.stft = MultiResolutionStftLoss()
-        self.discriminators = torch.nn.ModuleList()
-        if settings.adversarial_start is not None:
-            self.discriminators.append(MultiPeriodDiscriminator(width=settings.discriminator_width))
-            self.discriminators.append(MultiResolutionDiscriminator(width=settings.discriminator_width))
-
-    def batch(self, step: int, share: Share = WHOLE) -> Tensor:
-        samples = round(self.settings.clip_s * self.train_corpus.sample_rate)
-        return random_crops(self.train_corpus, self.settings.batch_size, samples, self.generator(step), share)[0]
-
-    def training_step(self, step: int, batch_index: int) -> None:  # type: ignore[override]
-        torch.manual_seed(self.settings.seed * STEP_STRIDE + step)
-        if step == self.settings.decoder_only_from:
-            self._fix_encoder()
-        optimizers = self._as_list(self.optimizers())
-        pairs = self._update_codec(step, optimizers[0])
-        if self._is_adversarial(step):
-            self._update_discriminators(step, optimizers[1], pairs)
-        for schedule in self._as_list(self.lr_schedulers()):
-            schedule.step()
-        self.record(step)
-
-    def _is_decoder_only(self, step: int) -> bool:
-        return self.settings.decoder_only_from is not None and step >= self.settings.decoder_only_from
-
-    def _is_adversarial(self, step: int) -> bool:
-        start = self.settings.adversarial_start
-        return start is not None and step >= start and not self._is_decoder_only(step)
-
-    @torch.no_grad()
-    def _fix_encoder(self) -> None:
-        """Take the encoder that is exported, once; it gets no gradients from here on."""
-        average = dict(self.trained().named_parameters())
-        for name, weight in self._encoder():
-            weight.copy_(average[name])
-
-    def _encoder(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return [(n, p) for n, p in self.part.named_parameters() if n.startswith("encoder")]
-
-    def _update_codec(self, step: int, optimizer: Any) -> list[tuple[Tensor, Tensor]]:
-        """One step of the codec over all parts of the batch; returns each part's target and reconstruction."""
-        shares = [self.share(part) for part in range(self.settings.accumulate)]
-        noise, pairs = self._noise(), []
-        for _, weight in self._encoder():
-            weight.requires_grad_(not self._is_decoder_only(step))
-        optimizer.zero_grad()
-        for share in shares:
-            batch = self.batch(step, share)
-            target = batch.to(self.device)
-            own = noise[share.rows(len(noise))]
-            preds, mean, log_variance = self.part.reconstruct(target, noise=own)  # type: ignore[operator]
-            preds = preds.float()  # spectra want more than 16 bits
-            losses = self.generator_losses(preds, target, mean, log_variance, step)
-            self.check(step, losses, batch)
-            self.manual_backward(losses["loss"] / len(shares))
-            pairs.append((target, preds.detach()))
-        optimizer.step()
-        return pairs
-
-    def _update_discriminators(self, step: int, optimizer: Any, pairs: list[tuple[Tensor, Tensor]]) -> None:
-        optimizer.zero_grad()
-        for part, (target, preds) in enumerate(pairs):
-            loss = sum((discriminator_loss(d(target)[0], d(preds)[0]) for d in self.discriminators), torch.zeros(()))
-            self.check(step, {"discriminator": loss}, target, part)
-            self.manual_backward(loss / len(pairs))
-        optimizer.step()
-
-    def _noise(self) -> Tensor:
-        """The posterior's noise for the whole batch, of which every share takes its rows: ``(batch, L, D)``."""
+    def draw(self) -> Tensor:
+        """The posterior's noise: ``(batch, L, D)``."""
         samples = round(self.settings.clip_s * self.train_corpus.sample_rate)
         frames = -(-samples // int(self.part.hop_length))  # type: ignore[arg-type]
         return torch.randn(self.settings.batch_size, frames, int(self.part.latent_dim), device=self.device)  # type: ignore[arg-type]
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        # Lightning clips by itself only where it optimises by itself; here 16-bit gradients are unscaled already.
-        module = self.part if optimizer is self.trainer.optimizers[0] else self.discriminators
-        self.check_norm(torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.gradient_clip))
-
-    def generator_losses(
-        self, preds: Tensor, target: Tensor, mean: Tensor, log_variance: Tensor, step: int
-    ) -> dict[str, Tensor]:
-        """The four terms of appendix B.1 (and our two: log magnitudes, L1 of the waveform), and their weighted sum."""
-        settings = self.settings
-        linear, log = self.stft.linear_and_log(preds, target)
-        terms = {"stft": linear, "log_stft": log, "kl": kl_loss(mean, log_variance)}
-        log_weight = settings.log_stft_weight
-        if self._is_decoder_only(step) and settings.decoder_log_stft_weight is not None:
-            log_weight = settings.decoder_log_stft_weight
-        total = settings.stft_weight * linear + settings.kl_weight * terms["kl"] + log_weight * log
-        if settings.waveform_weight:
-            terms["waveform"] = (preds - target).abs().mean()
-            total = total + settings.waveform_weight * terms["waveform"]
-        if self._is_adversarial(step):
-            terms["feature"], terms["adversarial"] = self._adversarial_terms(preds, target)
-            total = (
-                total + settings.feature_weight * terms["feature"] + settings.adversarial_weight * terms["adversarial"]
-            )
-        return {"loss": total, **terms}
-
-    def _adversarial_terms(self, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        feature, adversarial = torch.zeros(()), torch.zeros(())
-        for discriminator in self.discriminators:
-            with torch.no_grad():
-                _, real_features = discriminator(target)
-            logits, fake_features = discriminator(preds)
-            feature = feature + feature_matching_loss(real_features, fake_features)
-            adversarial = adversarial + generator_loss(logits)
-        return feature, adversarial
-
-    def configure_optimizers(self) -> Any:
-        codec = self.optimizer(self.part, betas=(0.8, 0.99))
-        schedule = torch.optim.lr_scheduler.LambdaLR(codec, self.learning_rate_factor)
-        if not len(self.discriminators):
-            return [codec], [schedule]
-        # The discriminators may begin late, when the codec's learning rate has fallen; theirs stays as it is.
-        discriminators = self.optimizer(self.discriminators, betas=(0.8, 0.99))
-        return [codec, discriminators], [schedule]
-
-    @staticmethod
-    def _as_list(value: Any) -> list[Any]:
-        return value if isinstance(value, list) else [value]
-
-    @torch.no_grad()
-    def sounds(self) -> dict[str, Tensor]:
-        """Held-out clips, each beside its reconstruction."""
-        part, corpus = self.trained().eval(), self.validation_corpus
-        samples = corpus.sample_rate * 4
-        found = {}
-        for number, place in enumerate(segments(corpus, samples)[:SOUNDS]):
-            target = segment_batch(corpus, [place], samples).to(self.device)
-            found[f"clip {number}/original"] = target[0, 0]
-            found[f"clip {number}/reconstruction"] = part.decode(part.encode(target))[0, 0, :samples]  # type: ignore[operator]
-        return found
+    def reconstruct(self, target: Tensor, drawn: Tensor) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        preds, mean, log_variance = self.part.reconstruct(target, noise=drawn)  # type: ignore[operator]
+        return preds, {"kl": (self.settings.kl_weight, kl_loss(mean, log_variance))}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Reconstruction of held-out clips from the latents' mean, and the spread of these latents."""
-        part = self.trained().eval()
-        corpus = self.validation_corpus
-        samples = corpus.sample_rate * 4
-        places = segments(corpus, samples)[:VALIDATION_CLIPS]
-        target = segment_batch(corpus, places, samples).to(self.device)
-        batches = target.split(8)
-        latents = torch.cat([part.encode(batch) for batch in batches])  # type: ignore[operator]
-        preds = torch.cat([part.decode(batch) for batch in latents.split(8)])[..., :samples]  # type: ignore[operator]
-        distances = [self.stft(p, t) for p, t in zip(preds.split(8), batches, strict=True)]
+        part, batches = self.trained().eval(), self._held_out()
+        encoded = [part.encode(batch) for batch in batches]  # type: ignore[operator]
+        figures = self._distances([part.decode(latents) for latents in encoded], batches)  # type: ignore[operator]
+        latents = torch.cat(encoded)
         return {
-            "stft": mean_over_rows(distances, batches),
-            "si_sdr_db": float(_si_sdr(preds, target).mean()),
+            **figures,
             "latent_mean": float(latents.mean()),
             "latent_std": float(latents.std()),
             "latents_clipped": float((latents.abs() >= 1).float().mean()),
         }
-
-
-def _si_sdr(preds: Tensor, target: Tensor) -> Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB of each clip: ``(B, 1, T) -> (B, 1)``."""
-    scale = (preds * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True).clamp_min(1e-8)
-    signal = scale * target
-    return 10 * torch.log10(signal.square().sum(-1) / (preds - signal).square().sum(-1).clamp_min(1e-8) + 1e-8)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melody.errors import MelodyError
-from melody.registry import codecs
+from melody.registry import codecs, token_codecs
+from melody.vae.residual import ResidualCodec
 from melody.vae.variational import VariationalCodec
 
 KERNEL_SIZE = 7
@@ -25,8 +26,71 @@ LAYER_SCALE = 0.1
 """First value of a block's gain on its residual branch: ours; ConvNeXt's 1e-6 is for deep networks."""
 
 
+class FourierBackbone(nn.Module):
+    """Encoder and decoder of ConvNeXt blocks at the latent rate between an STFT and an inverse STFT (after Vocos)."""
+
+    head_scale: Tensor
+
+    def _build(
+        self,
+        name: str,
+        sample_rate: int,
+        hop_length: int,
+        widths: tuple[int, int, int],
+        layers: tuple[int, int],
+        transform: tuple[int, int],
+    ) -> None:
+        """Build the layers.
+
+        Args:
+            name: of the codec, for messages.
+            widths: what the encoder gives, what the decoder takes, channels of the blocks.
+            layers: blocks of the encoder, of the decoder.
+            transform: length and hop.
+        """
+        (encoded, latent_dim, hidden_dim), (n_fft, stft_hop_length) = widths, transform
+        if min(sample_rate, hop_length, *widths, *transform) < 1:
+            raise MelodyError(f"{name}: rate, hops, n_fft and widths must be at least 1")
+        if min(layers) < 0:
+            raise MelodyError(f"{name}: {layers[0]} and {layers[1]} layers: expected none or more")
+        if hop_length % stft_hop_length:
+            raise MelodyError(f"{name}: stft_hop_length {stft_hop_length} does not divide hop_length {hop_length}")
+        self.sample_rate, self.hop_length = sample_rate, hop_length
+        self.stft = ShortTimeFourier(n_fft, stft_hop_length)
+        self.frames = hop_length // stft_hop_length
+        bins = n_fft // 2 + 1
+        self.encoder_input = nn.Linear(3 * bins * self.frames, hidden_dim)
+        self.encoder_blocks = nn.ModuleList(ConvNextBlock(hidden_dim) for _ in range(layers[0]))
+        self.encoder_output = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, encoded))
+        self.decoder_input = nn.Linear(latent_dim, hidden_dim)
+        self.decoder_blocks = nn.ModuleList(ConvNextBlock(hidden_dim) for _ in range(layers[1]))
+        self.decoder_output = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, 2 * bins * self.frames))
+        frequency = torch.arange(bins) * sample_rate / n_fft  # Hz
+        self.register_buffer("head_scale", HEAD_SCALE / (1 + frequency / HEAD_CORNER_HZ), persistent=False)
+
+    def analyse(self, waveform: Tensor) -> Tensor:
+        """Waveform ``(B, 1, L * hop_length)`` -> what the encoder gives, ``(B, L, width)``."""
+        spectrum = self.stft(waveform.squeeze(1))  # (B, L * frames, bins), complex
+        x = spectrum_features(spectrum)  # (B, L * frames, 3 * bins)
+        x = self.encoder_input(x.unflatten(1, (-1, self.frames)).flatten(2))  # (B, L, hidden)
+        for block in self.encoder_blocks:
+            x = block(x)
+        output: Tensor = self.encoder_output(x)  # (B, L, width)
+        return output
+
+    def synthesize(self, latents: Tensor) -> Tensor:
+        """Latents ``(B, L, D)`` -> waveform ``(B, 1, L * hop_length)``."""
+        x = self.decoder_input(latents)  # (B, L, hidden)
+        for block in self.decoder_blocks:
+            x = block(x)
+        x = self.decoder_output(x)  # (B, L, frames * 2 * bins)
+        x = x.unflatten(2, (self.frames, 2, -1)).flatten(1, 2) * self.head_scale  # (B, L * frames, 2, bins)
+        real, imaginary = x.unbind(2)
+        return self.stft.inverse(torch.complex(real, imaginary)).unsqueeze(1)  # (B, 1, L * hop)
+
+
 @codecs.register("fourier-vae")
-class FourierVae(VariationalCodec):
+class FourierVae(FourierBackbone, VariationalCodec):
     """Small VAE codec of ConvNeXt blocks at the latent rate between an STFT and an inverse STFT (after Vocos).
 
     Args:
@@ -40,8 +104,6 @@ class FourierVae(VariationalCodec):
         MelodyError: a hop that does not divide its whole, or a transform shorter than two hops.
     """
 
-    head_scale: Tensor
-
     def __init__(
         self,
         sample_rate: int = 24000,
@@ -54,24 +116,9 @@ class FourierVae(VariationalCodec):
         stft_hop_length: int = 120,
     ) -> None:
         super().__init__()
-        if min(sample_rate, hop_length, latent_dim, hidden_dim, n_fft, stft_hop_length) < 1:
-            raise MelodyError("fourier-vae: rate, hops, n_fft and widths must be at least 1")
-        if min(encoder_layers, decoder_layers) < 0:
-            raise MelodyError(f"fourier-vae: {encoder_layers} and {decoder_layers} layers: expected none or more")
-        if hop_length % stft_hop_length:
-            raise MelodyError(f"fourier-vae: stft_hop_length {stft_hop_length} does not divide hop_length {hop_length}")
-        self.sample_rate, self.hop_length, self.latent_dim = sample_rate, hop_length, latent_dim
-        self.stft = ShortTimeFourier(n_fft, stft_hop_length)
-        self.frames = hop_length // stft_hop_length
-        bins = n_fft // 2 + 1
-        self.encoder_input = nn.Linear(3 * bins * self.frames, hidden_dim)
-        self.encoder_blocks = nn.ModuleList(ConvNextBlock(hidden_dim) for _ in range(encoder_layers))
-        self.encoder_output = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, 2 * latent_dim))
-        self.decoder_input = nn.Linear(latent_dim, hidden_dim)
-        self.decoder_blocks = nn.ModuleList(ConvNextBlock(hidden_dim) for _ in range(decoder_layers))
-        self.decoder_output = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, 2 * bins * self.frames))
-        frequency = torch.arange(bins) * sample_rate / n_fft  # Hz
-        self.register_buffer("head_scale", HEAD_SCALE / (1 + frequency / HEAD_CORNER_HZ), persistent=False)
+        self.latent_dim = latent_dim
+        widths, layers = (2 * latent_dim, latent_dim, hidden_dim), (encoder_layers, decoder_layers)
+        self._build("fourier-vae", sample_rate, hop_length, widths, layers, (n_fft, stft_hop_length))
 
     @property
     def decoder_context_frames(self) -> int:
@@ -79,22 +126,40 @@ class FourierVae(VariationalCodec):
         return len(self.decoder_blocks) * (KERNEL_SIZE // 2) + overlap
 
     def statistics(self, waveform: Tensor) -> Tensor:
-        spectrum = self.stft(waveform.squeeze(1))  # (B, L * frames, bins), complex
-        x = spectrum_features(spectrum)  # (B, L * frames, 3 * bins)
-        x = self.encoder_input(x.unflatten(1, (-1, self.frames)).flatten(2))  # (B, L, hidden)
-        for block in self.encoder_blocks:
-            x = block(x)
-        output: Tensor = self.encoder_output(x)  # (B, L, 2 * D)
-        return output
+        return self.analyse(waveform)
 
-    def synthesize(self, latents: Tensor) -> Tensor:
-        x = self.decoder_input(latents)  # (B, L, hidden)
-        for block in self.decoder_blocks:
-            x = block(x)
-        x = self.decoder_output(x)  # (B, L, frames * 2 * bins)
-        x = x.unflatten(2, (self.frames, 2, -1)).flatten(1, 2) * self.head_scale  # (B, L * frames, 2, bins)
-        real, imaginary = x.unbind(2)
-        return self.stft.inverse(torch.complex(real, imaginary)).unsqueeze(1)  # (B, 1, L * hop)
+
+@token_codecs.register("fourier-rvq")
+class FourierRvq(FourierBackbone, ResidualCodec):
+    """``fourier-vae`` with residual vector quantisation in place of the Gaussian: small, quick on a CPU; ours.
+
+    Args:
+        hop_length: samples of one frame.
+        num_levels: tokens a frame.
+        codebook_size: entries of each level's codebook.
+        latent_dim: width of a codebook's entries.
+        hidden_dim, encoder_layers, decoder_layers, n_fft, stft_hop_length: as of ``fourier-vae``.
+    Raises:
+        MelodyError: as ``fourier-vae``, or a quantiser without levels or entries.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 24000,
+        hop_length: int = 480,
+        num_levels: int = 12,
+        codebook_size: int = 128,
+        latent_dim: int = 64,
+        hidden_dim: int = 208,
+        encoder_layers: int = 2,
+        decoder_layers: int = 3,
+        n_fft: int = 480,
+        stft_hop_length: int = 120,
+    ) -> None:
+        super().__init__()
+        widths, layers = (latent_dim, latent_dim, hidden_dim), (encoder_layers, decoder_layers)
+        self._build("fourier-rvq", sample_rate, hop_length, widths, layers, (n_fft, stft_hop_length))
+        self._quantize(num_levels, codebook_size, latent_dim)
 
 
 class ConvNextBlock(nn.Module):

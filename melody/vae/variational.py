@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from melody.errors import MelodyError
 from melody.protocols import Codec
+from melody.vae.inputs import check_frames, check_values, check_waveform
 
 LATENT_SCALE = 3.0
 """Latents are stored as clamp(z̄/3, −1, 1) (appendix B.1, section 4 of our sheet); fewer than 0.1 % are clipped."""
@@ -47,7 +47,7 @@ class VariationalCodec(nn.Module, Codec):
         Raises:
             MelodyError: another shape or dtype, no samples, NaN or infinity.
         """
-        self._check(waveform, "waveform", "(B, 1, T)", waveform.ndim == 3 and waveform.shape[1] == 1)
+        check_waveform(self, waveform)
         padded = F.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))  # (B, 1, L * hop)
         mean, log_variance = self.statistics(padded).chunk(2, dim=-1)  # (B, L, D) each
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
@@ -60,7 +60,8 @@ class VariationalCodec(nn.Module, Codec):
     def decode(self, latents: Tensor) -> Tensor:
         """Waveform ``(B, 1, L * hop_length)`` of scaled latents ``(B, L, D)``; raises as ``posterior`` does."""
         expected = f"(B, L, {self.latent_dim})"
-        self._check(latents, "latents", expected, latents.ndim == 3 and latents.shape[2] == self.latent_dim)
+        check_frames(self, latents, "latents", expected, latents.ndim == 3 and latents.shape[2] == self.latent_dim)
+        check_values(self, latents, "latents")
         return self.synthesize(latents * LATENT_SCALE)
 
     def reconstruct(
@@ -82,15 +83,3 @@ class VariationalCodec(nn.Module, Codec):
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``reconstruct`` with the global random state."""
         return self.reconstruct(waveform)
-
-    def _check(self, tensor: Tensor, what: str, expected: str, fits: bool) -> None:
-        shape = tuple(tensor.shape)
-        if not fits or 0 in shape:
-            raise MelodyError(
-                f"{type(self).__name__}: {what} of shape {shape}, expected {expected} without an empty axis"
-            )
-        dtype = next(self.parameters()).dtype
-        if tensor.dtype != dtype:
-            raise MelodyError(f"{type(self).__name__}: {what} of {tensor.dtype}, expected {dtype} as the weights are")
-        if not torch.isfinite(tensor).all():
-            raise MelodyError(f"{type(self).__name__}: {what} holds NaN or infinity")
