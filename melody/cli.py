@@ -54,6 +54,7 @@ from melody.cli_options import (
     StrictOption,
     SuitesArgument,
     SystemOption,
+    TrainSystemOption,
     TrainWeightsOption,
     ValidateEveryOption,
     WeightsOption,
@@ -253,6 +254,7 @@ def _show_trace(output: Path, generation: Any, new_s: float) -> None:
 @app.command()
 def train(
     stage: StageArgument,
+    system: TrainSystemOption = "melody",
     preset: PresetOption = "demo",
     data: DataOption = "embedded",
     strict: StrictOption = False,
@@ -269,23 +271,27 @@ def train(
     stop_after: StopAfterOption = None,
 ) -> None:
     """Train one stage of a preset, or all of them."""
-    from melody.config import load_preset
-
-    loaded = load_preset(preset)
     try:
+        from melody.training.baselines import trainable
         from melody.training.hardware import Hardware
         from melody.training.shares import is_main
-        from melody.training.stages import Run, adjusted
+        from melody.training.stages import Run, adjusted, with_settings
         from melody.training.stages import train as train_stage
     except ModuleNotFoundError as error:
         if error.name != "lightning":
             raise
         raise MelodyError('training needs lightning: pip install "melody-toolkit[train]"') from None
     hardware = Hardware(accelerator, devices, num_nodes, strategy)
-    loaded = adjusted(
-        loaded, denoiser=denoiser, precision=precision, accumulate=accumulate, validate_every=validate_every
+    kind = trainable(system)
+    loaded = with_settings(
+        kind.load_preset(preset), precision=precision, accumulate=accumulate, validate_every=validate_every
     )
-    run = Run(loaded, data, out or Path("runs") / loaded.name, hardware, strict=strict, weights=weights)
+    if denoiser is not None:
+        if system != "melody":
+            raise MelodyError(f"--denoiser was given with --system {system}: only melody's preset has that seat")
+        loaded = adjusted(loaded, denoiser=denoiser)
+    folder = out or Path("runs") / (loaded.name if system == "melody" else f"{system}-{loaded.name}")
+    run = Run(loaded, data, folder, hardware, strict=strict, weights=weights, plan=kind.plan)
     if is_main():
         for line in run.left_out():
             notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)

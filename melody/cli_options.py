@@ -44,8 +44,12 @@ GridOption = Annotated[str | None, typer.Option(help="Angle schedule; see: melod
 GuidanceScaleOption = Annotated[float | None, typer.Option(help="1 is without guidance.")]
 SeedOption = Annotated[int, typer.Option(help="The same seed gives the same bits on CPU.")]
 StageArgument = Annotated[
-    str, typer.Argument(help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs.")
+    str,
+    typer.Argument(
+        help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs; of musiclm: codec."
+    ),
 ]
+TrainSystemOption = Annotated[str, typer.Option("--system", help="melody, or an opponent: musiclm.")]
 DataOption = Annotated[
     str, typer.Option(help="embedded, a folder of audio with a metadata.csv, or shards (see: melody shards).")
 ]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -251,21 +252,37 @@ def _over(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def preset_of(tables: dict[str, Any], where: str) -> Preset:
     """The preset of tables as in a TOML file; raises ``MelodyError`` as ``load_preset`` does, with ``where``."""
-    raw = dict(tables)
-    for seat, components in SEATS.items():
-        if isinstance(raw.get(seat), dict):
-            raw[seat] = _component(raw[seat], components, f"{where} [{seat}]")
-    preset = parse(Preset, raw, where)
-    preset = preset.model_copy(update={seat: _resolved(preset, seat, where) for seat in SEATS})
+    preset = with_components(Preset, tables, SEATS, where)
     registry.samplers.entry(preset.generation.sampler)
     registry.grids.entry(preset.generation.grid)
     return preset
 
 
+def with_components(
+    model: type[Model], tables: dict[str, Any], seats: Mapping[str, registry.Registry], where: str
+) -> Model:
+    """A model of tables of which those of ``seats`` name a component by ``use``; their arguments are checked."""
+    raw = dict(tables)
+    for seat, components in seats.items():
+        if isinstance(raw.get(seat), dict):
+            raw[seat] = _component(raw[seat], components, f"{where} [{seat}]")
+    parsed = parse(model, raw, where)
+    given = {seat: getattr(parsed, seat) for seat in seats}
+    return parsed.model_copy(
+        update={s: _resolved(component, seats[s], f"{where} [{s}]") for s, component in given.items() if component}
+    )
+
+
 def tables_of(preset: Preset) -> dict[str, Any]:
     """The tables of a preset, of plain values: what ``preset_of`` takes."""
+    return plain_tables(preset, SEATS)
+
+
+def plain_tables(preset: BaseModel, seats: Collection[str]) -> dict[str, Any]:
+    """The tables of any system's preset, of plain values; those of ``seats`` as in a TOML file."""
     tables = preset.model_dump(mode="json")
-    return tables | {seat: {"use": tables[seat]["use"], **tables[seat]["arguments"]} for seat in SEATS}
+    there = [seat for seat in seats if tables[seat] is not None]
+    return tables | {seat: {"use": tables[seat]["use"], **tables[seat]["arguments"]} for seat in there}
 
 
 def preset_for(name: str | Path | None, weights: Path | None) -> Preset:
@@ -276,11 +293,9 @@ def preset_for(name: str | Path | None, weights: Path | None) -> Preset:
     return preset_of(config, str(weights / CONFIG)) if "name" in config else load_preset(DEFAULT_PRESET)
 
 
-def _resolved(preset: Preset, seat: str, where: str) -> Component:
-    """The seat's component with its defaults filled in, so that a default that is written out changes no hash."""
-    component: Component = getattr(preset, seat)
-    arguments = SEATS[seat].validate(component.use, component.arguments, where=f"{where} [{seat}]")
-    return Component(use=component.use, arguments=arguments)
+def _resolved(component: Component, components: registry.Registry, where: str) -> Component:
+    """The component with its defaults filled in, so that a default that is written out changes no hash."""
+    return Component(use=component.use, arguments=components.validate(component.use, component.arguments, where=where))
 
 
 def _component(table: dict[str, Any], components: registry.Registry, where: str) -> dict[str, Any]:

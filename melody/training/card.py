@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from melody import __version__
-from melody.config import Preset, RvqStage, Stage
+from melody.config import RvqStage, Stage
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError
 from melody.weights import canonical, file_hash, write_bytes
@@ -26,7 +26,7 @@ LOSS_WINDOW = 100
 
 def bind_stage(
     folder: Path,
-    preset: Preset,
+    preset: str,
     *,
     component: dict[str, Any],
     settings: Stage | RvqStage,
@@ -38,12 +38,13 @@ def bind_stage(
     A longer run that begins as that one did (``restart_at``) may go on in its folder.
 
     Args:
+        preset: its name.
         data: content hashes of the corpora.
         needs: hashes of the earlier parts' weights, by part.
     """
     path = folder / "settings.json"
     content: dict[str, Any] = {
-        "preset": preset.name,
+        "preset": preset,
         "component": component,
         "settings": settings.model_dump(),
         "data": data,
@@ -59,7 +60,7 @@ def bind_stage(
     elif changed:
         raise MelodyError(
             f"{folder} was begun with preset {other.get('preset')!r}, whose {' and '.join(changed)} differ "
-            f"from those of {preset.name!r} now; choose another --out, or delete that folder"
+            f"from those of {preset!r} now; choose another --out, or delete that folder"
         )
 
 

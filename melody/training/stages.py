@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from melody.training.fit import fit
 from melody.training.hardware import Hardware
 from melody.training.joint import Joint
 from melody.training.lm import LanguageModelling, TokenData
+from melody.training.plans import Figures, Finish, Plan
 from melody.training.recipe import Recipe
 from melody.training.semantic import Semantic
 from melody.training.shares import is_main, wait
@@ -50,10 +50,6 @@ DATA_FACTS = ("latent_dim", "codebook_size", "frame_rate", "sample_rate")
 
 RVQ_EMBEDDINGS = 1 << 20
 
-Figures = dict[str, float]
-Finish = Callable[[], tuple[nn.Module, Figures]]
-"""What the main process does when a stage's steps are done: the part to keep, and its figures on held-out data."""
-
 
 def adjusted(preset: Preset, *, denoiser: str | None = None, **settings: Any) -> Preset:
     """A preset with another denoiser in the seat, and with settings of all stages (``precision`` …) that are not None.
@@ -69,10 +65,15 @@ def adjusted(preset: Preset, *, denoiser: str | None = None, **settings: Any) ->
         facts = {k: v for k, v in preset.denoiser.arguments.items() if k in DATA_FACTS and k in takes}
         arguments = registry.denoisers.validate(denoiser, facts, where=f"--denoiser {denoiser}")
         preset = preset.model_copy(update={"denoiser": Component(use=denoiser, arguments=arguments)})
+    return with_settings(preset, **settings)
+
+
+def with_settings(preset: Any, **settings: Any) -> Any:
+    """Any system's preset with settings of all its stages (``precision`` …) that are not None."""
     chosen = {name: value for name, value in settings.items() if value is not None}
     if not chosen or preset.training is None:
         return preset
-    tables = {name: getattr(preset.training, name) for name in STAGES}
+    tables = {name: getattr(preset.training, name) for name in type(preset.training).model_fields}
     stages = {
         name: parse(type(table), {**table.model_dump(), **chosen}, f"training.{name}")
         for name, table in tables.items()
@@ -87,18 +88,21 @@ class Run:
     Args:
         strict: refuse a corpus with files that cannot be used, instead of leaving them out with a note.
         weights: where parts of earlier stages are found that this folder has not.
+        plan: the system's stages; MeLoDy's if not given. The preset is one of that system.
     """
 
     def __init__(
         self,
-        preset: Preset,
+        preset: Any,
         data: str | Path,
         folder: Path,
         hardware: Hardware | None = None,
         *,
         strict: bool = False,
         weights: Path | None = None,
+        plan: Plan | None = None,
     ) -> None:
+        self.plan = plan or MELODY
         if preset.training is None:
             raise MelodyError(f"preset {preset.name!r} has no [training] table")
         self.preset, self.data, self.folder, self.hardware = preset, data, folder, hardware or Hardware()
@@ -123,8 +127,11 @@ class Run:
         return lines
 
     def settings(self, stage: str) -> Any:
-        """The stage's table of the preset."""
-        return getattr(self.preset.training, stage)
+        """The stage's table of the preset; raises ``MelodyError`` if it has none."""
+        settings = getattr(self.preset.training, stage, None)
+        if settings is None:
+            raise MelodyError(f"preset {self.preset.name!r} has no [training.{stage}] table")
+        return settings
 
     def weights_path(self, part: str) -> Path:
         return self.folder / "weights" / f"{part}.safetensors"
@@ -132,22 +139,33 @@ class Run:
     def part(self, stage: str) -> nn.Module:
         """A fresh part with the stage's seed."""
         torch.manual_seed(self.settings(stage).seed)
-        return build_part(self.preset, STAGES[stage])
+        return self.plan.build(self.preset, self.plan.parts[stage])
 
     def bind(self, stage: str) -> None:
         """Refuse to go on in a folder that was begun with another component, other settings, data or earlier parts."""
+        plan = self.plan
+        needs = {plan.parts[needed]: self.finished_path(needed) for needed in plan.needs[stage]}
+        needs |= {part: self.shared_path(part) for part in plan.shared.get(stage, ())}
         bind_stage(
             self.folder / stage,
-            self.preset,
-            component=component_of(self.preset, STAGES[stage]),
+            self.preset.name,
+            component=plan.component_of(self.preset, plan.parts[stage]),
             settings=self.settings(stage),
             data=[self.train_corpus.content_hash(), self.validation_corpus.content_hash()],
-            needs={STAGES[needed]: file_hash(self.finished_path(needed)) for needed in NEEDS[stage]},
+            needs={part: file_hash(path) for part, path in needs.items()},
         )
+
+    def shared_path(self, part: str) -> Path:
+        """Weights of a part of MeLoDy that another system uses; raises ``MelodyError`` if there are none."""
+        assert self.plan.shared_weights is not None
+        path = self.plan.shared_weights(self.preset, part)
+        if not path.is_file():
+            raise MelodyError(f"{part} of MeLoDy is used as it is, but {path} is missing")
+        return path
 
     def finished_path(self, stage: str) -> Path:
         """Weights of an earlier stage; raises ``MelodyError`` if there are none."""
-        path = self.weights_path(STAGES[stage])
+        path = self.weights_path(self.plan.parts[stage])
         if not path.is_file() and self.weights is not None:
             path = self.weights / path.name
         if not path.is_file():
@@ -156,8 +174,8 @@ class Run:
 
     def finished(self, stage: str) -> tuple[nn.Module, str]:
         """The part of an earlier stage with its weights, and their hash; raises ``MelodyError`` if there are none."""
-        part, path = STAGES[stage], self.finished_path(stage)
-        module = load_part(self.preset, part, path).eval().requires_grad_(False)
+        part, path = self.plan.parts[stage], self.finished_path(stage)
+        module = self.plan.load(self.preset, part, path).eval().requires_grad_(False)
         return module.to(self.hardware.device), file_hash(path)
 
 
@@ -169,20 +187,21 @@ def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
     Raises:
         MelodyError: unknown stage, a missing earlier stage, another preset's folder, losses that are not finite.
     """
-    if stage != "all" and stage not in STAGES:
-        raise MelodyError(f"unknown stage {stage!r}{did_you_mean(stage, [*STAGES, 'all'])}")
-    names = list(STAGES) if stage == "all" else [stage]
+    plan = run.plan
+    if stage != "all" and stage not in plan.parts:
+        raise MelodyError(f"unknown stage {stage!r}{did_you_mean(stage, [*plan.parts, 'all'])}")
+    names = list(plan.parts) if stage == "all" else [stage]
     # Known before the first begins, so that all processes skip the same.
-    finished = [n for n in names if is_finished(run.folder, n, run.weights_path(STAGES[n]), run.settings(n))]
+    finished = [n for n in names if is_finished(run.folder, n, run.weights_path(plan.parts[n]), run.settings(n))]
     for name in names:
         begin = time.perf_counter()
         run.bind(name)
         if name in finished:  # made again, its weights might differ by rounding, and what was built on them be refused
             continue
         if is_main():
-            write_config(run.folder, tables_of(run.preset))
-        finish = _RECIPES[name](run, stop_after)
-        if stop_after is not None and name != "rvq" and stop_after < run.settings(name).steps:
+            write_config(run.folder, plan.tables_of(run.preset))
+        finish = plan.recipes[name](run, stop_after)
+        if stop_after is not None and stop_after < getattr(run.settings(name), "steps", 0):
             return
         if is_main():
             _leave(run, name, finish, begin)
@@ -192,8 +211,9 @@ def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
 def _leave(run: Run, stage: str, finish: Finish, begin: float) -> None:
     """Write a finished stage's weights and its entry in the card."""
     module, figures = finish()
-    part = STAGES[stage]
-    save_weights(module, run.weights_path(part), component_of(run.preset, part), preset=run.preset.name)
+    part = run.plan.parts[stage]
+    component = run.plan.component_of(run.preset, part)
+    save_weights(module, run.weights_path(part), component, preset=run.preset.name)
     add_stage(
         run.folder,
         stage=stage,
@@ -207,13 +227,14 @@ def _leave(run: Run, stage: str, finish: Finish, begin: float) -> None:
     )
 
 
-def _fit(recipe: Recipe, run: Run, stage: str, stop_after: int | None) -> None:
+def fit_stage(recipe: Recipe, run: Run, stage: str, stop_after: int | None) -> None:
+    """Run a stage's recipe to its end, in the stage's folder."""
     fit(recipe, run.folder / stage, title=f"train {stage}", hardware=run.hardware, stop_after=stop_after)
 
 
 def _joint(run: Run, stop_after: int | None) -> Finish:
     recipe = Joint(run.part("joint"), run.settings("joint"), run.train_corpus, run.validation_corpus)
-    _fit(recipe, run, "joint", stop_after)
+    fit_stage(recipe, run, "joint", stop_after)
     return lambda: (recipe.trained(), recipe.validate())
 
 
@@ -245,7 +266,7 @@ def _at_most(count: int, rows: Tensor, seed: int) -> Tensor:
 
 def _semantic(run: Run, stop_after: int | None) -> Finish:
     recipe = Semantic(run.part("semantic"), run.settings("semantic"), run.train_corpus, run.validation_corpus)
-    _fit(recipe, run, "semantic", stop_after)
+    fit_stage(recipe, run, "semantic", stop_after)
 
     def finish() -> tuple[nn.Module, Figures]:
         recipe.fit_codebook()
@@ -266,13 +287,13 @@ def _lm(run: Run, stop_after: int | None) -> Finish:
         return TokenData(prefixes, features.semantic_tokens(corpus, tokenizer, settings.clip_s, tokenizer_hash))  # type: ignore[arg-type]
 
     recipe = LanguageModelling(run.part("lm"), settings, data(run.train_corpus), data(run.validation_corpus))
-    _fit(recipe, run, "lm", stop_after)
+    fit_stage(recipe, run, "lm", stop_after)
     return lambda: (recipe.trained(), recipe.validate())
 
 
 def _vae(run: Run, stop_after: int | None) -> Finish:
     recipe = AudioVae(run.part("vae"), run.settings("vae"), run.train_corpus, run.validation_corpus)
-    _fit(recipe, run, "vae", stop_after)
+    fit_stage(recipe, run, "vae", stop_after)
     return lambda: (recipe.trained(), recipe.validate())
 
 
@@ -290,7 +311,7 @@ def _dpd(run: Run, stop_after: int | None) -> Finish:
     train_data, validation_data = data(run.train_corpus), data(run.validation_corpus)
     studio = Studio(codec, run.preset.generation)  # type: ignore[arg-type]
     recipe = VelocityPrediction(run.part("dpd"), settings, train_data, validation_data, chunks, studio)
-    _fit(recipe, run, "dpd", stop_after)
+    fit_stage(recipe, run, "dpd", stop_after)
 
     def finish() -> tuple[nn.Module, Figures]:
         scored = recipe.table5()
@@ -309,11 +330,12 @@ def _dpd(run: Run, stop_after: int | None) -> Finish:
     return finish
 
 
-_RECIPES: dict[str, Callable[[Run, int | None], Finish]] = {
-    "joint": _joint,
-    "rvq": _rvq,
-    "semantic": _semantic,
-    "lm": _lm,
-    "vae": _vae,
-    "dpd": _dpd,
-}
+MELODY = Plan(
+    parts=STAGES,
+    needs=NEEDS,
+    recipes={"joint": _joint, "rvq": _rvq, "semantic": _semantic, "lm": _lm, "vae": _vae, "dpd": _dpd},
+    build=build_part,
+    component_of=component_of,
+    load=load_part,
+    tables_of=tables_of,
+)

@@ -8,7 +8,9 @@ convolutions, number of units, width of the decoder's first layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +20,8 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from melody.errors import MelodyError
-from melody.registry import codecs
+from melody.registry import codecs, token_codecs
+from melody.vae.residual import ResidualCodec
 from melody.vae.variational import VariationalCodec
 
 SLOPE = 0.1
@@ -29,8 +32,84 @@ END_KERNEL = 7
 """First and last layer of the decoder, as HiFi-GAN's, and the encoder's last one; the paper prints none: ours."""
 
 
+@dataclass(frozen=True)
+class HifiSizes:
+    """Sizes of encoder and decoder; see ``HifiVae``."""
+
+    encoder_rates: tuple[int, ...]
+    encoder_widths: tuple[int, ...]
+    encoder_kernels: tuple[int, ...]
+    encoder_residual_kernels: tuple[int, ...]
+    encoder_units: int
+    decoder_rates: tuple[int, ...]
+    decoder_widths: tuple[int, ...]
+    decoder_kernels: tuple[int, ...]
+    decoder_residual_kernels: tuple[int, ...]
+    decoder_input_width: int
+
+
+class HifiBackbone(nn.Module):
+    """Residual CNN encoder and HiFi-GAN decoder (appendix B.1)."""
+
+    hop_length: int
+
+    def _build(self, name: str, encoded: int, latent_dim: int, sizes: HifiSizes) -> None:
+        """Build the layers of an encoder that gives ``encoded`` channels and a decoder that takes ``latent_dim``."""
+        encoder = (sizes.encoder_rates, sizes.encoder_widths, sizes.encoder_kernels)
+        decoder = (sizes.decoder_rates, sizes.decoder_widths, sizes.decoder_kernels)
+        _check_blocks(name, "encoder", *encoder, sizes.encoder_residual_kernels)
+        _check_blocks(name, "decoder", *decoder, sizes.decoder_residual_kernels)
+        if math.prod(sizes.encoder_rates) != math.prod(sizes.decoder_rates):
+            raise MelodyError(
+                f"{name}: encoder_rates {sizes.encoder_rates} and decoder_rates {sizes.decoder_rates} differ in their "
+                "product"
+            )
+        if min(encoded, latent_dim, sizes.encoder_units, sizes.decoder_input_width) < 1:
+            raise MelodyError(f"{name}: rate, widths and units must be at least 1")
+        self.hop_length = math.prod(sizes.encoder_rates)
+        self.encoder_blocks = nn.ModuleList(
+            DownBlock(n_in, n_out, rate, kernel, sizes.encoder_residual_kernels, sizes.encoder_units)
+            for rate, (n_in, n_out), kernel in _stack(1, encoder)
+        )
+        self.encoder_output = _conv(sizes.encoder_widths[-1], encoded, END_KERNEL)
+        self.decoder_input = _conv(latent_dim, sizes.decoder_input_width, END_KERNEL)
+        self.decoder_blocks = nn.ModuleList(
+            UpBlock(n_in, n_out, rate, kernel, sizes.decoder_residual_kernels)
+            for rate, (n_in, n_out), kernel in _stack(sizes.decoder_input_width, decoder)
+        )
+        self.decoder_output = _conv(sizes.decoder_widths[-1], 1, END_KERNEL)
+
+    def analyse(self, waveform: Tensor) -> Tensor:
+        """Waveform ``(B, 1, L * hop_length)`` -> what the encoder gives, ``(B, L, width)``."""
+        x = waveform  # (B, 1, L * hop)
+        for block in self.encoder_blocks:
+            x = block(x)  # (B, width, samples / rate)
+        output: Tensor = self.encoder_output(F.leaky_relu(x, SLOPE))  # (B, encoded, L)
+        return output.transpose(1, 2)
+
+    def synthesize(self, latents: Tensor) -> Tensor:
+        """Latents ``(B, L, D)`` -> waveform ``(B, 1, L * hop_length)``."""
+        x = self.decoder_input(latents.transpose(1, 2))  # (B, width, L)
+        for block in self.decoder_blocks:
+            x = block(x)  # (B, width, frames * rate)
+        return torch.tanh(self.decoder_output(F.leaky_relu(x, SLOPE)))  # (B, 1, L * hop)
+
+    def remove_weight_norm(self) -> None:
+        """Fold the norms into the weights: the same output, sooner. For inference, once the weights are loaded."""
+        for module in self.modules():
+            if parametrize.is_parametrized(module, "weight"):
+                parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Take weights with norms or with norms folded in, whichever this codec has itself."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+                _adapt_norm(state_dict, f"{prefix}{name}.", parametrize.is_parametrized(module, "weight"))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
 @codecs.register("hifi-vae")
-class HifiVae(VariationalCodec):
+class HifiVae(HifiBackbone, VariationalCodec):
     """The paper's audio VAE: residual CNN encoder and HiFi-GAN decoder (appendix B.1).
 
     Args:
@@ -66,28 +145,20 @@ class HifiVae(VariationalCodec):
         decoder_input_width: int = 1024,
     ) -> None:
         super().__init__()
-        _check_blocks("encoder", encoder_rates, encoder_widths, encoder_kernels, encoder_residual_kernels)
-        _check_blocks("decoder", decoder_rates, decoder_widths, decoder_kernels, decoder_residual_kernels)
-        if math.prod(encoder_rates) != math.prod(decoder_rates):
-            raise MelodyError(
-                f"hifi-vae: encoder_rates {encoder_rates} and decoder_rates {decoder_rates} differ in their product"
-            )
-        if min(sample_rate, latent_dim, encoder_units, decoder_input_width) < 1:
-            raise MelodyError("hifi-vae: rate, widths and units must be at least 1")
-        self.sample_rate, self.latent_dim, self.hop_length = sample_rate, latent_dim, math.prod(encoder_rates)
-        inputs = (1, *encoder_widths)
-        self.encoder_blocks = nn.ModuleList(
-            DownBlock(n_in, n_out, rate, kernel, encoder_residual_kernels, encoder_units)
-            for n_in, n_out, rate, kernel in zip(inputs, encoder_widths, encoder_rates, encoder_kernels, strict=False)
+        self.sample_rate, self.latent_dim = _positive("hifi-vae", sample_rate), latent_dim
+        sizes = HifiSizes(
+            encoder_rates,
+            encoder_widths,
+            encoder_kernels,
+            encoder_residual_kernels,
+            encoder_units,
+            decoder_rates,
+            decoder_widths,
+            decoder_kernels,
+            decoder_residual_kernels,
+            decoder_input_width,
         )
-        self.encoder_output = _conv(encoder_widths[-1], 2 * latent_dim, END_KERNEL)
-        inputs = (decoder_input_width, *decoder_widths)
-        self.decoder_input = _conv(latent_dim, decoder_input_width, END_KERNEL)
-        self.decoder_blocks = nn.ModuleList(
-            UpBlock(n_in, n_out, rate, kernel, decoder_residual_kernels)
-            for n_in, n_out, rate, kernel in zip(inputs, decoder_widths, decoder_rates, decoder_kernels, strict=False)
-        )
-        self.decoder_output = _conv(decoder_widths[-1], 1, END_KERNEL)
+        self._build("hifi-vae", 2 * latent_dim, latent_dim, sizes)
 
     @property
     def decoder_context_frames(self) -> int:
@@ -98,30 +169,72 @@ class HifiVae(VariationalCodec):
         return reach + END_KERNEL // 2
 
     def statistics(self, waveform: Tensor) -> Tensor:
-        x = waveform  # (B, 1, L * hop)
-        for block in self.encoder_blocks:
-            x = block(x)  # (B, width, samples / rate)
-        output: Tensor = self.encoder_output(F.leaky_relu(x, SLOPE))  # (B, 2 * D, L)
-        return output.transpose(1, 2)
+        return self.analyse(waveform)
 
-    def synthesize(self, latents: Tensor) -> Tensor:
-        x = self.decoder_input(latents.transpose(1, 2))  # (B, width, L)
-        for block in self.decoder_blocks:
-            x = block(x)  # (B, width, frames * rate)
-        return torch.tanh(self.decoder_output(F.leaky_relu(x, SLOPE)))  # (B, 1, L * hop)
 
-    def remove_weight_norm(self) -> None:
-        """Fold the norms into the weights: the same output, sooner. For inference, once the weights are loaded."""
-        for module in self.modules():
-            if parametrize.is_parametrized(module, "weight"):
-                parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+@token_codecs.register("hifi-rvq")
+class HifiRvq(HifiBackbone, ResidualCodec):
+    """``hifi-vae`` with residual vector quantisation in place of the Gaussian, at 50 Hz (SoundStream kind).
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Take weights with norms or with norms folded in, whichever this codec has itself."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
-                _adapt_norm(state_dict, f"{prefix}{name}.", parametrize.is_parametrized(module, "weight"))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    MusicLM's codec has 50 Hz, 12 levels of 1,024 at 24 kHz (arXiv 2301.11325, section 4.1); its size is not printed.
+    All sizes but these are ours: those of ``hifi-vae`` with other rates, and entries of 128 (recalled: EnCodec's).
+
+    Args:
+        num_levels: tokens a frame.
+        codebook_size: entries of each level's codebook.
+        latent_dim: width of a codebook's entries.
+        encoder_rates, …, decoder_input_width: as of ``hifi-vae``; the product of the rates is the hop, 480.
+    Raises:
+        MelodyError: as ``hifi-vae``, or a quantiser without levels or entries.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 24000,
+        num_levels: int = 12,
+        codebook_size: int = 1024,
+        latent_dim: int = 128,
+        encoder_rates: tuple[int, ...] = (3, 4, 5, 8),
+        encoder_widths: tuple[int, ...] = (32, 64, 128, 256),
+        encoder_kernels: tuple[int, ...] = (7, 9, 11, 17),
+        encoder_residual_kernels: tuple[int, ...] = (3, 7, 9),
+        encoder_units: int = 4,
+        decoder_rates: tuple[int, ...] = (8, 5, 4, 3),
+        decoder_widths: tuple[int, ...] = (768, 384, 192, 96),
+        decoder_kernels: tuple[int, ...] = (17, 11, 9, 7),
+        decoder_residual_kernels: tuple[int, ...] = (3, 7, 11),
+        decoder_input_width: int = 1024,
+    ) -> None:
+        super().__init__()
+        self.sample_rate = _positive("hifi-rvq", sample_rate)
+        sizes = HifiSizes(
+            encoder_rates,
+            encoder_widths,
+            encoder_kernels,
+            encoder_residual_kernels,
+            encoder_units,
+            decoder_rates,
+            decoder_widths,
+            decoder_kernels,
+            decoder_residual_kernels,
+            decoder_input_width,
+        )
+        self._build("hifi-rvq", latent_dim, latent_dim, sizes)
+        self._quantize(num_levels, codebook_size, latent_dim)
+
+
+def _positive(name: str, sample_rate: int) -> int:
+    if sample_rate < 1:
+        raise MelodyError(f"{name}: rate, widths and units must be at least 1")
+    return sample_rate
+
+
+def _stack(
+    first: int, blocks: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+) -> Iterator[tuple[int, tuple[int, int], int]]:
+    """Rate, channels in and out, and kernel of each block."""
+    rates, widths, kernels = blocks
+    return zip(rates, pairwise((first, *widths)), kernels, strict=True)
 
 
 def _adapt_norm(state: dict[str, Any], prefix: str, wanted: bool) -> None:
@@ -220,18 +333,23 @@ def _conv(n_in: int, n_out: int, kernel_size: int, dilation: int = 1) -> nn.Conv
 
 
 def _check_blocks(
-    part: str, rates: Sequence[int], widths: Sequence[int], kernels: Sequence[int], residual_kernels: Sequence[int]
+    name: str,
+    part: str,
+    rates: Sequence[int],
+    widths: Sequence[int],
+    kernels: Sequence[int],
+    residual_kernels: Sequence[int],
 ) -> None:
     if not len(rates) == len(widths) == len(kernels) > 0:
         raise MelodyError(
-            f"hifi-vae: {len(rates)} {part}_rates, {len(widths)} {part}_widths, {len(kernels)} {part}_kernels: "
+            f"{name}: {len(rates)} {part}_rates, {len(widths)} {part}_widths, {len(kernels)} {part}_kernels: "
             "expected as many of each"
         )
     if min(*rates, *widths, *kernels) < 1 or not residual_kernels:
         raise MelodyError(
-            f"hifi-vae: {part} rates, widths and kernels must be at least 1, with one residual kernel or more"
+            f"{name}: {part} rates, widths and kernels must be at least 1, with one residual kernel or more"
         )
     if even := [k for k in (*kernels, *residual_kernels) if k % 2 == 0]:
-        raise MelodyError(f"hifi-vae: {part} kernels {even} are even, expected odd ones, which keep frames centred")
+        raise MelodyError(f"{name}: {part} kernels {even} are even, expected odd ones, which keep frames centred")
     if short := [k for k, rate in zip(kernels, rates, strict=True) if k < rate]:
-        raise MelodyError(f"hifi-vae: {part} kernels {short} are shorter than their rates, which would skip samples")
+        raise MelodyError(f"{name}: {part} kernels {short} are shorter than their rates, which would skip samples")

@@ -18,9 +18,7 @@ def check_frames(codec: nn.Module, tensor: Tensor, what: str, expected: str, fit
     """Raise ``MelodyError`` unless the shape ``fits`` and has no empty axis."""
     shape = tuple(tensor.shape)
     if not fits or 0 in shape:
-        raise MelodyError(
-            f"{type(codec).__name__}: {what} of shape {shape}, expected {expected} without an empty axis"
-        )
+        raise MelodyError(f"{type(codec).__name__}: {what} of shape {shape}, expected {expected} without an empty axis")
 
 
 def check_values(codec: nn.Module, tensor: Tensor, what: str) -> None:

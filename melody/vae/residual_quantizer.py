@@ -58,7 +58,9 @@ class ResidualQuantizer(nn.Module):
         """
         levels = codes.shape[-1] if codes.ndim else 0
         if not 1 <= levels <= self.num_levels:
-            raise MelodyError(f"tokens of shape {tuple(codes.shape)}: expected 1 to {self.num_levels} levels at the end")
+            raise MelodyError(
+                f"tokens of shape {tuple(codes.shape)}: expected 1 to {self.num_levels} levels at the end"
+            )
         if codes.is_floating_point() or codes.dtype == torch.bool:
             raise MelodyError(f"tokens of {codes.dtype}: expected whole numbers")
         if codes.device.type != "meta" and ((codes < 0) | (codes >= self.codebook_size)).any():
