@@ -84,6 +84,9 @@ class TokenCodec(PretrainedPart, ABC):
             MelodyError: no level or more than ``num_levels``, or a token outside ``[0, codebook_size)``.
         """
 
+    def remove_weight_norm(self) -> None:
+        """Fold what only training needs into the weights, as ``Codec.remove_weight_norm``."""
+
 
 class SemanticTokenizer(PretrainedPart, ABC):
     """Waveform to semantic tokens (music structure in time, without timbre's detail)."""

@@ -31,7 +31,7 @@ class Reconstruction(Recipe):
 
     settings: ReconstructionStage
 
-    def __init__(self, part: torch.nn.Module, settings: CodecStage, train: Corpus, validation: Corpus) -> None:
+    def __init__(self, part: torch.nn.Module, settings: ReconstructionStage, train: Corpus, validation: Corpus) -> None:
         super().__init__(part, settings)
         self.automatic_optimization = False
         self.train_corpus, self.validation_corpus = train, validation

@@ -54,7 +54,7 @@ class TokenCodecTraining(Reconstruction):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Reconstruction of held-out clips from all levels and from few, and how evenly each level's entries are used."""
+        """Reconstruction of held-out clips from all levels and from few, and how evenly levels are used."""
         part, batches = self.trained().eval(), self._held_out()
         tokens = [part.encode(batch) for batch in batches]  # type: ignore[operator]
         figures = self._distances([part.decode(t) for t in tokens], batches)  # type: ignore[operator]

@@ -14,7 +14,7 @@ from melody.vae.residual_quantizer import ResidualQuantizer
 
 
 class ResidualCodec(nn.Module, TokenCodec):
-    """Codec with residual vector quantisation between encoder and decoder (SoundStream, DOI 10.1109/TASLP.2021.3129994).
+    """Codec with a residual vector quantiser between encoder and decoder (SoundStream, DOI 10.1109/TASLP.2021.3129994).
 
     A subclass sets ``sample_rate`` and ``hop_length``, calls ``_quantize``, and implements what is abstract here.
     """

@@ -152,7 +152,7 @@ def test_what_is_finished_is_not_made_again(
     shutil.copytree(trained, tmp_path / "run")
     begun = []
     for stage in STAGES:
-        monkeypatch.setitem(stages._RECIPES, stage, lambda run, stop, stage=stage: begun.append(stage))
+        monkeypatch.setitem(stages.MELODY.recipes, stage, lambda run, stop, stage=stage: begun.append(stage))
     monkeypatch.setattr(stages, "_leave", lambda *_: None)
     run = Run(tiny_preset, "embedded", tmp_path / "run")
     train("all", run)
