@@ -185,7 +185,8 @@ class Reconstruction(Recipe):
         """Held-out clips of four seconds ``(B, 1, T)``, eight at a time."""
         samples = self.validation_corpus.sample_rate * 4
         places = segments(self.validation_corpus, samples)[:VALIDATION_CLIPS]
-        return segment_batch(self.validation_corpus, places, samples).to(self.device).split(8)
+        clips = segment_batch(self.validation_corpus, places, samples).to(self.device)
+        return tuple(clips[first : first + 8] for first in range(0, len(clips), 8))
 
     def _distances(self, preds: list[Tensor], batches: tuple[Tensor, ...]) -> dict[str, float]:
         """Spectral distance and SI-SDR of reconstructions, at least as long as the clips."""

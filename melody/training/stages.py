@@ -65,7 +65,8 @@ def adjusted(preset: Preset, *, denoiser: str | None = None, **settings: Any) ->
         facts = {k: v for k, v in preset.denoiser.arguments.items() if k in DATA_FACTS and k in takes}
         arguments = registry.denoisers.validate(denoiser, facts, where=f"--denoiser {denoiser}")
         preset = preset.model_copy(update={"denoiser": Component(use=denoiser, arguments=arguments)})
-    return with_settings(preset, **settings)
+    changed: Preset = with_settings(preset, **settings)
+    return changed
 
 
 def with_settings(preset: Any, **settings: Any) -> Any:

@@ -71,4 +71,5 @@ def perplexity(tokens: Tensor, codebook_size: int) -> Tensor:
     """Exponential of the entropy of each level's entries: ``(B, L, levels) -> (levels,)``, from 1 to codebook_size."""
     counts = torch.stack([t.bincount(minlength=codebook_size) for t in tokens.flatten(0, 1).unbind(-1)]).double()
     shares = counts / counts.sum(-1, keepdim=True)
-    return torch.special.entr(shares).sum(-1).exp()
+    used: Tensor = torch.special.entr(shares).sum(-1).exp()
+    return used

@@ -84,10 +84,11 @@ def test_entries_that_nothing_chooses_restart_at_vectors_of_the_batch() -> None:
     ours, points = quantizer(1, 8, 5), vectors(400, 5)
     averages = CodebookAverages(ours, decay=0.5)
     averages.start(ours, points)
-    ours.codebooks[0, 3:] = 100.0
-    restarted = [averages.update(ours, points) for _ in range(20)]
+    away = points + 100  # only one entry is the nearest, and the others are never chosen again
+    assert len(ours.encode(away).unique()) < 4
+    restarted = [averages.update(ours, away) for _ in range(30)]
     assert sum(restarted) >= 5
-    assert len(ours.encode(points).unique()) == 8
+    assert len(ours.encode(away).unique()) == 8
     assert restarted[-5:] == [0] * 5
 
 

@@ -166,24 +166,20 @@ def test_bad_settings_are_refused(name: str, changes: dict[str, object], message
         tiny(name, **changes)
 
 
-@pytest.mark.parametrize(("preset", "codebook_size"), [("demo", 128), ("paper", 1024)])
-def test_presets_have_the_papers_rate_and_levels(preset: str, codebook_size: int) -> None:
-    codec = build_part(load_preset(preset), "codec")
-    assert isinstance(codec, TokenCodec)
-    assert (codec.sample_rate, codec.frame_rate, codec.num_levels) == (24000, 50.0, 12)
-    assert codec.codebook_size == codebook_size
-
-
-def test_sizes_of_the_codec_at_the_papers_preset() -> None:
-    """Ours, for none is printed: 40.6M and 67.5M beside hifi-vae's 40.2M and 59.7M, and 1.6M of codebooks."""
-    codec = build_part(load_preset("paper"), "codec")
+def test_presets_have_the_papers_rate_and_levels_and_the_size_is_known() -> None:
+    """The size is ours, for none is printed: 40.65M and 67.5M beside hifi-vae's 40.2M and 59.7M; 1.6M of codebooks."""
+    demo, paper = (build_part(load_preset(name), "codec") for name in ("demo", "paper"))
+    for codec, codebook_size in ((demo, 128), (paper, 1024)):
+        assert isinstance(codec, ResidualCodec)
+        assert (codec.sample_rate, codec.frame_rate) == (24000, 50.0)
+        assert (codec.num_levels, codec.codebook_size) == (12, codebook_size)
     counts = {"encoder": 0, "decoder": 0}
-    for name, parameter in codec.named_parameters():
+    for name, parameter in paper.named_parameters():
         if not name.endswith("original0"):  # weight norms folded in
             counts[name.partition("_")[0]] += parameter.numel()
     assert counts["encoder"] == pytest.approx(40.65e6, rel=0.01)
     assert counts["decoder"] == pytest.approx(67.7e6, rel=0.01)
-    assert sum(buffer.numel() for buffer in codec.quantizer.buffers()) == 12 * 1024 * 128  # type: ignore[union-attr]
+    assert sum(buffer.numel() for buffer in paper.quantizer.buffers()) == 12 * 1024 * 128  # type: ignore[union-attr]
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
