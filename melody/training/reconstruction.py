@@ -133,9 +133,10 @@ class Reconstruction(Recipe):
         log_weight = settings.log_stft_weight
         if self.is_decoder_only(step) and settings.decoder_log_stft_weight is not None:
             log_weight = settings.decoder_log_stft_weight
-        total = settings.stft_weight * linear + log_weight * log
+        total = settings.stft_weight * linear
         for weight, value in own.values():
             total = total + weight * value
+        total = total + log_weight * log
         if settings.waveform_weight:
             terms["waveform"] = (preds - target).abs().mean()
             total = total + settings.waveform_weight * terms["waveform"]

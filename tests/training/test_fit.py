@@ -30,7 +30,7 @@ from melody.training.shares import Share
 from melody.training.stages import Run, adjusted, train
 from melody.training.vae import AudioVae
 from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
-from melody.vae.losses import discriminator_loss
+from melody.vae.losses import discriminator_loss, kl_loss
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,8 @@ def test_the_codec_stage_is_this_loop_bit_for_bit(even_preset: Preset, tones: Pa
         target = random_crops(corpus, 4, 12_000, torch.Generator().manual_seed(step))[0]
         torch.manual_seed(step)
         preds, mean, log_variance = part.reconstruct(target)
-        terms = plain.generator_losses(preds, target, mean, log_variance, step)
+        own = {"kl": (plain.settings.kl_weight, kl_loss(mean, log_variance))}
+        terms = plain.generator_losses(preds, target, own, step)
         update(codec, terms["loss"], part)
         if step >= 2:
             loss = sum(discriminator_loss(d(target)[0], d(preds.detach())[0]) for d in judges)
