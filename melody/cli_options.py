@@ -46,10 +46,11 @@ SeedOption = Annotated[int, typer.Option(help="The same seed gives the same bits
 StageArgument = Annotated[
     str,
     typer.Argument(
-        help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs; of musiclm: codec."
+        help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs; of musiclm: codec; of "
+        "noise2music: generator, cascader, super_resolution."
     ),
 ]
-TrainSystemOption = Annotated[str, typer.Option("--system", help="melody, or an opponent: musiclm.")]
+TrainSystemOption = Annotated[str, typer.Option("--system", help="melody, or an opponent: musiclm, noise2music.")]
 DataOption = Annotated[
     str, typer.Option(help="embedded, a folder of audio with a metadata.csv, or shards (see: melody shards).")
 ]

@@ -9,8 +9,10 @@ from typing import Any
 
 from melody import config
 from melody.baselines.musiclm import preset as musiclm
+from melody.baselines.noise2music import preset as noise2music
 from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import shipped_weights
+from melody.training.noise2music import stage_recipe
 from melody.training.plans import Finish, Plan
 from melody.training.stages import MELODY, Run, fit_stage
 from melody.training.token_codec import TokenCodecTraining
@@ -38,6 +40,18 @@ MUSICLM = Plan(
     shared_weights=shared_weights,
 )
 
+NOISE2MUSIC = Plan(
+    parts={part: part for part in noise2music.PARTS},
+    needs=dict.fromkeys(noise2music.PARTS, ()),  # each learns from true data of the stages before it
+    recipes={part: stage_recipe(part) for part in noise2music.PARTS},
+    build=noise2music.build_network,
+    component_of=noise2music.component_of,
+    load=noise2music.load_network,
+    tables_of=noise2music.tables_of,
+    shared=dict.fromkeys(noise2music.PARTS, noise2music.CONDITIONING),
+    shared_weights=shared_weights,
+)
+
 
 @dataclass(frozen=True)
 class Trainable:
@@ -50,6 +64,7 @@ class Trainable:
 SYSTEMS = {
     "melody": Trainable(MELODY, config.load_preset),
     "musiclm": Trainable(MUSICLM, musiclm.load_preset),
+    "noise2music": Trainable(NOISE2MUSIC, noise2music.load_noise2music),
 }
 
 

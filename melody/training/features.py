@@ -19,6 +19,7 @@ from rich.progress import track
 from safetensors import safe_open
 from torch import Tensor
 
+from melody.baselines.noise2music.frames import Frames
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.corpus import Corpus
 from melody.data.embedded import further_captions
@@ -42,6 +43,12 @@ def semantic_tokens(corpus: Corpus, tokenizer: SemanticTokenizer, clip_s: float,
 def latents(corpus: Corpus, codec: Codec, clip_s: float, weights: str) -> Tensor:
     """Latents of every segment: ``(segments, L, D)``."""
     return _of_segments(corpus, clip_s, f"latents {weights} {_code(codec)}", codec.encode)
+
+
+def spectrograms(corpus: Corpus, frames: Frames, clip_s: float) -> Tensor:
+    """Log-mel spectrogram of every segment, as the cascade's generator makes it: ``(segments, L, M)``."""
+    sizes = f"{frames.sample_rate} {frames.hop_length} {frames.num_mels} {frames.log_mel.n_fft}"
+    return _of_segments(corpus, clip_s, f"spectrograms {sizes} {_code(frames.log_mel)}", frames.spectrogram)
 
 
 def audio_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights: str) -> Tensor:

@@ -5,6 +5,7 @@ Each learns from true data of the stages before it, so the three can be trained 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +13,19 @@ from torch import Tensor
 
 from melody.baselines.noise2music.frames import Frames
 from melody.baselines.noise2music.network import StageNetwork
-from melody.baselines.noise2music.preset import PARTS, CascadeStage
+from melody.baselines.noise2music.preset import CONDITIONING, PARTS, CascadeStage
+from melody.config import load_preset
 from melody.data.corpus import Corpus
 from melody.diffusion.angles import add_noise, draw_chunk_angles, velocity_target
 from melody.errors import MelodyError
+from melody.pipeline import load_part
+from melody.training import features
 from melody.training.audio import segments
+from melody.training.plans import Finish
 from melody.training.recipe import Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
+from melody.training.stages import Run, fit_stage
+from melody.weights import file_hash
 
 SCALE_SEGMENTS = 256
 """Segments that the scale of the data is taken from."""
@@ -132,6 +139,36 @@ class StageVelocity(Recipe):
         """Noise ``(size, L, channels)``, and one angle a piece, ``(size, L)``."""
         noise = torch.randn((size, self.length, channels), generator=generator)
         return noise, draw_chunk_angles(size, self.length, 1, generator)
+
+
+def stage_recipe(part_name: str) -> Callable[[Run, int | None], Finish]:
+    """What ``melody train`` runs for one stage."""
+
+    def recipe(run: Run, stop_after: int | None) -> Finish:
+        train, validation = (_data(run, part_name, corpus) for corpus in (run.train_corpus, run.validation_corpus))
+        network: StageNetwork = run.part(part_name)  # type: ignore[assignment]
+        stage = StageVelocity(part_name, network, run.settings(part_name), train, validation)
+        fit_stage(stage, run, part_name, stop_after)
+        return lambda: (stage.trained(), stage.validate())
+
+    return recipe
+
+
+def _data(run: Run, part_name: str, corpus: Corpus) -> CascadeData:
+    """A corpus's spectrograms and prompts: the tokens of audio, caption, tags and further captions, as the LM's."""
+    settings, conditioned_by = run.settings(part_name), load_preset(run.preset.melody)
+    paths = {part: run.shared_path(part) for part in CONDITIONING}
+    joint, rvq = (load_part(conditioned_by, part, paths[part]).eval() for part in CONDITIONING)
+    joint_hash = file_hash(paths["joint_embedder"])
+    audio = features.audio_embeddings(corpus, joint, settings.segment_s, joint_hash)  # type: ignore[arg-type]
+    text = features.wording_embeddings(corpus, joint, settings.segment_s, joint_hash)  # type: ignore[arg-type]
+    tokens = features.prefixes(audio, text, rvq)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        prompts = rvq.decode(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # type: ignore[operator]
+    frames: Frames = run.preset.frames()
+    samples = round(settings.segment_s * corpus.sample_rate)
+    spectrograms = features.spectrograms(corpus, frames, settings.segment_s)
+    return CascadeData(corpus, frames, samples, prompts.clone(), spectrograms)
 
 
 def _velocity_error(

@@ -20,8 +20,8 @@ from melody.weights import ForeignWeightsError, canonical, load_weights
 PRESETS = PACKAGE / "presets" / "noise2music"
 PARTS = ("generator", "cascader", "super_resolution")
 """The networks, in the order of generation."""
-STAGES = {part: part for part in PARTS}
-"""Training stage -> the part that it trains."""
+CONDITIONING = ("joint_embedder", "rvq")
+"""Parts of our own system that read the prompt, as they are."""
 
 
 class Network(Strict):
@@ -105,6 +105,16 @@ class Noise2MusicPreset(Strict):
         names = {"sample_rate", "hop_length", "middle_rate", "num_mels", "n_fft", "power", "melody"}
         network: Network = getattr(self, part)
         return {"use": f"noise2music-{part}", "arguments": {**self.model_dump(include=names), **network.sizes()}}
+
+
+def tables_of(preset: Noise2MusicPreset) -> dict[str, Any]:
+    """The tables of a preset, of plain values."""
+    return preset.model_dump(mode="json")
+
+
+def component_of(preset: Noise2MusicPreset, part: str) -> dict[str, Any]:
+    """What a network's weights are bound to."""
+    return preset.component(part)
 
 
 def preset_names() -> list[str]:

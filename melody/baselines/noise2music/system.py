@@ -17,6 +17,7 @@ from melody import __version__
 from melody.baselines.noise2music.network import StageNetwork
 from melody.baselines.noise2music.options import OPTIONS, passes_of, stage_settings
 from melody.baselines.noise2music.preset import (
+    CONDITIONING,
     PARTS,
     Noise2MusicPreset,
     build_network,
@@ -39,7 +40,6 @@ from melody.samplers import sample
 from melody.samplers.noise import standard_normal
 from melody.weights import file_hash
 
-CONDITIONING = ("joint_embedder", "rvq")
 LOUDEST = 0.0
 """Natural log of the largest magnitude of a band: a sinusoid of amplitude 1."""
 
