@@ -54,6 +54,7 @@ from melody.cli_options import (
     StrictOption,
     SuitesArgument,
     SystemOption,
+    TrainSeedOption,
     TrainWeightsOption,
     ValidateEveryOption,
     WeightsOption,
@@ -259,6 +260,7 @@ def train(
     out: OutOption = None,
     denoiser: DenoiserOption = None,
     weights: TrainWeightsOption = None,
+    seed: TrainSeedOption = None,
     precision: PrecisionOption = None,
     accumulate: AccumulateOption = None,
     validate_every: ValidateEveryOption = None,
@@ -283,7 +285,12 @@ def train(
         raise MelodyError('training needs lightning: pip install "melody-toolkit[train]"') from None
     hardware = Hardware(accelerator, devices, num_nodes, strategy)
     loaded = adjusted(
-        loaded, denoiser=denoiser, precision=precision, accumulate=accumulate, validate_every=validate_every
+        loaded,
+        denoiser=denoiser,
+        seed=seed,
+        precision=precision,
+        accumulate=accumulate,
+        validate_every=validate_every,
     )
     run = Run(loaded, data, out or Path("runs") / loaded.name, hardware, strict=strict, weights=weights)
     if is_main():
