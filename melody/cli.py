@@ -54,6 +54,7 @@ from melody.cli_options import (
     StrictOption,
     SuitesArgument,
     SystemOption,
+    TrainSeedOption,
     TrainSystemOption,
     TrainWeightsOption,
     ValidateEveryOption,
@@ -261,6 +262,7 @@ def train(
     out: OutOption = None,
     denoiser: DenoiserOption = None,
     weights: TrainWeightsOption = None,
+    seed: TrainSeedOption = None,
     precision: PrecisionOption = None,
     accumulate: AccumulateOption = None,
     validate_every: ValidateEveryOption = None,
@@ -284,7 +286,11 @@ def train(
     hardware = Hardware(accelerator, devices, num_nodes, strategy)
     kind = trainable(system)
     loaded = with_settings(
-        kind.load_preset(preset), precision=precision, accumulate=accumulate, validate_every=validate_every
+        kind.load_preset(preset),
+        seed=seed,
+        precision=precision,
+        accumulate=accumulate,
+        validate_every=validate_every,
     )
     if denoiser is not None:
         if system != "melody":

@@ -67,6 +67,9 @@ DenoiserOption = Annotated[
 TrainWeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Folder with parts of earlier stages that the run folder has not.")
 ]
+TrainSeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Of the weights' start and of all batches, for all stages.")
+]
 PrecisionOption = Annotated[
     str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed (Lightning's names), for all stages.")
 ]

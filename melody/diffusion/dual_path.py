@@ -10,29 +10,19 @@ What the paper leaves open is ours, and marked so where it stands.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from melody.diffusion.attention import Columns, CrossAttention, Guidance, Memory, RoformerLayer, Rotation
+from melody.diffusion.inputs import AngleEmbedding, Condition, check_inputs, check_tokens, mlp
 from melody.diffusion.norm import RMSNorm
 from melody.diffusion.segments import Segmentation, merge_segments, repeat_segments
 from melody.diffusion.sru import SRU
 from melody.errors import MelodyError
 from melody.protocols import Denoiser
 from melody.registry import denoisers
-
-
-@dataclass(frozen=True)
-class Condition:
-    """The semantic tokens as the network uses them, computed once per generation."""
-
-    mean: Tensor
-    """Mean of E_ST over time, ``(B, d)``."""
-    memories: tuple[Memory, ...]
-    """Keys and values for every cross-attention, in the order of the layers."""
 
 
 class Places(NamedTuple):
@@ -116,7 +106,7 @@ class DualPathDenoiser(nn.Module, Denoiser):
         Raises:
             MelodyError: not a batch of token sequences, or a token outside the codebook.
         """
-        _check_tokens(semantic_tokens, self.codebook_size)
+        check_tokens(semantic_tokens, self.codebook_size)
         embedding = self.semantic_mlp(self.semantic_embedding(semantic_tokens))  # (B, N, d)
         # Ours: tokens and columns are placed on one time axis, in token periods, so that "the tokens of now" are always
         # at the same distance and alignment can be learnt.
@@ -127,8 +117,7 @@ class DualPathDenoiser(nn.Module, Denoiser):
 
     def repeat(self, condition: Condition, times: int) -> Condition:
         """The condition for ``times`` copies of the rows, in the order of ``torch.cat([x] * times)``."""
-        memories = tuple((torch.cat([k] * times), torch.cat([v] * times)) for k, v in condition.memories)
-        return Condition(torch.cat([condition.mean] * times), memories)
+        return condition.repeated(times)
 
     def forward(
         self, latents: Tensor, angle: Tensor, condition: Condition, unconditional: Tensor | None = None
@@ -138,16 +127,13 @@ class DualPathDenoiser(nn.Module, Denoiser):
         Raises:
             MelodyError: shapes that do not fit together.
         """
-        self._check_inputs(latents, angle, condition, unconditional)
+        check_inputs(latents, angle, condition.rows, unconditional, latent_dim=self.latent_dim)
         segmentation = Segmentation.of(latents.shape[1], self.segment_size)
         angle_embedding = self.angle_embedding(angle)  # (B, L, d)
         x = self.norm_in(self.latents_in(latents) + angle_embedding)  # (B, L, d)
         x = segmentation.split(x)  # (K, B, S, d)
 
-        seen = condition.mean
-        if unconditional is not None:
-            # A mask on the CPU will do: its rows are then known without waiting for the device, the meta device too.
-            seen = seen.masked_fill(unconditional[:, None].to(seen.device), 0.0)
+        seen = condition.mean_seen(unconditional)
         modulation = segmentation.chunk(angle_embedding + seen[:, None])  # (K/2, B, S + 1, d): each frame once
         guidance = None if unconditional is None else Guidance.of(unconditional)
         padding = segmentation.padding(x.device)
@@ -170,39 +156,6 @@ class DualPathDenoiser(nn.Module, Denoiser):
         empty &= ~empty.all(dim=1, keepdim=True)  # a column without any frame is not read, but must not make NaN
         mask = torch.zeros(empty.shape, device=padding.device).masked_fill(empty, -math.inf)
         return Columns(rotation, mask[:, None, None])
-
-    def _check_inputs(self, latents: Tensor, angle: Tensor, condition: Condition, unconditional: Tensor | None) -> None:
-        if latents.ndim != 3 or latents.shape[2] != self.latent_dim:
-            raise MelodyError(f"latents have shape {tuple(latents.shape)}: expected (batch, frames, {self.latent_dim})")
-        if angle.shape != latents.shape[:2]:
-            raise MelodyError(
-                f"the angle has shape {tuple(angle.shape)}: expected {tuple(latents.shape[:2])}, one a frame"
-            )
-        if len(condition.mean) != len(latents):
-            raise MelodyError(f"the condition has {len(condition.mean)} rows for {len(latents)} rows of latents")
-        if unconditional is not None and (
-            unconditional.dtype != torch.bool or unconditional.shape != latents.shape[:1]
-        ):
-            raise MelodyError(
-                f"unconditional is {unconditional.dtype} of shape {tuple(unconditional.shape)}: "
-                f"expected torch.bool of shape ({len(latents)},)"
-            )
-
-
-class AngleEmbedding(nn.Module):
-    """E_δ: spherical interpolation of two learned vectors, then an MLP: ``(B, L)`` -> ``(B, L, d)`` (section 3)."""
-
-    def __init__(self, width: int, hidden_size: int) -> None:
-        super().__init__()
-        self.start = nn.Parameter(torch.randn(width))
-        self.end = nn.Parameter(torch.randn(width))
-        self.mlp = mlp(width, hidden_size)
-
-    def forward(self, angle: Tensor) -> Tensor:
-        # A summary of the paper prints sin twice, which cannot interpolate: cos at the start is meant.
-        slerp = angle.cos()[..., None] * self.start + angle.sin()[..., None] * self.end
-        embedding: Tensor = self.mlp(slerp)
-        return embedding
 
 
 class DualPathBlock(nn.Module):
@@ -247,13 +200,6 @@ class DualPathBlock(nn.Module):
         return output
 
 
-def mlp(in_size: int, hidden_size: int) -> nn.Sequential:
-    """Two layers with RMSNorm and GELU between them (their order: ours)."""
-    return nn.Sequential(
-        nn.Linear(in_size, hidden_size), RMSNorm(hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size)
-    )
-
-
 def _check_sizes(
     hidden_size: int, num_blocks: int, segment_size: int, merge_widths: tuple[int, ...], num_heads: int
 ) -> None:
@@ -268,16 +214,3 @@ def _check_sizes(
     for width in merge_widths:
         if width < 1 or segment_size % width:
             raise MelodyError(f"merge_widths holds {width}: expected divisors of segment_size = {segment_size}")
-
-
-def _check_tokens(semantic_tokens: Tensor, codebook_size: int) -> None:
-    if semantic_tokens.ndim != 2 or semantic_tokens.shape[1] < 1 or semantic_tokens.is_floating_point():
-        raise MelodyError(
-            f"semantic tokens are {semantic_tokens.dtype} of shape {tuple(semantic_tokens.shape)}: "
-            "expected integers of shape (batch, tokens), 1 token or more"
-        )
-    if not semantic_tokens.numel() or semantic_tokens.is_meta:
-        return
-    low, high = (int(bound) for bound in semantic_tokens.aminmax())
-    if low < 0 or high >= codebook_size:
-        raise MelodyError(f"semantic tokens lie in [{low}, {high}]: expected [0, {codebook_size - 1}]")

@@ -52,6 +52,8 @@ class Subject:
     facts: dict[str, Any]
     """Content that identifies it in keys: the preset's hash, components with versions, the pipeline's source."""
     load: Callable[[], Parts] = field(compare=False)
+    part_weights: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the weights of each part."""
     system: str = "melody"
     abilities: frozenset[str] = frozenset()
 

@@ -79,7 +79,8 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
             f"train them (melody train all --preset {loaded.name}) and give their folder with --weights"
         )
     components = {seat: component_facts(registry, getattr(loaded, seat).use) for seat, registry in SEATS.items()}
-    digest = hashlib.sha256("".join(f"{part}:{file_hash(path)};" for part, path in paths.items()).encode()).hexdigest()
+    hashes = {part: file_hash(path) for part, path in paths.items()}
+    digest = hashlib.sha256("".join(f"{part}:{one};" for part, one in hashes.items()).encode()).hexdigest()
 
     def load() -> Parts:
         pipeline = MelodyPipeline.from_preset(loaded, weights=folder, device=device)
@@ -106,5 +107,6 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
             "pipeline": source_hash("melody.pipeline"),
         },
         load=load,
+        part_weights=hashes,
         abilities=MelodySystem.abilities,
     )

@@ -12,6 +12,7 @@ from melody.harness.measuring.parts import embed_pairs, predict_tokens, predict_
 from melody.harness.measuring.published import describe_samples
 from melody.harness.measuring.reference import denoise_reference, embed_control, embed_reference
 from melody.harness.measuring.sounds import hear_sounds, learn_judges
+from melody.harness.measuring.study import score_study
 from melody.harness.units import Outcome, Unit
 
 COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
@@ -21,6 +22,7 @@ COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
     "reference": embed_reference,
     "control": embed_control,
     "denoising": denoise_reference,
+    "denoising-study": score_study,
     "samples": describe_samples,
     "judges": learn_judges,
     "sounds": hear_sounds,

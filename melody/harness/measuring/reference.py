@@ -13,7 +13,8 @@ from melody.harness.context import Context, embedder_facts
 from melody.harness.evaluation.controls import NOISE, REPEATED, Synthetic
 from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
-from melody.metrics import denoising
+from melody.metrics import denoising, flops
+from melody.protocols import Denoiser
 
 BATCH = 8
 
@@ -55,7 +56,7 @@ def denoising_unit(context: Context, *, clips: int, seed: int) -> Unit:
         "corpus": context.corpus_hash(clips),
         "clips": clips,
         "seed": seed,
-        "measuring": [source_hash(__name__), source_hash(denoising.__name__)],
+        "measuring": denoising_code(),
     }
     return Unit("denoising", config, f"denoising, seed {seed}")
 
@@ -107,12 +108,36 @@ def _control_sounds(name: str, count: int, samples: int, context: Context) -> li
 
 
 def denoise_reference(config: dict[str, Any], context: Context) -> Outcome:
-    """Compute a denoising unit: one angle a clip, stratified over [0, π/2], noise and angles by the seed."""
+    """Compute a denoising unit of the preset's denoiser."""
+    return Outcome(denoising_values(context.parts.denoiser, config, context))
+
+
+def denoising_values(denoiser: Denoiser, config: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Scores of every clip: one angle a clip, stratified over [0, π/2], noise and angles by the seed.
+
+    Of a network also its parameters, and the FLOPs of a pass on one clip, without guidance.
+    """
     count = config["clips"]
     batches = (_encoded(context, range(begin, min(begin + BATCH, count))) for begin in range(0, count, BATCH))
     generator = torch.Generator().manual_seed(config["seed"])
-    scored = denoising.score_denoiser(context.parts.denoiser, batches, count, generator)
-    return Outcome({"angle": scored.angle, "velocity_mse": scored.velocity_mse, "si_snri": scored.si_snri})
+    scored = denoising.score_denoiser(denoiser, batches, count, generator)
+    values = {"angle": scored.angle, "velocity_mse": scored.velocity_mse, "si_snri": scored.si_snri}
+    return values | _size(denoiser, context)
+
+
+def denoising_code() -> list[str]:
+    """Hashes of the sources that decide what ``denoising_values`` gives."""
+    return [source_hash(name) for name in (__name__, denoising.__name__, flops.__name__)]
+
+
+@torch.inference_mode()
+def _size(denoiser: Denoiser, context: Context) -> dict[str, int]:
+    if not isinstance(denoiser, torch.nn.Module):
+        return {}
+    latents, tokens = _encoded(context, range(1))
+    angle, condition = torch.zeros(latents.shape[:2]).to(latents), denoiser.prepare(tokens)
+    counted = flops.count(denoiser, lambda: denoiser.forward(latents, angle, condition))
+    return {"parameters": sum(p.numel() for p in denoiser.parameters()), "flops": counted.flops}
 
 
 @torch.inference_mode()

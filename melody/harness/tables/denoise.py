@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from melody import registry
 from melody.harness.context import Context
 from melody.harness.measuring.reference import denoising_unit
+from melody.harness.measuring.study import Study, study_unit
 from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
-from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among, unregistered
+from melody.harness.tables.cells import Filled, Filling, Finding, Measure, unregistered
 from melody.harness.units import Outcome, Unit
 
-MEASURES = {"velocity_mse": Measure("velocity-mse"), "si_snri": Measure("si-snri")}
+MEASURES = {
+    "velocity_mse": Measure("velocity-mse"),
+    "si_snri": Measure("si-snri"),
+    "parameters": Measure("parameters", unit="M"),
+    "gflops": Measure("pass-flops", unit="GFLOPs"),
+    "training_steps": Measure("training-steps"),
+}
+SIZES = {"parameters": ("parameters", 1e6), "gflops": ("flops", 1e9)}
+"""Column's measure -> the outcome's value, and the column's unit."""
+ANGLES = "one a clip, stratified over [0, π/2]"
 
 
 def plan(suite: Suite, context: Context) -> list[Unit]:
-    """One unit a seed for the preset's own denoiser; no other has weights."""
-    if not any(row["denoiser"] == context.subject.denoiser for row in rows(suite)):
-        return []
-    return _units(suite, context)
+    """One unit a training seed for each denoiser of the study, and one a seed of noise for the preset's own."""
+    units = _own_units(suite, context)
+    for study in filter(None, (_study(suite, listed.row) for listed in suite.rows)):
+        if study.lacking(context) is None:
+            units += _study_units(suite, context, study)
+    return units
 
 
 def fill(filling: Filling) -> Filled:
-    """Cells of every listed denoiser and of every plug-in's."""
+    """Cells of every listed denoiser, of the preset's own, and of every plug-in's."""
     filled = Filled()
-    for row in rows(filling.suite):
+    for row in rows(filling.suite, filling.context):
         filled.cells += [
             filling.cell(row, column, filling.attempt(_finding, filling, row, column))
             for column in filling.suite.columns
@@ -32,40 +46,88 @@ def fill(filling: Filling) -> Filled:
     return filled
 
 
-def rows(suite: Suite) -> list[Row]:
-    """The suite's denoisers, and every plug-in's that it does not list."""
+def rows(suite: Suite, context: Context) -> list[Row]:
+    """The suite's denoisers, the preset's own, and every plug-in's that is neither."""
     listed = [listed.row for listed in suite.rows]
+    known = {row["denoiser"] for row in listed} | {context.subject.denoiser}
     plugins = [entry.name for entry in registry.denoisers.entries() if not entry.in_tree]
-    known = {row["denoiser"] for row in listed}
-    return listed + [{"denoiser": name} for name in plugins if name not in known]
+    return [*listed, own_row(context), *({"denoiser": name} for name in plugins if name not in known)]
+
+
+def own_row(context: Context) -> Row:
+    """The preset's own denoiser stands apart from the study's, which are of another size."""
+    return {"denoiser": f"{context.subject.denoiser} of preset {context.subject.preset}"}
+
+
+def _study(suite: Suite, row: Row) -> Study | None:
+    return Study.of(str(row["denoiser"]), suite.settings.seeds)
 
 
 def _finding(filling: Filling, row: Row, column: Column) -> Finding:
-    context, name = filling.context, str(row["denoiser"])
-    if name != context.subject.denoiser:
+    context, suite = filling.context, filling.suite
+    if row == own_row(context):
+        units = _own_units(suite, context)
+        return _scored(filling, column, units, context.seeds(suite.settings.seeds), {"denoiser": row["denoiser"]})
+    study = _study(suite, row)
+    if study is None:
         why = f"preset {context.subject.preset!r} holds weights of {context.subject.denoiser!r} only"
-        return Finding(absent=unregistered(registry.denoisers, name, why))
-    units = _units(filling.suite, context)
-    found = [filling.outcome(unit) for unit in units]
-    if reason := failure_among(found):
-        return Finding(absent=reason, units=tuple(units))
-    seeds = context.seeds(filling.suite.settings.seeds)
+        return Finding(absent=unregistered(registry.denoisers, str(row["denoiser"]), why))
+    if reason := study.lacking(context):
+        return Finding(absent=reason)
+    units, seeds = _study_units(suite, context, study), suite.settings.seeds
+    return _scored(filling, column, units, seeds, {"preset": study.preset, "noise_seed": context.seed}, study)
+
+
+def _scored(
+    filling: Filling,
+    column: Column,
+    units: Sequence[Unit],
+    seeds: Sequence[int],
+    config: dict[str, str | int | float],
+    study: Study | None = None,
+) -> Finding:
+    found = dict(zip(map(str, seeds), filling.computed(units), strict=True))
+    if column.measure == "training_steps":
+        if study is None:
+            return Finding(absent="how long the preset's own weights were trained is told by their card, not here")
+        measured = _same([card["steps"] for card in study.card.values()])
+    elif column.measure in SIZES:
+        name, unit = SIZES[column.measure]
+        if any(name not in outcome.values for outcome in found.values()):
+            return Finding(absent="the denoiser is no torch module, so nothing of it is counted")
+        measured = _same([outcome.values[name] / unit for outcome in found.values()])
+    else:
+        measured = _errors(column.measure, found, expected=len(found) * filling.suite.settings.clips, study=study)
     return Finding(
-        _measured(filling, column, {s: o for s, o in zip(seeds, found, strict=True) if isinstance(o, Outcome)}),
+        measured,
         units=tuple(units),
         inputs=units[0].config["corpus"],
-        config={"denoiser": name, "clips": units[0].config["clips"], "angles": "one a clip, stratified over [0, π/2]"},
+        config={**config, "clips": units[0].config["clips"], "angles": ANGLES},
         seeds=tuple(seeds),
     )
 
 
-def _measured(filling: Filling, column: Column, outcomes: dict[int, Outcome]) -> Measurement:
-    rows = {str(seed): outcome.values[column.measure] for seed, outcome in outcomes.items()}
-    by_seed = {seed: sum(values) / len(values) for seed, values in rows.items()}
-    expected = len(rows) * filling.suite.settings.clips
-    return estimates.over_seeds(by_seed, expected=expected, scored=sum(map(len, rows.values())))
+def _errors(measure: str, found: dict[str, Outcome], *, expected: int, study: Study | None) -> Measurement:
+    """Mean over seeds; training seeds met the same clips, noise and angles, so that clips are a level of their own."""
+    scores = {seed: outcome.values[measure] for seed, outcome in found.items()}
+    by_seed = {seed: sum(values) / len(values) for seed, values in scores.items()}
+    scored = sum(map(len, scores.values()))
+    if study is None or len(scores) < 2:
+        return estimates.over_seeds(by_seed, expected=expected, scored=scored)
+    estimate = estimates.two_level_mean(list(scores.values())).estimate
+    return estimates.measurement(estimate, expected=expected, scored=scored, by_seed=by_seed)
 
 
-def _units(suite: Suite, context: Context) -> list[Unit]:
+def _same(values: Sequence[float]) -> Measurement:
+    """A figure that all seeds share."""
+    return Measurement(value=float(values[0]), expected=1, scored=1)
+
+
+def _own_units(suite: Suite, context: Context) -> list[Unit]:
     seeds = context.seeds(suite.settings.seeds)
     return [denoising_unit(context, clips=suite.settings.clips, seed=seed) for seed in seeds]
+
+
+def _study_units(suite: Suite, context: Context, study: Study) -> list[Unit]:
+    seeds = suite.settings.seeds
+    return [study_unit(study, context, clips=suite.settings.clips, training_seed=seed) for seed in seeds]

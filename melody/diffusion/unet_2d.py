@@ -1,0 +1,187 @@
+"""A two-dimensional U-Net over the latents as an image, to compare with the dual-path network (Table 5 of the paper).
+
+The network is diffusers' ``UNet2DConditionModel`` (as in latent diffusion, Rombach et al. 2022, arXiv 2112.10752) on an
+image of L frames by D latents. The paper prints nothing of its UNet-2D but its rough size, so the rest is ours:
+
+- The angle belongs to a frame, and the network knows one time step for all: cosine and sine of every frame's angle are
+  two further channels of the image, constant over the latents; the time step is the mean angle over the frames.
+- Latents have no order, and attention knows no place: each place along D has a learned vector, and each frame sines and
+  cosines of its time, as further channels; the tokens' embedding has those of the tokens' times, in the same unit.
+- Unconditional rows see one learned vector in the place of every token (Ho and Salimans 2022, arXiv 2207.12598): the
+  levels differ in width from the tokens, so no hidden sequence fits into their place.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from melody.diffusion.inputs import check_inputs, check_tokens, mlp
+from melody.errors import MelodyError
+from melody.protocols import Denoiser
+from melody.registry import denoisers
+
+TIME_STEPS = 1000.0
+"""The time step at an angle of π/2: diffusers' usual range."""
+SLOWEST_TOKENS = 1000.0
+"""Tokens in a period of the slowest wave that tells time, over 2π; the fastest has 2π tokens."""
+
+
+@denoisers.register("unet-2d")
+class UNet2d(nn.Module, Denoiser):
+    """diffusers' two-dimensional U-Net that predicts the velocity of noisy latents.
+
+    Defaults are for the paper's data and about the size of its study, 300M parameters.
+
+    Args:
+        latent_dim: width D of a latent frame.
+        frame_rate: latent frames a second.
+        codebook_size: how many semantic tokens there are.
+        token_rate: semantic tokens a second.
+        channels: width of every level, from the finest to the coarsest; each halves frames and latents.
+        layers: residual blocks of every level on the way down; on the way up there is one more.
+        attention: which levels attend, to themselves and to the tokens; the middle, at the coarsest, always does.
+        heads: of every attention.
+        semantic_dim: width of the tokens' embedding.
+        position_channels: channels of the image for a place's frame, and as many for its latent.
+        norm_groups: groups of channels that are normalised together.
+    Raises:
+        MelodyError: diffusers is not installed, or sizes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 16,
+        frame_rate: float = 250.0,
+        codebook_size: int = 1024,
+        token_rate: float = 25.0,
+        channels: tuple[int, ...] = (192, 320, 512, 832),
+        layers: int = 2,
+        attention: tuple[bool, ...] = (False, False, True, True),
+        heads: int = 8,
+        semantic_dim: int = 768,
+        position_channels: int = 16,
+        norm_groups: int = 32,
+    ) -> None:
+        super().__init__()
+        _check_sizes(channels, layers, attention, heads, position_channels, norm_groups)
+        self.latent_dim = latent_dim
+        self.codebook_size = codebook_size
+        self.frames_per_token = frame_rate / token_rate
+        self.position_channels = position_channels
+        self.multiple = 2 ** (len(channels) - 1)
+        self.semantic_embedding = nn.Embedding(codebook_size, semantic_dim)
+        self.semantic_mlp = mlp(semantic_dim, semantic_dim)
+        self.times_in = nn.Linear(position_channels, semantic_dim, bias=False)
+        self.unseen = nn.Parameter(torch.randn(semantic_dim) * 0.02)
+        self.latent_positions = nn.Parameter(torch.randn(latent_dim, position_channels))
+        self.network = _unet(3 + 2 * position_channels, channels, layers, attention, heads, semantic_dim, norm_groups)
+        # As the dual-path network: starts near the velocity 0, yet passes gradients from step one.
+        nn.init.normal_(self.network.conv_out.weight, std=0.02 / 3)
+        nn.init.zeros_(self.network.conv_out.bias)
+
+    def prepare(self, semantic_tokens: Tensor) -> Tensor:
+        """Embedding ``(B, N, semantic_dim)`` of tokens ``(B, N)``, with their times.
+
+        Raises:
+            MelodyError: not a batch of token sequences, or a token outside the codebook.
+        """
+        check_tokens(semantic_tokens, self.codebook_size)
+        embedding = self.semantic_mlp(self.semantic_embedding(semantic_tokens))
+        times = torch.arange(semantic_tokens.shape[1], device=embedding.device) + 0.5
+        prepared: Tensor = embedding + self.times_in(waves(times, self.position_channels).to(embedding.dtype))
+        return prepared
+
+    def repeat(self, condition: Tensor, times: int) -> Tensor:
+        """The condition for ``times`` copies of the rows, in the order of ``torch.cat([x] * times)``."""
+        return torch.cat([condition] * times)
+
+    def forward(self, latents: Tensor, angle: Tensor, condition: Tensor, unconditional: Tensor | None = None) -> Tensor:
+        """Latents ``(B, L, D)``, angle ``(B, L)``, condition of ``prepare`` -> velocity ``(B, L, D)``, for any L > 0.
+
+        The image is padded with zeros to a multiple of what the levels halve it to.
+
+        Raises:
+            MelodyError: shapes that do not fit together.
+        """
+        check_inputs(latents, angle, len(condition), unconditional, latent_dim=self.latent_dim)
+        if unconditional is not None:
+            unseen = unconditional.to(condition.device)[:, None, None]
+            condition = torch.where(unseen, self.unseen, condition)
+        length, width = latents.shape[1:]
+        behind = (0, -width % self.multiple, 0, -length % self.multiple)
+        image = F.pad(self._image(latents, angle), behind)  # (B, channels, L', D')
+        time_step = angle.float().mean(dim=1) * (TIME_STEPS / (math.pi / 2))
+        velocity: Tensor = self.network(image, time_step, condition, return_dict=False)[0]  # (B, 1, L', D')
+        return velocity[:, 0, :length, :width]
+
+    def _image(self, latents: Tensor, angle: Tensor) -> Tensor:
+        """Latents, cosine and sine of the angle, places in time and along D: ``(B, channels, L, D)``."""
+        batch, length, width = latents.shape
+        frames = torch.arange(length, device=latents.device) + 0.5
+        in_time = waves(frames / self.frames_per_token, self.position_channels).T[None, :, :, None]  # (1, c, L, 1)
+        along = self.latent_positions.T[None, :, None]  # (1, c, 1, D)
+        angles = torch.stack([angle.cos(), angle.sin()], dim=1)[..., None]  # (B, 2, L, 1)
+        channels = (angles, in_time, along)
+        planes = [plane.expand(batch, -1, length, width).to(latents.dtype) for plane in channels]
+        return torch.cat([latents[:, None], *planes], dim=1)
+
+
+def waves(times: Tensor, count: int) -> Tensor:
+    """Sines and cosines of times ``(N,)`` in token periods, ``(N, count)``, from fast to slow."""
+    slowness = SLOWEST_TOKENS ** (torch.arange(count // 2, device=times.device) / max(1, count // 2 - 1))
+    phase = times[:, None] / slowness
+    return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
+def _unet(
+    in_channels: int,
+    channels: tuple[int, ...],
+    layers: int,
+    attention: tuple[bool, ...],
+    heads: int,
+    semantic_dim: int,
+    norm_groups: int,
+) -> Any:
+    try:
+        from diffusers import UNet2DConditionModel
+    except ImportError:
+        raise MelodyError(
+            "denoiser 'unet-2d': the diffusers package is not installed: pip install \"melody-toolkit[diffusers]\""
+        ) from None
+    return UNet2DConditionModel(
+        in_channels=in_channels,
+        out_channels=1,
+        block_out_channels=channels,
+        layers_per_block=layers,
+        down_block_types=tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention),
+        up_block_types=tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(attention)),
+        attention_head_dim=heads,  # diffusers' name for their number
+        cross_attention_dim=semantic_dim,
+        norm_num_groups=norm_groups,
+    )
+
+
+def _check_sizes(
+    channels: tuple[int, ...],
+    layers: int,
+    attention: tuple[bool, ...],
+    heads: int,
+    position_channels: int,
+    norm_groups: int,
+) -> None:
+    if not channels or len(attention) != len(channels):
+        raise MelodyError(f"attention has {len(attention)} values for {len(channels)} levels: expected one for each")
+    if layers < 1:
+        raise MelodyError(f"layers is {layers}: expected 1 or more")
+    if position_channels < 2 or position_channels % 2:
+        raise MelodyError(f"position_channels is {position_channels}: expected an even number, 2 or more")
+    for width, attends in zip(channels, (*attention[:-1], True), strict=True):
+        if width < 1 or width % norm_groups:
+            raise MelodyError(f"channels holds {width}: expected multiples of norm_groups = {norm_groups}")
+        if attends and width % heads:
+            raise MelodyError(f"channels holds {width}, of a level that attends: expected multiples of heads = {heads}")

@@ -1,0 +1,100 @@
+"""Table 5's study: its shipped weights make the table, and what is missing or does not fit is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from melody.config import load_preset
+from melody.harness.context import Context
+from melody.harness.measuring import study
+from melody.harness.measuring.study import FOLDER, Study
+from melody.harness.results import Table
+from melody.harness.runner import run
+from melody.harness.store import Store
+from melody.harness.subject import preset_context
+from melody.pipeline import shipped_weights
+from melody.weights import file_hash
+
+NAMES = ("dual-path", "unet-1d", "unet-2d")
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def context() -> Context:
+    return preset_context("demo")
+
+
+@pytest.fixture(scope="module")
+def table(context: Context, tones: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Table:
+    folder = tmp_path_factory.mktemp("table5")
+    suite = tones.small("table5", clips=6)
+    return run([suite], context, store=Store(folder / "store"), output=folder / "out").tables[0]
+
+
+def test_the_card_speaks_of_the_weights_that_are_there() -> None:
+    card = json.loads((FOLDER / "card.json").read_text())
+    assert set(card) == {f"{name}-{seed}" for name in NAMES for seed in SEEDS}
+    assert {path.stem for path in FOLDER.glob("*.safetensors")} == set(card)
+    demo = shipped_weights(load_preset("demo"))
+    for stem, entry in card.items():
+        assert entry["sha256"] == file_hash(FOLDER / f"{stem}.safetensors")
+        assert entry["seed"] == int(stem[-1])
+        for part, digest in entry["needs"].items():
+            assert digest == file_hash(demo / f"{part}.safetensors")
+    assert len({(e["steps"], e["settings"]["batch_size"], e["settings"]["learning_rate"]) for e in card.values()}) == 1
+
+
+def test_every_architecture_has_a_row_of_its_own_weights(table: Table) -> None:
+    cells = {(cell.row["denoiser"], cell.column): cell for cell in table.cells}
+    errors = []
+    for name in NAMES:
+        error, size = cells[name, "velocity_mse"].measured, cells[name, "parameters"].measured
+        assert error is not None
+        assert size is not None
+        assert set(error.by_seed) == {"0", "1", "2"}
+        assert error.scored == error.expected == 18
+        assert error.value < 0.54, "the error of predicting zero"
+        assert "6 prompts, crossed" in (error.interval or "")
+        errors.append(error.value)
+        assert 0.49 < size.value < 0.52
+    own = cells["dual-path of preset demo", "velocity_mse"].measured
+    assert own is not None
+    assert own.value < min(errors), "five times the size and far longer trained"
+    assert cells["dual-path of preset demo", "parameters"].measured.value == pytest.approx(2.553, abs=0.001)  # type: ignore[union-attr]
+    assert cells["dual-path of preset demo", "training_steps"].verdict == "not attempted"
+
+
+def test_the_orderings_are_tested_over_training_seeds(table: Table) -> None:
+    assert len(table.orderings) == 4
+    for ordering in table.orderings:
+        assert ordering.verdict in ("holds", "contradicted", "undecided")
+        assert ordering.difference is not None
+        assert set(ordering.difference.by_seed) == {"0", "1", "2"}
+
+
+def test_missing_weights_are_named(tmp_path: Path, context: Context) -> None:
+    found = Study.of("unet-1d", SEEDS, tmp_path)
+    assert found is not None
+    reason = found.lacking(context)
+    assert reason is not None
+    assert "unet-1d-0.safetensors, unet-1d-1.safetensors, unet-1d-2.safetensors" in reason
+    assert "melody train dpd --preset table5-unet-1d" in reason
+
+
+def test_another_tokenizer_than_the_one_it_learnt_from(context: Context) -> None:
+    subject = context.subject
+    other = replace(subject, part_weights={**subject.part_weights, "semantic_tokenizer": "another"})
+    found = Study.of("dual-path", SEEDS)
+    assert found is not None
+    assert found.lacking(context) is None
+    assert "another semantic tokenizer" in str(found.lacking(replace(context, subject=other)))
+
+
+def test_what_is_not_in_the_study() -> None:
+    assert Study.of("of-somebody-else", SEEDS) is None
+    assert load_preset("table5-unet-1d").name == study.PREFIX + "unet-1d"
