@@ -94,7 +94,8 @@ def draw_facets(facets: Facets) -> Figure:
         axes.set_axis_off()
     _legend(grid[len(facets.panels)], grid[0], facets)
     figure.supxlabel("velocity evaluations (passes of the denoiser), logarithmic", fontsize=9)
-    figure.supylabel(f"{facets.label}  ↓ lower is better", fontsize=9)
+    scale = f"logarithmic beyond {2 * facets.margin:.2g}"
+    figure.supylabel(f"{facets.label}\n{scale}  ↓ lower is better", fontsize=9, ha="center")
     return figure
 
 
@@ -152,15 +153,24 @@ def _draw(axes: Axes, grid: str, curves: Sequence[Curve], facets: Facets) -> Non
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.12)
-    axes.set_ylim(*_limits(all_points, facets.margin))
+    _scale(axes, all_points, facets.margin)
     axes.set_title(grid)
 
 
-def _limits(points: Sequence[Point], margin: float) -> tuple[float, float]:
-    """From the lowest end to the highest value; the ends of wide intervals are cut, so that the others can be seen."""
-    low = min(-2 * margin, *(point.low for point in points if point.value < 4 * margin), 0.0)
-    high = max(4 * margin, *(point.value for point in points), 0.0)
-    return low - 0.05 * (high - low), high + 0.08 * (high - low)
+def _scale(axes: Axes, points: Sequence[Point], margin: float) -> None:
+    """Linear up to twice the margin and logarithmic beyond: differences of 0.1 and of 10 stand in one picture."""
+    from matplotlib.ticker import NullLocator
+
+    threshold = 2 * margin
+    axes.set_yscale("symlog", linthresh=threshold, linscale=1.2)
+    low = min(-threshold, *(point.low for point in points), 0.0)
+    high = max(threshold, *(point.high for point in points), 0.0)
+    axes.set_ylim(1.15 * low, 1.15 * high)
+    beyond = [step * 10.0**power for power in range(-3, 4) for step in (1, 2, 5) if step * 10.0**power >= threshold]
+    ticks = [sign * tick for sign in (-1, 1) for tick in (float(f"{margin:.1g}"), *beyond)]
+    kept = [tick for tick in ticks if 1.15 * low <= tick <= 1.15 * high]
+    axes.set_yticks([0.0, *kept], ["0", *(f"{tick:+g}".replace("-", "−") for tick in kept)])
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _draw_curve(axes: Axes, curve: Curve, factor: float) -> None:
