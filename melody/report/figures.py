@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from melody.harness.results import Results, Table
 from melody.report.bars import draw_bars, pass_panels
 from melody.report.curves import Panel, draw_curves, step_panels
+from melody.report.evaluations import draw_facets, evaluation_facets, facets_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,6 +69,9 @@ def draw(results: Results) -> list[Plot]:
 
 def _figures(table: Table) -> list[tuple[str, str, Figure]]:
     found: list[tuple[str, str, Figure]] = []
+    facets = evaluation_facets(table)
+    if facets is not None:
+        return [("evaluations", facets_text(facets), draw_facets(facets))]
     for name, what, metrics in (("quality", "Quality", QUALITY), ("speed", "Speed", SPEED)):
         panels = step_panels(table, metrics)
         if panels:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from melody.errors import MelodyError
 from melody.harness.results import Measurement
 from melody.harness.units import Outcome
 from melody.metrics.cosine import cosines, shuffled_control
-from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of, warning
+from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of, frechet_distances, warning
 from melody.metrics.statistics import (
     Estimate,
     group_labels,
@@ -36,6 +38,28 @@ def clip_statistics(outcome: Outcome, embedder: str) -> list[Statistics]:
     return [Statistics.of(clip) for clip in embeddings.split(outcome.values["windows"][embedder])]
 
 
+@dataclass(frozen=True)
+class Distances:
+    """Fréchet distances of each of S seeds' clips to one reference, or differences of two such."""
+
+    by_seed: dict[str, float]
+    without: NDArray[np.float64]
+    """Without each of G groups of prompts in turn, ``(S, G)``."""
+    prompts: int
+
+    def __sub__(self, other: Distances) -> Distances:
+        by_seed = {seed: value - other.by_seed[seed] for seed, value in self.by_seed.items()}
+        return Distances(by_seed, self.without - other.without, self.prompts)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean over seeds."""
+        whole = list(self.by_seed.values())
+        if len(whole) > 1:
+            return two_level_jackknife(whole, self.without, n=self.prompts)
+        return jackknife_estimate(whole[0], self.without[0], n=self.prompts, over="prompts")
+
+
 def pooled(statistics: Sequence[Statistics]) -> Statistics:
     """Statistics of all clips together."""
     total = statistics[0]
@@ -51,22 +75,32 @@ def fad(generated: Mapping[int, Outcome], reference: Outcome, embedder: str, exp
     of one prompt are not independent. Of a single seed, prompts only. The reference is taken as fixed.
     """
     target = pooled(clip_statistics(reference, embedder))
-    by_seed = {seed: clip_statistics(outcome, embedder) for seed, outcome in generated.items()}
-    clips = list(by_seed.values())
-    labels = group_labels(len(clips[0]), GROUPS)
+    found = fad_distances(generated, target, embedder)
+    first = next(iter(generated.values()))
+    measured = measurement(found.estimate, expected=expected, scored=clips_of(generated), by_seed=found.by_seed)
+    return measured.model_copy(update={"warning": warning(pooled(clip_statistics(first, embedder)), target)})
 
-    def distances(left_out: int | None = None) -> list[float]:
-        kept = [place for place, label in enumerate(labels) if label != left_out]
-        return [frechet_distance_of(pooled([seed[place] for place in kept]), target) for seed in clips]
 
-    whole, replicates = distances(), [distances(group) for group in range(int(labels.max()) + 1)]
-    if len(clips) > 1:
-        estimate = two_level_jackknife(whole, np.transpose(replicates), n=len(labels))
-    else:
-        estimate = jackknife_estimate(whole[0], np.ravel(replicates), n=len(labels), over="prompts")
-    each = dict(zip(map(str, by_seed), whole, strict=True))
-    measured = measurement(estimate, expected=expected, scored=sum(map(len, clips)), by_seed=each)
-    return measured.model_copy(update={"warning": warning(pooled(clips[0]), target)})
+def fad_distances(generated: Mapping[int, Outcome], target: Statistics, embedder: str) -> Distances:
+    """Distances of every seed's clips to the target; all seeds have clips of the same prompts in the same order."""
+    rows = [clip_statistics(outcome, embedder) for outcome in generated.values()]
+    labels = group_labels(len(rows[0]), GROUPS)
+    kept = [[place for place, label in enumerate(labels) if label != group] for group in range(max(labels) + 1)]
+    sets = [pooled(clips) for clips in rows]
+    parts = [[pooled([clips[place] for place in places]) for places in kept] for clips in rows]
+    whole = frechet_distances(sets, target)
+    return Distances(
+        dict(zip(map(str, generated), whole, strict=True)),
+        np.array([frechet_distances(some, target) for some in parts]),
+        prompts=len(labels),
+    )
+
+
+def fad_difference(found: Distances, other: Distances, expected: int, scored: int) -> Measurement:
+    """FAD less another FAD, at the same prompts and seeds; the interval is that of ``fad``, of the paired values."""
+    paired = found - other
+    measured = measurement(paired.estimate, expected=expected, scored=scored, by_seed=paired.by_seed)
+    return measured.model_copy(update={"interval": f"{measured.interval}; paired by prompt and seed"})
 
 
 def fad_between(a: Sequence[Statistics], b: Sequence[Statistics], expected: int) -> Measurement:
@@ -107,11 +141,22 @@ def fad_floor(outcome: Outcome, embedder: str, count: int, draws: int = FLOOR_DR
 
 def mcc(generated: Mapping[int, Outcome], expected: int) -> Measurement:
     """Mean cosine of each prompt with its clip; the interval is over prompts and seeds, of one seed over prompts."""
-    rows = {seed: cosines(*joint(outcome)) for seed, outcome in generated.items()}  # each (prompts,)
+    return _over_prompts({seed: cosines(*joint(outcome)) for seed, outcome in generated.items()}, expected)
+
+
+def mcc_difference(generated: Mapping[int, Outcome], other: Mapping[int, Outcome], expected: int) -> Measurement:
+    """MCC less another MCC, at the same prompts and seeds; the interval is that of ``mcc``, of the paired values."""
+    rows = {s: cosines(*joint(outcome)) - cosines(*joint(other[s])) for s, outcome in generated.items()}
+    measured = _over_prompts(rows, expected)
+    return measured.model_copy(update={"interval": f"{measured.interval}; paired by prompt and seed"})
+
+
+def _over_prompts(rows: Mapping[int, Tensor], expected: int) -> Measurement:
+    """Mean of scores ``(prompts,)`` of each seed."""
     scores = [row.numpy() for row in rows.values()]
     estimate = two_level_mean(scores).estimate if len(scores) > 1 else mean_interval(scores[0], over="prompts")
     by_seed = {str(seed): float(row.mean()) for seed, row in rows.items()}
-    return measurement(estimate, expected=expected, scored=sum(map(len, rows.values())), by_seed=by_seed)
+    return measurement(estimate, expected=expected, scored=sum(map(len, scores)), by_seed=by_seed)
 
 
 def mcc_shuffled(generated: Mapping[int, Outcome], expected: int) -> Measurement:
@@ -156,6 +201,11 @@ def percentage(successes: int, scored: int, expected: int, *, over: str = "clips
         expected=expected,
         scored=scored,
     )
+
+
+def clips_of(generated: Mapping[int, Outcome]) -> int:
+    """Clips of all seeds."""
+    return sum(int(outcome.values["clips"]) for outcome in generated.values())
 
 
 def joint(outcome: Outcome) -> tuple[Tensor, Tensor]:

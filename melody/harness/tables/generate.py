@@ -43,7 +43,7 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
     Raises:
         MelodyError: missing or unknown axis, an unknown sampler or grid.
     """
-    _check_axes(suite, context)
+    check_axes(suite, context)
     units: list[Unit] = []
     for row in rows(suite, context):
         if problem_with(row) is None:
@@ -240,7 +240,8 @@ def _is_timed(column: Column, context: Context) -> bool:
     return column.measure in TIMED and column.device in (None, context.device.partition(":")[0])
 
 
-def _check_axes(suite: Suite, context: Context) -> None:
+def check_axes(suite: Suite, context: Context) -> None:
+    """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid, a column without embedder."""
     if set(suite.axes) != set(AXES):
         raise MelodyError(f"suite {suite.name}: axes are {', '.join(suite.axes) or 'none'}; expected {', '.join(AXES)}")
     for sampler in context.samplers if context.samplers is not None else suite.axes["sampler"]:
@@ -251,7 +252,7 @@ def _check_axes(suite: Suite, context: Context) -> None:
         if not isinstance(num_steps, int) or num_steps < 1:
             raise MelodyError(f"suite {suite.name}: num_steps: expected integers of 1 or more, got {num_steps!r}")
     for column in suite.columns:
-        if column.measure == "fad" and not column.embedder:
+        if column.measure.startswith("fad") and not column.embedder:
             known = ", ".join(registry.audio_embedders.names())
             raise MelodyError(f"suite {suite.name}: column {column.name!r}: fad needs an embedder, one of: {known}")
 

@@ -17,8 +17,10 @@ from melody.harness.tables import (
     denoiser,
     generate,
     language_model,
+    passes_needed,
     published_samples,
     retrieval,
+    samplers,
     sounds,
     step_time,
 )
@@ -46,6 +48,8 @@ KINDS = {
     "language-model": Kind(language_model.MEASURES, language_model.plan, language_model.fill),
     "denoiser": Kind(denoiser.MEASURES, denoiser.plan, denoiser.fill),
     "retrieval": Kind(retrieval.MEASURES, retrieval.plan, retrieval.fill),
+    "samplers": Kind(samplers.MEASURES, samplers.plan, samplers.fill),
+    "passes-needed": Kind(passes_needed.MEASURES, passes_needed.plan, passes_needed.fill),
     "sounds": Kind(sounds.MEASURES, sounds.plan, sounds.fill),
     "published-samples": Kind(published_samples.MEASURES, published_samples.plan, published_samples.fill),
 }
