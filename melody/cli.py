@@ -54,6 +54,7 @@ from melody.cli_options import (
     StrictOption,
     SuitesArgument,
     SystemOption,
+    SystemsOption,
     TrainWeightsOption,
     ValidateEveryOption,
     WeightsOption,
@@ -354,6 +355,7 @@ def reproduce(
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
     sampler: ReproduceSamplerOption = None,
+    system: SystemsOption = None,
     seed: ReproduceSeedOption = 0,
     store: StoreOption = Path(".melody/store"),
     output: ReproduceOutputOption = Path("melody-results"),
@@ -367,16 +369,17 @@ def reproduce(
     from melody.report.terminal import print_results
     from melody.report.write import write_report
 
-    system, folder = _system(preset, weights)
+    own, folder = _system(preset, weights)
     chosen = load_suites(suites or ())
     with progress_bar() as bar:
         task = bar.add_task("reproduce", total=None)
         results = run(
             chosen,
-            preset=system,
+            preset=own,
             weights=folder,
             device=device,
             samplers=sampler or None,
+            systems=system or (),
             seed=seed,
             store=Store(store),
             output=output,

@@ -35,6 +35,7 @@ def reproduce(
     output: Path,
     published_samples: Path | None = None,
     split: str = "test",
+    systems: Sequence[str] = (),
     progress: Progress | None = None,
     command: str = "",
 ) -> Results:
@@ -44,6 +45,8 @@ def reproduce(
         samplers: exactly these, instead of each suite's and every plug-in's.
         seed: added to every seed of a suite.
         split: the held-out split, ``test`` or ``validation``.
+        systems: others to compare with (``NAME``, ``NAME=WEIGHTS``, a TOML file), beside those of ours whose weights
+            are shipped and every plug-in.
     Raises:
         MelodyError: bad input, found before anything is computed; a store or an output that cannot be written.
     """
@@ -57,6 +60,7 @@ def reproduce(
         samplers=samplers,
         published_samples=published_samples,
         split=split,
+        systems=systems,
     )
     return run(suites, context, store=store, output=output, progress=progress, command=command)
 
@@ -102,7 +106,9 @@ def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:
         check_measures(suite, kind.measures)
         for unit in kind.plan(suite, context):
             units.setdefault(unit.key, unit)
-    return list(units.values())
+    # One system at a time is in memory, so the units of each stand together; the preset's own come first.
+    places = {name: place for place, name in enumerate(context.systems)}
+    return sorted(units.values(), key=lambda unit: places[unit.system])
 
 
 def fill(

@@ -41,6 +41,8 @@ class Settings(Strict):
     sampler: str = "ddim"
     grid: str = "melody-linear"
     num_steps: Positive = 20
+    systems: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+    """Options of other systems' ``generate`` by the system's registered name; what is not set is the system's own."""
 
 
 class Column(Strict):

@@ -255,7 +255,7 @@ def test_plugin_denoiser_is_a_row_that_says_what_it_lacks(tones: SimpleNamespace
     ("name", "reason"),
     [
         ("test-broken", "RuntimeError: this sampler always fails"),
-        ("test-nan", "the system made audio that holds NaN or infinity"),
+        ("test-nan", "system 'melody' made audio that holds NaN or infinity"),
     ],
 )
 def test_failing_sampler_spoils_only_its_cells(

@@ -53,16 +53,16 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     if column.measure in UNTESTED:
         return Finding(absent=UNTESTED[column.measure])
     if column.measure == "continuation":
-        return _continuation(filling)
+        return _continuation(filling, str(row["system"]))
     return _speed(filling) if column.measure == "faster_than_real_time" else _prompts(filling)
 
 
-def _continuation(filling: Filling) -> Finding:
-    subject = filling.context.subject
-    if CONTINUATION not in subject.abilities:
-        declared = ", ".join(sorted(subject.abilities)) or "none"
-        return Finding(absent=f"system {subject.system!r} does not declare {CONTINUATION!r} (it declares: {declared})")
-    return Finding(absent=f"system {subject.system!r} declares {CONTINUATION!r}; this suite has no test of it")
+def _continuation(filling: Filling, name: str) -> Finding:
+    one = filling.context.systems[name]
+    if CONTINUATION not in one.abilities:
+        declared = ", ".join(sorted(one.abilities)) or "none"
+        return Finding(absent=f"system {name!r} does not declare {CONTINUATION!r} (it declares: {declared})")
+    return Finding(absent=f"system {name!r} declares {CONTINUATION!r}; this suite has no test of it")
 
 
 def _speed(filling: Filling) -> Finding:

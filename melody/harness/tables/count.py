@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from melody import registry
 from melody.harness.context import Context, texts_hash
 from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
-from melody.harness.tables.cells import Filled, Filling, Finding, Measure, unregistered
+from melody.harness.tables.cells import Filled, Filling, Finding, Measure
 from melody.harness.tables.runs import count, settings_row
 from melody.harness.units import Failure, Unit
 
@@ -36,10 +35,7 @@ def fill(filling: Filling) -> Filled:
 
 def other_system(filling: Filling, row: Row) -> str | None:
     """Why a row is not measured, if it is not the system under test's."""
-    name, subject = str(row["system"]), filling.context.subject.system
-    if name == subject:
-        return None
-    return unregistered(registry.systems, name, f"this run evaluates {subject!r}")
+    return filling.context.absent(str(row["system"])) or None
 
 
 def _finding(filling: Filling, row: Row, column: Column, absent: str) -> Finding:

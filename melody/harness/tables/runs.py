@@ -7,32 +7,36 @@ from collections.abc import Sequence
 from melody.harness.context import Context
 from melody.harness.measuring.generation import Setting, count_unit, generation_unit, timing_unit
 from melody.harness.suite import Row, Suite
+from melody.harness.systems import OWN
 from melody.harness.units import Unit
 
 DEFAULT_EMBEDDER = "mel-stats"
 """Every run is embedded by it, so that tables which ask for no embedder share their runs with those which do."""
 
 
-def generation_units(suite: Suite, context: Context, row: Row, embedders: Sequence[str] = ()) -> dict[int, Unit]:
-    """One unit a seed, for a row with sampler, grid and num_steps."""
+def generation_units(
+    suite: Suite, context: Context, row: Row, embedders: Sequence[str] = (), system: str = OWN
+) -> dict[int, Unit]:
+    """One unit a seed, for a row with sampler, grid and num_steps, or for another system."""
     texts = context.texts(suite.settings.prompts)
-    setting, names = _setting(suite, row), sorted({DEFAULT_EMBEDDER, *embedders})
+    setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
     return {
         seed: generation_unit(context, setting, texts=texts, seed=seed, embedders=names)
         for seed in context.seeds(suite.settings.seeds)
     }
 
 
-def timing(suite: Suite, context: Context, row: Row) -> Unit:
+def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Unit:
     """One clip at a time, once for each seed."""
     text = context.texts(suite.settings.prompts)[0]
-    return timing_unit(context, _setting(suite, row), text=text, seeds=context.seeds(suite.settings.seeds))
+    setting = setting_of(suite, context, row, system)
+    return timing_unit(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))
 
 
-def count(suite: Suite, context: Context, duration_s: float) -> Unit:
+def count(suite: Suite, context: Context, duration_s: float, system: str = OWN) -> Unit:
     """Passes of one clip with the suite's sampler, grid and number of steps."""
     text = context.texts(suite.settings.prompts)[0]
-    return count_unit(context, _setting(suite, settings_row(suite), duration_s), text=text)
+    return count_unit(context, setting_of(suite, context, settings_row(suite), system, duration_s), text=text)
 
 
 def settings_row(suite: Suite, num_steps: int | None = None) -> Row:
@@ -41,11 +45,16 @@ def settings_row(suite: Suite, num_steps: int | None = None) -> Row:
     return {"sampler": settings.sampler, "grid": settings.grid, "num_steps": num_steps or settings.num_steps}
 
 
-def _setting(suite: Suite, row: Row, duration_s: float | None = None) -> Setting:
-    return Setting(
-        sampler=str(row["sampler"]),
-        grid=str(row["grid"]),
-        num_steps=int(row["num_steps"]),
-        duration_s=duration_s or suite.settings.duration_s,
-        guidance_scale=suite.settings.guidance_scale,
-    )
+def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, duration_s: float | None = None) -> Setting:
+    """How a system is run: ours by a row's axes, another by the suite's options for it, else by its own defaults."""
+    duration_s = duration_s or suite.settings.duration_s
+    if system != OWN:
+        one = context.systems[system]
+        return Setting(duration_s, {**suite.settings.systems.get(one.use, {}), **one.options}, system)
+    options = {
+        "sampler": str(row["sampler"]),
+        "grid": str(row["grid"]),
+        "num_steps": int(row["num_steps"]),
+        "guidance_scale": suite.settings.guidance_scale,
+    }
+    return Setting(duration_s, options)
