@@ -40,6 +40,7 @@ from melody.cli_options import (
     PromptArgument,
     PromptAudioOption,
     PublishedSamplesOption,
+    RatingsOption,
     ReproduceOutputOption,
     ReproduceSamplerOption,
     ReproduceSeedOption,
@@ -360,12 +361,14 @@ def reproduce(
     store: StoreOption = Path(".melody/store"),
     output: ReproduceOutputOption = Path("melody-results"),
     published_samples: PublishedSamplesOption = None,
+    ratings: RatingsOption = None,
     split: SplitOption = "test",
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
     from melody.harness.runner import reproduce as run
     from melody.harness.store import Store
     from melody.harness.suite import load_suites
+    from melody.listening.analysis import analyse
     from melody.report.terminal import print_results
     from melody.report.write import write_report
 
@@ -385,6 +388,7 @@ def reproduce(
             output=output,
             published_samples=published_samples,
             split=split,
+            ratings=None if ratings is None else analyse(ratings),
             progress=lambda done, total, label: bar.update(
                 task, completed=done, total=total, description=escape(label or "reproduce")
             ),

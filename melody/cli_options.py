@@ -95,6 +95,9 @@ SystemsOption = Annotated[
         "see: melody components systems.",
     ),
 ]
+RatingsOption = Annotated[
+    Path | None, typer.Option(help="CSV file of listeners' answers about the systems (format: docs/listening.md).")
+]
 ReproduceSeedOption = Annotated[int, typer.Option(help="Added to every seed of a suite.")]
 StoreOption = Annotated[Path, typer.Option(help="Where known cells are kept; any number of runs may share it.")]
 ReproduceOutputOption = Annotated[

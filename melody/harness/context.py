@@ -18,6 +18,7 @@ from melody.data.audio import resampled
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError
 from melody.harness.judges import trained_judges
+from melody.harness.listening_schema import ListeningResult
 from melody.harness.provenance import commit, component_facts, deciding_versions, device_class, device_name, versions
 from melody.harness.systems import OWN, SystemUnderTest
 from melody.harness.units import canonical, one_line
@@ -78,6 +79,8 @@ class Context:
     """Timed calls for each seed, of which the median is taken."""
     others: Mapping[str, SystemUnderTest] = field(default_factory=dict)
     """Systems that stand beside the preset's own in the tables."""
+    ratings: ListeningResult | None = None
+    """What listeners said of systems of these names."""
 
     @cached_property
     def parts(self) -> Parts:

@@ -10,6 +10,7 @@ from pathlib import Path
 from melody.config import Preset
 from melody.errors import MelodyError
 from melody.harness.context import Context
+from melody.harness.listening_schema import ListeningResult
 from melody.harness.measuring.compute import compute
 from melody.harness.results import Clip, Results, Table
 from melody.harness.store import Store
@@ -36,6 +37,7 @@ def reproduce(
     published_samples: Path | None = None,
     split: str = "test",
     systems: Sequence[str] = (),
+    ratings: ListeningResult | None = None,
     progress: Progress | None = None,
     command: str = "",
 ) -> Results:
@@ -47,6 +49,7 @@ def reproduce(
         split: the held-out split, ``test`` or ``validation``.
         systems: others to compare with (``NAME``, ``NAME=WEIGHTS``, a TOML file), beside those of ours whose weights
             are shipped and every plug-in.
+        ratings: what listeners said of systems of these names.
     Raises:
         MelodyError: bad input, found before anything is computed; a store or an output that cannot be written.
     """
@@ -61,6 +64,7 @@ def reproduce(
         published_samples=published_samples,
         split=split,
         systems=systems,
+        ratings=ratings,
     )
     return run(suites, context, store=store, output=output, progress=progress, command=command)
 

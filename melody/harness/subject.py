@@ -15,6 +15,7 @@ from melody.data.embedded import DEFAULT_SIZES, distinct_prompts
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, Parts, Subject
+from melody.harness.listening_schema import ListeningResult
 from melody.harness.provenance import component_facts, source_hash
 from melody.harness.systems import Surroundings, systems_of
 from melody.hub import local_folder
@@ -38,6 +39,7 @@ def preset_context(
     published_samples: Path | None = None,
     split: str = "test",
     systems: Sequence[str] = (),
+    ratings: ListeningResult | None = None,
 ) -> Context:
     """Evaluate a preset of ours on the embedded corpus.
 
@@ -71,6 +73,7 @@ def preset_context(
         published_samples=published_samples,
         training_of=lambda count: load_corpus("embedded", split="train", num_clips=count),
         others=systems_of(Surroundings(loaded, preset, own, device), systems),
+        ratings=ratings,
     )
 
 

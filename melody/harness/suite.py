@@ -135,6 +135,8 @@ class Suite(Strict):
     settings: Settings = Settings()
     axes: dict[str, tuple[str | int, ...]] = Field(default_factory=dict)
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
+    compare: bool = False
+    """Whether the run's other systems are rows of a table over samplers, grids and steps."""
     rows: tuple[ListedRow, ...] = ()
     paper: tuple[PaperValue, ...] = ()
     orderings: tuple[OrderingClaim, ...] = ()

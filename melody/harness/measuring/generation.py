@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import soundfile
@@ -19,11 +20,15 @@ from melody.harness.systems import OWN
 from melody.harness.units import Outcome, Unit, float32, one_line
 from melody.metrics.levels import clipping_rate, peak, silence_rate
 from melody.metrics.real_time_factor import time_calls
+from melody.metrics.rhythm import SHORTEST_S, beat_strength
+from melody.metrics.tonality import key_clarity
 from melody.protocols import Generation, Trace
 from melody.registry import grids, samplers
 
 NAMED = {"sampler": samplers, "grid": grids}
 """Options that name a component, which is in keys with its source."""
+SLOW_S = 5.0
+"""A clip that took longer is timed once for each further seed: what disturbs a call is small against it."""
 STORED_CLIPS = 2
 """Clips of a unit that are kept to listen to."""
 
@@ -96,19 +101,35 @@ def generate_and_embed(config: dict[str, Any], context: Context) -> Outcome:
         "clipping_rate": clipping_rate(waveform).tolist(),
         "silence_rate": silence_rate(waveform, rate).tolist(),
         "peak": peak(waveform).tolist(),
+        **_proxies(waveform, rate),
     }
     clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
     return Outcome(values, arrays, clips)
 
 
+def _proxies(waveform: Tensor, sample_rate: int) -> dict[str, Any]:
+    """What stands in for listeners where there are none, by clip; nothing for clips too short to have a beat."""
+    if waveform.shape[-1] < SHORTEST_S * sample_rate:
+        return {}
+    return {
+        "beat_strength": [beat_strength(row, sample_rate) for row in waveform],
+        "key_clarity": [key_clarity(row, sample_rate) for row in waveform],
+    }
+
+
 def time_generation(config: dict[str, Any], context: Context) -> Outcome:
     """Compute a timing unit: one clip a call, warm-up excluded, synchronised, the median of each seed's repeats."""
-    seconds = {}
-    for index, seed in enumerate(config["seeds"]):
+    seconds: dict[str, float] = {}
+
+    def call(seed: int) -> None:
+        generated(config, context, [config["prompt"]], [seed * SEED_STRIDE])
+
+    for seed in config["seeds"]:
+        slow = any(taken > SLOW_S for taken in seconds.values())
         timing = time_calls(
-            lambda seed=seed: generated(config, context, [config["prompt"]], [seed * SEED_STRIDE]),  # type: ignore[misc]
-            warmup=1 if index == 0 else 0,
-            repeats=config["repeats"],
+            partial(call, seed),
+            warmup=0 if seconds else 1,
+            repeats=1 if slow else config["repeats"],
             device=context.device,
         )
         seconds[str(seed)] = timing.median_s

@@ -107,11 +107,17 @@ def fad_floor(outcome: Outcome, embedder: str, count: int, draws: int = FLOOR_DR
 
 def mcc(generated: Mapping[int, Outcome], expected: int) -> Measurement:
     """Mean cosine of each prompt with its clip; the interval is over prompts and seeds, of one seed over prompts."""
-    rows = {seed: cosines(*joint(outcome)) for seed, outcome in generated.items()}  # each (prompts,)
-    scores = [row.numpy() for row in rows.values()]
+    return over_prompts({seed: cosines(*joint(one)).tolist() for seed, one in generated.items()}, expected)
+
+
+def over_prompts(by_seed: Mapping[int, Sequence[float]], expected: int) -> Measurement:
+    """Mean of a value of each prompt's clip, with the interval as of ``mcc``; raises ``MelodyError`` for no values."""
+    if not all(by_seed.values()):
+        raise MelodyError("the clips are too short for this number")
+    scores = [np.asarray(values) for values in by_seed.values()]
     estimate = two_level_mean(scores).estimate if len(scores) > 1 else mean_interval(scores[0], over="prompts")
-    by_seed = {str(seed): float(row.mean()) for seed, row in rows.items()}
-    return measurement(estimate, expected=expected, scored=sum(map(len, rows.values())), by_seed=by_seed)
+    means = {str(seed): float(np.mean(values)) for seed, values in by_seed.items()}
+    return measurement(estimate, expected=expected, scored=sum(map(len, by_seed.values())), by_seed=means)
 
 
 def mcc_shuffled(generated: Mapping[int, Outcome], expected: int) -> Measurement:

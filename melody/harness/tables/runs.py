@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from melody.harness.context import Context
+from melody.harness.measuring.continuation import CONTINUED_CLIPS, continuation_unit
 from melody.harness.measuring.generation import Setting, count_unit, generation_unit, timing_unit
-from melody.harness.suite import Row, Suite
+from melody.harness.suite import ListedRow, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.units import Unit
 
@@ -34,9 +35,32 @@ def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Unit:
 
 
 def count(suite: Suite, context: Context, duration_s: float, system: str = OWN) -> Unit:
-    """Passes of one clip with the suite's sampler, grid and number of steps."""
+    """Passes of one clip: ours with the suite's sampler, grid and number of steps, another's by its own defaults."""
     text = context.texts(suite.settings.prompts)[0]
-    return count_unit(context, setting_of(suite, context, settings_row(suite), system, duration_s), text=text)
+    if system == OWN:
+        setting = setting_of(suite, context, settings_row(suite), duration_s=duration_s)
+    else:
+        setting = Setting(duration_s, context.systems[system].options, system)
+    return count_unit(context, setting, text=text)
+
+
+def continuation(suite: Suite, context: Context, system: str) -> Unit:
+    """Held-out clips cut in the middle and gone on from, half of the suite's duration each."""
+    setting = setting_of(suite, context, settings_row(suite), system, suite.settings.duration_s / 2)
+    return continuation_unit(
+        context,
+        setting,
+        text=context.texts(suite.settings.prompts)[0],
+        clips=min(suite.settings.prompts, CONTINUED_CLIPS),
+        seed=context.seeds(suite.settings.seeds)[0],
+    )
+
+
+def rows_of_systems(suite: Suite, context: Context) -> list[ListedRow]:
+    """A suite's rows, and one for every system of the run that it does not list."""
+    listed = {str(row.row.get("system")) for row in suite.rows}
+    others = [name for name in context.systems if name not in listed and name != OWN]
+    return [*suite.rows, *(ListedRow(row={"system": name}) for name in others)]
 
 
 def settings_row(suite: Suite, num_steps: int | None = None) -> Row:
