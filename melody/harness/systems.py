@@ -166,9 +166,8 @@ def _under_test(declared: Declared, around: Surroundings) -> SystemUnderTest:
     use = declared.use
     kind = registry.systems.get(use)
     names = [parameter.name for parameter in registry.systems.parameters(use)]
-    given = {name: value for name, value in (("preset", around.source), ("device", around.device)) if name in names}
-    if isinstance(around.source, Preset) and "preset" in given:
-        given["preset"] = around.preset.name
+    preset = around.preset.name if isinstance(around.source, Preset) else str(around.source)
+    given = {name: value for name, value in (("preset", preset), ("device", around.device)) if name in names}
     where = f"system {declared.title or use!r}"
     arguments = registry.systems.validate(use, {**given, **declared.arguments}, where=where)
     content = _places(use, arguments, around)

@@ -288,7 +288,7 @@ def test_weights_that_lie_in_files_are_loaded_when_they_are_needed(
             store=Store(tmp_path / "s"),
             output=tmp_path / "out",
         )
-    assert not list((tmp_path / "s" / "outcomes").iterdir()), "what was asked for is checked before anything is computed"
+    assert not list((tmp_path / "s" / "outcomes").iterdir()), "what was asked for is checked first"
 
 
 def test_options_come_from_the_suite_or_from_a_file(

@@ -30,7 +30,8 @@ CONTINUATION = "audio-continuation"
 
 def plan(suite: Suite, context: Context) -> list[Unit]:
     """Generations for distinct prompts, their timing, and continuations of real clips, of every system."""
-    row, units = settings_row(suite), []
+    row = settings_row(suite)
+    units: list[Unit] = []
     for name in (str(listed.row["system"]) for listed in rows_of_systems(suite, context)):
         if context.absent(name):
             continue

@@ -85,8 +85,8 @@ def rows(suite: Suite, context: Context) -> list[Row]:
         plugins = [entry.name for entry in registry.samplers.entries() if not entry.in_tree]
         values["sampler"] = list(dict.fromkeys([*values["sampler"], *plugins]))
     grid: list[Row] = [dict(zip(AXES, one, strict=True)) for one in itertools.product(*values.values())]
-    others = [name for name in context.systems if name != OWN] if suite.compare else []
-    return [*grid, *({"system": name} for name in others)]
+    others: list[Row] = [{"system": name} for name in context.systems if name != OWN]
+    return [*grid, *others] if suite.compare else grid
 
 
 def problem_with(row: Row, context: Context) -> str:
