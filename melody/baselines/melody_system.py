@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+from melody.config import Preset
 from melody.data.audio import AudioInput
 from melody.pipeline import MelodyPipeline
 from melody.protocols import Generation, System
@@ -19,7 +21,9 @@ class MelodySystem(System):
     abilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
     options: ClassVar[frozenset[str]] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
 
-    def __init__(self, preset: str = "demo", weights: str | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, preset: str | Path | Preset = "demo", weights: str | Path | None = None, device: str = "cpu"
+    ) -> None:
         self._use(MelodyPipeline.from_preset(preset, weights=weights, device=device))
 
     @classmethod

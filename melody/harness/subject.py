@@ -72,7 +72,7 @@ def preset_context(
         samplers=None if samplers is None else tuple(dict.fromkeys(samplers)),
         published_samples=published_samples,
         training_of=lambda count: load_corpus("embedded", split="train", num_clips=count),
-        others=systems_of(Surroundings(loaded, preset, own, device), systems),
+        others=systems_of(Surroundings(loaded, own, device), systems),
         ratings=ratings,
     )
 

@@ -1,7 +1,8 @@
 """Which systems a run compares, beside the preset's own: what identifies each, and how it is loaded.
 
 Every system of ours whose weights for the preset are shipped, every plug-in, and what the command line names. A system
-is identified by content (source, versions, hashes of files) and loaded only when one of its units must be computed.
+is identified by content (source, versions, hashes of files); one whose files decide all is loaded only when one of its
+units must be computed.
 """
 
 from __future__ import annotations
@@ -74,8 +75,6 @@ class Surroundings:
     """What systems of a run share."""
 
     preset: Preset
-    source: str | Path | Preset
-    """The preset as it was asked for."""
     own: Mapping[str, Any]
     """What identifies the preset and its weights, of which our other systems take parts."""
     device: str
@@ -166,7 +165,8 @@ def _under_test(declared: Declared, around: Surroundings) -> SystemUnderTest:
     use = declared.use
     kind = registry.systems.get(use)
     names = [parameter.name for parameter in registry.systems.parameters(use)]
-    preset = around.preset.name if isinstance(around.source, Preset) else str(around.source)
+    # Other systems have presets of their own, of the same names.
+    preset = around.preset if use == OWN else around.preset.name
     given = {name: value for name, value in (("preset", preset), ("device", around.device)) if name in names}
     where = f"system {declared.title or use!r}"
     arguments = registry.systems.validate(use, {**given, **declared.arguments}, where=where)
@@ -179,7 +179,8 @@ def _under_test(declared: Declared, around: Surroundings) -> SystemUnderTest:
         options=declared.options,
         load=partial(registry.systems.create, use, {**given, **declared.arguments}, where=where),
         identify=partial(_identity, use, arguments, content, around.own if "preset" in names else {}),
-        known_by_content=bool(content),
+        # What takes a preset is decided by more than its weights' files, which only it can say.
+        known_by_content=bool(content) and "preset" not in names,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +29,7 @@ from melody.registry import grids, samplers
 NAMED = {"sampler": samplers, "grid": grids}
 """Options that name a component, which is in keys with its source."""
 SLOW_S = 5.0
-"""A clip that took longer is timed once for each further seed: what disturbs a call is small against it."""
+"""A clip that takes longer at first is timed once for each seed: what disturbs a call is small against it."""
 STORED_CLIPS = 2
 """Clips of a unit that are kept to listen to."""
 
@@ -124,14 +125,11 @@ def time_generation(config: dict[str, Any], context: Context) -> Outcome:
     def call(seed: int) -> None:
         generated(config, context, [config["prompt"]], [seed * SEED_STRIDE])
 
+    begin = time.perf_counter()
+    call(config["seeds"][0])  # warm-up
+    repeats = 1 if time.perf_counter() - begin > SLOW_S else config["repeats"]
     for seed in config["seeds"]:
-        slow = any(taken > SLOW_S for taken in seconds.values())
-        timing = time_calls(
-            partial(call, seed),
-            warmup=0 if seconds else 1,
-            repeats=1 if slow else config["repeats"],
-            device=context.device,
-        )
+        timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=context.device)
         seconds[str(seed)] = timing.median_s
     rate = context.system(config["system"]["name"]).sample_rate
     return Outcome({"seconds": seconds, "duration_s": config["duration_s"], "sample_rate": rate})

@@ -9,7 +9,7 @@ from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among
-from melody.harness.tables.runs import continuation, generation_units, rows_of_systems, settings_row, timing
+from melody.harness.tables.runs import continuation, generation_units, rows_of_systems, settings_row, timing_by_default
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.cosine import permutation_p_value
 from melody.metrics.real_time_factor import real_time_factor
@@ -36,7 +36,7 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
         if context.absent(name):
             continue
         units += generation_units(suite, context, row, system=name).values()
-        units.append(timing(suite, context, row, name))
+        units.append(timing_by_default(suite, context, name))
         if CONTINUATION in context.systems[name].abilities:
             units.append(continuation(suite, context, name))
     return units
@@ -129,7 +129,7 @@ def _speed(filling: Filling, name: str) -> Finding:
     suite, context = filling.suite, filling.context
     if plays_back(filling, generation_units(suite, context, settings_row(suite), system=name)):
         return Finding(absent=PLAYS_BACK)
-    unit = timing(suite, context, settings_row(suite), name)
+    unit = timing_by_default(suite, context, name)
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
         return Finding(absent=outcome.reason, units=(unit,))

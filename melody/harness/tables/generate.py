@@ -18,7 +18,7 @@ from melody.harness.tables import estimates
 from melody.harness.tables.abilities import PLAYS_BACK, plays_back
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among
 from melody.harness.tables.controls import blindness, control_finding, control_units, is_control
-from melody.harness.tables.runs import generation_units, timing
+from melody.harness.tables.runs import generation_units, setting_of, timing
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.real_time_factor import real_time_factor
 
@@ -72,8 +72,19 @@ def fill(filling: Filling) -> Filled:
             filling.cell(listed.row, column, filling.attempt(_listed_finding, filling, column, listed))
             for column in filling.suite.columns
         ]
-    filled.notes += blindness(filling.suite.columns, filled.cells)
+    filled.notes += [*blindness(filling.suite.columns, filled.cells), *_options(filling)]
     return filled
+
+
+def _options(filling: Filling) -> list[str]:
+    """What other systems are run by, where it is not their own defaults."""
+    lines = []
+    for row in rows(filling.suite, filling.context):
+        if (system := _system(row)) == OWN or filling.context.absent(system):
+            continue
+        if given := setting_of(filling.suite, filling.context, row, system).options:
+            lines.append(f"{system} is run with {', '.join(f'{name} = {value}' for name, value in given.items())}.")
+    return lines
 
 
 def rows(suite: Suite, context: Context) -> list[Row]:

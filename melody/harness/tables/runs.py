@@ -29,9 +29,14 @@ def generation_units(
 
 def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Unit:
     """One clip at a time, once for each seed."""
-    text = context.texts(suite.settings.prompts)[0]
-    setting = setting_of(suite, context, row, system)
-    return timing_unit(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))
+    return _timing(suite, context, setting_of(suite, context, row, system))
+
+
+def timing_by_default(suite: Suite, context: Context, system: str) -> Unit:
+    """The same with the system's own defaults, whatever a suite sets to save time."""
+    if system == OWN:
+        return timing(suite, context, settings_row(suite))
+    return _timing(suite, context, _by_default(context, system, suite.settings.duration_s))
 
 
 def count(suite: Suite, context: Context, duration_s: float, system: str = OWN) -> Unit:
@@ -40,7 +45,7 @@ def count(suite: Suite, context: Context, duration_s: float, system: str = OWN) 
     if system == OWN:
         setting = setting_of(suite, context, settings_row(suite), duration_s=duration_s)
     else:
-        setting = Setting(duration_s, context.systems[system].options, system)
+        setting = _by_default(context, system, duration_s)
     return count_unit(context, setting, text=text)
 
 
@@ -82,3 +87,12 @@ def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, dura
         "guidance_scale": suite.settings.guidance_scale,
     }
     return Setting(duration_s, options)
+
+
+def _by_default(context: Context, system: str, duration_s: float) -> Setting:
+    return Setting(duration_s, context.systems[system].options, system)
+
+
+def _timing(suite: Suite, context: Context, setting: Setting) -> Unit:
+    text = context.texts(suite.settings.prompts)[0]
+    return timing_unit(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))
