@@ -40,6 +40,7 @@ from melody.cli_options import (
     PromptArgument,
     PromptAudioOption,
     PublishedSamplesOption,
+    RatingsOption,
     ReproduceOutputOption,
     ReproduceSamplerOption,
     ReproduceSeedOption,
@@ -54,6 +55,7 @@ from melody.cli_options import (
     StrictOption,
     SuitesArgument,
     SystemOption,
+    SystemsOption,
     TrainSeedOption,
     TrainSystemOption,
     TrainWeightsOption,
@@ -366,34 +368,39 @@ def reproduce(
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
     sampler: ReproduceSamplerOption = None,
+    system: SystemsOption = None,
     seed: ReproduceSeedOption = 0,
     store: StoreOption = Path(".melody/store"),
     output: ReproduceOutputOption = Path("melody-results"),
     published_samples: PublishedSamplesOption = None,
+    ratings: RatingsOption = None,
     split: SplitOption = "test",
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
     from melody.harness.runner import reproduce as run
     from melody.harness.store import Store
     from melody.harness.suite import load_suites
+    from melody.listening.analysis import analyse
     from melody.report.terminal import print_results
     from melody.report.write import write_report
 
-    system, folder = _system(preset, weights)
+    own, folder = _system(preset, weights)
     chosen = load_suites(suites or ())
     with progress_bar() as bar:
         task = bar.add_task("reproduce", total=None)
         results = run(
             chosen,
-            preset=system,
+            preset=own,
             weights=folder,
             device=device,
             samplers=sampler or None,
+            systems=system or (),
             seed=seed,
             store=Store(store),
             output=output,
             published_samples=published_samples,
             split=split,
+            ratings=None if ratings is None else analyse(ratings),
             progress=lambda done, total, label: bar.update(
                 task, completed=done, total=total, description=escape(label or "reproduce")
             ),

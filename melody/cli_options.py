@@ -94,6 +94,18 @@ ReproduceSamplerOption = Annotated[
     list[str] | None,
     typer.Option(help="Exactly these samplers (repeat it), instead of the suites' own and every plug-in's."),
 ]
+SystemsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--system",
+        metavar="NAME\\[=WEIGHTS]|FILE.toml",
+        help="A system to compare with (repeat it), as in musicgen=FOLDER_OR_HUB_ID or folder=CLIPS; "
+        "see: melody components systems.",
+    ),
+]
+RatingsOption = Annotated[
+    Path | None, typer.Option(help="CSV file of listeners' answers about the systems (format: docs/listening.md).")
+]
 ReproduceSeedOption = Annotated[int, typer.Option(help="Added to every seed of a suite.")]
 StoreOption = Annotated[Path, typer.Option(help="Where known cells are kept; any number of runs may share it.")]
 ReproduceOutputOption = Annotated[

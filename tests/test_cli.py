@@ -346,6 +346,26 @@ def test_a_faulty_sampler_spoils_its_cells_and_ends_in_one_line(  # type: ignore
     assert all(cell["measured"] for cell in cells if cell["row"].get("sampler") == "ddim")
 
 
+@pytest.mark.parametrize(
+    ("system", "message"),
+    [
+        ("muscigen", "unknown system 'muscigen'"),
+        ("melody=nowhere", "there is no folder nowhere"),
+        ("nowhere.toml", "nowhere.toml"),
+    ],
+)
+def test_a_system_that_cannot_be_had_ends_the_run_before_it_begins(  # type: ignore[no-untyped-def]
+    melody, tiny_options: list[str], small_suite: Path, system: str, message: str
+) -> None:
+    suite = Path("all.toml")
+    suite.write_text(small_suite.read_text().replace('kind = "generate"', 'kind = "generate"\ncompare = true'))
+    code, _, error = melody("reproduce", suite, *tiny_options, "--system", system, "-o", "out", "--store", "store")
+    assert code == 2
+    assert message in _one_line(error)
+    assert not Path("out/results.json").exists()
+    assert not list(Path("store").glob("outcomes/*"))
+
+
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(  # type: ignore[no-untyped-def]
     melody, tmp_path: Path, tiny_options: list[str], small_suite: Path
 ) -> None:

@@ -18,7 +18,8 @@ from melody.errors import MelodyError
 from melody.registry import Registry
 from melody.samplers import sample
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "sampler-plugin"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLE = EXAMPLES / "sampler-plugin"
 
 
 def _run(*command: str | Path, cwd: Path) -> str:
@@ -34,17 +35,18 @@ def _run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def plugged_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python of a fresh environment that holds the example and sees, behind its own packages, those of this one."""
+    """Python of a fresh environment that holds the examples and sees, behind its own packages, those of this one."""
     folder = tmp_path_factory.mktemp("plugin")
-    source = folder / "sampler-plugin"
-    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__", "build", "dist"))
+    sources = [folder / "sampler-plugin", folder / "system-plugin"]
+    for source in sources:
+        shutil.copytree(EXAMPLES / source.name, source, ignore=shutil.ignore_patterns("__pycache__", "build", "dist"))
     _run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     site_packages = _run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
     # addsitedir and not a plain path: only so the .pth files over there count, such as that of an editable install.
     line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
     Path(site_packages, "of_the_tests.pth").write_text(line, encoding="utf-8")
-    _run(python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", source, cwd=folder)
+    _run(python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", *sources, cwd=folder)
     return python
 
 
@@ -141,9 +143,12 @@ def test_a_plugin_cannot_take_one_of_our_names(broken):
     assert refused.error == "the name is taken by melody itself"
 
 
-def test_the_plugin_stands_in_the_table_beside_ours(plugged_in, tmp_path, tiny_path, tiny_weights, small_suite):
-    options = ["--preset", tiny_path, "--weights", tiny_weights, "--output", "out"]
-    _run(plugged_in, "-m", "melody", "reproduce", small_suite, *options, cwd=tmp_path)
+def test_plugins_stand_in_the_table_beside_ours(plugged_in, tmp_path, tiny_path, tiny_weights, small_suite):
+    suite = small_suite.read_text().replace('kind = "generate"', 'kind = "generate"\ncompare = true')
+    (tmp_path / "all.toml").write_text(suite)
+    (tmp_path / "long.toml").write_text('use = "plucks"\ntitle = "long plucks"\n[arguments]\ndecay_s = 2.0\n')
+    options = ["--preset", tiny_path, "--weights", tiny_weights, "--output", "out", "--system", "long.toml"]
+    _run(plugged_in, "-m", "melody", "reproduce", "all.toml", *options, cwd=tmp_path)
     (table,) = json.loads((tmp_path / "out" / "results.json").read_text())["tables"]
     measured = {
         (cell["row"]["sampler"], cell["row"]["num_steps"]): cell["measured"]["value"]
@@ -152,4 +157,13 @@ def test_the_plugin_stands_in_the_table_beside_ours(plugged_in, tmp_path, tiny_p
     }
     # One evaluation a step for ours, two for the plug-in's, after the 25 passes of one second of tokens.
     assert measured == {("ddim", 2): 27, ("ddim", 3): 28, ("midpoint", 2): 29, ("midpoint", 3): 31}
-    assert "midpoint" in (tmp_path / "out" / "report.html").read_text()
+    distances = {
+        cell["row"]["system"]: cell["measured"]["value"]
+        for cell in table["cells"]
+        if cell["column"] == "fad" and cell["row"].get("system") in ("plucks", "long plucks") and cell["measured"]
+    }
+    assert set(distances) == {"plucks", "long plucks"}
+    assert distances["plucks"] != distances["long plucks"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "midpoint" in page
+    assert "long plucks" in page

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+from melody.config import Preset
+from melody.data.audio import AudioInput
 from melody.pipeline import MelodyPipeline
 from melody.protocols import Generation, System
 from melody.registry import systems
@@ -15,10 +18,12 @@ class MelodySystem(System):
     """MeLoDy by one preset: text to music by Algorithm 1, beyond a segment by Algorithm 2."""
 
     name = "melody"
-    abilities: ClassVar[frozenset[str]] = frozenset({"long-form"})
+    abilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
     options: ClassVar[frozenset[str]] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
 
-    def __init__(self, preset: str = "demo", weights: str | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, preset: str | Path | Preset = "demo", weights: str | Path | None = None, device: str = "cpu"
+    ) -> None:
         self._use(MelodyPipeline.from_preset(preset, weights=weights, device=device))
 
     @classmethod
@@ -33,6 +38,12 @@ class MelodySystem(System):
     ) -> Generation:
         """One clip of ``duration_s`` for each prompt; options: sampler, grid, num_steps, guidance_scale."""
         return self.pipeline(prompts, duration_s=duration_s, seeds=seeds, **options)
+
+    def continue_from(
+        self, audio: AudioInput, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
+    ) -> Generation:
+        """The given audio and ``duration_s`` of what follows, once for each prompt; options as of ``generate``."""
+        return self.pipeline.continue_from(audio, prompts, duration_s=duration_s, seeds=seeds, **options)
 
     def _use(self, pipeline: MelodyPipeline) -> None:
         self.pipeline = pipeline

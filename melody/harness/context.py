@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +18,13 @@ from melody.data.audio import resampled
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError
 from melody.harness.judges import trained_judges
+from melody.harness.listening_schema import ListeningResult
 from melody.harness.provenance import commit, component_facts, deciding_versions, device_class, device_name, versions
-from melody.harness.units import canonical
+from melody.harness.systems import OWN, SystemUnderTest
+from melody.harness.units import canonical, one_line
 from melody.metrics.attributes import AttributeJudges
 from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, LanguageModel, SemanticTokenizer, System
-from melody.registry import audio_embedders
+from melody.registry import audio_embedders, systems
 
 SEED_STRIDE = 10_000
 """Row r of seed s draws from stream s · 10,000 + r, so that rows of two seeds share no noise: a choice of ours."""
@@ -54,8 +57,8 @@ class Subject:
     load: Callable[[], Parts] = field(compare=False)
     part_weights: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the weights of each part."""
-    system: str = "melody"
     abilities: frozenset[str] = frozenset()
+    options: frozenset[str] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
 
 
 @dataclass
@@ -76,14 +79,90 @@ class Context:
     """So many clips of the split that the system learnt from: for what judges and n-gram models learn."""
     timing_repeats: int = 3
     """Timed calls for each seed, of which the median is taken."""
+    others: Mapping[str, SystemUnderTest] = field(default_factory=dict)
+    """Systems that stand beside the preset's own in the tables."""
+    ratings: ListeningResult | None = None
+    """What listeners said of systems of these names."""
 
     @cached_property
     def parts(self) -> Parts:
         return self.subject.load()
 
     def load(self) -> None:
-        """Load the system now, so that weights which cannot be loaded end the run and not every cell."""
+        """Load what was asked for now, so that weights which cannot be loaded end the run and not every cell."""
         _ = self.parts
+        for name, one in self.others.items():
+            if one.wanted:
+                self.system(name)
+
+    @cached_property
+    def systems(self) -> dict[str, SystemUnderTest]:
+        """Every system of the run by its name in the tables, the preset's own first."""
+        own = SystemUnderTest(
+            OWN, OWN, self.subject.abilities, self.subject.options, load=lambda: self.parts.system, wanted=True
+        )
+        return {OWN: own, **self.others}
+
+    def system(self, name: str) -> System:
+        """A loaded system. Beside the preset's own, whose parts measure the others too, one is in memory at a time."""
+        if name == OWN:
+            return self.parts.system
+        if name in self._broken:
+            raise MelodyError(self._broken[name])
+        if name not in self._loaded:
+            self._loaded.clear()
+            gc.collect()
+            try:
+                self._loaded[name] = self.systems[name].load()
+            except Exception as error:  # another project's system may fail in any way
+                self._broken[name] = f"system {name!r} cannot be loaded: {one_line(error)}"
+                raise MelodyError(self._broken[name]) from error
+        return self._loaded[name]
+
+    def system_facts(self, name: str) -> dict[str, Any]:
+        """What decides a system's bits, for keys."""
+        if name == OWN:
+            return {"name": OWN, "subject": self.subject.facts, "weights": self.subject.weights}
+        one = self.systems[name]
+        if name not in self._facts:
+            said = {} if one.known_by_content else self.system(name).facts()
+            self._facts[name] = {"name": name, **one.identity, "facts": said}
+            canonical(self._facts[name])
+        return self._facts[name]
+
+    def absent(self, name: str) -> str:
+        """Why a system has no numbers in this run; empty if it can have them.
+
+        Raises:
+            MelodyError: the system was asked for by name, and cannot be used.
+        """
+        if name not in self.systems:
+            return (
+                f"no system {name!r} is registered"
+                if name not in systems
+                else f"not run: ask for it by --system {name}"
+            )
+        one = self.systems[name]
+        if not one.absent:
+            try:
+                self.system_facts(name)
+            except Exception as error:  # as above
+                if one.wanted:
+                    raise
+                one.absent = one_line(error)
+        return one.absent
+
+    @cached_property
+    def _loaded(self) -> dict[str, System]:
+        return {}
+
+    @cached_property
+    def _broken(self) -> dict[str, str]:
+        return {}
+
+    @cached_property
+    def _facts(self) -> dict[str, dict[str, Any]]:
+        return {}
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -137,10 +216,13 @@ class Context:
 
     @cached_property
     def common(self) -> dict[str, Any]:
-        """What every unit hangs on that runs the system."""
+        """What every unit hangs on that runs the preset's parts."""
+        return {"subject": self.subject.facts, "weights": self.subject.weights, **self.arithmetic}
+
+    @cached_property
+    def arithmetic(self) -> dict[str, Any]:
+        """What every unit hangs on that runs a network."""
         return {
-            "subject": self.subject.facts,
-            "weights": self.subject.weights,
             "device": device_class(self.device),
             "precision": "float32",
             "versions": deciding_versions(),

@@ -10,6 +10,7 @@ from pathlib import Path
 from melody.config import Preset
 from melody.errors import MelodyError
 from melody.harness.context import Context
+from melody.harness.listening_schema import ListeningResult
 from melody.harness.measuring.compute import compute
 from melody.harness.results import Clip, Results, Table
 from melody.harness.store import Store
@@ -35,6 +36,8 @@ def reproduce(
     output: Path,
     published_samples: Path | None = None,
     split: str = "test",
+    systems: Sequence[str] = (),
+    ratings: ListeningResult | None = None,
     progress: Progress | None = None,
     command: str = "",
 ) -> Results:
@@ -44,6 +47,9 @@ def reproduce(
         samplers: exactly these, instead of each suite's and every plug-in's.
         seed: added to every seed of a suite.
         split: the held-out split, ``test`` or ``validation``.
+        systems: others to compare with (``NAME``, ``NAME=WEIGHTS``, a TOML file), beside those of ours whose weights
+            are shipped and every plug-in.
+        ratings: what listeners said of systems of these names.
     Raises:
         MelodyError: bad input, found before anything is computed; a store or an output that cannot be written.
     """
@@ -57,6 +63,8 @@ def reproduce(
         samplers=samplers,
         published_samples=published_samples,
         split=split,
+        systems=systems,
+        ratings=ratings,
     )
     return run(suites, context, store=store, output=output, progress=progress, command=command)
 
@@ -102,7 +110,9 @@ def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:
         check_measures(suite, kind.measures)
         for unit in kind.plan(suite, context):
             units.setdefault(unit.key, unit)
-    return list(units.values())
+    # One system at a time is in memory, so the units of each stand together; the preset's own come first.
+    places = {name: place for place, name in enumerate(context.systems)}
+    return sorted(units.values(), key=lambda unit: places[unit.system])
 
 
 def fill(

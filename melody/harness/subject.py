@@ -15,7 +15,9 @@ from melody.data.embedded import DEFAULT_SIZES, distinct_prompts
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, Parts, Subject
+from melody.harness.listening_schema import ListeningResult
 from melody.harness.provenance import component_facts, source_hash
+from melody.harness.systems import Surroundings, systems_of
 from melody.hub import local_folder
 from melody.pipeline import PARTS, MelodyPipeline, shipped_weights
 from melody.weights import file_hash
@@ -36,13 +38,16 @@ def preset_context(
     samplers: Sequence[str] | None = None,
     published_samples: Path | None = None,
     split: str = "test",
+    systems: Sequence[str] = (),
+    ratings: ListeningResult | None = None,
 ) -> Context:
     """Evaluate a preset of ours on the embedded corpus.
 
     Args:
+        systems: others to compare with, beside those that are there by themselves: see ``systems_of``.
         split: the held-out split, ``test`` or ``validation``: whoever steers by a number does so on the latter.
     Raises:
-        MelodyError: unknown preset or split, missing weights, a negative seed, no such device or folder.
+        MelodyError: unknown preset, split or system, missing weights, a negative seed, no such device or folder.
     """
     if split not in HELD_OUT:
         raise MelodyError(f"unknown held-out split {split!r}{did_you_mean(split, HELD_OUT)}")
@@ -55,8 +60,11 @@ def preset_context(
         registry.samplers.entry(name)
     if published_samples is not None and not published_samples.is_dir():
         raise MelodyError(f"no folder of published samples: {published_samples}")
+    loaded = preset if isinstance(preset, Preset) else load_preset(preset)
+    subject = preset_subject(loaded, weights, device)
+    own = {"subject": subject.facts, "weights": subject.weights}
     return Context(
-        preset_subject(preset, weights, device),
+        subject,
         corpus_of=lambda: load_corpus("embedded", split=split, num_clips=HELD_OUT_CLIPS),
         prompts=lambda count: [clip.text for clip in distinct_prompts(count, split=split)],
         device=device,
@@ -64,6 +72,8 @@ def preset_context(
         samplers=None if samplers is None else tuple(dict.fromkeys(samplers)),
         published_samples=published_samples,
         training_of=lambda count: load_corpus("embedded", split="train", num_clips=count),
+        others=systems_of(Surroundings(loaded, own, device), systems),
+        ratings=ratings,
     )
 
 

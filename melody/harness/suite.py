@@ -41,6 +41,8 @@ class Settings(Strict):
     sampler: str = "ddim"
     grid: str = "melody-linear"
     num_steps: Positive = 20
+    systems: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+    """Options of other systems' ``generate`` by the system's registered name; what is not set is the system's own."""
 
 
 class Column(Strict):
@@ -133,6 +135,8 @@ class Suite(Strict):
     settings: Settings = Settings()
     axes: dict[str, tuple[str | int, ...]] = Field(default_factory=dict)
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
+    compare: bool = False
+    """Whether the run's other systems are rows of a table over samplers, grids and steps."""
     rows: tuple[ListedRow, ...] = ()
     paper: tuple[PaperValue, ...] = ()
     orderings: tuple[OrderingClaim, ...] = ()

@@ -28,6 +28,11 @@ class Unit:
     label: str = field(default="", compare=False)
     """For the progress bar; not part of the key."""
 
+    @property
+    def system(self) -> str:
+        """Name of the system that must be loaded beside the preset's parts; the preset's own if there is none."""
+        return str(self.config.get("system", {}).get("name", "melody"))
+
     @cached_property
     def key(self) -> str:
         """SHA-256 of the canonical JSON of kind and config."""

@@ -45,6 +45,8 @@ SEMANTIC_RATE = 25
 """Semantic tokens a second (section 1 and Table 3), MeLoDy's and MusicLM's."""
 MUSICLM_RATES = (25, 200, 400)
 """Semantic, coarse and fine tokens a second (Table 3): 50 Hz × 4 and × 8 levels."""
+FINE_WINDOW_S = 3.0
+"""MusicLM's crop of fine tokens (its section 4.1)."""
 NOISE2MUSIC_STEPS = (1000, 800, 800)
 """Steps of generator, cascader and super-resolution (Table 3)."""
 SEGMENT_S = 10.0
@@ -96,6 +98,17 @@ def musiclm_passes(duration_s: float) -> int:
     """
     _check(duration_s, 1, 1)
     return sum(_tokens(duration_s, rate) for rate in MUSICLM_RATES)
+
+
+def musiclm_serial_passes(duration_s: float) -> int:
+    """(25 + 200)·T and the tokens of one fine window of 3 s, where all fine windows are one batch (derived).
+
+    >>> musiclm_serial_passes(10), musiclm_serial_passes(30)
+    (3450, 7950)
+    """
+    _check(duration_s, 1, 1)
+    semantic, coarse, fine = MUSICLM_RATES
+    return _tokens(duration_s, semantic) + _tokens(duration_s, coarse) + _tokens(min(duration_s, FINE_WINDOW_S), fine)
 
 
 def noise2music_passes() -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from melody.harness.context import Context
+from melody.harness.measuring.continuation import continue_clips
 from melody.harness.measuring.generation import count_passes, generate_and_embed, time_generation
 from melody.harness.measuring.parts import embed_pairs, predict_tokens, predict_velocity, through_codec, tokenize
 from melody.harness.measuring.published import describe_samples
@@ -19,6 +20,7 @@ COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
     "generation": generate_and_embed,
     "timing": time_generation,
     "count": count_passes,
+    "continuation": continue_clips,
     "reference": embed_reference,
     "control": embed_control,
     "denoising": denoise_reference,

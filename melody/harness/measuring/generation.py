@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import soundfile
@@ -12,15 +14,22 @@ import torch
 from torch import Tensor
 
 from melody.data.audio import to_int16
-from melody.errors import MelodyError
+from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import SEED_STRIDE, Context, embedder_facts
 from melody.harness.provenance import component_facts, machine, source_hash
-from melody.harness.units import Outcome, Unit, float32
+from melody.harness.systems import OWN
+from melody.harness.units import Outcome, Unit, float32, one_line
 from melody.metrics.levels import clipping_rate, peak, silence_rate
 from melody.metrics.real_time_factor import time_calls
+from melody.metrics.rhythm import SHORTEST_S, beat_strength
+from melody.metrics.tonality import key_clarity
 from melody.protocols import Generation, Trace
 from melody.registry import grids, samplers
 
+NAMED = {"sampler": samplers, "grid": grids}
+"""Options that name a component, which is in keys with its source."""
+SLOW_S = 5.0
+"""A clip that takes longer at first is timed once for each seed: what disturbs a call is small against it."""
 STORED_CLIPS = 2
 """Clips of a unit that are kept to listen to."""
 
@@ -29,21 +38,23 @@ STORED_CLIPS = 2
 class Setting:
     """How a clip is generated."""
 
-    sampler: str
-    grid: str
-    num_steps: int
     duration_s: float
-    guidance_scale: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the system's ``generate``; what is not given is its own default."""
+    system: str = OWN
 
     def __str__(self) -> str:
-        return f"{self.sampler}, {self.grid}, {self.num_steps} steps"
+        names = [str(value) if name in NAMED else f"{name} = {value}" for name, value in self.options.items()]
+        return ", ".join([*([] if self.system == OWN else [self.system]), *names])
 
 
 def generation_unit(
     context: Context, setting: Setting, *, texts: Sequence[str], seed: int, embedders: Sequence[str]
 ) -> Unit:
     """One clip for each text, embedded."""
-    config = setting_facts(context, setting) | {
+    config = {
+        **context.common,
+        **setting_facts(context, setting),
         "prompts": list(texts),
         "seed": seed,
         "embedders": [embedder_facts(name) for name in embedders],
@@ -91,24 +102,37 @@ def generate_and_embed(config: dict[str, Any], context: Context) -> Outcome:
         "clipping_rate": clipping_rate(waveform).tolist(),
         "silence_rate": silence_rate(waveform, rate).tolist(),
         "peak": peak(waveform).tolist(),
+        **_proxies(waveform, rate),
     }
     clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
     return Outcome(values, arrays, clips)
 
 
+def _proxies(waveform: Tensor, sample_rate: int) -> dict[str, Any]:
+    """What stands in for listeners where there are none, by clip; nothing for clips too short to have a beat."""
+    if waveform.shape[-1] < SHORTEST_S * sample_rate:
+        return {}
+    return {
+        "beat_strength": [beat_strength(row, sample_rate) for row in waveform],
+        "key_clarity": [key_clarity(row, sample_rate) for row in waveform],
+    }
+
+
 def time_generation(config: dict[str, Any], context: Context) -> Outcome:
     """Compute a timing unit: one clip a call, warm-up excluded, synchronised, the median of each seed's repeats."""
-    seconds = {}
-    for index, seed in enumerate(config["seeds"]):
-        timing = time_calls(
-            lambda seed=seed: generated(config, context, [config["prompt"]], [seed * SEED_STRIDE]),  # type: ignore[misc]
-            warmup=1 if index == 0 else 0,
-            repeats=config["repeats"],
-            device=context.device,
-        )
+    seconds: dict[str, float] = {}
+
+    def call(seed: int) -> None:
+        generated(config, context, [config["prompt"]], [seed * SEED_STRIDE])
+
+    begin = time.perf_counter()
+    call(config["seeds"][0])  # warm-up
+    repeats = 1 if time.perf_counter() - begin > SLOW_S else config["repeats"]
+    for seed in config["seeds"]:
+        timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=context.device)
         seconds[str(seed)] = timing.median_s
-    sample_rate = context.parts.system.sample_rate
-    return Outcome({"seconds": seconds, "duration_s": config["duration_s"], "sample_rate": sample_rate})
+    rate = context.system(config["system"]["name"]).sample_rate
+    return Outcome({"seconds": seconds, "duration_s": config["duration_s"], "sample_rate": rate})
 
 
 def count_passes(config: dict[str, Any], context: Context) -> Outcome:
@@ -125,41 +149,57 @@ def flac(waveform: Tensor, sample_rate: int) -> bytes:
 
 
 def setting_facts(context: Context, setting: Setting) -> dict[str, Any]:
-    """What a generation hangs on, but for prompts and seeds."""
+    """What a generation hangs on, but for prompts and seeds; raises ``MelodyError`` for an option of no such name."""
+    takes = context.systems[setting.system].takes
+    for name in setting.options:
+        if name not in takes:
+            raise MelodyError(f"system {setting.system!r} takes no option {name!r}{did_you_mean(name, takes)}")
+    options = {
+        name: component_facts(NAMED[name], str(value)) if name in NAMED and setting.system == OWN else value
+        for name, value in setting.options.items()
+    }
     return {
-        **context.common,
-        "system": context.subject.system,
-        "sampler": component_facts(samplers, setting.sampler),
-        "grid": component_facts(grids, setting.grid),
-        "num_steps": setting.num_steps,
+        **context.arithmetic,
+        "system": context.system_facts(setting.system),
+        "options": options,
         "duration_s": setting.duration_s,
-        "guidance_scale": setting.guidance_scale,
         "measuring": source_hash(__name__),
     }
 
 
 def generated(config: dict[str, Any], context: Context, texts: list[str], seeds: list[int]) -> Generation:
-    """Clips of the system under test; raises ``MelodyError`` unless it made what was asked for."""
-    generation = context.parts.system.generate(
-        texts,
-        duration_s=config["duration_s"],
-        seeds=seeds,
-        sampler=config["sampler"]["name"],
-        grid=config["grid"]["name"],
-        num_steps=config["num_steps"],
-        guidance_scale=config["guidance_scale"],
-    )
-    _check(generation, len(texts), config["duration_s"])
+    """Clips of a system; raises ``MelodyError`` unless it made what was asked for."""
+    name = config["system"]["name"]
+    system, duration_s = context.system(name), config["duration_s"]
+    if system.longest_s is not None and duration_s > system.longest_s:
+        raise MelodyError(f"system {name!r} makes clips of {system.longest_s:g} s at most, not of {duration_s:g} s")
+    try:
+        generation = system.generate(texts, duration_s=duration_s, seeds=seeds, **given_options(config))
+    except MelodyError:
+        raise
+    except Exception as error:  # another project's system may fail in any way, and must spoil only its own cells
+        if name == OWN:
+            raise
+        raise MelodyError(f"system {name!r}: {one_line(error)}") from error
+    check(generation, name, system.sample_rate, len(texts), duration_s)
     return generation
 
 
-def _check(generation: Generation, rows: int, duration_s: float) -> None:
-    """Raise ``MelodyError`` unless the system made what was asked for, and its counts agree."""
-    expected = (rows, 1, round(duration_s * generation.sample_rate))
-    if tuple(generation.waveform.shape) != expected:
-        raise MelodyError(f"the system made audio of shape {tuple(generation.waveform.shape)}, expected {expected}")
-    if not torch.isfinite(generation.waveform).all():
-        raise MelodyError("the system made audio that holds NaN or infinity")
+def given_options(config: dict[str, Any]) -> dict[str, Any]:
+    """A unit's options as ``generate`` takes them."""
+    return {name: value["name"] if isinstance(value, dict) else value for name, value in config["options"].items()}
+
+
+def check(generation: Generation, name: str, sample_rate: int, rows: int, duration_s: float) -> None:
+    """Raise ``MelodyError`` unless a system made what was asked for, and its counts agree."""
+    waveform, rate = generation.waveform, generation.sample_rate
+    if rate != sample_rate:
+        raise MelodyError(f"system {name!r} made audio at {rate} Hz; it says that it makes {sample_rate} Hz")
+    expected = (rows, 1, round(duration_s * rate))
+    if tuple(waveform.shape) != expected:
+        raise MelodyError(f"system {name!r} made audio of shape {tuple(waveform.shape)}, expected {expected}")
+    if not torch.isfinite(waveform).all():
+        raise MelodyError(f"system {name!r} made audio that holds NaN or infinity")
     trace = generation.trace
     for part, formula in trace.formula.items():
         if trace.passes.get(part, 0) != formula:

@@ -22,7 +22,7 @@ from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import SEED_STRIDE, Context, embedder_facts
 from melody.harness.judges import judges_key
-from melody.harness.measuring.generation import Setting, flac, generated, setting_facts
+from melody.harness.measuring.generation import Setting, flac, generated, given_options, setting_facts
 from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
 from melody.samplers import sample
@@ -63,6 +63,7 @@ def sound_units(
     if kind not in SOUNDS:
         raise MelodyError(f"unknown kind of sound {kind!r}{did_you_mean(kind, SOUNDS)}")
     facts = {
+        **context.common,
         **setting_facts(context, setting),
         **_judges_facts(context, training_clips),
         "measuring": source_hash(__name__),
@@ -135,12 +136,13 @@ def _own_tokens(config: dict[str, Any], context: Context, clips: Sequence[Clip])
     tokens = parts.semantic_tokenizer.tokenize(_at(real, rate, parts.semantic_tokenizer.sample_rate).to(context.device))
     frames = round(config["duration_s"] * parts.codec.frame_rate)
     generators = [torch.Generator().manual_seed(seed) for seed in _seeds(config)]
+    options = given_options(config)
     latents = sample(
-        guided_velocity(parts.denoiser, parts.denoiser.prepare(tokens), config["guidance_scale"]),
+        guided_velocity(parts.denoiser, parts.denoiser.prepare(tokens), options["guidance_scale"]),
         standard_normal((len(clips), frames, parts.codec.latent_dim), generators, device=context.device),
-        sampler=config["sampler"]["name"],
-        grid=config["grid"]["name"],
-        num_steps=config["num_steps"],
+        sampler=options["sampler"],
+        grid=options["grid"],
+        num_steps=options["num_steps"],
         generator=generators,
     )
     decoded = parts.codec.decode(latents)[..., : round(config["duration_s"] * parts.codec.sample_rate)]

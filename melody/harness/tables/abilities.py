@@ -9,8 +9,7 @@ from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among
-from melody.harness.tables.count import other_system
-from melody.harness.tables.runs import generation_units, settings_row, timing
+from melody.harness.tables.runs import continuation, generation_units, rows_of_systems, settings_row, timing_by_default
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.cosine import permutation_p_value
 from melody.metrics.real_time_factor import real_time_factor
@@ -22,64 +21,134 @@ MEASURES = {
     "various_prompts": Measure("various-text-prompts", "higher", "yes = 1"),
     "producers": Measure("judged-by-music-producers", "higher", "yes = 1"),
 }
-UNTESTED = {
-    "training_hours": "a preset's training data is in its card; no data of the paper was published",
-    "producers": "needs music producers as listeners",
-}
+TRAINING = "a system's training data is in its card; no data of the paper was published"
+NO_RATINGS = "needs music producers as listeners: give the file of their answers with --ratings"
+PLAYS_BACK = "it makes no forward pass: it plays back what is there, and has no speed"
 ALPHA = 0.05
 CONTINUATION = "audio-continuation"
 
 
 def plan(suite: Suite, context: Context) -> list[Unit]:
-    """Generations for distinct prompts, and their timing."""
+    """Generations for distinct prompts, their timing, and continuations of real clips, of every system."""
     row = settings_row(suite)
-    return [*generation_units(suite, context, row).values(), timing(suite, context, row)]
+    units: list[Unit] = []
+    for name in (str(listed.row["system"]) for listed in rows_of_systems(suite, context)):
+        if context.absent(name):
+            continue
+        units += generation_units(suite, context, row, system=name).values()
+        units.append(timing_by_default(suite, context, name))
+        if CONTINUATION in context.systems[name].abilities:
+            units.append(continuation(suite, context, name))
+    return units
 
 
 def fill(filling: Filling) -> Filled:
     """Every system by every ability."""
     filled = Filled()
-    for listed in filling.suite.rows:
+    for listed in rows_of_systems(filling.suite, filling.context):
+        row: Row = {"prompts": "text", **listed.row}
+        row = {"system": row["system"], **row}
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column))
+            filling.cell(row, column, filling.attempt(_finding, filling, str(row["system"]), column))
             for column in filling.suite.columns
         ]
     return filled
 
 
-def _finding(filling: Filling, row: Row, column: Column) -> Finding:
-    if reason := other_system(filling, row):
+def _finding(filling: Filling, name: str, column: Column) -> Finding:
+    if column.measure == "producers":
+        return _producers(filling, name)
+    if reason := filling.context.absent(name):
         return Finding(absent=reason)
-    if column.measure in UNTESTED:
-        return Finding(absent=UNTESTED[column.measure])
+    if column.measure == "training_hours":
+        return Finding(absent=TRAINING)
     if column.measure == "continuation":
-        return _continuation(filling)
-    return _speed(filling) if column.measure == "faster_than_real_time" else _prompts(filling)
+        return _continuation(filling, name)
+    return _speed(filling, name) if column.measure == "faster_than_real_time" else _prompts(filling, name)
 
 
-def _continuation(filling: Filling) -> Finding:
-    subject = filling.context.subject
-    if CONTINUATION not in subject.abilities:
-        declared = ", ".join(sorted(subject.abilities)) or "none"
-        return Finding(absent=f"system {subject.system!r} does not declare {CONTINUATION!r} (it declares: {declared})")
-    return Finding(absent=f"system {subject.system!r} declares {CONTINUATION!r}; this suite has no test of it")
+def _producers(filling: Filling, name: str) -> Finding:
+    """Yes if there are ratings of it; that the raters are producers is the word of whoever gives the file."""
+    ratings = filling.context.ratings
+    if ratings is None:
+        return Finding(absent=NO_RATINGS)
+    if name not in ratings.systems:
+        return Finding(absent=f"{ratings.source} holds no ratings of {name!r}")
+    raters = sum(not one.excluded for one in ratings.raters)
+    measured = Measurement(
+        value=1.0,
+        interval=f"rated by {raters} raters in {ratings.source}; that they are producers is the file's word",
+        expected=raters,
+        scored=raters,
+    )
+    return Finding(measured, inputs=ratings.sha256, config={"ratings": ratings.source})
 
 
-def _speed(filling: Filling) -> Finding:
-    unit = timing(filling.suite, filling.context, settings_row(filling.suite))
+def _continuation(filling: Filling, name: str) -> Finding:
+    """Yes if every clip is gone on from as asked, and what is new is nearer to its own beginning than to others'."""
+    one = filling.context.systems[name]
+    if CONTINUATION not in one.abilities:
+        declared = ", ".join(sorted(one.abilities)) or "none"
+        return Finding(absent=f"system {name!r} does not declare {CONTINUATION!r} (it declares: {declared})")
+    unit = continuation(filling.suite, filling.context, name)
+    (outcome,) = filling.computed([unit])
+    return Finding(
+        _judged(outcome),
+        units=(unit,),
+        inputs=unit.config["corpus"],
+        config={
+            "clips": unit.config["clips"],
+            "given_s": unit.config["duration_s"],
+            "new_s": unit.config["duration_s"],
+        },
+        seeds=(unit.config["seed"],),
+    )
+
+
+def _judged(outcome: Outcome) -> Measurement:
+    clips, problems = outcome.values["clips"], outcome.values["problems"]
+    if problems:
+        return Measurement(value=0.0, expected=clips, scored=clips, warning=f"{len(problems)} fail: {problems[0]}")
+    pairs = {
+        space: [torch.from_numpy(outcome.arrays[f"{part}_{space}"]) for part in ("given", "new")]
+        for space in ("mel", "joint")
+    }
+    p_values = {space: permutation_p_value(*pair) for space, pair in pairs.items()}
+    return Measurement(
+        value=float(max(p_values.values()) < ALPHA),
+        interval=f"new audio nearer to its own beginning than to another's, {clips} clips, one text for all, "
+        f"permutation tests, one-sided, both at {ALPHA:g}: p {p_values['mel']:.2g} by mel statistics, "
+        f"{p_values['joint']:.2g} by the joint embedding; given samples kept",
+        p_value=max(p_values.values()),
+        expected=clips,
+        scored=clips,
+    )
+
+
+def _speed(filling: Filling, name: str) -> Finding:
+    suite, context = filling.suite, filling.context
+    if plays_back(filling, generation_units(suite, context, settings_row(suite), system=name)):
+        return Finding(absent=PLAYS_BACK)
+    unit = timing_by_default(suite, context, name)
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
         return Finding(absent=outcome.reason, units=(unit,))
     factors = [real_time_factor(outcome.values["duration_s"], s) for s in outcome.values["seconds"].values()]
-    seeds = tuple(filling.context.seeds(filling.suite.settings.seeds))
+    seeds = tuple(context.seeds(suite.settings.seeds))
     interval = f"real-time factors {', '.join(f'{factor:.3g}' for factor in factors)}"
     measured = Measurement(value=float(min(factors) > 1), interval=interval, expected=len(seeds), scored=len(factors))
-    return Finding(measured, units=(unit,), config=settings_row(filling.suite), seeds=seeds)
+    return Finding(measured, units=(unit,), config=unit.config["options"], seeds=seeds)
 
 
-def _prompts(filling: Filling) -> Finding:
+def plays_back(filling: Filling, units: dict[int, Unit]) -> bool:
+    """Whether a system made clips without any network, as a folder of files does."""
+    found = [filling.outcome(unit) for unit in units.values()]
+    return all(isinstance(outcome, Outcome) and not outcome.values["trace"]["passes"] for outcome in found)
+
+
+def _prompts(filling: Filling, name: str) -> Finding:
     """Yes if clips fit their own prompts better than shuffled ones, by a permutation test over prompts."""
-    units = generation_units(filling.suite, filling.context, settings_row(filling.suite))
+    units = generation_units(filling.suite, filling.context, settings_row(filling.suite), system=name)
     found = [filling.outcome(unit) for unit in units.values()]
     if reason := failure_among(found):
         return Finding(absent=reason, units=tuple(units.values()))
@@ -99,6 +168,6 @@ def _prompts(filling: Filling) -> Finding:
         measured,
         units=tuple(units.values()),
         inputs=texts_hash(texts),
-        config=settings_row(filling.suite),
+        config=next(iter(units.values())).config["options"],
         seeds=tuple(units),
     )

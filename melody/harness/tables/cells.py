@@ -11,6 +11,7 @@ from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context
 from melody.harness.results import Cell, Clip, Direction, Measurement, Projection, Provenance, Reference
 from melody.harness.suite import Baseline, Column, Row, Suite, published_number
+from melody.harness.systems import OWN
 from melody.harness.units import Failure, Outcome, Outcomes, Unit, one_line
 from melody.harness.verdicts import compare, judge, tolerance_of
 
@@ -146,11 +147,20 @@ class Filling:
             embedder=column.embedder.replace("{preset}", context.subject.preset) if column.embedder else None,
             versions=origins[0]["versions"],
             commit=_joined(origins, "commit"),
-            weights=context.subject.weights,
+            weights=_weights(context, finding),
             inputs=finding.inputs,
             config=finding.config,
             cells=[unit.key for unit in finding.units],
         )
+
+
+def _weights(context: Context, finding: Finding) -> str | None:
+    """Hash of the weights of what made the numbers: another system's where one of its units is among them."""
+    others = [unit.system for unit in finding.units if unit.system != OWN]
+    if not others:
+        return context.subject.weights
+    files: dict[str, str] = context.system_facts(others[0]).get("files", {})
+    return next(iter(files.values()), None)
 
 
 def _joined(origins: Sequence[dict[str, Any]], name: str) -> str | None:

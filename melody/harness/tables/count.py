@@ -1,32 +1,55 @@
-"""Forward passes of whole systems, and the preferences of listeners (Table 3)."""
+"""Forward passes of whole systems, and what listeners and proxies say of their clips (Table 3).
+
+The paper's rates, this run's ratings and the automatic proxies are columns of their own: a proxy is no listener.
+"""
 
 from __future__ import annotations
 
-from melody import registry
 from melody.harness.context import Context, texts_hash
+from melody.harness.measuring.reference import reference_unit
 from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
-from melody.harness.tables.cells import Filled, Filling, Finding, Measure, unregistered
-from melody.harness.tables.runs import count, settings_row
-from melody.harness.units import Failure, Unit
+from melody.harness.systems import OWN
+from melody.harness.tables import estimates
+from melody.harness.tables.cells import Filled, Filling, Finding, Measure
+from melody.harness.tables.runs import DEFAULT_EMBEDDER, count, generation_units, rows_of_systems, settings_row
+from melody.harness.units import Failure, Outcome, Unit
 
 MEASURES = {
     "passes": Measure("passes"),
     "passes_formula": Measure("passes-by-formula", "lower", "passes"),
     "preference": Measure("preference", "higher"),
+    "rated_musicality": Measure("rated-preference", "higher"),
+    "rated_quality": Measure("rated-preference", "higher"),
+    "rated_text": Measure("rated-preference", "higher"),
+    "beat_strength": Measure("beat-strength"),
+    "key_clarity": Measure("key-clarity"),
+    "fad": Measure("fad"),
+    "mcc": Measure("mcc"),
 }
 COUNTS = {"passes": "passes", "passes_formula": "formula"}
+RATED = {"rated_musicality": "musicality", "rated_quality": "audio quality", "rated_text": "text correlation"}
+BY_CLIP = ("beat_strength", "key_clarity")
+PROXIES = (*BY_CLIP, "fad", "mcc")
+NO_RATINGS = "needs listeners: give the file of their answers with --ratings"
 
 
 def plan(suite: Suite, context: Context) -> list[Unit]:
-    """One generation whose passes are counted."""
-    return [count(suite, context, suite.settings.duration_s)]
+    """One generation of each system whose passes are counted, and the clips that proxies are taken of."""
+    units: list[Unit] = []
+    measured = {column.measure for column in suite.columns}
+    for name in _systems(suite, context):
+        if measured & set(COUNTS):
+            units.append(count(suite, context, suite.settings.duration_s, name))
+        if measured & set(PROXIES):
+            units += _clips(suite, context, name).values()
+    return [*units, _reference(suite, context)] if "fad" in measured else units
 
 
 def fill(filling: Filling) -> Filled:
-    """Counts of the system under test; other systems' and the listeners' are not ours to measure here."""
+    """Every system by every column."""
     filled = Filled()
-    for listed in filling.suite.rows:
+    for listed in rows_of_systems(filling.suite, filling.context):
         filled.cells += [
             filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column, listed.absent))
             for column in filling.suite.columns
@@ -34,33 +57,94 @@ def fill(filling: Filling) -> Filled:
     return filled
 
 
-def other_system(filling: Filling, row: Row) -> str | None:
-    """Why a row is not measured, if it is not the system under test's."""
-    name, subject = str(row["system"]), filling.context.subject.system
-    if name == subject:
-        return None
-    return unregistered(registry.systems, name, f"this run evaluates {subject!r}")
-
-
-def _finding(filling: Filling, row: Row, column: Column, absent: str) -> Finding:
-    if column.measure == "preference":
-        return Finding(absent=absent)
-    if reason := other_system(filling, row):
-        return Finding(absent=reason)
-    return counted(filling, column, filling.suite.settings.duration_s)
-
-
-def counted(filling: Filling, column: Column, duration_s: float) -> Finding:
+def counted(filling: Filling, column: Column, duration_s: float, system: str = OWN) -> Finding:
     """Passes of one clip of some duration, by hooks or by formula."""
-    unit = count(filling.suite, filling.context, duration_s)
+    if reason := filling.context.absent(system):
+        return Finding(absent=reason)
+    unit = count(filling.suite, filling.context, duration_s, system)
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
         return Finding(absent=outcome.reason, units=(unit,))
-    total = sum(outcome.values["trace"][COUNTS[column.measure]].values())
+    by_part = outcome.values["trace"][COUNTS[column.measure]]
+    if not by_part:
+        return Finding(absent=f"system {system!r} reports no passes", units=(unit,))
+    options = settings_row(filling.suite) if system == OWN else unit.config["options"]
     return Finding(
-        Measurement(value=float(total), expected=1, scored=1),
+        Measurement(value=float(sum(by_part.values())), expected=1, scored=1),
         units=(unit,),
         inputs=texts_hash([unit.config["prompt"]]),
-        config={**settings_row(filling.suite), "duration_s": duration_s, "by_part": outcome.values["trace"]},
+        config={**options, "duration_s": duration_s, "by_part": outcome.values["trace"]},
         seeds=(0,),
     )
+
+
+def rated(filling: Filling, system: str, question: str) -> Finding:
+    """How often listeners preferred a system to ours, ties as halves."""
+    ratings = filling.context.ratings
+    if ratings is None:
+        return Finding(absent=NO_RATINGS)
+    if system == OWN:
+        return Finding(absent="the rate is each other system's against this one")
+    for one in ratings.preferences:
+        if one.question == question and {one.system_a, one.system_b} == {system, OWN}:
+            if one.rate is None:
+                return Finding(absent=one.reason or "nobody judged this pair")
+            rate = one.rate if one.system_a == system else _turned(one.rate)
+            return Finding(rate, inputs=ratings.sha256, config={"ratings": ratings.source, "raters": one.raters})
+    return Finding(absent=f"{ratings.source} holds no judgement of {question} of {system!r} against {OWN!r}")
+
+
+def _finding(filling: Filling, row: Row, column: Column, absent: str) -> Finding:
+    system = str(row["system"])
+    if column.measure == "preference":
+        return Finding(absent=absent or "the paper's listeners did not hear it")
+    if column.measure in RATED:
+        return rated(filling, system, RATED[column.measure])
+    if column.measure in COUNTS:
+        return counted(filling, column, filling.suite.settings.duration_s, system)
+    if reason := filling.context.absent(system):
+        return Finding(absent=reason)
+    return _proxy(filling, system, column)
+
+
+def _proxy(filling: Filling, system: str, column: Column) -> Finding:
+    suite, context = filling.suite, filling.context
+    by_seed = _clips(suite, context, system)
+    units = [*by_seed.values(), *([_reference(suite, context)] if column.measure == "fad" else [])]
+    found = filling.computed(units)
+    generated = dict(zip(by_seed, found, strict=False))
+    return Finding(
+        _measured(column, generated, found[-1], suite.settings.prompts * len(by_seed)),
+        units=tuple(units),
+        inputs=texts_hash(context.texts(suite.settings.prompts)),
+        config={"prompts": suite.settings.prompts, "duration_s": suite.settings.duration_s},
+        seeds=tuple(by_seed),
+    )
+
+
+def _measured(column: Column, generated: dict[int, Outcome], reference: Outcome, expected: int) -> Measurement:
+    if column.measure == "fad":
+        return estimates.fad(generated, reference, column.embedder or DEFAULT_EMBEDDER, expected)
+    if column.measure == "mcc":
+        return estimates.mcc(generated, expected)
+    return estimates.over_prompts({s: o.values.get(column.measure, []) for s, o in generated.items()}, expected)
+
+
+def _clips(suite: Suite, context: Context, system: str) -> dict[int, Unit]:
+    return generation_units(suite, context, settings_row(suite), system=system)
+
+
+def _reference(suite: Suite, context: Context) -> Unit:
+    return reference_unit(context, clips=suite.settings.reference_clips, embedders=[DEFAULT_EMBEDDER])
+
+
+def _systems(suite: Suite, context: Context) -> list[str]:
+    """Systems that this run has numbers of."""
+    names = [str(listed.row["system"]) for listed in rows_of_systems(suite, context)]
+    return [name for name in names if not context.absent(name)]
+
+
+def _turned(rate: Measurement) -> Measurement:
+    """The other system's rate of the same pair."""
+    low, high = (None if end is None else 1 - end for end in (rate.high, rate.low))
+    return rate.model_copy(update={"value": 1 - rate.value, "low": low, "high": high})

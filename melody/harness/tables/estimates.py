@@ -141,22 +141,24 @@ def fad_floor(outcome: Outcome, embedder: str, count: int, draws: int = FLOOR_DR
 
 def mcc(generated: Mapping[int, Outcome], expected: int) -> Measurement:
     """Mean cosine of each prompt with its clip; the interval is over prompts and seeds, of one seed over prompts."""
-    return _over_prompts({seed: cosines(*joint(outcome)) for seed, outcome in generated.items()}, expected)
+    return over_prompts({seed: cosines(*joint(outcome)).tolist() for seed, outcome in generated.items()}, expected)
 
 
 def mcc_difference(generated: Mapping[int, Outcome], other: Mapping[int, Outcome], expected: int) -> Measurement:
     """MCC less another MCC, at the same prompts and seeds; the interval is that of ``mcc``, of the paired values."""
-    rows = {s: cosines(*joint(outcome)) - cosines(*joint(other[s])) for s, outcome in generated.items()}
-    measured = _over_prompts(rows, expected)
+    rows = {s: (cosines(*joint(outcome)) - cosines(*joint(other[s]))).tolist() for s, outcome in generated.items()}
+    measured = over_prompts(rows, expected)
     return measured.model_copy(update={"interval": f"{measured.interval}; paired by prompt and seed"})
 
 
-def _over_prompts(rows: Mapping[int, Tensor], expected: int) -> Measurement:
-    """Mean of scores ``(prompts,)`` of each seed."""
-    scores = [row.numpy() for row in rows.values()]
+def over_prompts(by_seed: Mapping[int, Sequence[float]], expected: int) -> Measurement:
+    """Mean of a value of each prompt's clip, with the interval as of ``mcc``; raises ``MelodyError`` for no values."""
+    if not all(by_seed.values()):
+        raise MelodyError("the clips are too short for this number")
+    scores = [np.asarray(values) for values in by_seed.values()]
     estimate = two_level_mean(scores).estimate if len(scores) > 1 else mean_interval(scores[0], over="prompts")
-    by_seed = {str(seed): float(row.mean()) for seed, row in rows.items()}
-    return measurement(estimate, expected=expected, scored=sum(map(len, scores)), by_seed=by_seed)
+    means = {str(seed): float(np.mean(values)) for seed, values in by_seed.items()}
+    return measurement(estimate, expected=expected, scored=sum(map(len, by_seed.values())), by_seed=means)
 
 
 def mcc_shuffled(generated: Mapping[int, Outcome], expected: int) -> Measurement:

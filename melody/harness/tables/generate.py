@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,10 +13,12 @@ from melody.harness.context import Context, texts_hash
 from melody.harness.measuring.reference import reference_unit
 from melody.harness.results import Clip, Measurement
 from melody.harness.suite import Column, ListedRow, Row, Suite
+from melody.harness.systems import OWN
 from melody.harness.tables import estimates
+from melody.harness.tables.abilities import PLAYS_BACK, plays_back
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among
 from melody.harness.tables.controls import blindness, control_finding, control_units, is_control
-from melody.harness.tables.runs import generation_units, timing
+from melody.harness.tables.runs import generation_units, setting_of, timing
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.real_time_factor import real_time_factor
 
@@ -46,10 +49,10 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
     check_axes(suite, context)
     units: list[Unit] = []
     for row in rows(suite, context):
-        if problem_with(row) is None:
-            units += generation_units(suite, context, row, _embedders(suite)).values()
+        if not problem_with(row, context):
+            units += generation_units(suite, context, row, _embedders(suite), _system(row)).values()
             if any(_is_timed(column, context) for column in suite.columns):
-                units.append(timing(suite, context, row))
+                units.append(timing(suite, context, row, _system(row)))
     if any(column.measure in OF_REFERENCE for column in suite.columns):
         units += [_reference(suite, context), *control_units(suite, context, _embedders(suite))]
     return units
@@ -69,28 +72,47 @@ def fill(filling: Filling) -> Filled:
             filling.cell(listed.row, column, filling.attempt(_listed_finding, filling, column, listed))
             for column in filling.suite.columns
         ]
-    filled.notes += blindness(filling.suite.columns, filled.cells)
+    filled.notes += [*blindness(filling.suite.columns, filled.cells), *_options(filling)]
     return filled
 
 
+def _options(filling: Filling) -> list[str]:
+    """What other systems are run by, where it is not their own defaults."""
+    lines = []
+    for row in rows(filling.suite, filling.context):
+        if (system := _system(row)) == OWN or filling.context.absent(system):
+            continue
+        if given := setting_of(filling.suite, filling.context, row, system).options:
+            lines.append(f"{system} is run with {', '.join(f'{name} = {value}' for name, value in given.items())}.")
+    return lines
+
+
 def rows(suite: Suite, context: Context) -> list[Row]:
-    """The product of the axes; samplers are those asked for, or the suite's and every plug-in's."""
+    """The product of the axes, and other systems; samplers are those asked for, or the suite's and every plug-in's."""
     values = {axis: list(suite.axes[axis]) for axis in AXES}
     if context.samplers is not None:
         values["sampler"] = list(context.samplers)
     else:
         plugins = [entry.name for entry in registry.samplers.entries() if not entry.in_tree]
         values["sampler"] = list(dict.fromkeys([*values["sampler"], *plugins]))
-    return [dict(zip(AXES, combination, strict=True)) for combination in itertools.product(*values.values())]
+    grid: list[Row] = [dict(zip(AXES, one, strict=True)) for one in itertools.product(*values.values())]
+    others: list[Row] = [{"system": name} for name in context.systems if name != OWN]
+    return [*grid, *others] if suite.compare else grid
 
 
-def problem_with(row: Row) -> str | None:
-    """Why a row's sampler cannot be used: a plug-in that is broken breaks only its rows."""
+def problem_with(row: Row, context: Context) -> str:
+    """Why a row's sampler or system cannot be used: a plug-in that is broken breaks only its rows."""
+    if (system := _system(row)) != OWN:
+        return context.absent(system)
     try:
         registry.samplers.entry(str(row["sampler"]))
     except MelodyError as error:
         return str(error)
-    return None
+    return ""
+
+
+def _system(row: Row) -> str:
+    return str(row.get("system", OWN))
 
 
 @dataclass
@@ -101,13 +123,13 @@ class _Run:
     row: Row
 
     @cached_property
-    def problem(self) -> str | None:
-        return problem_with(self.row)
+    def problem(self) -> str:
+        return problem_with(self.row, self.filling.context)
 
     @cached_property
     def units(self) -> dict[int, Unit]:
         suite, context = self.filling.suite, self.filling.context
-        return generation_units(suite, context, self.row, _embedders(suite))
+        return generation_units(suite, context, self.row, _embedders(suite), _system(self.row))
 
     @property
     def expected(self) -> int:
@@ -138,6 +160,8 @@ class _Run:
         if column.measure == "mcc_shuffled":
             return estimates.mcc_shuffled(generated, self.expected)
         count = {"passes": "passes", "passes_formula": "formula", "passes_weighted": "weighted_passes"}[column.measure]
+        if not any(outcome.values["trace"][count] for outcome in generated.values()):
+            raise MelodyError(f"system {_system(self.row)!r} reports no passes")
         totals = {str(seed): float(sum(o.values["trace"][count].values())) for seed, o in generated.items()}
         # A count is the same for every seed; it has no interval.
         return Measurement(
@@ -148,7 +172,9 @@ class _Run:
         suite, context = self.filling.suite, self.filling.context
         if not _is_timed(column, context):
             return Finding(absent=f"this run is on {context.device}; the column is for {column.device}")
-        unit = timing(suite, context, self.row)
+        if plays_back(self.filling, self.units):
+            return Finding(absent=PLAYS_BACK)
+        unit = timing(suite, context, self.row, _system(self.row))
         outcome = self.filling.outcome(unit)
         if isinstance(outcome, Failure):
             return Finding(absent=outcome.reason, units=(unit,))
@@ -171,12 +197,11 @@ class _Run:
     @property
     def _config(self) -> dict[str, object]:
         settings = self.filling.suite.settings
-        return {
-            **self.row,
-            "prompts": settings.prompts,
-            "duration_s": settings.duration_s,
-            "guidance_scale": settings.guidance_scale,
-        }
+        config: dict[str, object] = {**self.row, "prompts": settings.prompts, "duration_s": settings.duration_s}
+        if _system(self.row) == OWN:
+            return {**config, "guidance_scale": settings.guidance_scale}
+        facts = next(iter(self.units.values())).config
+        return {**config, "options": facts["options"], "identity": facts["system"]}
 
     @property
     def clips(self) -> list[tuple[Clip, bytes]]:
@@ -188,7 +213,7 @@ class _Run:
         if isinstance(outcome, Failure):
             return []
         setting = ", ".join(f"{axis} = {value}" for axis, value in self.row.items())
-        stem = f"{self.row['sampler']}-{self.row['grid']}-{self.row['num_steps']}"
+        stem = re.sub(r"[^\w.-]+", "-", "-".join(str(value) for value in self.row.values()))
         return [
             (
                 Clip(

@@ -5,34 +5,67 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from melody.harness.context import Context
+from melody.harness.measuring.continuation import CONTINUED_CLIPS, continuation_unit
 from melody.harness.measuring.generation import Setting, count_unit, generation_unit, timing_unit
-from melody.harness.suite import Row, Suite
+from melody.harness.suite import ListedRow, Row, Suite
+from melody.harness.systems import OWN
 from melody.harness.units import Unit
 
 DEFAULT_EMBEDDER = "mel-stats"
 """Every run is embedded by it, so that tables which ask for no embedder share their runs with those which do."""
 
 
-def generation_units(suite: Suite, context: Context, row: Row, embedders: Sequence[str] = ()) -> dict[int, Unit]:
-    """One unit a seed, for a row with sampler, grid and num_steps."""
+def generation_units(
+    suite: Suite, context: Context, row: Row, embedders: Sequence[str] = (), system: str = OWN
+) -> dict[int, Unit]:
+    """One unit a seed, for a row with sampler, grid and num_steps, or for another system."""
     texts = context.texts(suite.settings.prompts)
-    setting, names = _setting(suite, row), sorted({DEFAULT_EMBEDDER, *embedders})
+    setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
     return {
         seed: generation_unit(context, setting, texts=texts, seed=seed, embedders=names)
         for seed in context.seeds(suite.settings.seeds)
     }
 
 
-def timing(suite: Suite, context: Context, row: Row) -> Unit:
+def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Unit:
     """One clip at a time, once for each seed."""
-    text = context.texts(suite.settings.prompts)[0]
-    return timing_unit(context, _setting(suite, row), text=text, seeds=context.seeds(suite.settings.seeds))
+    return _timing(suite, context, setting_of(suite, context, row, system))
 
 
-def count(suite: Suite, context: Context, duration_s: float) -> Unit:
-    """Passes of one clip with the suite's sampler, grid and number of steps."""
+def timing_by_default(suite: Suite, context: Context, system: str) -> Unit:
+    """The same with the system's own defaults, whatever a suite sets to save time."""
+    if system == OWN:
+        return timing(suite, context, settings_row(suite))
+    return _timing(suite, context, _by_default(context, system, suite.settings.duration_s))
+
+
+def count(suite: Suite, context: Context, duration_s: float, system: str = OWN) -> Unit:
+    """Passes of one clip: ours with the suite's sampler, grid and number of steps, another's by its own defaults."""
     text = context.texts(suite.settings.prompts)[0]
-    return count_unit(context, _setting(suite, settings_row(suite), duration_s), text=text)
+    if system == OWN:
+        setting = setting_of(suite, context, settings_row(suite), duration_s=duration_s)
+    else:
+        setting = _by_default(context, system, duration_s)
+    return count_unit(context, setting, text=text)
+
+
+def continuation(suite: Suite, context: Context, system: str) -> Unit:
+    """Held-out clips cut in the middle and gone on from, half of the suite's duration each."""
+    setting = setting_of(suite, context, settings_row(suite), system, suite.settings.duration_s / 2)
+    return continuation_unit(
+        context,
+        setting,
+        text=context.texts(suite.settings.prompts)[0],
+        clips=min(suite.settings.prompts, CONTINUED_CLIPS),
+        seed=context.seeds(suite.settings.seeds)[0],
+    )
+
+
+def rows_of_systems(suite: Suite, context: Context) -> list[ListedRow]:
+    """A suite's rows, and one for every system of the run that it does not list."""
+    listed = {str(row.row.get("system")) for row in suite.rows}
+    others = [name for name in context.systems if name not in listed and name != OWN]
+    return [*suite.rows, *(ListedRow(row={"system": name}) for name in others)]
 
 
 def settings_row(suite: Suite, num_steps: int | None = None) -> Row:
@@ -41,11 +74,25 @@ def settings_row(suite: Suite, num_steps: int | None = None) -> Row:
     return {"sampler": settings.sampler, "grid": settings.grid, "num_steps": num_steps or settings.num_steps}
 
 
-def _setting(suite: Suite, row: Row, duration_s: float | None = None) -> Setting:
-    return Setting(
-        sampler=str(row["sampler"]),
-        grid=str(row["grid"]),
-        num_steps=int(row["num_steps"]),
-        duration_s=duration_s or suite.settings.duration_s,
-        guidance_scale=suite.settings.guidance_scale,
-    )
+def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, duration_s: float | None = None) -> Setting:
+    """How a system is run: ours by a row's axes, another by the suite's options for it, else by its own defaults."""
+    duration_s = duration_s or suite.settings.duration_s
+    if system != OWN:
+        one = context.systems[system]
+        return Setting(duration_s, {**suite.settings.systems.get(one.use, {}), **one.options}, system)
+    options = {
+        "sampler": str(row["sampler"]),
+        "grid": str(row["grid"]),
+        "num_steps": int(row["num_steps"]),
+        "guidance_scale": suite.settings.guidance_scale,
+    }
+    return Setting(duration_s, options)
+
+
+def _by_default(context: Context, system: str, duration_s: float) -> Setting:
+    return Setting(duration_s, context.systems[system].options, system)
+
+
+def _timing(suite: Suite, context: Context, setting: Setting) -> Unit:
+    text = context.texts(suite.settings.prompts)[0]
+    return timing_unit(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))

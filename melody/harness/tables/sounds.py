@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -12,12 +12,12 @@ import torch
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, texts_hash
-from melody.harness.measuring.generation import Setting
 from melody.harness.measuring.sounds import SOUNDS, chosen_clips, judges_unit, sound_units
 from melody.harness.results import Clip, Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure
+from melody.harness.tables.runs import setting_of, settings_row
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.attributes import ATTRIBUTES, TEMPO_TOLERANCE, Judgement
 from melody.metrics.cosine import cosines, derangement, permutation_p_value
@@ -98,17 +98,14 @@ class _Sets:
 
     def _units(self, kind: str, places: Sequence[int], guidance_scale: float | None = None) -> list[Unit]:
         settings = self.suite.settings
+        setting = setting_of(self.suite, self.context, settings_row(self.suite))
+        if guidance_scale is not None:
+            setting = replace(setting, options={**setting.options, "guidance_scale": guidance_scale})
         return sound_units(
             self.context,
             kind,
             places,
-            setting=Setting(
-                settings.sampler,
-                settings.grid,
-                settings.num_steps,
-                settings.duration_s,
-                settings.guidance_scale if guidance_scale is None else guidance_scale,
-            ),
+            setting=setting,
             embedder=EMBEDDER,
             training_clips=settings.training_clips,
             seed=self.context.seeds(settings.seeds)[0],
