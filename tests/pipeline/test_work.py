@@ -87,5 +87,3 @@ def test_a_language_model_whose_passes_nobody_knows_is_named(tiny_pipeline: Melo
     other.preset = tiny_pipeline.preset.model_copy(update={"language_model": Component(use="other", arguments={})})
     with pytest.raises(MelodyError, match="language model 'other' is not decoder-only"):
         other.work(1.0)
-
-
