@@ -56,6 +56,45 @@ class Costly(nn.Module):
         return made
 
 
+class Fixed(nn.Module):
+    """A network whose calls keep to the device that they were made on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, given: Tensor) -> Tensor:
+        if not given.is_meta:
+            CLOCK.now += 0.5
+        made: Tensor = self.layer(given)
+        return made
+
+
+class FixedSystem(System):
+    """A system whose calls cannot follow one of its networks to another device."""
+
+    name = "fixed"
+    sample_rate = 24_000
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        with torch.device(device):
+            self.network = Fixed()
+
+    @classmethod
+    def random(cls, preset: str = "demo", *, seed: int = 0, device: str = "cpu") -> FixedSystem:
+        return cls(device)
+
+    def generate(
+        self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
+    ) -> Generation:
+        raise MelodyError("this test makes no clip")
+
+    def work(self, duration_s: float, **options: Any) -> list[Work]:
+        given = torch.zeros(1, 4, device=self.device)
+        return [Work("network", "step", "4", 6, self.network, lambda: self.network(given))]
+
+
 class ToySystem(System):
     """Thirty calls of one network, one of another, and a second that belongs to none."""
 
@@ -182,6 +221,15 @@ def test_without_a_budget_a_clip_is_composed_and_says_so(toy: type[ToySystem], t
     assert known(seconds.composed).value == pytest.approx(8.5, rel=0.6)
     for cell in results.tables[0].cells:  # a number is of one kind, or there is a reason
         assert cell.measured or cell.composed or cell.projected or cell.reason
+
+
+def test_calls_that_keep_to_their_device_are_timed_with_the_whole_system_on_it(
+    toy: type[ToySystem], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(systems._components, "fixed", FixedSystem)
+    results = run(suite_of("speed", [{"system": "fixed"}], 10.0), load_preset("demo"), tmp_path, budget_s=5.0)
+    seconds = cells(results.tables[0], system="fixed")["seconds"]
+    assert known(seconds.composed).value == pytest.approx(3.0)
 
 
 def test_another_precision_is_in_the_label_and_never_a_whole_clip(toy: type[ToySystem], tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def counted(config: dict[str, Any]) -> dict[str, Any]:
         return {"absent": reason}
     work = system.work(config["duration_s"], **config["variants"][0])
     if not work:
-        raise MelodyError(f"system {config['system']['name']!r} does not say what its clips are made of")
+        raise MelodyError(f"system {config['random']['name']!r} does not say what its clips are made of")
     modules = {id(parameter): parameter.numel() for one in work for parameter in one.module.parameters()}
     return {"entries": [entry(one) for one in work], "parameters": sum(modules.values())}
 
@@ -73,7 +73,7 @@ def too_long(system: System, config: dict[str, Any]) -> str:
     if system.longest_s is None or config["duration_s"] <= system.longest_s:
         return ""
     return (
-        f"{config['system']['name']} makes clips of {system.longest_s:g} s at most, not of {config['duration_s']:g} s"
+        f"{config['random']['name']} makes clips of {system.longest_s:g} s at most, not of {config['duration_s']:g} s"
     )
 
 

@@ -1,8 +1,8 @@
 """Seconds of a clip: of the whole, where that is no matter of hours, and composed from calls that are timed each alone.
 
-One network at a time is on the device; the others are shapes on the meta device. Weights are random: speed does not
-depend on their values. What a composition leaves out (drawing tokens, a sampler's own arithmetic, the resampling of
-audio) is what the whole clip of a smaller preset is held against it for.
+One network at a time is on the device, where a system's calls allow it; the others are shapes on the meta device.
+Weights are random: speed does not depend on their values. What a composition leaves out (drawing tokens, a sampler's own
+arithmetic, the resampling of audio) is what the whole clip of a smaller preset is held against it for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_iter
 
 from melody.config import Preset
 from melody.errors import MelodyError, did_you_mean
@@ -121,7 +122,7 @@ class Parts:
         self.system = system
         kinds = {key_of(one): one for options in config["variants"] for one in self.work(options)}
         if not kinds:
-            raise MelodyError(f"system {config['system']['name']!r} does not say what its clips are made of")
+            raise MelodyError(f"system {config['random']['name']!r} does not say what its clips are made of")
         self.counted = {key: entry(one) for key, one in kinds.items()}
         self._modules = {id(one.module): one.module for one in kinds.values()}
         self._of_module = {number: [k for k, w in kinds.items() if id(w.module) == number] for number in self._modules}
@@ -133,7 +134,31 @@ class Parts:
         return self.system.work(self.config["duration_s"], **options)
 
     def time_all(self, budget: Budget) -> dict[Key, dict[str, Any]]:
-        """Seconds of a call of every kind, the largest first."""
+        """Seconds of a call of every kind, one network at a time; all at once if the system's calls want that."""
+        try:
+            return self._one_at_a_time(budget)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # what goes into a call lies where the whole system was built
+            return self._all_at_once(budget)
+
+    def _all_at_once(self, budget: Budget) -> dict[Key, dict[str, Any]]:
+        needed, free = 4 * self.parameters, free_bytes(self.device)
+        if needed > free:
+            raise MelodyError(f"its networks take {needed / 1e9:.1f} GB, of which {free / 1e9:.1f} GB are free")
+        self.system = random_system(self.config["random"]["name"], preset_of(self.config), self.device)
+        kinds = {key_of(one): one for options in self.config["variants"] for one in self.work(options)}
+        for one in kinds.values():
+            one.module.to(self.dtype)
+        found: dict[Key, dict[str, Any]] = {}
+        for key in sorted(kinds, key=lambda key: -self._size(key)):
+            found[key] = time_call(kinds[key], budget.share(len(kinds) - len(found)), self.device)
+            budget.spend(found[key]["spent"])
+        self.system = random_system(self.config["random"]["name"], preset_of(self.config), "meta")
+        return found
+
+    def _one_at_a_time(self, budget: Budget) -> dict[Key, dict[str, Any]]:
+        """The largest first, for the budget may end."""
         found: dict[Key, dict[str, Any]] = {}
         order = sorted(self._modules, key=lambda number: -sum(map(self._size, self._of_module[number])))
         for number in order:
@@ -178,7 +203,9 @@ def time_call(one: Work, budget_s: float, device: str) -> dict[str, Any]:
         for number in range(1 + REPEATS):
             if one.setup is not None:
                 one.setup()
-            taken, worked = _clocked(one.run, device)
+            taken, worked, made = _clocked(one.run, device)
+            if any(isinstance(tensor, Tensor) and tensor.is_meta for tensor in tree_iter(made)):
+                raise RuntimeError("the call ran on shapes and not on values")
             if number or taken > LONG_S:
                 wall.append(taken)
                 processor.append(worked)
@@ -189,12 +216,13 @@ def time_call(one: Work, budget_s: float, device: str) -> dict[str, Any]:
     return medians | {"repeats": len(wall), "spent": spent}
 
 
-def _clocked(run: Any, device: str) -> tuple[float, float]:
+def _clocked(run: Any, device: str) -> tuple[float, float, Any]:
+    """Seconds of the clock, of the processor, and what came out."""
     _synchronise(device)
     worked, begin = time.process_time(), time.perf_counter()
-    run()
+    made = run()
     _synchronise(device)
-    return time.perf_counter() - begin, time.process_time() - worked
+    return time.perf_counter() - begin, time.process_time() - worked, made
 
 
 def _synchronise(device: str) -> None:
