@@ -1,8 +1,8 @@
 """Seconds of a clip: of the whole, where that is no matter of hours, and composed from calls that are timed each alone.
 
 One network at a time is on the device, where a system's calls allow it; the others are shapes on the meta device.
-Weights are random: speed does not depend on their values. What a composition leaves out (drawing tokens, a sampler's own
-arithmetic, the resampling of audio) is what the whole clip of a smaller preset is held against it for.
+Weights are random: speed does not depend on their values. What a composition leaves out (drawing tokens, arithmetic of
+the sampler, the resampling of audio) is what the whole clip of a smaller preset is held against it for.
 """
 
 from __future__ import annotations
