@@ -181,16 +181,16 @@ class Parts:
 def materialise(module: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
     """Give a network of shapes values that keep activations in range: matrices of unit gain, ones and zeros beside."""
     module.to_empty(device=device).requires_grad_(False)
-    for name, tensor in module.named_parameters():
-        if tensor.ndim >= 2:
-            tensor.normal_(std=1 / math.sqrt(max(1, tensor[0].numel())))
+    for name, parameter in module.named_parameters():
+        if parameter.ndim >= 2:
+            parameter.normal_(std=1 / math.sqrt(max(1, parameter[0].numel())))
         else:
-            tensor.fill_(0.0 if name.endswith("bias") else 1.0)
-    for tensor in module.buffers():
-        if tensor.is_floating_point():
-            tensor.normal_(std=0.02).abs_()
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            buffer.normal_(std=0.02).abs_()
         else:
-            tensor.zero_()
+            buffer.zero_()
     return module.to(dtype).eval()
 
 

@@ -13,9 +13,10 @@ from melody.config import load_preset
 from melody.harness.context import Context
 from melody.harness.measuring.counting import counting_unit
 from melody.harness.measuring.speed import DTYPES, speed_unit
-from melody.harness.random_systems import OWN, named_by_preset, why_not
+from melody.harness.random_systems import named_by_preset, why_not
 from melody.harness.results import Composition, Measurement, Projection
 from melody.harness.suite import Column, Row, Suite
+from melody.harness.systems import OWN
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure
 from melody.harness.tables.counting import Asked, by_formula, by_network, definition
 from melody.harness.units import Failure, Outcome, Unit
