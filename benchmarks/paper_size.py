@@ -35,6 +35,7 @@ from melody.diffusion.guidance import guided_velocity
 from melody.harness.provenance import commit, device_name, machine, versions
 from melody.metrics.part_passes import Pass, passes
 from melody.pipeline import build_part
+from melody.pipeline.calls import Call
 from melody.samplers import sample
 
 PARTS = ("language_model", "denoiser", "codec", "joint_embedder", "semantic_tokenizer")
@@ -133,7 +134,8 @@ def sampler_step(preset: Preset, denoiser: Any, frame_rate: float) -> Pass:
     def step() -> Any:
         return sample(velocity, noise, sampler=settings.sampler, grid=settings.grid, num_steps=1)
 
-    return Pass("one sampler step", f"{settings.sampler}, guidance {settings.guidance_scale:g}", step, None)
+    call = Call(lambda: None, step)
+    return Pass("one sampler step", f"{settings.sampler}, guidance {settings.guidance_scale:g}", call, None)
 
 
 def timed(one: Pass, options: Any) -> dict[str, Any]:
@@ -142,10 +144,9 @@ def timed(one: Pass, options: Any) -> dict[str, Any]:
     wall: list[float] = []
     processor: list[float] = []
     for number in range(WARM_UPS + options.repeats):
-        if one.setup is not None:
-            one.setup()
+        one.call.setup()
         before, begin = time.process_time(), time.perf_counter()
-        one.run()
+        one.call.run()
         if options.device != "cpu":
             torch.cuda.synchronize()
         taken = time.perf_counter() - begin

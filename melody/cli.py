@@ -21,6 +21,7 @@ from melody.cli_evaluate import compare, evaluate
 from melody.cli_options import (
     AcceleratorOption,
     AccumulateOption,
+    BudgetOption,
     ContinuationOption,
     ContinueFromOption,
     DataOption,
@@ -46,6 +47,7 @@ from melody.cli_options import (
     ReproduceSeedOption,
     SamplerOption,
     SeedOption,
+    SpeedPrecisionOption,
     SplitOption,
     StageArgument,
     StepsOption,
@@ -375,6 +377,8 @@ def reproduce(
     published_samples: PublishedSamplesOption = None,
     ratings: RatingsOption = None,
     split: SplitOption = "test",
+    precision: SpeedPrecisionOption = "fp32",
+    budget_s: BudgetOption = 600.0,
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
     from melody.harness.runner import reproduce as run
@@ -401,6 +405,8 @@ def reproduce(
             published_samples=published_samples,
             split=split,
             ratings=None if ratings is None else analyse(ratings),
+            precision=precision,
+            budget_s=budget_s,
             progress=lambda done, total, label: bar.update(
                 task, completed=done, total=total, description=escape(label or "reproduce")
             ),

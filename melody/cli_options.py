@@ -118,6 +118,12 @@ PublishedSamplesOption = Annotated[
         help="The authors' demo page as cloned, or a folder with its metadata.csv.",
     ),
 ]
+SpeedPrecisionOption = Annotated[
+    str, typer.Option("--precision", help="Of the speed table's networks: fp32, bf16 or fp16.")
+]
+BudgetOption = Annotated[
+    float, typer.Option("--budget-s", help="Seconds that the speed table may spend on each system.")
+]
 SplitOption = Annotated[
     str, typer.Option(help="Held-out split of the embedded corpus: test, or validation to steer training by.")
 ]

@@ -246,15 +246,19 @@ class Work:
     module: torch.nn.Module
     """Whose parameters the call reads."""
     run: Callable[[], Any]
-    """One such call, on whatever device the module is on; on the meta device it can be counted."""
+    """One such call, on whatever device and dtype the module has when ``setup`` runs: on the meta device to be counted;
+    to be timed, one network at a time is brought to a real device, while the others stay where they are."""
     setup: Callable[[], Any] | None = None
-    """What must run before each ``run``, and is not part of it."""
+    """What must run before each ``run``, and is not part of it: it makes what goes in."""
     rows: int = 1
     """Rows of a call for one clip: 2 where both halves of guidance go in together."""
     serial: int | None = None
     """How many of the calls must wait for one another; ``None``: all."""
     prefill_tokens: int = 0
     """Tokens that the calls read beside those they make, all together."""
+    once: bool = False
+    """Beside the loop: an encoder of the prompt, a decoder at the end. Such calls are no passes of ``Trace.passes``, as
+    Table 3's formulas count none; they are in every sum of FLOPs, bytes and seconds."""
 
 
 class System(ABC):

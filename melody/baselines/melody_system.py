@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from melody.config import Preset
 from melody.data.audio import AudioInput
 from melody.pipeline import MelodyPipeline
-from melody.protocols import Generation, System
+from melody.protocols import Generation, System, Work
 from melody.registry import systems
 
 
@@ -33,6 +33,11 @@ class MelodySystem(System):
         system._use(pipeline)
         return system
 
+    @classmethod
+    def random(cls, preset: str | Path | Preset = "paper", *, seed: int = 0, device: str = "cpu") -> MelodySystem:
+        """With random weights, for counting and timing; on the device ``meta``, shapes only."""
+        return cls.around(MelodyPipeline.random(preset, seed=seed, device=device))
+
     def generate(
         self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
     ) -> Generation:
@@ -44,6 +49,10 @@ class MelodySystem(System):
     ) -> Generation:
         """The given audio and ``duration_s`` of what follows, once for each prompt; options as of ``generate``."""
         return self.pipeline.continue_from(audio, prompts, duration_s=duration_s, seeds=seeds, **options)
+
+    def work(self, duration_s: float, **options: Any) -> list[Work]:
+        """What one clip is made of by Algorithms 1 and 2; options as of ``generate``."""
+        return self.pipeline.work(duration_s, **options)
 
     def _use(self, pipeline: MelodyPipeline) -> None:
         self.pipeline = pipeline

@@ -61,6 +61,10 @@ class ResidualVectorQuantizer(nn.Module, PretrainedPart):
         """Embeddings ``(B, E)`` -> tokens ``(B, P)``, int64, each in ``[0, codebook_size)``."""
         self._require_fit()
         self._check(embeddings)
+        return self.rows(embeddings)
+
+    def rows(self, embeddings: Tensor) -> Tensor:
+        """As ``encode``, without a look at values."""
         residual = embeddings
         tokens = []
         for codebook in self.codebooks:  # (codebook_size, E)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from melody.conditioning.rvq import ResidualVectorQuantizer
+from melody.config import Preset
 from melody.data.audio import resampled
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError
@@ -57,6 +58,8 @@ class Subject:
     load: Callable[[], Parts] = field(compare=False)
     part_weights: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the weights of each part."""
+    definition: Preset | None = field(default=None, compare=False)
+    """The preset itself, for what is counted from it."""
     abilities: frozenset[str] = frozenset()
     options: frozenset[str] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
 
@@ -83,6 +86,10 @@ class Context:
     """Systems that stand beside the preset's own in the tables."""
     ratings: ListeningResult | None = None
     """What listeners said of systems of these names."""
+    precision: str = "fp32"
+    """Of the speed table's networks: fp32, bf16 or fp16; everything else runs in fp32."""
+    budget_s: float = 600.0
+    """Seconds that the speed table may spend on a system, beside one call of every kind."""
 
     @cached_property
     def parts(self) -> Parts:

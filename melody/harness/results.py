@@ -1,6 +1,7 @@
 """What a result is: the schema that the runner writes, the gate checks and the report reads. No torch here.
 
-The paper's values, values published elsewhere, measured values and projected values are four fields that never mix.
+The paper's values, values published elsewhere, measured values, values composed of measured parts and projected values
+are five fields that never mix.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ class Projection(Schema):
     method: str
 
 
+class Composition(Measurement):
+    """Seconds, or a speed, put together from parts that were measured each alone: no run of the whole."""
+
+
 class Provenance(Schema):
     """Everything that decides a measured number."""
 
@@ -95,6 +100,7 @@ class Cell(Schema):
     paper: Reference | None = None
     published: Reference | None = None
     measured: Measurement | None = None
+    composed: Composition | None = None
     projected: Projection | None = None
     tolerance: float | None = None
     """Relative: |measured − paper| <= tolerance · |paper| is reproduced."""

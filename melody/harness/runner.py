@@ -12,6 +12,7 @@ from melody.errors import MelodyError
 from melody.harness.context import Context
 from melody.harness.listening_schema import ListeningResult
 from melody.harness.measuring.compute import compute
+from melody.harness.measuring.speed import check_precision
 from melody.harness.results import Clip, Results, Table
 from melody.harness.store import Store
 from melody.harness.suite import Baseline, Suite, load_baselines
@@ -38,6 +39,8 @@ def reproduce(
     split: str = "test",
     systems: Sequence[str] = (),
     ratings: ListeningResult | None = None,
+    precision: str = "fp32",
+    budget_s: float = 600.0,
     progress: Progress | None = None,
     command: str = "",
 ) -> Results:
@@ -50,22 +53,29 @@ def reproduce(
         systems: others to compare with (``NAME``, ``NAME=WEIGHTS``, a TOML file), beside those of ours whose weights
             are shipped and every plug-in.
         ratings: what listeners said of systems of these names.
+        precision: of the speed table's networks: fp32, bf16 or fp16.
+        budget_s: seconds that the speed table may spend on each system.
     Raises:
         MelodyError: bad input, found before anything is computed; a store or an output that cannot be written.
     """
-    from melody.harness.subject import preset_context
+    from melody.harness.subject import preset_context, random_context
 
-    context = preset_context(
-        preset,
-        weights=weights,
-        device=device,
-        seed=seed,
-        samplers=samplers,
-        published_samples=published_samples,
-        split=split,
-        systems=systems,
-        ratings=ratings,
-    )
+    check_timing(suites, precision, budget_s)
+    if all(kind_of(suite).weightless for suite in suites) and weights is None:
+        context = random_context(preset, device=device, seed=seed)
+    else:
+        context = preset_context(
+            preset,
+            weights=weights,
+            device=device,
+            seed=seed,
+            samplers=samplers,
+            published_samples=published_samples,
+            split=split,
+            systems=systems,
+            ratings=ratings,
+        )
+    context.precision, context.budget_s = precision, budget_s
     return run(suites, context, store=store, output=output, progress=progress, command=command)
 
 
@@ -83,7 +93,8 @@ def run(
     check_folder(output)
     baselines = load_baselines()
     units = plan(suites, context)
-    computed = compute_all(units, store, lambda unit: compute(unit, context), prepare=context.load, progress=progress)
+    prepare = None if all(kind_of(suite).weightless for suite in suites) else context.load
+    computed = compute_all(units, store, lambda unit: compute(unit, context), prepare=prepare, progress=progress)
     filled = [fill(suite, context, computed, baselines) for suite in suites]
     results = Results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -100,6 +111,14 @@ def run(
     )
     write(results, [clip for _, clips in filled for clip in clips], output)
     return results
+
+
+def check_timing(suites: Sequence[Suite], precision: str, budget_s: float) -> None:
+    """Raise ``MelodyError`` for a precision that is unknown or that no suite of the run has, and for no budget."""
+    if check_precision(precision) != "fp32" and all(suite.kind != "speed" for suite in suites):
+        raise MelodyError(f"--precision {precision}: only the speed table has another precision than fp32")
+    if not budget_s > 0:
+        raise MelodyError(f"the budget is {budget_s} s: expected more than 0")
 
 
 def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:

@@ -186,9 +186,8 @@ def _cost(part: str, one: Pass, module: nn.Module) -> PassCost:
 def _counted(module: nn.Module, one: Pass) -> tuple[Count | None, str]:
     try:
         with torch.no_grad():
-            if one.setup is not None:
-                one.setup()
-        return count(module, one.run), ""
+            one.call.setup()
+        return count(module, one.call.run), ""
     except Exception as error:  # another project's component may do anything where there are no values
         if one.formula is not None:
             raise

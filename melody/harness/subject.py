@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from melody import __version__, registry
 from melody.baselines.melody_system import MelodySystem
@@ -77,6 +78,30 @@ def preset_context(
     )
 
 
+def random_context(preset: str | Path | Preset, *, device: str = "cpu", seed: int = 0) -> Context:
+    """A preset without weights, for tables of what does not depend on them; it has no corpus and no prompts.
+
+    Raises:
+        MelodyError: unknown preset, no such device.
+    """
+    device_of(device)
+    loaded = preset if isinstance(preset, Preset) else load_preset(preset)
+
+    def nothing(*_: object) -> NoReturn:
+        raise MelodyError(f"preset {loaded.name!r} was asked for without weights: this table needs them")
+
+    subject = Subject(
+        preset=loaded.name,
+        denoiser=loaded.denoiser.use,
+        weights=None,
+        facts={"melody": __version__, "preset": loaded.hash()},
+        load=nothing,
+        definition=loaded,
+        abilities=MelodySystem.abilities,
+    )
+    return Context(subject, corpus_of=nothing, prompts=nothing, device=device, seed=seed)
+
+
 def preset_subject(preset: str | Path | Preset, weights: str | Path | None, device: str) -> Subject:
     """A preset as the system under test; its weights are hashed now and loaded when needed."""
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
@@ -118,5 +143,6 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
         },
         load=load,
         part_weights=hashes,
+        definition=loaded,
         abilities=MelodySystem.abilities,
     )

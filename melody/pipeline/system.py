@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -25,6 +26,7 @@ from melody.pipeline.prompts import Prompt, read_prompt
 from melody.pipeline.run import Run
 from melody.pipeline.settings import Options, Settings, check_duration
 from melody.pipeline.streaming import Stream
+from melody.pipeline.work import pipeline_work
 from melody.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
 from melody.protocols import (
     Codec,
@@ -33,6 +35,7 @@ from melody.protocols import (
     JointEmbedder,
     LanguageModel,
     SemanticTokenizer,
+    Work,
 )
 from melody.weights import ForeignWeightsError, Precision, canonical, file_hash, load_weights, save_weights
 
@@ -145,15 +148,20 @@ class MelodyPipeline(Pretrained):
 
     @classmethod
     def random(cls, preset: str | Path | Preset, *, seed: int = 0, device: str = "cpu") -> MelodyPipeline:
-        """A pipeline with random weights: for counting and timing, which do not depend on the values of weights."""
+        """A pipeline with random weights: for counting and timing, which do not depend on the values of weights.
+
+        On the device ``meta`` it has shapes only, takes neither memory nor time, and ``work`` can be counted.
+        """
         loaded = preset if isinstance(preset, Preset) else load_preset(preset)
-        with torch.random.fork_rng():
+        on_meta = torch.device("meta") if device == "meta" else nullcontext()
+        with torch.random.fork_rng(), on_meta:
             torch.manual_seed(seed)
             parts = {part: build_part(loaded, part) for part in PARTS}
             parts["rvq"].randomize()  # type: ignore[operator]
             if hasattr(parts["joint_embedder"], "fit_vocabulary"):
                 parts["joint_embedder"].fit_vocabulary(["music"])  # type: ignore[operator]
-        return cls(loaded, {part: module.to(device_of(device)) for part, module in parts.items()})
+        place = torch.device("meta") if device == "meta" else device_of(device)
+        return cls(loaded, {part: module.to(place) for part, module in parts.items()})
 
     @property
     def sample_rate(self) -> int:
@@ -166,6 +174,10 @@ class MelodyPipeline(Pretrained):
     def plan(self, continuation: str = "fixed") -> Plan:
         """The windows in which this system makes music."""
         return Plan.of(self.preset, self.semantic_tokenizer.token_rate, self.codec.frame_rate, continuation)
+
+    def work(self, duration_s: float, **options: Any) -> list[Work]:
+        """What one clip of ``duration_s`` for a text is made of, by formula; options as of a call."""
+        return pipeline_work(self, check_duration(duration_s), **options)
 
     @torch.inference_mode()
     def __call__(

@@ -1,4 +1,4 @@
-"""Plots of a run: quality against steps, forward passes, speed. The paper's numbers have panels of their own."""
+"""Plots of a run: quality against steps, forward passes, speed, costs. The paper's numbers have panels of their own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from melody.harness.results import Results, Table
 from melody.report.bars import draw_bars, pass_panels
+from melody.report.costs import cost_panels, costs_text, draw_costs
 from melody.report.curves import Panel, draw_curves, step_panels
 from melody.report.evaluations import draw_facets, evaluation_facets, facets_text
 
@@ -76,6 +77,8 @@ def _figures(table: Table) -> list[tuple[str, str, Figure]]:
         panels = step_panels(table, metrics)
         if panels:
             found.append((name, _curves_text(what, panels), draw_curves(panels)))
+    if costs := cost_panels(table):
+        return [*found, ("costs", costs_text(costs), draw_costs(costs))]
     bars = pass_panels(table)
     if bars:
         text = "Forward passes: " + "; ".join(

@@ -1,7 +1,7 @@
 """A table laid out once for every format: headings, columns with their kinds of number, and numbered footnotes.
 
-A number's kind (paper, published elsewhere, measured, projected) decides its sub-column, so that no two kinds ever
-stand in one. No place is empty: where there is no number there is a dash, with a footnote that says why.
+A number's kind (paper, published elsewhere, measured, composed, projected) decides its sub-column, so that no two kinds
+ever stand in one. No place is empty: where there is no number there is a dash, with a footnote that says why.
 """
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ from typing import Literal
 from melody.harness.results import Cell, Measurement, Ordering, Projection, Reference, Table
 from melody.report import numbers
 
-Kind = Literal["paper", "published", "measured", "projected"]
-KINDS: tuple[Kind, ...] = ("paper", "published", "measured", "projected")
+Kind = Literal["paper", "published", "measured", "composed", "projected"]
+KINDS: tuple[Kind, ...] = ("paper", "published", "measured", "composed", "projected")
 HEADINGS: dict[Kind, str] = {
     "paper": "paper",
     "published": "published elsewhere",
     "measured": "measured",
+    "composed": "composed",
     "projected": "projected",
 }
 NO_VALUE: dict[Kind, str] = {
     "paper": "The paper prints no value here",
     "published": "No value published elsewhere is on record",
     "measured": "Nothing was measured",
+    "composed": "No value is composed of measured parts",
     "projected": "No value is projected",
 }
 MEANINGS: dict[Kind, str] = {
     "paper": "printed in the paper",
     "published": "printed by somebody else",
     "measured": "measured in this run",
+    "composed": "put together from parts that were measured each alone, not from a run of the whole",
     "projected": "follows from a formula or a model of the machine, not from a run",
 }
 GRADES = {
@@ -204,6 +207,7 @@ def value_of(cell: Cell, kind: Kind) -> Reference | Measurement | Projection | N
         "paper": cell.paper,
         "published": cell.published,
         "measured": cell.measured,
+        "composed": cell.composed,
         "projected": cell.projected,
     }
     return found[kind]
@@ -259,7 +263,8 @@ def _number(cell: Cell, kind: Kind, footnotes: _Footnotes) -> Entry:
         return Entry(DASH, notes=(footnotes.number(sentence(reason)),), empty=True)
     if isinstance(value, Measurement):
         text, interval = numbers.measured(value, cell.unit)
-        return Entry(text, interval, tuple(footnotes.number(note) for note in _warnings(value)))
+        notes = [f"Composed, not a run of the whole: {sentence(value.interval or '')}"] if kind == "composed" else []
+        return Entry(text, interval, tuple(footnotes.number(note) for note in [*notes, *_warnings(value)]))
     if isinstance(value, Projection):
         note = footnotes.number(f"Projected, not measured: {sentence(value.method)}")
         return Entry(numbers.rounded(value.value, cell.unit), notes=(note,))

@@ -11,6 +11,13 @@ KIND_COLOURS: dict[Kind, str] = {
     "paper": SERIES[0],
     "published": SERIES[3],
     "measured": SERIES[1],
+    "composed": SERIES[4],
     "projected": SERIES[2],
 }
-KIND_HATCHES: dict[Kind, str] = {"paper": "", "published": "..", "measured": "//", "projected": "xx"}
+KIND_HATCHES: dict[Kind, str] = {
+    "paper": "",
+    "published": "..",
+    "measured": "//",
+    "composed": "\\\\",
+    "projected": "xx",
+}

@@ -28,7 +28,13 @@ STYLES = {
     "undecided": "yellow",
     "falls short": "bold red",
 }
-KIND_STYLES = {"paper": "blue", "published": "magenta", "measured": "bold", "projected": "italic cyan"}
+KIND_STYLES = {
+    "paper": "blue",
+    "published": "magenta",
+    "measured": "bold",
+    "composed": "yellow",
+    "projected": "italic cyan",
+}
 
 
 @dataclass(frozen=True)
@@ -252,7 +258,7 @@ def _legend(results: Results, width: int) -> list[Text]:
     marks = "  ".join(f"{MARKS[name]} {name}" for name in tally([]))
     meaning = f"{marks}   {DASH} no number, for the reason in its footnote   ↓ lower is better   ↑ higher is better"
     grades = "[S] from a public summary   [D] derived by us   [M] recalled, not seen again   no grade: printed"
-    kinds = "paper, published (elsewhere), measured and projected numbers stand in columns of their own"
+    kinds = "paper, published (elsewhere), measured, composed and projected numbers stand in columns of their own"
     took = (
         f"{results.cells_computed} units of work computed, {results.cells_reused} read from the store, "
         f"{results.seconds:.1f} s"

@@ -10,12 +10,23 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from melody.harness.results import Cell, Measurement, Ordering, Projection, Provenance, Reference, Table, Target
+from melody.harness.results import (
+    Cell,
+    Composition,
+    Measurement,
+    Ordering,
+    Projection,
+    Provenance,
+    Reference,
+    Table,
+    Target,
+)
 
 NESTED: dict[str, type[BaseModel]] = {
     "paper": Reference,
     "published": Reference,
     "measured": Measurement,
+    "composed": Composition,
     "projected": Projection,
     "provenance": Provenance,
     "difference": Measurement,

@@ -12,6 +12,7 @@ import soundfile
 from melody.harness.results import (
     Cell,
     Clip,
+    Composition,
     Measurement,
     Ordering,
     OrderingVerdict,
@@ -181,10 +182,11 @@ def _speed_and_quality_row(row: Row, number: int, steps: int, printed: tuple[flo
     others = paper(8.1, "a blog post", "S") if steps == 10 and number == 0 else None
     text = measurement(0.2 + 0.05 * math.log2(steps) - 0.02 * number, 0.02)
     traffic = Projection(value=900 / steps, method="memory traffic of the weights over the card's bandwidth")
+    of_parts = Composition(value=800 / steps, interval="calls of 3 kinds", expected=3, scored=3)
     here, why = "this column is of a cuda device, this run is on cpu", QUALITY_REASON if fad else NO_PAPER
     return [
         cell(row, CPU, "not comparable", SPEED_REASON, paper=cpu, measured=measurement(9 / steps, 0.2)),
-        cell(row, GPU, "not attempted", here, paper=gpu, projected=traffic),
+        cell(row, GPU, "not attempted", here, paper=gpu, composed=of_parts, projected=traffic),
         cell(row, FAD, "not comparable", why, paper=fad, measured=ours, published=others),
         cell(row, MCC, "not comparable", QUALITY_REASON, paper=mcc, measured=text),
         cell(row, PASSES, "not comparable", NO_PAPER, measured=measurement(250.0 + steps)),

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context
-from melody.harness.results import Cell, Clip, Direction, Measurement, Projection, Provenance, Reference
+from melody.harness.results import Cell, Clip, Composition, Direction, Measurement, Projection, Provenance, Reference
 from melody.harness.suite import Baseline, Column, Row, Suite, published_number
 from melody.harness.systems import OWN
 from melody.harness.units import Failure, Outcome, Outcomes, Unit, one_line
@@ -51,10 +51,13 @@ class Finding:
     absent: str = ""
     projected: Projection | None = None
     """A number by formula only, held against what the paper prints: its own arithmetic, done again."""
+    composed: Composition | None = None
+    """A number put together from measured parts, where the whole was not run, or beside it."""
     units: tuple[Unit, ...] = ()
     inputs: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
+    precision: str = "float32"
 
 
 @dataclass
@@ -102,9 +105,10 @@ class Filling:
             paper=Reference(value=paper.value, place=paper.place, grade=paper.grade) if paper else None,
             published=published_number(self.baselines, self.suite.name, row, column.name),
             measured=finding.measured,
+            composed=finding.composed,
             projected=finding.projected,
             tolerance=tolerance_of(column, paper),
-            provenance=self._provenance(column, finding) if finding.measured else None,
+            provenance=self._provenance(column, finding) if finding.measured or finding.composed else None,
         )
 
     def attempt(self, find: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs) -> Finding:
@@ -137,13 +141,14 @@ class Filling:
     def _provenance(self, column: Column, finding: Finding) -> Provenance:
         context = self.context
         found = [self.outcome(unit) for unit in finding.units]
+        number = finding.measured or finding.composed
         origins = [outcome.origin for outcome in found if isinstance(outcome, Outcome)] or [context.origin]
         return Provenance(
             preset=context.subject.preset,
             device=_joined(origins, "device") or "",
-            precision="float32",
+            precision=finding.precision,
             seeds=list(finding.seeds),
-            sample_count=finding.measured.scored if finding.measured else 0,
+            sample_count=number.scored if number else 0,
             embedder=column.embedder.replace("{preset}", context.subject.preset) if column.embedder else None,
             versions=origins[0]["versions"],
             commit=_joined(origins, "commit"),

@@ -13,6 +13,7 @@ from melody.harness.tables import (
     claims,
     codec,
     count,
+    counting,
     denoise,
     denoiser,
     generate,
@@ -22,6 +23,7 @@ from melody.harness.tables import (
     retrieval,
     samplers,
     sounds,
+    speed,
     step_time,
 )
 from melody.harness.tables.cells import Filled, Filling, Measure
@@ -35,12 +37,16 @@ class Kind:
     measures: dict[str, Measure]
     plan: Callable[[Suite, Context], list[Unit]]
     fill: Callable[[Filling], Filled]
+    weightless: bool = False
+    """Whether it needs no trained weights, so that any preset can be named."""
 
 
 KINDS = {
     "abilities": Kind(abilities.MEASURES, abilities.plan, abilities.fill),
     "generate": Kind(generate.MEASURES, generate.plan, generate.fill),
     "count": Kind(count.MEASURES, count.plan, count.fill),
+    "counting": Kind(counting.MEASURES, counting.plan, counting.fill, weightless=True),
+    "speed": Kind(speed.MEASURES, speed.plan, speed.fill, weightless=True),
     "denoise": Kind(denoise.MEASURES, denoise.plan, denoise.fill),
     "claims": Kind(claims.MEASURES, claims.plan, claims.fill),
     "step-time": Kind(step_time.MEASURES, step_time.plan, step_time.fill),

@@ -1,0 +1,144 @@
+"""What one clip of the pipeline is made of: every call of every network, by formula (Algorithms 1 and 2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from melody.errors import MelodyError
+from melody.lm.decoder_only import DecoderOnly
+from melody.pipeline import calls
+from melody.pipeline.decoding import PiecewiseDecoder
+from melody.pipeline.plan import Window
+from melody.pipeline.settings import Settings
+from melody.protocols import Codec, Work
+
+if TYPE_CHECKING:
+    from melody.pipeline.system import MelodyPipeline
+
+CACHE_POINTS = 3
+"""Lengths of the cache at which the tokens of a window are counted and timed, at least: ours."""
+
+
+def pipeline_work(pipeline: MelodyPipeline, duration_s: float, **options: Any) -> list[Work]:
+    """The calls for one clip of a text, those of one shape together.
+
+    Raises:
+        MelodyError: settings that cannot be; a language model that is not decoder-only, whose passes nobody knows.
+    """
+    settings = Settings.of(pipeline.preset.generation, 1, **options)
+    windows = list(pipeline.plan().windows(duration_s))
+    return [
+        *_prompt(pipeline),
+        *_language_model(pipeline, settings, windows),
+        *_denoiser(pipeline, settings, windows),
+        *_codec(pipeline.codec, windows),
+    ]
+
+
+def spread(first: int, count: int, points: int = CACHE_POINTS) -> list[tuple[int, int]]:
+    """``count`` passes after ``first``, ``first + 1`` … tokens, as (tokens in the cache, passes) at a few lengths.
+
+    What grows linearly with the cache comes out exactly, for each length is the middle of an odd number of passes.
+
+    >>> spread(12, 249), spread(10, 4), spread(0, 0)
+    ([(53, 83), (136, 83), (219, 83)], [(10, 1), (11, 1), (12, 1), (13, 1)], [])
+    """
+    if count == 0:
+        return []
+    parts = points + (count - points) % 2  # so many odd numbers add up to an odd number, or to an even one
+    if count <= parts:
+        return [(first + place, 1) for place in range(count)]
+    base = (count // parts - 1) | 1
+    extra = (count - parts * base) // 2  # passes that are left, two by two
+    found, begin = [], first
+    for part in range(parts):
+        length = base + 2 * (extra // parts + (part < extra % parts))
+        found.append((begin + length // 2, length))
+        begin += length
+    return found
+
+
+def _prompt(pipeline: MelodyPipeline) -> Iterator[Work]:
+    text, quantised = calls.embed_text(pipeline.joint_embedder), calls.quantise(pipeline.rvq)
+    embedder: Any = pipeline.joint_embedder
+    yield Work("joint_embedder", "text", f"{calls.TEXT_TOKENS} tokens", 1, embedder, text.run, text.setup, once=True)
+    yield Work("rvq", "quantise", "1 vector", 1, pipeline.rvq, quantised.run, quantised.setup, once=True)
+
+
+def _language_model(pipeline: MelodyPipeline, settings: Settings, windows: list[Window]) -> Iterator[Work]:
+    model = pipeline.language_model
+    if not isinstance(model, DecoderOnly):
+        raise MelodyError(
+            f"language model {pipeline.preset.language_model.use!r} is not decoder-only: its passes are not known"
+        )
+    rows = 1 if settings.defaults.token_guidance_scale == 1 else 2
+    found: Counter[tuple[int, int]] = Counter()  # passes by (tokens in the cache, new tokens)
+    known = 0
+    for window in windows:
+        context, drawn = known - window.begin_token, window.end_token - known
+        read = model.num_prefix_tokens + context
+        known = window.end_token
+        if drawn:
+            found[0, read] += 1
+            found.update({(cached, 1): passes for cached, passes in spread(read, drawn - 1)})
+    for (cached, new), passes in found.items():
+        call = calls.draw_token(model, cached, new, rows)
+        name, shape = ("prefill", f"{new} tokens") if not cached else ("one token", f"after {cached} tokens")
+        prefill = 0 if cached else new * passes
+        yield Work(
+            "language_model", name, shape, passes, model, call.run, call.setup, rows=rows, prefill_tokens=prefill
+        )
+
+
+def _denoiser(pipeline: MelodyPipeline, settings: Settings, windows: list[Window]) -> Iterator[Work]:
+    denoiser: Any = pipeline.denoiser
+    guided = settings.guidance_scale != 1
+    sizes = Counter((w.end_frame - w.begin_frame, w.end_token - w.begin_token) for w in windows)
+    for (frames, tokens), runs in sizes.items():
+        once, step = calls.condition(denoiser, tokens), calls.denoise(denoiser, frames, tokens, guided=guided)
+        yield Work(
+            "denoiser", "tokens, once a run", f"{tokens} tokens", runs, denoiser, once.run, once.setup, once=True
+        )
+        evaluations = runs * settings.num_steps * settings.sampler.evaluations_per_step
+        shape = f"{frames} frames, {tokens} tokens"
+        name = "evaluation, guided" if guided else "evaluation"
+        yield Work("denoiser", name, shape, evaluations, denoiser, step.run, step.setup, rows=1 + guided)
+
+
+def _codec(codec: Codec, windows: list[Window]) -> Iterator[Work]:
+    module: Any = codec
+    for frames, times in Counter(_pieces(codec, windows)).items():
+        call = calls.decode(codec, frames)
+        yield Work("codec", "decode", f"{frames} frames", times, module, call.run, call.setup, once=True)
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """A codec that only notes how much it is asked to decode."""
+
+    hop_length: int
+    decoder_context_frames: int | None
+    note: Callable[[int], None]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        self.note(latents.shape[1])
+        return latents.new_zeros(1, 1, latents.shape[1] * self.hop_length)
+
+
+def _pieces(codec: Codec, windows: list[Window]) -> list[int]:
+    """Frames of every piece that the decoder takes at once, as ``Stream`` hands them over."""
+    found: list[int] = []
+    lengths: Any = _Lengths(codec.hop_length, codec.decoder_context_frames, found.append)
+    decoder = PiecewiseDecoder(lengths)
+    known = 0
+    for window in windows:
+        latents = torch.zeros(1, window.end_frame - known, codec.latent_dim, device="meta")
+        decoder.push(latents, last=window is windows[-1])
+        known = window.end_frame
+    return found
