@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from melody import registry
-from melody.config import Preset, load_preset
+from melody.config import Component, Preset, load_preset
 from melody.data.shards import whole_corpora, write_shards
 from melody.errors import MelodyError
 from melody.pipeline import PARTS, MelodyPipeline
@@ -313,6 +314,42 @@ def test_table5_scores_any_denoiser_on_the_latents_of_another_run(
         assert sum(row["n"] for row in scored["by_angle"]) == scored["items"]
     card = json.loads((tone_run / "weights" / "card.json").read_text())
     assert card["denoiser"]["held_out"]["table5_velocity_mse"] == ours["velocity_mse"]
+
+
+SMALL_UNETS: dict[str, dict[str, Any]] = {
+    "unet-1d": {
+        "channels": (8, 8),
+        "factors": (1, 2),
+        "items": (1, 1),
+        "attention": (False, True),
+        "head_dim": 4,
+        "semantic_dim": 8,
+    },
+    "unet-2d": {
+        "channels": (4, 8),
+        "layers": 1,
+        "attention": (False, True),
+        "heads": 2,
+        "semantic_dim": 8,
+        "position_channels": 4,
+        "norm_groups": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("name", sorted(SMALL_UNETS))
+def test_the_unets_are_trained_as_any_denoiser(
+    even_preset: Preset, tones: Path, tone_run: Path, tmp_path: Path, name: str
+) -> None:
+    pytest.importorskip("diffusers")
+    own = even_preset.denoiser.arguments
+    facts = {key: own[key] for key in ("latent_dim", "frame_rate", "codebook_size")}
+    arguments = registry.denoisers.validate(name, {**facts, **SMALL_UNETS[name]}, where="a test")
+    preset = even_preset.model_copy(update={"denoiser": Component(use=name, arguments=arguments)})
+    train("dpd", Run(adjusted(preset, seed=3), tones, tmp_path, weights=tone_run / "weights"))
+    card = json.loads((tmp_path / "weights" / "card.json").read_text())["denoiser"]
+    assert card["seed"] == 3
+    assert math.isfinite(card["held_out"]["table5_velocity_mse"])
 
 
 def test_tokens_and_prefixes_are_hidden_as_often_as_the_preset_says(tiny_preset: Preset) -> None:
