@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melody.lm.decoder_only import DecoderOnly, embed
 from melody.lm.backbone import NORM_EPSILON, ROTARY_BASE, check_heads
+from melody.lm.decoder_only import DecoderOnly, embed
 from melody.registry import language_models
 
 
