@@ -23,7 +23,7 @@ from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.corpus import Corpus
 from melody.data.embedded import further_captions
 from melody.paths import cache_dir
-from melody.protocols import Codec, JointEmbedder, SemanticTokenizer
+from melody.protocols import Codec, JointEmbedder, SemanticTokenizer, TokenCodec
 from melody.training.audio import segment_batch, segments
 from melody.training.shares import is_main
 from melody.weights import write_chunks
@@ -42,6 +42,11 @@ def semantic_tokens(corpus: Corpus, tokenizer: SemanticTokenizer, clip_s: float,
 def latents(corpus: Corpus, codec: Codec, clip_s: float, weights: str) -> Tensor:
     """Latents of every segment: ``(segments, L, D)``."""
     return _of_segments(corpus, clip_s, f"latents {weights} {_code(codec)}", codec.encode)
+
+
+def acoustic_tokens(corpus: Corpus, codec: TokenCodec, clip_s: float, weights: str) -> Tensor:
+    """Acoustic tokens of every segment, all levels: ``(segments, L, num_levels)``."""
+    return _of_segments(corpus, clip_s, f"acoustic tokens {weights} {_code(codec)}", codec.encode)
 
 
 def audio_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights: str) -> Tensor:
