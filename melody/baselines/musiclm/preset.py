@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import nn
 
@@ -24,13 +27,16 @@ from melody.config import (
 )
 from melody.errors import MelodyError, did_you_mean
 from melody.lm.multi_stream import MultiStream
-from melody.weights import load_weights
+from melody.protocols import TokenCodec
+from melody.weights import canonical, load_weights
 
 FOLDER = PRESETS / "musiclm"
 SEATS = {"codec": registry.token_codecs, "language_model": registry.language_models}
 """Table of a component -> the registry of its kind."""
 PARTS = ("codec", "coarse", "fine")
 """Parts with weights of this system's own, beside a language model if it has one."""
+CONDITIONING = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model")
+"""Parts of MeLoDy that it uses, but for a language model of its own."""
 
 
 class Windows(Strict):
@@ -127,6 +133,11 @@ class MusicLmPreset(Strict):
     training: MusicLmTraining | None = None
 
 
+def own_parts(preset: MusicLmPreset) -> tuple[str, ...]:
+    """Parts that the preset itself describes."""
+    return PARTS if preset.language_model is None else (*PARTS, "language_model")
+
+
 def preset_names() -> list[str]:
     """Presets that ship with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -199,14 +210,21 @@ def _contexts(preset: MusicLmPreset, part: str, levels: dict[str, int]) -> list[
 
 def frames_per_token(preset: MusicLmPreset) -> int:
     """Frames of the codec that a semantic token lasts; raises ``MelodyError`` if that is no whole number."""
-    codec = preset.codec.arguments
-    ratio = codec["sample_rate"] / codec["hop_length"] / TOKEN_RATE
+    ratio = _frame_rate(preset.codec.use, canonical(preset.codec.arguments)) / TOKEN_RATE
     if ratio < 1 or ratio != int(ratio):
         raise MelodyError(
             f"preset {preset.name!r} of musiclm: the codec has {ratio * TOKEN_RATE:g} frames a second, "
             f"expected a multiple of the {TOKEN_RATE} semantic tokens"
         )
     return int(ratio)
+
+
+@lru_cache
+def _frame_rate(use: str, arguments: str) -> float:
+    """Of a codec, which may follow its rate from its layers, so it is built, from shapes alone."""
+    with torch.device("meta"):
+        codec: TokenCodec = registry.token_codecs.create(use, json.loads(arguments))
+    return codec.frame_rate
 
 
 def load_part(preset: MusicLmPreset, part: str, path: Path) -> nn.Module:
