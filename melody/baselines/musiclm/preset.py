@@ -157,7 +157,25 @@ def load_preset(name: str | Path) -> MusicLmPreset:
                 f"unknown preset {str(name)!r} of musiclm{did_you_mean(str(name), preset_names())}; "
                 "or give the path of a .toml file"
             )
-    return with_components(MusicLmPreset, read_toml(path), SEATS, str(path))
+    preset = with_components(MusicLmPreset, read_toml(path), SEATS, str(path))
+    _check(preset)
+    return preset
+
+
+def _check(preset: MusicLmPreset) -> None:
+    """Raise ``MelodyError`` for levels and windows that do not fit the codec or the semantic tokens."""
+    frames_per_token(preset)
+    coarse, levels = preset.coarse, preset.codec.arguments["num_levels"]
+    if coarse.num_levels >= levels:
+        raise MelodyError(
+            f"preset {preset.name!r} of musiclm: num_levels {coarse.num_levels} of the coarse stage leaves none of the "
+            f"codec's {levels} to the fine stage"
+        )
+    if any(round(seconds * TOKEN_RATE, 6) % 1 for seconds in (coarse.window_s, coarse.stride_s)):
+        raise MelodyError(
+            f"preset {preset.name!r} of musiclm: window_s and stride_s of the coarse stage are {coarse.window_s:g} and "
+            f"{coarse.stride_s:g}: expected whole numbers of semantic tokens, {TOKEN_RATE} a second"
+        )
 
 
 def tables_of(preset: MusicLmPreset) -> dict[str, Any]:
