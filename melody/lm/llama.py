@@ -5,27 +5,12 @@ RMSNorm before every part, rotary positions, SwiGLU, no biases, a head of its ow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from melody.errors import MelodyError
+from melody.lm.backbone import INTO_RESIDUAL, NORM_EPSILON, Cache, check_heads, layers_of, rotation_of, through_layers
 from melody.lm.decoder_only import DecoderOnly, embed
 from melody.registry import language_models
-
-NORM_EPSILON = 1e-6  # Touvron et al. 2023 (LLaMA)
-ROTARY_BASE = 10_000.0  # Su et al. 2021, section 3.2.2
-
-
-@dataclass
-class Cache:
-    """Keys and values of the tokens so far, in tensors that never move."""
-
-    keys: Tensor  # (num_layers, B, heads, capacity, head_dim)
-    values: Tensor
-    length: int = 0
 
 
 @language_models.register("llama")
@@ -60,15 +45,13 @@ class Llama(DecoderOnly):
         max_tokens: int = 512,
     ) -> None:
         super().__init__(num_prefix_tokens, prefix_codebook_size, codebook_size, max_tokens)
-        if hidden_size % (2 * num_heads):
-            raise MelodyError(f"hidden_size is {hidden_size}: expected a multiple of 2 * num_heads = {2 * num_heads}")
-        self.num_heads = num_heads
+        check_heads(hidden_size, num_heads)
         self.head_dim = hidden_size // num_heads
         self.embedding = nn.Embedding(self.vocabulary_size, hidden_size)
-        self.layers = nn.ModuleList(_Layer(hidden_size, num_heads, feed_forward_size) for _ in range(num_layers))
+        self.layers = layers_of(hidden_size, num_layers, num_heads, feed_forward_size)
         self.norm = nn.RMSNorm(hidden_size, eps=NORM_EPSILON)
         self.head = nn.Linear(hidden_size, self.vocabulary_size, bias=False)
-        self._initialise(num_layers, into_residual=("attention.out.weight", "feed_forward.down.weight"))
+        self._initialise(num_layers, into_residual=INTO_RESIDUAL)
 
     def forward(self, rows: Tensor, cache: Cache | None = None) -> Tensor:
         """Rows ``(B, N)`` -> logits of what follows each, ``(B, N, V)``; with a cache, the last, ``(B, 1, V)``."""
@@ -80,12 +63,9 @@ class Llama(DecoderOnly):
 
     def _hidden(self, rows: Tensor, cache: Cache | None) -> Tensor:
         start = 0 if cache is None else cache.length
-        rotation = _rotation(start, rows.shape[1], self.head_dim, rows.device)
-        x: Tensor = embed(self.embedding, rows)  # (B, N, d)
-        for index, layer in enumerate(self.layers):
-            x = layer(x, rotation, index, cache)  # (B, N, d)
-        if cache is not None:
-            cache.length += rows.shape[1]
+        positions = torch.arange(start, start + rows.shape[1], device=rows.device)
+        x = embed(self.embedding, rows)  # (B, N, d)
+        x = through_layers(self.layers, x, rotation_of(positions, self.head_dim), cache)  # (B, N, d)
         x = self.norm(x)
         return x  # noqa: RET504 (forward order)
 
@@ -97,68 +77,4 @@ class Llama(DecoderOnly):
         return self._hidden(rows, None)
 
     def empty_cache(self, batch: int, capacity: int) -> Cache:
-        shape = (len(self.layers), batch, self.num_heads, capacity, self.head_dim)
-        weight = self.head.weight
-        return Cache(weight.new_empty(shape), weight.new_empty(shape))
-
-
-class _Layer(nn.Module):
-    def __init__(self, hidden_size: int, num_heads: int, feed_forward_size: int) -> None:
-        super().__init__()
-        self.attention_norm = nn.RMSNorm(hidden_size, eps=NORM_EPSILON)
-        self.attention = _Attention(hidden_size, num_heads)
-        self.feed_forward_norm = nn.RMSNorm(hidden_size, eps=NORM_EPSILON)
-        self.feed_forward = _SwiGLU(hidden_size, feed_forward_size)
-
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], index: int, cache: Cache | None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), rotation, index, cache)
-        output: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
-        return output
-
-
-class _Attention(nn.Module):
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.queries_keys_values = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
-        self.out = nn.Linear(hidden_size, hidden_size, bias=False)
-
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], index: int, cache: Cache | None) -> Tensor:
-        heads = self.queries_keys_values(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, heads, head_dim)
-        queries, keys, values = heads.transpose(1, 3).unbind(2)  # (B, heads, N, head_dim)
-        queries, keys = _rotate(queries, rotation), _rotate(keys, rotation)
-        start = 0
-        if cache is not None:
-            start, end = cache.length, cache.length + x.shape[1]
-            cache.keys[index, :, :, start:end] = keys
-            cache.values[index, :, :, start:end] = values
-            keys, values = cache.keys[index, :, :, :end], cache.values[index, :, :, :end]
-        assert start == 0 or x.shape[1] == 1, "after the first pass, tokens come one by one"
-        attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=start == 0)
-        output: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # (B, N, d)
-        return output
-
-
-class _SwiGLU(nn.Module):
-    def __init__(self, hidden_size: int, feed_forward_size: int) -> None:
-        super().__init__()
-        self.gate_up = nn.Linear(hidden_size, 2 * feed_forward_size, bias=False)
-        self.down = nn.Linear(feed_forward_size, hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        output: Tensor = self.down(F.silu(gate) * up)
-        return output
-
-
-def _rotation(start: int, length: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines ``(length, head_dim / 2)`` of positions from ``start`` on."""
-    exponent = torch.arange(0, head_dim, 2, device=device) / head_dim
-    angle = torch.arange(start, start + length, device=device)[:, None] * ROTARY_BASE**-exponent
-    return angle.cos(), angle.sin()
-
-
-def _rotate(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    cos, sin = rotation
-    first, second = heads.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(heads.dtype)
+        return Cache.empty(self.layers, batch, capacity)

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melody.errors import MelodyError
+from melody.lm.backbone import NORM_EPSILON, ROTARY_BASE, check_heads
 from melody.lm.decoder_only import DecoderOnly, embed
-from melody.lm.llama import NORM_EPSILON, ROTARY_BASE
 from melody.registry import language_models
 
 
@@ -45,8 +44,7 @@ class TransformersLlama(DecoderOnly):
         max_tokens: int = 512,
     ) -> None:
         super().__init__(num_prefix_tokens, prefix_codebook_size, codebook_size, max_tokens)
-        if hidden_size % (2 * num_heads):
-            raise MelodyError(f"hidden_size is {hidden_size}: expected a multiple of 2 * num_heads = {2 * num_heads}")
+        check_heads(hidden_size, num_heads)
         from transformers import LlamaConfig, LlamaForCausalLM
 
         config = LlamaConfig(

@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from melody import config
 from melody.baselines.musiclm import preset as musiclm
 from melody.baselines.noise2music import preset as noise2music
+from melody.conditioning.semantic import TOKEN_RATE
+from melody.data.corpus import Corpus
 from melody.errors import MelodyError, did_you_mean
-from melody.pipeline import shipped_weights
+from melody.pipeline import load_part, shipped_weights
+from melody.training import features
+from melody.training.musiclm import AcousticData, AcousticModelling
 from melody.training.noise2music import stage_recipe
 from melody.training.plans import Finish, Plan
 from melody.training.stages import MELODY, Run, fit_stage
 from melody.training.token_codec import TokenCodecTraining
+from melody.weights import file_hash
 
 
 def _codec(run: Run, stop_after: int | None) -> Finish:
@@ -24,19 +31,69 @@ def _codec(run: Run, stop_after: int | None) -> Finish:
     return lambda: (recipe.trained(), recipe.validate())
 
 
+def _coarse(run: Run, stop_after: int | None) -> Finish:
+    """Coarse levels after MuLan and semantic tokens."""
+    melody = config.load_preset(run.preset.melody)
+    (joint, joint_hash), (tokenizer, tokenizer_hash) = (
+        _of_melody(run, melody, part) for part in ("joint_embedder", "semantic_tokenizer")
+    )
+    rvq, _ = _of_melody(run, melody, "rvq")
+    levels, segment_s = run.preset.coarse.num_levels, melody.generation.segment_s
+
+    def data(corpus: Corpus) -> AcousticData:
+        audio = features.audio_embeddings(corpus, joint, segment_s, joint_hash)
+        text = features.wording_embeddings(corpus, joint, segment_s, joint_hash)
+        semantic = features.semantic_tokens(corpus, tokenizer, segment_s, tokenizer_hash)
+        acoustic = _acoustic(run, corpus, segment_s)[..., :levels]
+        return AcousticData(acoustic, semantic[..., None], features.prefixes(audio, text, rvq))
+
+    return _stage(run, "coarse", data, TOKEN_RATE, stop_after)
+
+
+def _fine(run: Run, stop_after: int | None) -> Finish:
+    """The other levels after the coarse ones, and after nothing else."""
+    levels, segment_s = run.preset.coarse.num_levels, config.load_preset(run.preset.melody).generation.segment_s
+
+    def data(corpus: Corpus) -> AcousticData:
+        acoustic = _acoustic(run, corpus, segment_s)
+        return AcousticData(acoustic[..., levels:], acoustic[..., :levels])
+
+    return _stage(run, "fine", data, TOKEN_RATE * musiclm.frames_per_token(run.preset), stop_after)
+
+
+def _stage(run: Run, stage: str, data: Callable[[Corpus], AcousticData], rate: float, stop_after: int | None) -> Finish:
+    train_data, validation_data = data(run.train_corpus), data(run.validation_corpus)
+    recipe = AcousticModelling(run.part(stage), run.settings(stage), train_data, validation_data, rate)
+    fit_stage(recipe, run, stage, stop_after)
+    return lambda: (recipe.trained(), recipe.validate())
+
+
+def _acoustic(run: Run, corpus: Corpus, segment_s: float) -> Tensor:
+    codec, codec_hash = run.finished("codec")
+    return features.acoustic_tokens(corpus, codec, segment_s, codec_hash)  # type: ignore[arg-type]
+
+
+def _of_melody(run: Run, melody: config.Preset, part: str) -> tuple[Any, str]:
+    """A part of MeLoDy with its weights, and their hash."""
+    path = run.shared_path(part)
+    module = load_part(melody, part, path).eval().requires_grad_(False)
+    return module.to(run.hardware.device), file_hash(path)
+
+
 def shared_weights(preset: Any, part: str) -> Path:
     """Weights that come with the preset of MeLoDy that ``preset.melody`` names."""
     return shipped_weights(config.load_preset(preset.melody)) / f"{part}.safetensors"
 
 
 MUSICLM = Plan(
-    parts={"codec": "codec"},
-    needs={"codec": ()},
-    recipes={"codec": _codec},
+    parts={"codec": "codec", "coarse": "coarse", "fine": "fine"},
+    needs={"codec": (), "coarse": ("codec",), "fine": ("codec",)},
+    recipes={"codec": _codec, "coarse": _coarse, "fine": _fine},
     build=musiclm.build_part,
     component_of=musiclm.component_of,
     load=musiclm.load_part,
     tables_of=musiclm.tables_of,
+    shared={"coarse": ("joint_embedder", "rvq", "semantic_tokenizer")},
     shared_weights=shared_weights,
 )
 

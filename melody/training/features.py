@@ -24,7 +24,7 @@ from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.corpus import Corpus
 from melody.data.embedded import further_captions
 from melody.paths import cache_dir
-from melody.protocols import Codec, JointEmbedder, SemanticTokenizer
+from melody.protocols import Codec, JointEmbedder, SemanticTokenizer, TokenCodec
 from melody.training.audio import segment_batch, segments
 from melody.training.shares import is_main
 from melody.weights import write_chunks
@@ -49,6 +49,11 @@ def spectrograms(corpus: Corpus, frames: Frames, clip_s: float) -> Tensor:
     """Log-mel spectrogram of every segment, as the cascade's generator makes it: ``(segments, L, M)``."""
     sizes = f"{frames.sample_rate} {frames.hop_length} {frames.num_mels} {frames.log_mel.n_fft}"
     return _of_segments(corpus, clip_s, f"spectrograms {sizes} {_code(frames.log_mel)}", frames.spectrogram)
+
+
+def acoustic_tokens(corpus: Corpus, codec: TokenCodec, clip_s: float, weights: str) -> Tensor:
+    """Acoustic tokens of every segment, all levels: ``(segments, L, num_levels)``."""
+    return _of_segments(corpus, clip_s, f"acoustic tokens {weights} {_code(codec)}", codec.encode)
 
 
 def audio_embeddings(corpus: Corpus, joint: JointEmbedder, clip_s: float, weights: str) -> Tensor:

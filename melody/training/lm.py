@@ -76,18 +76,19 @@ class LanguageModelling(Recipe):
         ]
         return {
             "loss": mean_over_rows(losses, batches),
-            "unigram_loss": _unigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
-            "bigram_loss": _bigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
+            "unigram_loss": unigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
+            "bigram_loss": bigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
         }
 
 
-def _unigram_loss(train: Tensor, held_out: Tensor, size: int) -> float:
+def unigram_loss(train: Tensor, held_out: Tensor, size: int) -> float:
+    """Cross-entropy a token (nats) of held-out tokens by the counts of the training tokens, of any shape."""
     counts = torch.bincount(train.flatten(), minlength=size).double() + 1
     return float(-(counts / counts.sum()).log()[held_out].mean())
 
 
-def _bigram_loss(train: Tensor, held_out: Tensor, size: int) -> float:
-    """Counts smoothed by a tenth of a count, over all transitions but a segment's first token."""
+def bigram_loss(train: Tensor, held_out: Tensor, size: int) -> float:
+    """The same of tokens ``(segments, N)`` by the one before; counts smoothed by a tenth, first tokens left out."""
     pairs = (train[:, :-1] * size + train[:, 1:]).flatten()
     counts = torch.bincount(pairs, minlength=size * size).double().view(size, size) + 0.1
     log_probability = (counts / counts.sum(dim=1, keepdim=True)).log()

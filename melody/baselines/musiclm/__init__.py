@@ -1,1 +1,7 @@
-"""MusicLM-style system (section 7 of our sheet; arXiv 2301.11325): three language models over tokens of a codec."""
+"""MusicLM-style system: presets, windows, the stages' drawing, and the system itself."""
+
+from __future__ import annotations
+
+from melody.baselines.musiclm.system import MusicLmSystem
+
+__all__ = ["MusicLmSystem"]

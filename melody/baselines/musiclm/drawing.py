@@ -1,0 +1,177 @@
+"""One call of the system: its random streams, its clock and counters, and the tokens of its three stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from melody.baselines.musiclm.preset import AcousticStage, frames_per_token
+from melody.baselines.musiclm.windows import Window, independent, striding
+from melody.conditioning.semantic import TOKEN_RATE
+from melody.errors import MelodyError
+from melody.lm.multi_stream import MultiStream
+from melody.pipeline.settings import Settings
+from melody.protocols import Trace
+
+if TYPE_CHECKING:
+    from melody.baselines.musiclm.system import MusicLmSystem
+
+
+class Drawing:
+    """The stages as one call uses them: seeded, timed and counted.
+
+    Rows are clips. What a row draws comes from its seed, the stage and the window alone.
+    """
+
+    def __init__(self, system: MusicLmSystem, settings: Settings, fine_windows: str) -> None:
+        self.system, self.settings, self.fine_windows = system, settings, fine_windows
+        self.rows = len(settings.seeds)
+        self.ratio = frames_per_token(system.preset)
+        self.trace = Trace()
+
+    def semantic(self, prefix: Tensor, known: Tensor, total: int) -> Tensor:
+        """MuLan tokens ``(B, P)``, semantic tokens so far ``(B, K)`` -> ``(B, total)``."""
+        stage, model = self.system.preset.semantic, self.system.language_model
+        # Only where it is wanted, so that a language model need not know of guidance.
+        guidance = {} if stage.guidance_scale == 1 else {"guidance_scale": stage.guidance_scale}
+        # The stream is MeLoDy's own, so that with its language model the tokens are those that it draws.
+        streams = self.settings.generators("tokens", self.system.device)
+        tokens = known
+        with self.timed("semantic"), self._counted("semantic", model):
+            for window in striding(known.shape[1], total, stage.window_s * TOKEN_RATE, stage.stride_s * TOKEN_RATE):
+                context = tokens[:, window.begin : window.known]
+                self.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
+                new = model.generate(
+                    prefix,
+                    window.new,
+                    semantic_tokens=context if context.shape[1] else None,
+                    temperature=stage.temperature,
+                    top_k=stage.top_k,
+                    top_p=stage.top_p,
+                    **guidance,
+                    generator=streams,
+                )
+                tokens = torch.cat([tokens, new], dim=1)
+        return tokens
+
+    def coarse(self, prefix: Tensor, semantic: Tensor, known: Tensor, total: int) -> Tensor:
+        """MuLan tokens, semantic tokens ``(B, N)``, frames so far ``(B, K, levels)`` -> ``(B, total, levels)``."""
+        stage, frames = self.system.preset.coarse, known
+        with self.timed("coarse"), self._counted("coarse", self.system.coarse):
+            for index, window in enumerate(self._striding(stage, known.shape[1], total)):
+                heard = semantic[:, window.begin // self.ratio : -(-window.end // self.ratio)]
+                given = [prefix[:, None], heard[..., None]]
+                frames = self._extend("coarse", stage, given, frames, window, index)
+        return frames
+
+    def fine(self, coarse: Tensor, known: Tensor) -> Tensor:
+        """Coarse frames ``(B, total, levels)``, fine frames so far -> fine frames ``(B, total, further levels)``."""
+        stage, total = self.system.preset.fine, coarse.shape[1]
+        frames = known
+        with self.timed("fine"), self._counted("fine", self.system.fine):
+            if self.fine_windows == "batched":
+                return self._fine_at_once(stage, coarse, known)
+            for index, window in enumerate(self._striding(stage, known.shape[1], total)):
+                given = [coarse[:, window.begin : window.end]]
+                frames = self._extend("fine", stage, given, frames, window, index)
+        return frames
+
+    def _fine_at_once(self, stage: AcousticStage, coarse: Tensor, known: Tensor) -> Tensor:
+        """All windows of a clip as rows of one batch: as many passes as one window takes."""
+        total, index = coarse.shape[1], 0
+        frames = torch.cat([known, known.new_zeros(self.rows, total - known.shape[1], known.shape[2])], dim=1)
+        for windows in independent(known.shape[1], total, stage.window_s * self._frame_rate):
+            given = torch.stack([coarse[:, w.begin : w.end] for w in windows], dim=1).flatten(0, 1)  # (B * W, n, l)
+            streams = [
+                stream
+                for row in range(self.rows)
+                for stream in (self._streams("fine", index + w)[row] for w in range(len(windows)))
+            ]
+            self.trace.prefill_tokens += len(windows) * given[0].numel()
+            drawn = self._draw(self.system.fine, stage, [given], windows[0].new, None, streams)
+            for window, new in zip(windows, drawn.unflatten(0, (self.rows, -1)).unbind(1), strict=True):
+                frames[:, window.begin : window.end] = new
+            index += len(windows)
+        return frames
+
+    def _extend(
+        self, part: str, stage: AcousticStage, given: list[Tensor], frames: Tensor, window: Window, index: int
+    ) -> Tensor:
+        """Frames with those that a window makes ``(B, window.end, levels)``."""
+        context = frames[:, window.begin : window.known]
+        self.trace.prefill_tokens += sum(stream[0].numel() for stream in [*given, context])
+        model = getattr(self.system, part)
+        new = self._draw(model, stage, given, window.new, context, self._streams(part, index))
+        return torch.cat([frames, new], dim=1)
+
+    def _draw(
+        self,
+        model: MultiStream,
+        stage: AcousticStage,
+        given: list[Tensor],
+        count: int,
+        known: Tensor | None,
+        streams: list[torch.Generator],
+    ) -> Tensor:
+        return model.generate(
+            given,
+            count,
+            known=known,
+            temperature=stage.temperature,
+            top_k=stage.top_k,
+            top_p=stage.top_p,
+            generators=streams,
+        )
+
+    def _striding(self, stage: AcousticStage, known: int, total: int) -> list[Window]:
+        return striding(known, total, stage.window_s * self._frame_rate, stage.stride_s * self._frame_rate)
+
+    @property
+    def _frame_rate(self) -> int:
+        return TOKEN_RATE * self.ratio
+
+    def _streams(self, part: str, window: int) -> list[torch.Generator]:
+        """One a row."""
+        return self.settings.generators(f"musiclm {part} {window}", self.system.device)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the seconds spent within to a part's."""
+        self._synchronize()
+        begin = time.perf_counter()
+        yield
+        self._synchronize()
+        self.trace.seconds[part] = self.trace.seconds.get(part, 0.0) + time.perf_counter() - begin
+
+    @contextmanager
+    def _counted(self, part: str, module: nn.Module) -> Iterator[None]:
+        """Count forward calls by a hook, and the rows that a clip has in them."""
+        trace = self.trace
+        trace.passes[part] = trace.weighted_passes[part] = 0
+
+        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            trace.passes[part] += 1
+            trace.weighted_passes[part] += len(arguments[0]) // self.rows
+
+        handle = module.register_forward_pre_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def check_passes(self, formula: dict[str, int]) -> None:
+        """Hold hooks to the formula."""
+        self.trace.formula = formula
+        for part, expected in formula.items():
+            counted = self.trace.passes.get(part, 0)
+            if counted != expected:
+                raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {expected}")
+
+    def _synchronize(self) -> None:
+        if self.system.device.type == "cuda":
+            torch.cuda.synchronize(self.system.device)

@@ -1,0 +1,274 @@
+"""MusicLM-style text to music (section 7 of the paper's facts): semantic, coarse and fine tokens, then the codec.
+
+Passes by stage and second of audio, one pass a token: 25 + 200 + 400 (Table 3), where the fine stage's windows come
+one after the other (``fine_windows="sequential"``). By default they are rows of one batch, which makes 10 s in 250 +
+2,000 + 1,000 passes: four windows of 2.5 s. Other ways to count 10 s: 7,050, with a last window of 3 s that is not
+clipped; 3,450, with windows of 3 s in one batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from melody import __version__
+from melody.baselines.musiclm.drawing import Drawing
+from melody.baselines.musiclm.preset import (
+    CONDITIONING,
+    MusicLmPreset,
+    build_part,
+    frames_per_token,
+    load_part,
+    load_preset,
+    own_parts,
+)
+from melody.baselines.musiclm.windows import independent
+from melody.baselines.musiclm.work import work_of
+from melody.conditioning.rvq import ResidualVectorQuantizer
+from melody.conditioning.semantic import TOKEN_RATE
+from melody.config import Preset
+from melody.config import load_preset as load_melody
+from melody.data.audio import AudioInput, as_mono, resampled
+from melody.devices import device_of
+from melody.errors import MelodyError, did_you_mean
+from melody.lm.multi_stream import MultiStream
+from melody.paths import PACKAGE
+from melody.pipeline import build_part as build_melody_part
+from melody.pipeline import load_part as load_melody_part
+from melody.pipeline import shipped_weights
+from melody.pipeline.editing import MARGIN_S, append
+from melody.pipeline.plan import whole
+from melody.pipeline.prompts import Prompt, read_prompt
+from melody.pipeline.settings import Settings, check_duration
+from melody.protocols import (
+    Generation,
+    JointEmbedder,
+    LanguageModel,
+    SemanticTokenizer,
+    System,
+    TokenCodec,
+    Work,
+)
+from melody.registry import systems
+from melody.weights import canonical, file_hash
+
+FineWindows = Literal["batched", "sequential"]
+
+
+@systems.register("musiclm")
+class MusicLmSystem(System):
+    """MusicLM-style system: three decoder-only Transformers over a codec with residual quantisation.
+
+    Args:
+        preset: ``demo``, ``paper``, or the path of a TOML file.
+        weights: folder with ``PART.safetensors`` of codec, coarse and fine, and of what it shares with MeLoDy where
+            that is not what ships with MeLoDy's preset; without it, the weights shipped.
+        device: cpu, cuda or cuda:N.
+    Raises:
+        MelodyError: unknown preset, missing, damaged or foreign weights, a device that is not there.
+    """
+
+    name = "musiclm"
+    abilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
+    options: ClassVar[frozenset[str]] = frozenset({"fine_windows"})
+
+    def __init__(self, preset: str = "demo", weights: str | Path | None = None, device: str = "cpu") -> None:
+        loaded = load_preset(preset)
+        melody = load_melody(loaded.melody)
+        folder = Path(weights) if weights is not None else PACKAGE / "presets" / "weights" / "musiclm" / loaded.name
+        if not folder.is_dir():
+            raise MelodyError(
+                f"musiclm preset {loaded.name!r} has no weights in {folder}; train them (melody train all --system "
+                f"musiclm --preset {loaded.name}) and give their folder"
+            )
+        own = own_parts(loaded)
+        paths = {part: folder / f"{part}.safetensors" for part in own}
+        for part in set(CONDITIONING) - set(own):
+            there = folder / f"{part}.safetensors"
+            paths[part] = there if there.is_file() else shipped_weights(melody) / there.name
+        with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
+            parts = {
+                part: load_part(loaded, part, path) if part in own else load_melody_part(melody, part, path)
+                for part, path in paths.items()
+            }
+        self._use(loaded, melody, parts, {part: file_hash(path) for part, path in sorted(paths.items())}, device)
+
+    @classmethod
+    def random(cls, preset: str | Path = "demo", *, seed: int = 0, device: str = "cpu") -> MusicLmSystem:
+        """The system with random weights, for counting and timing; on the device "meta" it has shapes only."""
+        loaded, system = load_preset(preset), cls.__new__(cls)
+        melody = load_melody(loaded.melody)
+        own = own_parts(loaded)
+        with torch.random.fork_rng(), torch.device(_device(device)):
+            torch.manual_seed(seed)
+            parts = {part: build_part(loaded, part) for part in own}
+            parts |= {part: build_melody_part(melody, part) for part in sorted(set(CONDITIONING) - set(own))}
+            if device != "meta":
+                parts["rvq"].randomize()  # type: ignore[operator]
+                if hasattr(parts["joint_embedder"], "fit_vocabulary"):
+                    parts["joint_embedder"].fit_vocabulary(["music"])  # type: ignore[operator]
+        system._use(loaded, melody, parts, {"seed": str(seed)}, device)
+        return system
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
+    ) -> Generation:
+        """One clip of ``duration_s`` for each prompt.
+
+        Args:
+            options: ``fine_windows``, ``batched`` (the default: independent windows, rows of one batch) or
+                ``sequential`` (one after the other, each with an overlap as prefix).
+        Raises:
+            MelodyError: a bad prompt, duration, seed or option.
+        """
+        duration = check_duration(duration_s)
+        prompt = read_prompt(prompts, None, self.joint_embedder.sample_rate)
+        drawing = self._drawing(prompt, seeds, options)
+        tokens = torch.zeros(len(prompt), 0, dtype=torch.int64, device=self.device)
+        acoustic = tokens.new_zeros(len(prompt), 0, self.codec.num_levels)
+        waveform = self._composed(drawing, self._prefix(drawing, prompt), tokens, acoustic, duration)
+        waveform = waveform[..., : max(1, round(duration * self.sample_rate))]
+        return Generation(waveform, self.sample_rate, drawing.trace)
+
+    @torch.inference_mode()
+    def continue_from(
+        self,
+        audio: AudioInput,
+        prompts: Sequence[str] | None = None,
+        *,
+        duration_s: float,
+        seeds: Sequence[int],
+        **options: Any,
+    ) -> Generation:
+        """Go on where given audio ends: its semantic and acoustic tokens are every stage's prefix.
+
+        Args:
+            audio: a file, or ``(samples, rate)``; mixed to mono, brought to the system's rate.
+            prompts: texts; without them, the audio is its own prompt.
+            duration_s: seconds of new audio.
+            options: as of ``generate``.
+        Returns:
+            The given audio and what follows, ``(B, 1, T)``. The given samples are kept as they are, but for their last
+            20 ms, where they fade into the decoder's reconstruction of them, which runs on into the new audio.
+        Raises:
+            MelodyError: as ``generate``; audio that is unreadable, empty, or holds NaN.
+        """
+        duration = check_duration(duration_s)
+        given = as_mono(audio, self.sample_rate, "the audio to continue")
+        own = (given, self.sample_rate) if prompts is None else None
+        prompt = read_prompt(prompts, own, self.joint_embedder.sample_rate)
+        drawing = self._drawing(prompt, seeds, options)
+        tokens, acoustic = self._known(drawing, given)
+        known = acoustic.shape[1] * self.codec.hop_length
+        decoded = self._composed(drawing, self._prefix(drawing, prompt), tokens, acoustic, duration)
+        decoded = decoded[..., : known + max(1, round(duration * self.sample_rate))]
+        return Generation(append(given, decoded, known, self.sample_rate), self.sample_rate, drawing.trace)
+
+    def facts(self) -> dict[str, Any]:
+        """Preset, weights and versions."""
+        presets = [self.preset.model_dump(), self.melody.model_dump()]
+        return {
+            "preset": self.preset.name,
+            "preset_hash": hashlib.sha256(canonical(presets).encode()).hexdigest(),
+            "weights": self.hashes,
+            "versions": {"melody": __version__, "torch": torch.__version__},
+        }
+
+    def work(self, duration_s: float, **options: Any) -> list[Work]:
+        """Tokens of the three stages at several lengths of the cache, and the codec's decoding.
+
+        Raises:
+            MelodyError: a bad duration or option.
+        """
+        return work_of(self, check_duration(duration_s), _fine_windows(**options))
+
+    def passes(self, tokens: int, frames: int, known_frames: int, fine_windows: str) -> dict[str, int]:
+        """Forward passes by formula: (25 + 200 + 400)·T with sequential fine windows (Table 3), and fewer with batched.
+
+        Args:
+            tokens: new semantic tokens.
+            frames: of the codec, in all; known_frames: those that are there already.
+        """
+        levels, new = self.preset.coarse.num_levels, frames - known_frames
+        fine = new
+        if fine_windows == "batched":
+            window = self.preset.fine.window_s * TOKEN_RATE * frames_per_token(self.preset)
+            fine = sum(batch[0].new for batch in independent(known_frames, frames, window))
+        return {"semantic": tokens, "coarse": new * levels, "fine": fine * (self.codec.num_levels - levels)}
+
+    def _use(
+        self, preset: MusicLmPreset, melody: Preset, parts: dict[str, nn.Module], hashes: dict[str, str], device: str
+    ) -> None:
+        self.preset, self.melody, self.hashes = preset, melody, hashes
+        self.device = _device(device)
+        self.codec: TokenCodec = parts["codec"]  # type: ignore[assignment]
+        self.codec.remove_weight_norm()
+        for part in parts.values():
+            part.eval().requires_grad_(False).to(self.device)
+        self.sample_rate = self.codec.sample_rate
+        self.joint_embedder: JointEmbedder = parts["joint_embedder"]  # type: ignore[assignment]
+        self.rvq: ResidualVectorQuantizer = parts["rvq"]  # type: ignore[assignment]
+        self.semantic_tokenizer: SemanticTokenizer = parts["semantic_tokenizer"]  # type: ignore[assignment]
+        self.language_model: Any = parts["language_model"]
+        assert isinstance(self.language_model, LanguageModel)
+        self.coarse: MultiStream = parts["coarse"]  # type: ignore[assignment]
+        self.fine: MultiStream = parts["fine"]  # type: ignore[assignment]
+
+    def _drawing(self, prompt: Prompt, seeds: Sequence[int], options: dict[str, Any]) -> Drawing:
+        settings = Settings.of(self.melody.generation, len(prompt), seeds=list(seeds))
+        return Drawing(self, settings, _fine_windows(**options))
+
+    def _prefix(self, drawing: Drawing, prompt: Prompt) -> Tensor:
+        with drawing.timed("joint_embedder"):
+            return self.rvq.encode(prompt.embed(self.joint_embedder, self.device))
+
+    def _composed(self, drawing: Drawing, prefix: Tensor, tokens: Tensor, acoustic: Tensor, duration: float) -> Tensor:
+        """Semantic tokens and acoustic frames so far, and seconds of new audio -> the waveform of all of it."""
+        levels, ratio = self.preset.coarse.num_levels, frames_per_token(self.preset)
+        known = acoustic.shape[1]
+        seconds = tokens.shape[1] / TOKEN_RATE + duration
+        total, frames = whole(seconds * TOKEN_RATE), whole(seconds * TOKEN_RATE * ratio)
+        semantic = drawing.semantic(prefix, tokens, total)
+        coarse = drawing.coarse(prefix, semantic, acoustic[..., :levels], frames)
+        fine = drawing.fine(coarse, acoustic[..., levels:])
+        drawing.check_passes(self.passes(total - tokens.shape[1], frames, known, drawing.fine_windows))
+        with drawing.timed("codec"):
+            return self.codec.decode(torch.cat([coarse, fine], dim=2)).clamp(-1, 1)
+
+    def _known(self, drawing: Drawing, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Semantic tokens ``(B, K)`` and frames ``(B, K * ratio, levels)`` of the end of ``given`` ``(T,)``.
+
+        As long as the longest overlap of the stages, and aligned to the end, where the new audio begins.
+        """
+        stages = (self.preset.semantic, self.preset.coarse, self.preset.fine)
+        overlap = max(stage.window_s - stage.stride_s for stage in stages)
+        hop, ratio = self.codec.hop_length, frames_per_token(self.preset)
+        count = min(len(given) // (hop * ratio), int(overlap * TOKEN_RATE + 1e-9))
+        if not count:
+            empty = torch.zeros(drawing.rows, 0, dtype=torch.int64, device=self.device)
+            return empty, empty.new_zeros(drawing.rows, 0, self.codec.num_levels)
+        samples = count * ratio * hop
+        before = min(round(MARGIN_S * self.codec.frame_rate), (len(given) - samples) // hop)
+        piece = given[len(given) - samples - before * hop :].to(self.device)
+        with drawing.timed("codec"):
+            acoustic = self.codec.encode(piece[None, None])[:, before:]
+        heard = resampled(given[len(given) - samples :], self.sample_rate, self.semantic_tokenizer.sample_rate)
+        with drawing.timed("semantic_tokenizer"):
+            tokens = self.semantic_tokenizer.tokenize(heard.to(self.device)[None, None])[:, :count]
+        return tokens.expand(drawing.rows, -1), acoustic.expand(drawing.rows, -1, -1)
+
+
+def _fine_windows(fine_windows: str = "batched") -> str:
+    if fine_windows not in get_args(FineWindows):
+        raise MelodyError(f"unknown fine_windows {fine_windows!r}{did_you_mean(fine_windows, get_args(FineWindows))}")
+    return fine_windows
+
+
+def _device(device: str) -> torch.device:
+    return torch.device("meta") if device == "meta" else device_of(device)

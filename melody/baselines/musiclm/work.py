@@ -1,0 +1,158 @@
+"""What one clip of the MusicLM-style system is made of: calls of each network at stated shapes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from melody.baselines.musiclm.preset import Windows, frames_per_token
+from melody.baselines.musiclm.windows import independent, striding
+from melody.conditioning.semantic import TOKEN_RATE
+from melody.lm.decoder_only import DecoderOnly
+from melody.lm.multi_stream import MultiStream
+from melody.pipeline.plan import whole
+from melody.protocols import Work
+
+if TYPE_CHECKING:
+    from melody.baselines.musiclm.system import MusicLmSystem
+
+BLOCKS = 3
+"""How many lengths of a growing cache stand for all, about."""
+
+
+def work_of(system: MusicLmSystem, duration_s: float, fine_windows: str) -> list[Work]:
+    """The calls of one clip, in the order in which they are made."""
+    ratio = frames_per_token(system.preset)
+    tokens, frames = whole(duration_s * TOKEN_RATE), whole(duration_s * TOKEN_RATE * ratio)
+    work = [*_semantic(system, tokens), *_coarse(system, frames, ratio), *_fine(system, frames, ratio, fine_windows)]
+    codes = torch.zeros(1, frames, system.codec.num_levels, dtype=torch.int64, device=system.device)
+    codec: Any = system.codec
+    decode = Work("codec", "decode", f"{frames} frames", 1, codec, lambda: codec.decode(codes), serial=1)
+    return [*work, decode]
+
+
+def _semantic(system: MusicLmSystem, total: int) -> Iterator[Work]:
+    model, stage = system.language_model, system.preset.semantic
+    if not isinstance(model, DecoderOnly):  # its seat does not say what a pass is
+        return
+    rows = 1 if stage.guidance_scale == 1 else 2
+    calls = _TokenCalls("semantic", model, rows, system.device)
+    windows = striding(0, total, stage.window_s * TOKEN_RATE, stage.stride_s * TOKEN_RATE)
+    yield from calls.of(Counter((model.num_prefix_tokens + w.known - w.begin, w.new) for w in windows))
+
+
+def _coarse(system: MusicLmSystem, frames: int, ratio: int) -> Iterator[Work]:
+    preset, levels = system.preset, system.preset.coarse.num_levels
+    calls = _TokenCalls("coarse", system.coarse, 1, system.device)
+    windows = striding(0, frames, *_places(preset.coarse, ratio))
+    prefix = system.rvq.num_levels
+    yield from calls.of(
+        Counter(
+            (
+                prefix + -(-w.end // ratio) - w.begin // ratio + (w.known - w.begin) * levels,
+                w.new * levels,
+            )
+            for w in windows
+        )
+    )
+
+
+def _fine(system: MusicLmSystem, frames: int, ratio: int, fine_windows: str) -> Iterator[Work]:
+    preset, coarse = system.preset, system.preset.coarse.num_levels
+    levels = system.codec.num_levels - coarse
+    window, stride = _places(preset.fine, ratio)
+    if fine_windows == "sequential":
+        calls = _TokenCalls("fine", system.fine, 1, system.device)
+        windows = striding(0, frames, window, stride)
+        yield from calls.of(
+            Counter(((w.end - w.begin) * coarse + (w.known - w.begin) * levels, w.new * levels) for w in windows)
+        )
+        return
+    batches = Counter((len(batch), batch[0].new) for batch in independent(0, frames, window))
+    for (rows, length), times in batches.items():
+        calls = _TokenCalls("fine", system.fine, rows, system.device)
+        yield from calls.of(Counter({(length * coarse, length * levels): times}))
+
+
+def _places(stage: Windows, ratio: int) -> tuple[float, float]:
+    """Window and stride in frames."""
+    return stage.window_s * TOKEN_RATE * ratio, stage.stride_s * TOKEN_RATE * ratio
+
+
+class _TokenCalls:
+    """Calls of one network for one token each, after a first that takes in all that is given.
+
+    Their caches share memory: a call finds as much in the cache as it says, whatever it holds.
+    """
+
+    def __init__(self, part: str, model: Any, rows: int, device: torch.device) -> None:
+        self.part, self.model, self.rows, self.device = part, model, rows, device
+        self._cache: Any = None
+        self._capacity = 0
+
+    def of(self, windows: Counter[tuple[int, int]]) -> Iterator[Work]:
+        """Work of windows, by (tokens that are given and known, new tokens): how many there are."""
+        self._capacity = max(given + new for given, new in windows)
+        for (given, new), times in windows.items():
+            yield self._work("first token", given, 0, times, prefill=given * times * self._clips)
+            for cached, calls in blocks(given, new - 1):
+                yield self._work("one token", 1, cached, calls * times)
+
+    @property
+    def _clips(self) -> int:
+        """Rows that read what is given anew; the two halves of guidance count once, as in ``Trace``."""
+        return self.rows if isinstance(self.model, MultiStream) else 1
+
+    def _work(self, name: str, tokens: int, cached: int, calls: int, prefill: int = 0) -> Work:
+        rows = torch.zeros(self.rows, tokens, dtype=torch.int64, device=self.device)
+        positions = torch.arange(cached, cached + tokens, device=self.device)
+
+        def call() -> Tensor:
+            where = (positions, 0) if isinstance(self.model, MultiStream) else ()
+            logits: Tensor = self.model(rows, *where, self._cache)
+            return logits
+
+        return Work(
+            part=self.part,
+            name=name,
+            shape=f"{tokens} tokens after {cached} in the cache, {self.rows} rows",
+            calls=calls,
+            module=self.model,
+            run=call,
+            setup=lambda: self._fill(cached),
+            rows=self.rows,
+            prefill_tokens=prefill,
+        )
+
+    def _fill(self, cached: int) -> None:
+        """A cache with so many tokens in it."""
+        if isinstance(self.model, MultiStream):
+            if self._cache is None:
+                self._cache = self.model.empty_cache(self.rows, self._capacity)
+                self._cache.keys.zero_()
+                self._cache.values.zero_()
+            self._cache.length = cached
+            return
+        self._cache = self.model.empty_cache(self.rows, self._capacity)
+        if cached:
+            self.model(torch.zeros(self.rows, cached, dtype=torch.int64, device=self.device), self._cache)
+
+
+def blocks(first: int, count: int) -> Iterator[tuple[int, int]]:
+    """Calls at cache lengths ``first``, ``first + 1``, … as a few (length, calls), whose lengths add up to the same.
+
+    Each block has an odd number of calls, so its mean length is a whole number.
+
+    >>> list(blocks(10, 8))
+    [(11, 3), (14, 3), (16, 1), (17, 1)]
+    """
+    size = max(1, count // BLOCKS) | 1
+    while count:
+        calls = min(size, count)
+        calls -= 1 - calls % 2
+        yield first + calls // 2, calls
+        first, count = first + calls, count - calls
