@@ -66,8 +66,8 @@ class Llama(DecoderOnly):
         positions = torch.arange(start, start + rows.shape[1], device=rows.device)
         x = embed(self.embedding, rows)  # (B, N, d)
         x = through_layers(self.layers, x, rotation_of(positions, self.head_dim), cache)  # (B, N, d)
-        x = self.norm(x)
-        return x  # noqa: RET504 (forward order)
+        hidden: Tensor = self.norm(x)
+        return hidden
 
     @property
     def head_weight(self) -> Tensor:

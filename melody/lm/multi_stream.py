@@ -49,7 +49,7 @@ class MultiStream(nn.Module):
         check_heads(hidden_size, num_heads)
         if not contexts:
             raise MelodyError("no stream is given: expected at least one, for the first token comes after it")
-        self.contexts = [tuple(stream) for stream in contexts]
+        self.contexts = [(levels, size, step) for levels, size, step in contexts]
         self.num_levels, self.codebook_size = num_levels, codebook_size
         self.head_dim = hidden_size // num_heads
         self.first_row = sum(levels * size for levels, size, _ in self.contexts)
@@ -72,8 +72,8 @@ class MultiStream(nn.Module):
     def _hidden(self, rows: Tensor, positions: Tensor, cache: Cache | None) -> Tensor:
         x = embed(self.embedding, rows)  # (B, N, d)
         x = through_layers(self.layers, x, rotation_of(positions, self.head_dim), cache)  # (B, N, d)
-        x = self.norm(x)
-        return x  # noqa: RET504 (forward order)
+        hidden: Tensor = self.norm(x)
+        return hidden
 
     def given_rows(self, given: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Rows ``(B, C)`` and positions ``(C,)`` of the streams that are given, each ``(B, frames, levels)``."""

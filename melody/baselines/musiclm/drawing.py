@@ -133,7 +133,7 @@ class Drawing:
 
     @property
     def _frame_rate(self) -> int:
-        return TOKEN_RATE * self.ratio
+        return int(TOKEN_RATE * self.ratio)
 
     def _streams(self, part: str, window: int) -> list[torch.Generator]:
         """One a row."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from melody.baselines.noise2music.unet import UNet1d
-from melody.diffusion.dual_path import AngleEmbedding, mlp
+from melody.diffusion.inputs import AngleEmbedding, mlp
 from melody.errors import MelodyError
 
 SMALLEST_DEVIATION = 1e-3

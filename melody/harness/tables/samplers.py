@@ -41,7 +41,7 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
         MelodyError: missing or unknown axis, an unknown sampler or grid.
     """
     check_axes(suite, context)
-    found = [row for row in rows(suite, context) if problem_with(row) is None]
+    found = [row for row in rows(suite, context) if not problem_with(row, context)]
     # A run of an hour that is stopped has some grids whole, and not some samplers.
     found.sort(key=lambda row: suite.axes["grid"].index(row["grid"]))
     units = [unit for row in [settings_row(suite), *found] for unit in _generations(suite, context, row).values()]
@@ -79,7 +79,7 @@ class Ablation:
 
     def units(self, row: Row, column: Column) -> list[Unit]:
         """The units behind a measure of a row; raises ``MelodyError`` for a sampler that cannot be used."""
-        if problem := problem_with(row):
+        if problem := problem_with(row, self.filling.context):
             raise MelodyError(problem)
         suite, context = self.filling.suite, self.filling.context
         others = [settings_row(suite)] if column.measure.endswith("difference") else []
