@@ -208,10 +208,13 @@ class AudioLDM2System(System):
         scale, channels, length = pipe.vae_scale_factor, unet.config.in_channels, pipe.tokenizer.model_max_length
         read = TEXT_TOKENS + 5
 
-        def ids(module: Any, count: int) -> Callable[[], dict[str, Any]]:
+        def ids(module: Any, count: int, *, masked: bool = False) -> Callable[[], dict[str, Any]]:
             def inputs() -> dict[str, Any]:
-                tokens = torch.ones(1, count, dtype=torch.long, device=_weight(module).device)
-                return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+                weight = _weight(module)
+                given: dict[str, Any] = {"input_ids": torch.ones(1, count, dtype=torch.long, device=weight.device)}
+                if masked:  # added to the scores as it is; without it CLAP looks at the tokens' values
+                    given["attention_mask"] = weight.new_zeros(1, 1, count, count)
+                return given
 
             return inputs
 
@@ -221,7 +224,7 @@ class AudioLDM2System(System):
             f"{self.states} states, {TEXT_TOKENS} of text, {sides} rows",
         )
         return [
-            _work("text_encoder", "CLAP", f"{length} tokens", sides, clap, ids(clap, length), once=True),
+            _work("text_encoder", "CLAP", f"{length} tokens", sides, clap, ids(clap, length, masked=True), once=True),
             _work("text_encoder_2", "T5", f"{TEXT_TOKENS} tokens", sides, t5, ids(t5, TEXT_TOKENS), once=True),
             *(
                 _work(
