@@ -13,6 +13,7 @@ from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, unregistered
 from melody.harness.units import Outcome, Unit
+from melody.metrics.statistics import two_level_mean
 
 MEASURES = {
     "velocity_mse": Measure("velocity-mse"),
@@ -51,7 +52,8 @@ def rows(suite: Suite, context: Context) -> list[Row]:
     listed = [listed.row for listed in suite.rows]
     known = {row["denoiser"] for row in listed} | {context.subject.denoiser}
     plugins = [entry.name for entry in registry.denoisers.entries() if not entry.in_tree]
-    return [*listed, own_row(context), *({"denoiser": name} for name in plugins if name not in known)]
+    others: list[Row] = [{"denoiser": name} for name in plugins if name not in known]
+    return [*listed, own_row(context), *others]
 
 
 def own_row(context: Context) -> Row:
@@ -83,7 +85,7 @@ def _scored(
     column: Column,
     units: Sequence[Unit],
     seeds: Sequence[int],
-    config: dict[str, str | int | float],
+    config: Row,
     study: Study | None = None,
 ) -> Finding:
     found = dict(zip(map(str, seeds), filling.computed(units), strict=True))
@@ -114,7 +116,7 @@ def _errors(measure: str, found: dict[str, Outcome], *, expected: int, study: St
     scored = sum(map(len, scores.values()))
     if study is None or len(scores) < 2:
         return estimates.over_seeds(by_seed, expected=expected, scored=scored)
-    estimate = estimates.two_level_mean(list(scores.values())).estimate
+    estimate = two_level_mean(list(scores.values())).estimate
     return estimates.measurement(estimate, expected=expected, scored=scored, by_seed=by_seed)
 
 
