@@ -4,7 +4,8 @@ The network is diffusers' ``UNet2DConditionModel`` (as in latent diffusion, Romb
 image of L frames by D latents. The paper prints nothing of its UNet-2D but its rough size, so the rest is ours:
 
 - The angle belongs to a frame, and the network knows one time step for all: cosine and sine of every frame's angle are
-  two further channels of the image, constant over the latents; the time step is the mean angle over the frames.
+  two further channels of the image, constant over the latents, and the time step is always 0. A mean angle in its place
+  is misleading: near π/4 in training, where chunks differ, and anywhere in sampling, where they mostly agree.
 - Latents have no order, and attention knows no place: each place along D has a learned vector, and each frame sines and
   cosines of its time, as further channels; the tokens' embedding has those of the tokens' times, in the same unit.
 - Unconditional rows see one learned vector in the place of every token (Ho and Salimans 2022, arXiv 2207.12598): the
@@ -13,7 +14,6 @@ image of L frames by D latents. The paper prints nothing of its UNet-2D but its 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -25,8 +25,6 @@ from melody.errors import MelodyError
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 
-TIME_STEPS = 1000.0
-"""The time step at an angle of π/2: diffusers' usual range."""
 SLOWEST_TOKENS = 1000.0
 """Tokens in a period of the slowest wave that tells time, over 2π; the fastest has 2π tokens."""
 
@@ -115,8 +113,7 @@ class UNet2d(nn.Module, Denoiser):
         length, width = latents.shape[1:]
         behind = (0, -width % self.multiple, 0, -length % self.multiple)
         image = F.pad(self._image(latents, angle), behind)  # (B, channels, L', D')
-        time_step = angle.float().mean(dim=1) * (TIME_STEPS / (math.pi / 2))
-        velocity: Tensor = self.network(image, time_step, condition, return_dict=False)[0]  # (B, 1, L', D')
+        velocity: Tensor = self.network(image, 0, condition, return_dict=False)[0]  # (B, 1, L', D')
         return velocity[:, 0, :length, :width]
 
     def _image(self, latents: Tensor, angle: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ def test_a_change_of_the_angle_is_felt_most_where_it_is(network: Any, inputs: tu
     latents, angle, tokens = inputs
     condition = network.prepare(tokens)
     changed = angle.clone()
-    changed[0, 10:14] = math.pi / 2 - changed[0, 10:14]  # and the mean over the frames stays as it was, nearly
+    changed[0, 10:14] = math.pi / 2 - changed[0, 10:14]
     difference = (network(latents, angle, condition) - network(latents, changed, condition)).abs().mean(dim=2)
     assert (difference[1:] == 0).all(), "another row"
     assert difference[0, 10:14].mean() > 2 * torch.cat([difference[0, :10], difference[0, 14:]]).mean()

@@ -35,7 +35,7 @@ class Study:
 
     preset: str
     files: dict[int, Path]
-    card: dict[int, Any]
+    card: dict[int, dict[str, Any]]
 
     @classmethod
     def of(cls, denoiser: str, seeds: Sequence[int], folder: Path = FOLDER) -> Study | None:

@@ -85,7 +85,7 @@ def _scored(
     column: Column,
     units: Sequence[Unit],
     seeds: Sequence[int],
-    config: dict[str, str | int | float],
+    config: Row,
     study: Study | None = None,
 ) -> Finding:
     found = dict(zip(map(str, seeds), filling.computed(units), strict=True))
