@@ -31,7 +31,7 @@ def work_of(system: MusicLmSystem, duration_s: float, fine_windows: str) -> list
     work = [*_semantic(system, tokens), *_coarse(system, frames, ratio), *_fine(system, frames, ratio, fine_windows)]
     codes = torch.zeros(1, frames, system.codec.num_levels, dtype=torch.int64, device=system.device)
     codec: Any = system.codec
-    decode = Work("codec", "decode", f"{frames} frames", 1, codec, lambda: codec.decode(codes), serial=1)
+    decode = Work("codec", "decode", f"{frames} frames", 1, codec, lambda: codec.decode(codes), once=True)
     return [*work, decode]
 
 

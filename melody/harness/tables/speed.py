@@ -128,7 +128,7 @@ def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Unit) 
             interval=f"a whole clip with random weights, {_median(whole['repeats'])}",
             expected=1,
             scored=1,
-            warning=_contended(whole["seconds"], whole["processor_seconds"], number),
+            warning=_contended(context.device, whole["seconds"], whole["processor_seconds"], number),
         )
     entries = found["entries"]
     composed = Composition(
@@ -137,7 +137,7 @@ def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Unit) 
         "with random weights, times how often a clip makes them",
         expected=len(entries),
         scored=len(entries),
-        warning=_contended(found["composed"], found["processor"], number),
+        warning=_contended(context.device, found["composed"], found["processor"], number),
     )
     config = {"precision": context.precision, "budget_s": context.budget_s, "duration_s": duration_s, "parts": entries}
     precision = str(DTYPES[context.precision]).removeprefix("torch.")
@@ -149,11 +149,9 @@ def _median(repeats: int) -> str:
     return "one call" if repeats == 1 else f"the median of {repeats} calls"
 
 
-def _contended(wall_s: float, processor_s: float, number: Any) -> str | None:
-    """What to tell where the processor worked for less than the clock's time: on a GPU it does anyway."""
-    import torch
-
-    if torch.cuda.is_available() or processor_s >= CONTENDED * wall_s:
+def _contended(device: str, wall_s: float, processor_s: float, number: Any) -> str | None:
+    """What to tell where the processor worked for less than the clock's time: beside a GPU it does anyway."""
+    if device != "cpu" or processor_s >= CONTENDED * wall_s:
         return None
     share = 100 * processor_s / wall_s
     return (
@@ -214,7 +212,11 @@ def _compositions(filling: Filling) -> Iterator[str]:
         unit = _small(filling.suite, filling.context, name)
         outcome = None if unit is None else filling.outcome(unit)
         if not isinstance(outcome, Outcome):
-            why = "it has no small size" if unit is None else getattr(outcome, "reason", "nothing was timed")
+            why = (
+                f"preset {SMALL} is not among its sizes, or not this run's"
+                if unit is None
+                else getattr(outcome, "reason", "nothing was timed")
+            )
             yield f"Composition of {name} is not held against a whole clip: {why}."
             continue
         for options, found in zip(_variants(filling.suite, name), outcome.values.get("variants", []), strict=True):
