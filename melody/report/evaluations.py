@@ -94,8 +94,7 @@ def draw_facets(facets: Facets) -> Figure:
         axes.set_axis_off()
     _legend(grid[len(facets.panels)], grid[0], facets)
     figure.supxlabel("velocity evaluations (passes of the denoiser), logarithmic", fontsize=9)
-    scale = f"logarithmic beyond {2 * facets.margin:.2g}"
-    figure.supylabel(f"{facets.label}\n{scale}  ↓ lower is better", fontsize=9, ha="center")
+    figure.supylabel(f"{facets.label}  ↓ lower is better", fontsize=9)
     return figure
 
 
@@ -205,7 +204,7 @@ def _legend(place: Axes, drawn: Axes, facets: Facets) -> None:
         [by_label[name] for name in chosen],
         [names.get(name, name) for name in chosen],
         loc="upper left",
-        title=f"line at 0: {facets.reference}",
+        title=f"line at 0: {facets.reference};\nheight: logarithmic beyond ±{2 * facets.margin:.2g}",
         fontsize=8,
         title_fontsize=8,
         alignment="left",
