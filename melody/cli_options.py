@@ -46,7 +46,8 @@ SeedOption = Annotated[int, typer.Option(help="The same seed gives the same bits
 StageArgument = Annotated[
     str,
     typer.Argument(
-        help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs; of musiclm: codec."
+        help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs; of musiclm: codec, coarse, "
+        "fine."
     ),
 ]
 TrainSystemOption = Annotated[str, typer.Option("--system", help="melody, or an opponent: musiclm.")]
