@@ -46,8 +46,8 @@ SeedOption = Annotated[int, typer.Option(help="The same seed gives the same bits
 StageArgument = Annotated[
     str,
     typer.Argument(
-        help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs; of musiclm: codec; of "
-        "noise2music: generator, cascader, super_resolution."
+        help="joint, rvq, semantic, lm, vae, dpd, or all, in the order of what each needs; of musiclm: codec, coarse, "
+        "fine; of noise2music: generator, cascader, super_resolution."
     ),
 ]
 TrainSystemOption = Annotated[str, typer.Option("--system", help="melody, or an opponent: musiclm, noise2music.")]
