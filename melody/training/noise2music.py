@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -60,9 +61,13 @@ class CascadeData:
             return lower, spectrogram
         return upper, torch.cat([spectrogram, lower], dim=1)
 
+    @cached_property
+    def _places(self) -> list[tuple[int, int]]:
+        return segments(self.corpus, self.segment_samples)
+
     def _waveform(self, segment: int, first: int, count: int) -> Tensor:
         """The samples of ``count`` frames and half a frame more at both ends, zeros outside of the segment."""
-        index, start = segments(self.corpus, self.segment_samples)[segment]
+        index, start = self._places[segment]
         whole = self.corpus[index].waveform(self.corpus.sample_rate)[start : start + self.segment_samples]
         hop = self.frames.hop_length
         begin = first * hop - hop // 2
