@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -89,6 +90,9 @@ class AudioLDM2System(System):
     longest_s = 10.24
     """What it was trained for, and diffusers' default."""
 
+    _facts: dict[str, Any]
+    pipeline: Any
+
     def __init__(self, weights: str | Path, device: str = "cpu") -> None:
         folder = model_folder(weights, MODEL)
         diffusers = library("diffusers", MODEL, "diffusers")
@@ -144,7 +148,6 @@ class AudioLDM2System(System):
         self.pipeline.set_progress_bar_config(disable=True)
         self.sample_rate = self.pipeline.vocoder.config.sampling_rate
         self.states = getattr(self.pipeline.language_model.config, "max_new_tokens", None) or 8
-        self._facts: dict[str, Any] = {}
 
     def facts(self) -> dict[str, Any]:
         """Hash of the files or the random size, and the libraries' versions."""
@@ -233,7 +236,7 @@ class AudioLDM2System(System):
                     f"after {cached} in the cache",
                     sides,
                     pipe.language_model,
-                    lambda cached=cached: self._state_inputs(cached, read),
+                    partial(self._state_inputs, cached, read),
                     prefill_tokens=0 if cached else sides * read,
                 )
                 for cached in (0, *range(read, read + self.states - 1))
@@ -261,11 +264,12 @@ class AudioLDM2System(System):
 
     @property
     def _frame_s(self) -> float:
-        return math.prod(self.pipeline.vocoder.config.upsample_rates) / self.sample_rate
+        hop: int = math.prod(self.pipeline.vocoder.config.upsample_rates)
+        return hop / self.sample_rate
 
     def _spectrogram(self, duration_s: float) -> int:
         """Frames, as many as the autoencoder's latents hold."""
-        scale = self.pipeline.vae_scale_factor
+        scale: int = self.pipeline.vae_scale_factor
         return math.ceil(duration_s / self._frame_s / scale - 1e-9) * scale
 
     def _parts(self) -> dict[str, Any]:

@@ -70,6 +70,8 @@ class MusicGenSystem(System):
     options: ClassVar[frozenset[str]] = frozenset({"guidance_scale"})
     longest_s = 30.0
 
+    _facts: dict[str, Any]
+
     def __init__(self, weights: str | Path, device: str = "cpu") -> None:
         folder = model_folder(weights, MODEL)
         transformers = library("transformers", MODEL, "full")
@@ -107,7 +109,6 @@ class MusicGenSystem(System):
         self.hop_length = math.prod(codec.upsampling_ratios)
         self.channels = self.decoder_config.audio_channels
         self.delayed = self.decoder_config.num_codebooks // self.channels - 1
-        self._facts: dict[str, Any] = {}
 
     def facts(self) -> dict[str, Any]:
         """Hash of the files or the random size, and the libraries' versions."""
@@ -206,8 +207,8 @@ class MusicGenSystem(System):
 
     def _frames(self, duration_s: float) -> int:
         """Codec frames of a duration; fewer than there are codebooks cannot be delayed."""
-        frames = math.ceil(duration_s * self.sample_rate / self.hop_length - 1e-9)
-        return max(frames, self.decoder_config.num_codebooks)
+        frames: int = math.ceil(duration_s * self.sample_rate / self.hop_length - 1e-9)
+        return max(frames, int(self.decoder_config.num_codebooks))
 
     def _encode(self, ids: Tensor, mask: Tensor, guided: bool) -> tuple[Tensor, Tensor]:
         """States ``(B or 2 B, N, width)`` and mask of the texts, and of nothing behind them, for guidance."""
@@ -244,7 +245,8 @@ class MusicGenSystem(System):
                 logits = without + guidance_scale * (with_text - without)
             tokens = torch.cat([tokens, _sample(logits.view(rows, codebooks, -1), streams)], dim=1)
         tokens = decoder.apply_delay_pattern_mask(tokens, pattern)
-        return tokens[tokens != pad].view(rows, codebooks, frames)
+        codes: Tensor = tokens[tokens != pad].view(rows, codebooks, frames)
+        return codes
 
     def _decode(self, codes: Tensor) -> Tensor:
         """``(B, C, T)``; a stereo checkpoint's codebooks take turns, left and right."""

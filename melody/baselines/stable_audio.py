@@ -83,6 +83,9 @@ class StableAudioSystem(System):
     abilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset({"num_steps", "guidance_scale"})
 
+    _facts: dict[str, Any]
+    pipeline: Any
+
     def __init__(self, weights: str | Path, device: str = "cpu") -> None:
         folder = model_folder(weights, MODEL)
         diffusers = library("diffusers", MODEL, "diffusers")
@@ -135,7 +138,6 @@ class StableAudioSystem(System):
         self.sample_rate = self.pipeline.vae.config.sampling_rate
         window = self.pipeline.transformer.config.sample_size * self.pipeline.vae.hop_length
         self.longest_s = window / self.sample_rate
-        self._facts: dict[str, Any] = {}
 
     def facts(self) -> dict[str, Any]:
         """Hash of the files or the random size, the scheduler, and the libraries' versions."""
