@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from melody.errors import MelodyError
+from melody.harness.measuring.study import FOLDER
 from melody.harness.results import Cell, Results, Table, load_results
 from melody.harness.runner import plan, run
 from melody.harness.store import Store
@@ -118,7 +119,8 @@ def test_counts_and_claims(undisturbed: tuple[Results, Path]) -> None:
 
 def test_what_cannot_be_measured_says_why_by_look_up(undisturbed: tuple[Results, Path]) -> None:
     tables = {table.suite: table for table in undisturbed[0].tables}
-    assert "learnt from another codec" in _cells(tables["table5"], "si_snri", denoiser="unet-1d")[0].reason
+    expected = "learnt from another codec" if (FOLDER / "card.json").is_file() else "there are no weights unet-1d-0"
+    assert expected in _cells(tables["table5"], "si_snri", denoiser="unet-1d")[0].reason
     assert _cells(tables["table1"], "continuation", system="mousai")[0].reason == "no system 'mousai' is registered"
     assert "listeners" in _cells(tables["table3"], "quality_musiclm", system="melody")[0].reason
     assert "does not declare" in _cells(tables["table1"], "continuation", system="melody")[0].reason
