@@ -37,8 +37,6 @@ class Hummer(System):
 
     def __init__(self, weights: str | None = None) -> None:
         self.weights = weights
-        ALIVE[:] = [one for one in ALIVE if one() is not None]
-        assert not ALIVE, "another system is in memory"
         ALIVE.append(weakref.ref(self))
 
     def generate(self, prompts: Any, *, duration_s: float, seeds: Any, **options: Any) -> Generation:
@@ -289,6 +287,16 @@ def test_weights_that_lie_in_files_are_loaded_when_they_are_needed(
             output=tmp_path / "out",
         )
     assert not list((tmp_path / "s" / "outcomes").iterdir()), "what was asked for is checked first"
+
+
+def test_one_system_at_a_time_is_in_memory(tones: SimpleNamespace, found: Callable[..., Any]) -> None:
+    context = tones.context(others=found())
+    ALIVE.clear()
+    for name in ("hummer", "player", "hummer"):
+        assert type(context.system(name)) is FAKES[name]
+        assert context.system(name) is context.system(name)
+        assert [type(one()) for one in ALIVE if one() is not None] == [FAKES[name]]
+    assert len(ALIVE) == 3
 
 
 def test_options_come_from_the_suite_or_from_a_file(
