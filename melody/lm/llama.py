@@ -64,7 +64,7 @@ class Llama(DecoderOnly):
     def _hidden(self, rows: Tensor, cache: Cache | None) -> Tensor:
         start = 0 if cache is None else cache.length
         positions = torch.arange(start, start + rows.shape[1], device=rows.device)
-        x = embed(self.embedding, rows)  # (B, N, d)
+        x: Tensor = embed(self.embedding, rows)  # (B, N, d)
         x = through_layers(self.layers, x, rotation_of(positions, self.head_dim), cache)  # (B, N, d)
         hidden: Tensor = self.norm(x)
         return hidden

@@ -174,7 +174,7 @@ def _check(preset: MusicLmPreset) -> None:
     if any(round(seconds * TOKEN_RATE, 6) % 1 for seconds in (coarse.window_s, coarse.stride_s)):
         raise MelodyError(
             f"preset {preset.name!r} of musiclm: window_s and stride_s of the coarse stage are {coarse.window_s:g} and "
-            f"{coarse.stride_s:g}: expected whole numbers of semantic tokens, {TOKEN_RATE} a second"
+            f"{coarse.stride_s:g}: expected whole numbers of semantic tokens, {TOKEN_RATE:g} a second"
         )
 
 
@@ -232,7 +232,7 @@ def frames_per_token(preset: MusicLmPreset) -> int:
     if ratio < 1 or ratio != int(ratio):
         raise MelodyError(
             f"preset {preset.name!r} of musiclm: the codec has {ratio * TOKEN_RATE:g} frames a second, "
-            f"expected a multiple of the {TOKEN_RATE} semantic tokens"
+            f"expected a multiple of the {TOKEN_RATE:g} semantic tokens"
         )
     return int(ratio)
 
