@@ -306,3 +306,10 @@ def test_presets_that_do_not_fit_together_are_refused(
 def test_presets_that_ship_load() -> None:
     for name in ("demo", "paper"):
         assert isinstance(load_preset(name), MusicLmPreset)
+
+
+def test_the_weights_that_ship_make_sound() -> None:
+    made = MusicLmSystem().generate(["a slow piano piece in a minor key"], duration_s=0.4, seeds=[0])
+    assert made.waveform.shape == (1, 1, 9600)
+    assert made.trace.weighted_passes["semantic"] == 20  # MeLoDy's demo guides its language model
+    assert made.waveform.abs().max() > 0.01
