@@ -349,7 +349,9 @@ def test_a_faulty_sampler_spoils_its_cells_and_ends_in_one_line(  # type: ignore
 @pytest.mark.parametrize(
     ("system", "message"),
     [
-        ("muscigen", "unknown system 'muscigen'"),
+        ("muscigen", "unknown system 'muscigen'; did you mean 'musicgen'"),
+        ("musicgen", "system 'musicgen' needs its weights: --system musicgen=FOLDER_OR_HUB_ID"),
+        ("folder=nowhere", "nowhere"),
         ("melody=nowhere", "there is no folder nowhere"),
         ("nowhere.toml", "nowhere.toml"),
     ],

@@ -136,13 +136,15 @@ def _declared(text: str) -> Declared:
         registry.systems.entry(found.use)
         return found
     name, given, where = text.partition("=")
-    registry.systems.entry(name)
+    entry = registry.systems.entry(name)
+    needed = {parameter.name: parameter.default is ... for parameter in registry.systems.parameters(name)}
+    place = next((one for one in PLACES if one in needed), None)
+    if not given and place is not None and needed[place]:
+        raise MelodyError(f"system {name!r} needs its {place}: --system {name}=FOLDER_OR_HUB_ID ({entry.sentence})")
     if not given:
         return Declared(use=name)
-    names = [parameter.name for parameter in registry.systems.parameters(name)]
-    place = next((one for one in PLACES if one in names), None)
     if place is None:
-        takes = ", ".join(names) or "nothing"
+        takes = ", ".join(needed) or "nothing"
         raise MelodyError(f"--system {text}: system {name!r} takes no weights and no folder (it takes: {takes})")
     title = f"{name}:{Path(where).resolve().name}" if place == "folder" or name in ("folder", OWN) else name
     return Declared(use=name, title=title, arguments={place: where})
