@@ -192,7 +192,7 @@ def test_unknown_kind_and_measure_name_the_nearest(tmp_path: Path) -> None:
 
 def test_shipped_baselines_hold_no_number_of_the_papers_own() -> None:
     baselines = load_baselines()
-    assert [baseline.name for baseline in baselines] == ["mousai", "musiclm", "noise2music"]
+    assert {"mousai", "musiclm", "noise2music"} <= {baseline.name for baseline in baselines}
     assert [number for baseline in baselines for number in baseline.numbers] == []
 
 

@@ -229,7 +229,7 @@ def test_what_makes_no_pass_has_neither_passes_nor_speed(compared: tuple[Results
     results, _ = compared
     assert _cell(results, "table2", "fad", "player").measured is not None
     assert "no passes" in _cell(results, "table2", "passes", "player").reason
-    assert "plays back" in _cell(results, "table2", "cpu_rtf", "player").reason
+    assert "no speed" in _cell(results, "table2", "cpu_rtf", "player").reason
     assert "does not declare" in _cell(results, "table1", "continuation", "player").reason
 
 

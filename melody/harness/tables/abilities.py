@@ -23,7 +23,7 @@ MEASURES = {
 }
 TRAINING = "a system's training data is in its card; no data of the paper was published"
 NO_RATINGS = "needs music producers as listeners: give the file of their answers with --ratings"
-PLAYS_BACK = "it makes no forward pass: it plays back what is there, and has no speed"
+PLAYS_BACK = "it reports no forward pass, as a folder of clips has none: there is no speed to measure"
 ALPHA = 0.05
 CONTINUATION = "audio-continuation"
 
