@@ -239,7 +239,7 @@ def test_a_config_that_does_not_fit_is_one_line(copied: Path, changes: dict[str,
 
 def test_weights_of_a_shipped_preset_name_that_preset(tiny_path: Path, tmp_path: Path) -> None:
     shutil.copytree(Path(melody.__file__).parent / "presets" / "weights" / "demo", tmp_path / "demo")
-    message = "'mulan' with audio_heads = 4.* but preset 'tiny' wants .*; they fit preset 'demo' or 'demo-hifi'$"
+    message = "'mulan' with audio_heads = 4.* but preset 'tiny' wants .*; they fit preset 'demo' or 'demo-hifi'"
     with pytest.raises(MelodyError, match=message):
         MelodyPipeline.from_preset(tiny_path, weights=tmp_path / "demo")
 

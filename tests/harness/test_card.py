@@ -60,7 +60,7 @@ def _value(table: Table, column: str, **row: str) -> float:
 
 
 def test_the_group_is_run_by_name_only_and_its_suites_are_valid() -> None:
-    assert group_names() == ["counting", "demo-card", "speed"]
+    assert group_names() == ["counting", "demo-card", "samplers", "speed"]
     assert not any("card" in name for name in suite_names())
     suites = load_suites(["demo-card", "demo-card/codec"])
     assert [s.name for s in suites] == [

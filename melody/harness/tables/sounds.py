@@ -125,7 +125,7 @@ def _finding(filling: Filling, sets: _Sets, row: Row, column: Column) -> Finding
     measured = _measured(filling, sound, column, own, outcomes[len(own) :])
     config = {"sound": sound, "clips": settings.prompts, "duration_s": settings.duration_s}
     if sound.startswith(TEXT) or sound == "own tokens":
-        facts = units[0].config
+        facts = units[0].config["options"]
         names = {"sampler": facts["sampler"]["name"], "grid": facts["grid"]["name"], "num_steps": facts["num_steps"]}
         config |= {**names, "guidance_scale": facts["guidance_scale"]}
     return Finding(
