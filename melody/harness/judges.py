@@ -1,13 +1,15 @@
 """The judges of attributes, trained on the spot on real clips of a corpus's training split, and cached by content.
 
-About a minute on one core: half of it to hear 2,048 clips, half to learn. One seed, the same judges.
+About a minute on one core: half of it to hear 2,048 clips, half to learn. One seed, the same judges, on whatever number
+of threads the rest runs: sums come out otherwise on two than on one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -56,11 +58,22 @@ def trained_judges(corpus: Corpus, progress: Progress | None = None) -> Attribut
     judges = _untrained(corpus)
     path = Path(cache_dir("features")) / f"judges-{judges_key(corpus)}.safetensors"
     if (stored := _stored(path)) is None:
-        _learn(judges, hear(corpus, progress), corpus)
+        with _one_thread():
+            _learn(judges, hear(corpus, progress), corpus)
         write_bytes(path, save(judges.state_dict()))
     else:
         judges.load_state_dict(stored)
     return judges.eval()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _stored(path: Path) -> dict[str, Tensor] | None:

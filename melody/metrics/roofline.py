@@ -37,7 +37,7 @@ V100 = {
     "fp32": Machine("V100", 15.7e12, 900e9, "fp32"),
     "half": Machine("V100", 125e12, 900e9, "half"),
 }
-"""Tesla V100 SXM2: NVIDIA Tesla V100 GPU Architecture, WP-08608-001, Table 1; half precision by its tensor cores."""
+"""Tesla V100 SXM2, half precision by its tensor cores: as recalled of NVIDIA's whitepaper WP-08608-001, Table 1."""
 TABLE2_V100_S = {5: 240_000 / 181_100, 10: 240_000 / 104_800, 20: 240_000 / 56_900}
 """Seconds for 10 s by number of steps: Table 2's Hz, of 24 kHz, on its V100. On a line: 0.193 a step and 0.37."""
 

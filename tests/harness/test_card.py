@@ -100,6 +100,21 @@ def test_judges_are_the_same_from_the_cache_and_learnt_again(monkeypatch: pytest
     assert first.judge(clips[:2], 24_000) == again.judge(clips[:2], 24_000)
 
 
+def test_judges_are_the_same_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    corpus = load_corpus("embedded", split="train", num_clips=8)
+    _ = corpus.content_hash()
+    threads, learnt = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            monkeypatch.setenv("MELODY_CACHE", str(tmp_path / str(number)))
+            torch.set_num_threads(number)
+            learnt.append(trained_judges(corpus).state_dict())
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(tensor, learnt[1][name]) for name, tensor in learnt[0].items())
+
+
 def test_judges_need_attributes_to_learn_from(tones: Any) -> None:
     with pytest.raises(MelodyError, match="has no attribute 'instrument' to learn from"):
         trained_judges(tones.context().corpus)
