@@ -290,11 +290,7 @@ def train(
     hardware = Hardware(accelerator, devices, num_nodes, strategy)
     kind = trainable(system)
     loaded = with_settings(
-        kind.load_preset(preset),
-        seed=seed,
-        precision=precision,
-        accumulate=accumulate,
-        validate_every=validate_every,
+        kind.load_preset(preset), seed=seed, precision=precision, accumulate=accumulate, validate_every=validate_every
     )
     if denoiser is not None:
         if system != "melody":

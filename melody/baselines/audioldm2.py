@@ -209,7 +209,6 @@ class AudioLDM2System(System):
         )
         high, wide = self._spectrogram(duration_s), pipe.vocoder.config.model_in_dim
         scale, channels, length = pipe.vae_scale_factor, unet.config.in_channels, pipe.tokenizer.model_max_length
-        read = TEXT_TOKENS + 5
 
         def ids(module: Any, count: int, *, masked: bool = False) -> Callable[[], dict[str, Any]]:
             def inputs() -> dict[str, Any]:
@@ -229,18 +228,7 @@ class AudioLDM2System(System):
         return [
             _work("text_encoder", "CLAP", f"{length} tokens", sides, clap, ids(clap, length, masked=True), once=True),
             _work("text_encoder_2", "T5", f"{TEXT_TOKENS} tokens", sides, t5, ids(t5, TEXT_TOKENS), once=True),
-            *(
-                _work(
-                    "language_model",
-                    "states",
-                    f"after {cached} in the cache",
-                    sides,
-                    pipe.language_model,
-                    partial(self._state_inputs, cached, read),
-                    prefill_tokens=0 if cached else sides * read,
-                )
-                for cached in (0, *range(read, read + self.states - 1))
-            ),
+            *self._states_work(sides),
             _work(
                 "denoiser",
                 "step",
@@ -260,6 +248,22 @@ class AudioLDM2System(System):
                 lambda: {"spectrogram": _weight(vocoder).new_zeros(1, high, wide)},
                 once=True,
             ),
+        ]
+
+    def _states_work(self, sides: int) -> list[Work]:
+        """The language model's states, each after those before it."""
+        read = TEXT_TOKENS + 5
+        return [
+            _work(
+                "language_model",
+                "states",
+                f"after {cached} in the cache",
+                sides,
+                self.pipeline.language_model,
+                partial(self._state_inputs, cached, read),
+                prefill_tokens=0 if cached else sides * read,
+            )
+            for cached in (0, *range(read, read + self.states - 1))
         ]
 
     @property

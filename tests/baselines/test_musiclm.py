@@ -243,7 +243,9 @@ def test_work_runs(system: MusicLmSystem) -> None:
         if work.setup is not None:
             work.setup()
         with torch.no_grad():
-            work.run()
+            made = work.run()
+        assert made.numel() > 0, work.name
+        assert made.isfinite().all(), work.name
 
 
 def test_weights_are_saved_and_loaded(system: MusicLmSystem, path: Path, weights: Path) -> None:
