@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from melody.baselines.public_models import (
     TEXT_TOKENS,
@@ -53,6 +53,17 @@ ENCODEC_32KHZ: dict[str, Any] = {
 }
 """facebook/encodec_32khz: 50 Hz, 4 codebooks of 2,048 (section 3 of the paper); the rest recalled."""
 TOP_K = 250
+
+
+def _keep_sizes(codec: nn.Module) -> None:
+    """EnCodec reads the sizes of its convolutions out of buffers, which hold no values on the meta device."""
+    for module in codec.modules():
+        if "padding_total" in dict(module.named_buffers(recurse=False)):
+            conv: Any = module.conv
+            stride, kernel_size = conv.stride[0], (conv.kernel_size[0] - 1) * conv.dilation[0] + 1
+            sizes = {"stride": stride, "kernel_size": kernel_size, "padding_total": kernel_size - stride}
+            for name, size in sizes.items():
+                setattr(module, name, torch.tensor(size))
 
 
 @systems.register("musicgen")
@@ -96,6 +107,7 @@ class MusicGenSystem(System):
         )
         with random_weights(seed, device):
             model = transformers.MusicgenForConditionalGeneration(config)
+        _keep_sizes(model.audio_encoder)
         system = cls.__new__(cls)
         system._use(model.eval().requires_grad_(False), t5_letters(512))
         system._facts = {"random": size, "seed": seed}

@@ -20,6 +20,7 @@ from melody.baselines import musicgen
 from melody.baselines.musicgen import MusicGenSystem
 from melody.baselines.public_models import t5_letters
 from melody.errors import MelodyError
+from melody.metrics.flops import count
 
 PROMPTS = ["a flute", "a loud and fast drum"]
 
@@ -153,3 +154,14 @@ def test_random_systems_have_the_published_sizes(size: str, printed: float) -> N
         one.setup()
         one.run()
     assert sum(one.calls for one in system.work(10.0) if one.part == "language_model") == 503
+
+
+def test_all_of_a_clip_is_counted_from_shapes() -> None:
+    """The codec's decoding too, whose sizes lie in buffers that have no values on the meta device."""
+    flops: dict[str, int] = {}
+    for work in MusicGenSystem.random("small", device="meta").work(1.0):
+        if work.setup is not None:
+            work.setup()
+        flops[work.part] = flops.get(work.part, 0) + work.calls * count(work.module, work.run).flops
+    assert set(flops) == {"text_encoder", "language_model", "codec"}
+    assert min(flops.values()) > 1e9
