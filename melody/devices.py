@@ -28,3 +28,11 @@ def device_of(name: str) -> torch.device:
     if device.index is not None and device.index >= count:
         raise MelodyError(f"device {name!r} is not available: torch sees {count} here, up to cuda:{count - 1}")
     return device
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done all that it was given; other devices are never behind."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

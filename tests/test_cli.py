@@ -392,7 +392,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(  # type: ignore[no
 def test_ctrl_c_is_one_line_and_what_was_done_is_kept(
     tmp_path: Path, tiny_options: list[str], small_suite: Path
 ) -> None:
-    process = _process("reproduce", small_suite, *tiny_options, "-o", "out", "--store", "store", cwd=tmp_path)
+    # Far more seeds than are done before the signal comes, however busy the machine is.
+    endless = tmp_path / "endless.toml"
+    endless.write_text(small_suite.read_text().replace("seeds = [0, 1]", f"seeds = {list(range(1000))}"))
+    process = _process("reproduce", endless, *tiny_options, "-o", "out", "--store", "store", cwd=tmp_path)
     outcomes = tmp_path / "store" / "outcomes"
     deadline = time.monotonic() + 120
     while (

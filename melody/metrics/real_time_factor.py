@@ -26,6 +26,7 @@ import torchmetrics
 from torch import Tensor
 
 from melody.checks import check_scored
+from melody.devices import synchronize
 from melody.errors import MelodyError
 from melody.protocols import Metric
 from melody.registry import metrics
@@ -116,13 +117,8 @@ class RealTimeFactor(torchmetrics.Metric, Metric):
 
 
 def _seconds(function: Callable[[], object], device: torch.device) -> float:
-    _synchronize(device)
+    synchronize(device)
     begin = time.perf_counter()
     function()
-    _synchronize(device)
+    synchronize(device)
     return time.perf_counter() - begin
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

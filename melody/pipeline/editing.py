@@ -57,7 +57,7 @@ def encode_span(run: Run, given: Tensor, begin: int, end: int) -> Tensor:
     if begin == end:
         return torch.zeros(1, 0, codec.latent_dim, device=device)
     piece = given[begin - before * hop : end + margin * hop].to(device)
-    with run.timed("codec"):
+    with run.meter.timed("codec"):
         return codec.encode(piece[None, None])[:, before : before + -(-(end - begin) // hop)]
 
 
@@ -67,7 +67,7 @@ def tokens_of(run: Run, given: Tensor) -> Tensor:
     if not len(given):
         return torch.zeros(1, 0, dtype=torch.int64, device=pipeline.device)
     heard = resampled(given, pipeline.sample_rate, tokenizer.sample_rate).to(pipeline.device)
-    with run.timed("semantic_tokenizer"):
+    with run.meter.timed("semantic_tokenizer"):
         return tokenizer.tokenize(heard[None, None])
 
 
@@ -162,7 +162,7 @@ def inpainted_latents(run: Run, prefix: Tensor, given: Tensor, gap: Gap, plan: P
     filled = run.denoise(tokens, torch.where(known[:, None], latents, noise), known)
     settings = run.settings
     denoiser = settings.num_steps * settings.sampler.evaluations_per_step
-    run.check_passes({"language_model": run.totals["language_model"], "denoiser": denoiser})
+    run.meter.check_passes({"language_model": run.totals["language_model"], "denoiser": denoiser})
     return filled
 
 

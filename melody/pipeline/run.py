@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from melody.diffusion.guidance import guided_velocity
-from melody.errors import MelodyError
+from melody.pipeline.meter import Meter
 from melody.pipeline.prompts import Prompt
 from melody.pipeline.settings import Settings
-from melody.protocols import Trace, Velocity
+from melody.protocols import Velocity
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
 
@@ -30,7 +28,7 @@ class Run:
         self.pipeline = pipeline
         self.settings = settings
         self.rows = len(settings.seeds)
-        self.trace = Trace()
+        self.meter = Meter(pipeline.device, self.rows)
         self.totals: dict[str, int] = {}
         """How far progress goes, by part; without it there is none to report."""
         self._done: dict[str, int] = {}
@@ -39,17 +37,18 @@ class Run:
 
     def encode_prompt(self, prompt: Prompt) -> Tensor:
         """MuLan tokens ``(B, P)``, of texts and audio by the same quantiser."""
-        with self.timed("joint_embedder"):
+        with self.meter.timed("joint_embedder"):
             return self.pipeline.rvq.encode(prompt.embed(self.pipeline.joint_embedder, self.pipeline.device))
 
     def draw_tokens(self, prefix: Tensor, context: Tensor, count: int) -> Tensor:
         """``count`` semantic tokens ``(B, count)`` that follow the prefix ``(B, P)`` and the context ``(B, N)``."""
         defaults = self.settings.defaults
-        self.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
+        self.meter.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
+        model = self.pipeline.language_model
         # Only where it is wanted, so that a language model need not know of guidance.
         guidance = {} if defaults.token_guidance_scale == 1 else {"guidance_scale": defaults.token_guidance_scale}
-        with self.timed("language_model"), self._counted("language_model"):
-            return self.pipeline.language_model.generate(
+        with self.meter.metered("language_model", model):  # type: ignore[arg-type]
+            return model.generate(
                 prefix,
                 count,
                 semantic_tokens=context if context.shape[1] else None,
@@ -78,7 +77,7 @@ class Run:
         """
         settings, denoiser = self.settings, self.pipeline.denoiser
         angle = torch.where(known, 0.0, math.pi / 2).expand(latents.shape[:2])
-        with self.timed("denoiser"), self._counted("denoiser"):
+        with self.meter.metered("denoiser", denoiser):  # type: ignore[arg-type]
             velocity = guided_velocity(denoiser, denoiser.prepare(tokens), settings.guidance_scale)
             return sample(
                 _at_rest(velocity, known) if turn_known else velocity,
@@ -91,39 +90,6 @@ class Run:
                 start_angle=None if turn_known else angle,
             )
 
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Add the seconds spent within to a part's."""
-        self._synchronize()
-        begin = time.perf_counter()
-        yield
-        self._synchronize()
-        self.trace.seconds[part] = self.trace.seconds.get(part, 0.0) + time.perf_counter() - begin
-
-    @contextmanager
-    def _counted(self, part: str) -> Iterator[None]:
-        """Count forward calls by a hook."""
-        trace = self.trace
-
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            trace.passes[part] = trace.passes.get(part, 0) + 1
-            weight = len(arguments[0]) // self.rows
-            trace.weighted_passes[part] = trace.weighted_passes.get(part, 0) + weight
-
-        handle = getattr(self.pipeline, part).register_forward_pre_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def check_passes(self, formula: dict[str, int]) -> None:
-        """Hold hooks to the formula; a sampler that declares another cost than it has is refused."""
-        self.trace.formula = formula
-        for part, expected in formula.items():
-            counted = self.trace.passes.get(part, 0)
-            if counted != expected:
-                raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {expected}")
-
     def _callback(self, part: str) -> Callable[[int, int], None] | None:
         progress = self.settings.progress
         if progress is None or part not in self.totals:
@@ -135,10 +101,6 @@ class Run:
             progress(part, before + done, whole)
 
         return report
-
-    def _synchronize(self) -> None:
-        if self.pipeline.device.type == "cuda":
-            torch.cuda.synchronize(self.pipeline.device)
 
 
 def _at_rest(velocity: Velocity, known: Tensor) -> Velocity:

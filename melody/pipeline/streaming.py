@@ -49,7 +49,7 @@ class Stream(Iterator[Tensor]):
     @property
     def trace(self) -> Trace:
         """Passes, by hooks and by formula, and seconds of all that was made so far."""
-        return self._run.trace
+        return self._run.meter.trace
 
     @torch.inference_mode()
     def __next__(self) -> Tensor:
@@ -86,11 +86,11 @@ class Stream(Iterator[Tensor]):
         """The waveform that the next window makes certain; raises ``StopIteration`` at the end."""
         latents = self._composer.advance(next(self._windows))
         self._runs += 1
-        self._run.check_passes(self._passes(self._runs))
+        self._run.meter.check_passes(self._passes(self._runs))
         last = self._runs == self._last
         if last:
             latents = torch.cat([latents, self._composer.finish()], dim=1)
-        with self._run.timed("codec"):
+        with self._run.meter.timed("codec"):
             waveform = self._decoder.push(latents, last=last).clamp(-1, 1)
         if self._left is not None:
             waveform = waveform[..., : self._left]

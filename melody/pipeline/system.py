@@ -307,9 +307,9 @@ class MelodyPipeline(Pretrained):
         prompt = self._read_prompt(prompts, prompt_audio, torch.cat([given[: gap.begin], given[gap.end :]]))
         run = self._run(prompt, options)
         latents = inpainted_latents(run, run.encode_prompt(prompt), given, gap, plan)
-        with run.timed("codec"):
+        with run.meter.timed("codec"):
             decoded = self.codec.decode(latents).clamp(-1, 1)
-        return Generation(fill_gap(given, decoded, gap, hop, self.sample_rate), self.sample_rate, run.trace)
+        return Generation(fill_gap(given, decoded, gap, hop, self.sample_rate), self.sample_rate, run.meter.trace)
 
     def _read_prompt(self, prompts: Any, prompt_audio: Any, own: Tensor | None = None) -> Prompt:
         """The prompt; where neither text nor audio is given, ``own`` ``(T,)``, if there is any."""

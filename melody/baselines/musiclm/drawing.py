@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from melody.baselines.musiclm.preset import AcousticStage, frames_per_token
 from melody.baselines.musiclm.windows import Window, independent, striding
 from melody.conditioning.semantic import TOKEN_RATE
-from melody.errors import MelodyError
 from melody.lm.multi_stream import MultiStream
+from melody.pipeline.meter import Meter
 from melody.pipeline.settings import Settings
-from melody.protocols import Trace
 
 if TYPE_CHECKING:
     from melody.baselines.musiclm.system import MusicLmSystem
@@ -32,7 +28,7 @@ class Drawing:
         self.system, self.settings, self.fine_windows = system, settings, fine_windows
         self.rows = len(settings.seeds)
         self.ratio = frames_per_token(system.preset)
-        self.trace = Trace()
+        self.meter = Meter(system.device, self.rows)
 
     def semantic(self, prefix: Tensor, known: Tensor, total: int) -> Tensor:
         """MuLan tokens ``(B, P)``, semantic tokens so far ``(B, K)`` -> ``(B, total)``."""
@@ -42,10 +38,10 @@ class Drawing:
         # The stream is MeLoDy's own, so that with its language model the tokens are those that it draws.
         streams = self.settings.generators("tokens", self.system.device)
         tokens = known
-        with self.timed("semantic"), self._counted("semantic", model):
+        with self.meter.metered("semantic", model):
             for window in striding(known.shape[1], total, stage.window_s * TOKEN_RATE, stage.stride_s * TOKEN_RATE):
                 context = tokens[:, window.begin : window.known]
-                self.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
+                self.meter.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
                 new = model.generate(
                     prefix,
                     window.new,
@@ -62,7 +58,7 @@ class Drawing:
     def coarse(self, prefix: Tensor, semantic: Tensor, known: Tensor, total: int) -> Tensor:
         """MuLan tokens, semantic tokens ``(B, N)``, frames so far ``(B, K, levels)`` -> ``(B, total, levels)``."""
         stage, frames = self.system.preset.coarse, known
-        with self.timed("coarse"), self._counted("coarse", self.system.coarse):
+        with self.meter.metered("coarse", self.system.coarse):
             for index, window in enumerate(self._striding(stage, known.shape[1], total)):
                 heard = semantic[:, window.begin // self.ratio : -(-window.end // self.ratio)]
                 given = [prefix[:, None], heard[..., None]]
@@ -73,7 +69,7 @@ class Drawing:
         """Coarse frames ``(B, total, levels)``, fine frames so far -> fine frames ``(B, total, further levels)``."""
         stage, total = self.system.preset.fine, coarse.shape[1]
         frames = known
-        with self.timed("fine"), self._counted("fine", self.system.fine):
+        with self.meter.metered("fine", self.system.fine):
             if self.fine_windows == "batched":
                 return self._fine_at_once(stage, coarse, known)
             for index, window in enumerate(self._striding(stage, known.shape[1], total)):
@@ -92,7 +88,7 @@ class Drawing:
                 for row in range(self.rows)
                 for stream in (self._streams("fine", index + w)[row] for w in range(len(windows)))
             ]
-            self.trace.prefill_tokens += len(windows) * given[0].numel()
+            self.meter.trace.prefill_tokens += len(windows) * given[0].numel()
             drawn = self._draw(self.system.fine, stage, [given], windows[0].new, None, streams)
             for window, new in zip(windows, drawn.unflatten(0, (self.rows, -1)).unbind(1), strict=True):
                 frames[:, window.begin : window.end] = new
@@ -104,7 +100,7 @@ class Drawing:
     ) -> Tensor:
         """Frames with those that a window makes ``(B, window.end, levels)``."""
         context = frames[:, window.begin : window.known]
-        self.trace.prefill_tokens += sum(stream[0].numel() for stream in [*given, context])
+        self.meter.trace.prefill_tokens += sum(stream[0].numel() for stream in [*given, context])
         model = getattr(self.system, part)
         new = self._draw(model, stage, given, window.new, context, self._streams(part, index))
         return torch.cat([frames, new], dim=1)
@@ -138,40 +134,3 @@ class Drawing:
     def _streams(self, part: str, window: int) -> list[torch.Generator]:
         """One a row."""
         return self.settings.generators(f"musiclm {part} {window}", self.system.device)
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Add the seconds spent within to a part's."""
-        self._synchronize()
-        begin = time.perf_counter()
-        yield
-        self._synchronize()
-        self.trace.seconds[part] = self.trace.seconds.get(part, 0.0) + time.perf_counter() - begin
-
-    @contextmanager
-    def _counted(self, part: str, module: nn.Module) -> Iterator[None]:
-        """Count forward calls by a hook, and the rows that a clip has in them."""
-        trace = self.trace
-        trace.passes[part] = trace.weighted_passes[part] = 0
-
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            trace.passes[part] += 1
-            trace.weighted_passes[part] += len(arguments[0]) // self.rows
-
-        handle = module.register_forward_pre_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def check_passes(self, formula: dict[str, int]) -> None:
-        """Hold hooks to the formula."""
-        self.trace.formula = formula
-        for part, expected in formula.items():
-            counted = self.trace.passes.get(part, 0)
-            if counted != expected:
-                raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {expected}")
-
-    def _synchronize(self) -> None:
-        if self.system.device.type == "cuda":
-            torch.cuda.synchronize(self.system.device)

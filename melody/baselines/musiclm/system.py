@@ -134,7 +134,7 @@ class MusicLmSystem(System):
         acoustic = tokens.new_zeros(len(prompt), 0, self.codec.num_levels)
         waveform = self._composed(drawing, self._prefix(drawing, prompt), tokens, acoustic, duration)
         waveform = waveform[..., : max(1, round(duration * self.sample_rate))]
-        return Generation(waveform, self.sample_rate, drawing.trace)
+        return Generation(waveform, self.sample_rate, drawing.meter.trace)
 
     @torch.inference_mode()
     def continue_from(
@@ -168,7 +168,7 @@ class MusicLmSystem(System):
         known = acoustic.shape[1] * self.codec.hop_length
         decoded = self._composed(drawing, self._prefix(drawing, prompt), tokens, acoustic, duration)
         decoded = decoded[..., : known + max(1, round(duration * self.sample_rate))]
-        return Generation(append(given, decoded, known, self.sample_rate), self.sample_rate, drawing.trace)
+        return Generation(append(given, decoded, known, self.sample_rate), self.sample_rate, drawing.meter.trace)
 
     def facts(self) -> dict[str, Any]:
         """Preset, weights and versions."""
@@ -225,7 +225,7 @@ class MusicLmSystem(System):
         return Drawing(self, settings, _fine_windows(**options))
 
     def _prefix(self, drawing: Drawing, prompt: Prompt) -> Tensor:
-        with drawing.timed("joint_embedder"):
+        with drawing.meter.timed("joint_embedder"):
             return self.rvq.encode(prompt.embed(self.joint_embedder, self.device))
 
     def _composed(self, drawing: Drawing, prefix: Tensor, tokens: Tensor, acoustic: Tensor, duration: float) -> Tensor:
@@ -237,8 +237,8 @@ class MusicLmSystem(System):
         semantic = drawing.semantic(prefix, tokens, total)
         coarse = drawing.coarse(prefix, semantic, acoustic[..., :levels], frames)
         fine = drawing.fine(coarse, acoustic[..., levels:])
-        drawing.check_passes(self.passes(total - tokens.shape[1], frames, known, drawing.fine_windows))
-        with drawing.timed("codec"):
+        drawing.meter.check_passes(self.passes(total - tokens.shape[1], frames, known, drawing.fine_windows))
+        with drawing.meter.timed("codec"):
             return self.codec.decode(torch.cat([coarse, fine], dim=2)).clamp(-1, 1)
 
     def _known(self, drawing: Drawing, given: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,10 +256,10 @@ class MusicLmSystem(System):
         samples = count * ratio * hop
         before = min(round(MARGIN_S * self.codec.frame_rate), (len(given) - samples) // hop)
         piece = given[len(given) - samples - before * hop :].to(self.device)
-        with drawing.timed("codec"):
+        with drawing.meter.timed("codec"):
             acoustic = self.codec.encode(piece[None, None])[:, before:]
         heard = resampled(given[len(given) - samples :], self.sample_rate, self.semantic_tokenizer.sample_rate)
-        with drawing.timed("semantic_tokenizer"):
+        with drawing.meter.timed("semantic_tokenizer"):
             tokens = self.semantic_tokenizer.tokenize(heard.to(self.device)[None, None])[:, :count]
         return tokens.expand(drawing.rows, -1), acoustic.expand(drawing.rows, -1, -1)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,9 +30,10 @@ from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
 from melody.paths import PACKAGE
 from melody.pipeline import build_part, load_part, shipped_weights
+from melody.pipeline.meter import Meter
 from melody.pipeline.prompts import read_prompt
 from melody.pipeline.settings import Settings, check_duration
-from melody.protocols import Generation, System, Trace, Work
+from melody.protocols import Generation, System, Work
 from melody.registry import systems
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
@@ -105,16 +104,14 @@ class Noise2MusicSystem(System):
         seconds = self._check_duration(duration_s)
         if len(seeds) != len(prompt):
             raise MelodyError(f"expected one seed a prompt: got {len(seeds)} seeds for {len(prompt)} prompts")
-        settings, trace = stage_settings(self.preset, seeds, **options), Trace()
-        with self._timed(trace, "joint_embedder"):
+        settings, meter = stage_settings(self.preset, seeds, **options), Meter(self.device, len(prompt))
+        with meter.timed("joint_embedder"):
             tokens = self.rvq.encode(prompt.embed(self.joint_embedder, self.device))  # type: ignore[operator, arg-type]
             embedded = self.rvq.decode(tokens)  # type: ignore[operator]
-        waveform = self._cascade(embedded, self._frames_of(seconds), settings, trace)
-        trace.formula = passes_of(settings)
-        if trace.passes != trace.formula:
-            raise MelodyError(f"noise2music: {trace.passes} passes were counted, but the formula gives {trace.formula}")
+        waveform = self._cascade(embedded, self._frames_of(seconds), settings, meter)
+        meter.check_passes(passes_of(settings))
         samples = round(seconds * self.sample_rate)
-        return Generation(waveform[..., :samples].clamp(-1, 1), self.sample_rate, trace)
+        return Generation(waveform[..., :samples].clamp(-1, 1), self.sample_rate, meter.trace)
 
     def facts(self) -> dict[str, Any]:
         """Preset, weights and versions."""
@@ -148,22 +145,22 @@ class Noise2MusicSystem(System):
         with torch.device(self.device):
             self.frames = preset.frames()
 
-    def _cascade(self, prompt: Tensor, frames: int, settings: dict[str, Settings], trace: Trace) -> Tensor:
+    def _cascade(self, prompt: Tensor, frames: int, settings: dict[str, Settings], meter: Meter) -> Tensor:
         """Embedded prompts ``(B, E)`` -> waveform ``(B, 1, frames * hop)``."""
         nothing = prompt.new_zeros(len(prompt), frames, 0)
-        spectrogram = self._sampled("generator", prompt, nothing, settings, trace)
+        spectrogram = self._sampled("generator", prompt, nothing, settings, meter)
         spectrogram = spectrogram.clamp(math.log(LOG_FLOOR), LOUDEST)
-        lower = self._sampled("cascader", prompt, spectrogram, settings, trace)
+        lower = self._sampled("cascader", prompt, spectrogram, settings, meter)
         below = torch.cat([spectrogram, lower], dim=2)
-        upper = self._sampled("super_resolution", prompt, below, settings, trace)
+        upper = self._sampled("super_resolution", prompt, below, settings, meter)
         return self.frames.waveform(torch.cat([lower, upper], dim=2), spectrogram)
 
-    def _sampled(self, part: str, prompt: Tensor, lower: Tensor, settings: dict[str, Settings], trace: Trace) -> Tensor:
+    def _sampled(self, part: str, prompt: Tensor, lower: Tensor, settings: dict[str, Settings], meter: Meter) -> Tensor:
         """One stage's data ``(B, L, C)`` from noise, given those of the stages before."""
         network, chosen = self.networks[part], settings[part]
         generators = chosen.generators(f"noise2music {part}", self.device)
         noise = standard_normal((*lower.shape[:2], network.channels), generators, self.device)
-        with self._timed(trace, part), _counted(trace, part, network, len(prompt)):
+        with meter.metered(part, network):
             condition = network.prepare(prompt, lower)
             latents = sample(
                 guided_velocity(network, condition, chosen.guidance_scale),  # type: ignore[arg-type]
@@ -210,33 +207,6 @@ class Noise2MusicSystem(System):
 
     def _frames_of(self, seconds: float) -> int:
         return math.ceil(seconds * self.frames.frame_rate - 1e-9)
-
-    @contextmanager
-    def _timed(self, trace: Trace, part: str) -> Iterator[None]:
-        self._synchronize()
-        begin = time.perf_counter()
-        yield
-        self._synchronize()
-        trace.seconds[part] = time.perf_counter() - begin
-
-    def _synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-
-@contextmanager
-def _counted(trace: Trace, part: str, network: nn.Module, rows: int) -> Iterator[None]:
-    """Count forward calls by a hook; a call on both halves of guidance weighs two."""
-
-    def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        trace.passes[part] = trace.passes.get(part, 0) + 1
-        trace.weighted_passes[part] = trace.weighted_passes.get(part, 0) + len(arguments[0]) // rows
-
-    handle = network.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _randomize(modules: dict[str, nn.Module]) -> None:
