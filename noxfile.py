@@ -37,7 +37,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def reproduce_table(session: nox.Session) -> None:
-    """Reproduce the paper's tables with the demo weights. Arguments go to `melody reproduce`: -- table2 --seed 1"""
+    """Reproduce the paper's tables with the demo weights. Arguments go to `melody reproduce`: -- --full"""
     _install(session)
     session.run("melody", "reproduce", *session.posargs, env=ENVIRONMENT)
 

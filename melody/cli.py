@@ -30,6 +30,7 @@ from melody.cli_options import (
     DevicesOption,
     DurationOption,
     EditOption,
+    FullOption,
     GridOption,
     GuidanceScaleOption,
     InpaintOption,
@@ -375,6 +376,7 @@ def reproduce(
     split: SplitOption = "test",
     precision: SpeedPrecisionOption = "fp32",
     budget_s: BudgetOption = 600.0,
+    full: FullOption = False,
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
     from melody.harness.runner import reproduce as run
@@ -385,7 +387,7 @@ def reproduce(
     from melody.report.write import write_report
 
     own, folder = _system(preset, weights)
-    chosen = load_suites(suites or ())
+    chosen = load_suites(suites or (), full=full)
     with progress_bar() as bar:
         task = bar.add_task("reproduce", total=None)
         results = run(

@@ -124,6 +124,10 @@ SpeedPrecisionOption = Annotated[
 BudgetOption = Annotated[
     float, typer.Option("--budget-s", help="Seconds that the speed table may spend on each system.")
 ]
+FullOption = Annotated[
+    bool,
+    typer.Option("--full", help="The long run: more prompts, seeds and steps; if no suite is named, all groups too."),
+]
 SplitOption = Annotated[
     str, typer.Option(help="Held-out split of the embedded corpus: test, or validation to steer training by.")
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
-from melody.data.attributes import Attributes
+from melody.data.attributes import INSTRUMENTS, Attributes
 
 NOUNS = {
     "ballad": ("ballad", "ballad piece"),
@@ -103,6 +105,21 @@ def tags(attributes: Attributes) -> tuple[str, ...]:
         drums,
         attributes.density,
     )
+
+
+def named_instrument(text: str) -> str | None:
+    """The instrument of the corpus that a text names first, if it names one.
+
+    >>> named_instrument("a slow jazz tune led by the sax"), named_instrument("something calm")
+    ('saxophone', None)
+    """
+    places = {
+        match.start(): instrument
+        for instrument in INSTRUMENTS
+        for word in INSTRUMENT_WORDS.get(instrument, (instrument,))
+        if (match := re.search(rf"\b{word}\b", text, re.IGNORECASE))
+    }
+    return places[min(places)] if places else None
 
 
 def _details(attributes: Attributes, rng: np.random.Generator) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,8 @@ class Settings(Strict):
     guidance_scale: float = 2.5
     """Section 2: 2.5 always."""
     reference_clips: Annotated[int, Field(ge=4)] = 256
+    judges: bool = False
+    """Whether judges of attributes hear every generated clip; tables that agree in this share their runs."""
     clips: Positive = 32
     """Held-out clips that a part of the system is scored on."""
     training_clips: Positive = 2048
@@ -179,6 +181,12 @@ class Suite(Strict):
         return found[0] if found else None
 
 
+class FullRun(Strict):
+    """What the long run has instead: single settings, and whole axes."""
+
+    full: dict[Literal["settings", "axes"], dict[str, Any]] = Field(default_factory=dict)
+
+
 class PublishedNumber(Strict):
     """A number that somebody else printed about a system of a table."""
 
@@ -215,16 +223,19 @@ def suite_names() -> list[str]:
     return sorted(names, key=lambda name: (not name.startswith("table"), name))
 
 
-def load_suites(names: Iterable[str | Path] = ()) -> list[Suite]:
+def load_suites(names: Iterable[str | Path] = (), *, full: bool = False) -> list[Suite]:
     """Load suites by name or by path, each once; all that ship with the package if none is named.
 
-    A group, which is a folder of suites, stands for all of them, and is only run by name.
+    A group, which is a folder of suites, stands for all of them, and is only run by name or in a full run.
 
+    Args:
+        full: the long run, as each suite's ``[full]`` says.
     Raises:
         MelodyError: unknown suite, malformed TOML, an unknown key, column or kind.
     """
-    chosen = [member for name in names for member in _members(str(name))]
-    return [load_suite(name) for name in dict.fromkeys(chosen) or suite_names()]
+    everything = [*suite_names(), *(group_names() if full else [])]
+    chosen = [member for name in names or everything for member in _members(str(name))]
+    return [load_suite(name, full=full) for name in dict.fromkeys(chosen)]
 
 
 def group_names() -> list[str]:
@@ -238,7 +249,7 @@ def _members(name: str) -> list[str]:
     return [f"{name}/{path.stem}" for path in sorted((declarations("eval") / "suites" / name).glob("*.toml"))]
 
 
-def load_suite(name: str | Path) -> Suite:
+def load_suite(name: str | Path, *, full: bool = False) -> Suite:
     """Load one suite, as ``load_suites`` does."""
     path = declarations("eval") / "suites" / f"{name}.toml"
     if not path.is_file():
@@ -248,7 +259,11 @@ def load_suite(name: str | Path) -> Suite:
             raise MelodyError(
                 f"unknown suite {str(name)!r}{did_you_mean(str(name), known)}; or give the path of a .toml file"
             )
-    return parse(Suite, read_toml(path), str(path))
+    content = read_toml(path)
+    instead = parse(FullRun, {"full": content.pop("full", {})}, str(path)).full
+    longer: dict[str, Any] = {str(name): {**content.get(name, {}), **entries} for name, entries in instead.items()}
+    suites = [parse(Suite, one, str(path)) for one in (content, {**content, **longer})]
+    return suites[full]
 
 
 def load_baselines() -> list[Baseline]:

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from melody.errors import MelodyError
-from melody.harness.suite import Suite, load_baselines, load_suite, load_suites, published_number, suite_names
+from melody.harness.suite import (
+    Suite,
+    group_names,
+    load_baselines,
+    load_suite,
+    load_suites,
+    published_number,
+    suite_names,
+)
 from melody.harness.tables.cells import check_measures
 from melody.harness.tables.kinds import KINDS, kind_of
 
@@ -152,6 +160,47 @@ name = "mcc"
 label = "MCC"
 measure = "mcc"
 """
+
+
+FULL = """
+[full.settings]
+prompts = 64
+[full.axes]
+num_steps = [2, 4]
+"""
+
+
+def test_the_long_run_has_other_settings_and_axes(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL + FULL)
+    short, full = load_suite(path), load_suite(path, full=True)
+    assert (short.settings.prompts, short.axes["num_steps"]) == (16, (2,))
+    assert (full.settings.prompts, full.axes["num_steps"]) == (64, (2, 4))
+    assert full.settings.seeds == short.settings.seeds
+    assert full.axes["grid"] == short.axes["grid"]
+
+
+def test_the_long_run_takes_in_all_groups() -> None:
+    short, full = ({suite.name for suite in load_suites(full=long)} for long in (False, True))
+    assert short == {suite.name for suite in load_suites(suite_names())}
+    assert full - short == {suite.name for suite in load_suites(group_names())}
+    assert load_suites(["table2"], full=True)[0].settings.prompts > load_suite("table2").settings.prompts
+
+
+@pytest.mark.parametrize(
+    ("full", "message"),
+    [
+        ("[full.setings]\nprompts = 3\n", "full.setings"),
+        ("[full.settings]\nprompst = 3\n", "did you mean 'prompts'"),
+        ("[full.axes]\nnum_steps = 3\n", "num_steps"),
+    ],
+)
+def test_a_bad_long_run_is_refused_in_the_short_one_too(tmp_path: Path, full: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL + full)
+    with pytest.raises(MelodyError, match=message) as raised:
+        load_suite(path)
+    assert str(path) in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from melody.harness.context import Context
 from melody.harness.measuring.continuation import continue_clips
 from melody.harness.measuring.counting import count_work, run_counted
 from melody.harness.measuring.generation import count_passes, generate_and_embed, time_generation
+from melody.harness.measuring.hearing import learn_judges
 from melody.harness.measuring.parts import embed_pairs, predict_tokens, predict_velocity, through_codec, tokenize
 from melody.harness.measuring.published import describe_samples
 from melody.harness.measuring.reference import denoise_reference, embed_control, embed_reference
-from melody.harness.measuring.sounds import hear_sounds, learn_judges
+from melody.harness.measuring.sounds import hear_sounds
 from melody.harness.measuring.speed import time_system
 from melody.harness.measuring.study import score_study
 from melody.harness.units import Outcome, Unit

@@ -16,6 +16,7 @@ from torch import Tensor
 from melody.data.audio import to_int16
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import SEED_STRIDE, Context, embedder_facts
+from melody.harness.measuring.hearing import instrument_agreement
 from melody.harness.provenance import component_facts, machine, source_hash
 from melody.harness.systems import OWN
 from melody.harness.units import Outcome, Unit, float32, one_line
@@ -49,15 +50,22 @@ class Setting:
 
 
 def generation_unit(
-    context: Context, setting: Setting, *, texts: Sequence[str], seed: int, embedders: Sequence[str]
+    context: Context,
+    setting: Setting,
+    *,
+    texts: Sequence[str],
+    seed: int,
+    embedders: Sequence[str],
+    judges: Mapping[str, Any] | None = None,
 ) -> Unit:
-    """One clip for each text, embedded."""
+    """One clip for each text, embedded; heard by judges if their facts are given."""
     config = {
         **context.common,
         **setting_facts(context, setting),
         "prompts": list(texts),
         "seed": seed,
         "embedders": [embedder_facts(name) for name in embedders],
+        **(judges or {}),
     }
     return Unit("generation", config, f"{setting}, seed {seed}")
 
@@ -103,6 +111,7 @@ def generate_and_embed(config: dict[str, Any], context: Context) -> Outcome:
         "silence_rate": silence_rate(waveform, rate).tolist(),
         "peak": peak(waveform).tolist(),
         **_proxies(waveform, rate),
+        **instrument_agreement(config, context, waveform, rate, texts),
     }
     clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
     return Outcome(values, arrays, clips)

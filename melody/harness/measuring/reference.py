@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from melody.data.audio import resampled
 from melody.harness.context import Context, embedder_facts
 from melody.harness.evaluation.controls import NOISE, REPEATED, Synthetic
+from melody.harness.measuring.hearing import instrument_agreement
 from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
 from melody.metrics import denoising, flops
@@ -19,8 +20,10 @@ from melody.protocols import Denoiser
 BATCH = 8
 
 
-def reference_unit(context: Context, *, clips: int, embedders: Sequence[str]) -> Unit:
-    """Embeddings of the corpus's first clips, and of their captions."""
+def reference_unit(
+    context: Context, *, clips: int, embedders: Sequence[str], judges: Mapping[str, Any] | None = None
+) -> Unit:
+    """Embeddings of the corpus's first clips, and of their captions; heard by judges if their facts are given."""
     clips = min(clips, len(context.corpus))
     config = {
         **context.common,
@@ -28,14 +31,21 @@ def reference_unit(context: Context, *, clips: int, embedders: Sequence[str]) ->
         "clips": clips,
         "embedders": [embedder_facts(name) for name in embedders],
         "measuring": source_hash(__name__),
+        **(judges or {}),
     }
     return Unit("reference", config, f"{clips} held-out clips")
 
 
 def control_unit(
-    context: Context, name: str, *, texts: Sequence[str], duration_s: float, embedders: Sequence[str]
+    context: Context,
+    name: str,
+    *,
+    texts: Sequence[str],
+    duration_s: float,
+    embedders: Sequence[str],
+    judges: Mapping[str, Any] | None = None,
 ) -> Unit:
-    """Embeddings of as many clips of a control (``white noise``, ``silence``, ``one clip repeated``) as texts."""
+    """As ``reference_unit``, of as many clips of a control as texts: white noise, silence, one clip repeated."""
     config = {
         **context.common,
         "control": name,
@@ -44,6 +54,7 @@ def control_unit(
         "corpus": context.corpus_hash(1),
         "embedders": [embedder_facts(name) for name in embedders],
         "measuring": source_hash(__name__),
+        **(judges or {}),
     }
     return Unit("control", config, name)
 
@@ -66,9 +77,14 @@ def embed_reference(config: dict[str, Any], context: Context) -> Outcome:
     corpus = context.corpus[: config["clips"]]
     names = [facts["name"] for facts in config["embedders"]]
     windows: dict[str, list[Tensor]] = {name: [] for name in names}
-    joint = []
+    joint: list[Tensor] = []
+    agreement: dict[str, list[float]] = {}
     for clip in corpus:
         waveform = clip.waveform(corpus.sample_rate)
+        for name, heard in instrument_agreement(
+            config, context, waveform[None, None], corpus.sample_rate, [clip.text]
+        ).items():
+            agreement.setdefault(name, []).extend(heard)
         joint.append(context.embed_joint(waveform[None, None], corpus.sample_rate))
         for name in names:
             windows[name].append(context.embed_windows(name, waveform, corpus.sample_rate))
@@ -78,7 +94,7 @@ def embed_reference(config: dict[str, Any], context: Context) -> Outcome:
         **{f"embedding.{name}": float32(torch.cat(clips)) for name, clips in windows.items()},
     }
     counts = {name: [len(clip) for clip in clips] for name, clips in windows.items()}
-    return Outcome({"clips": len(corpus), "windows": counts}, arrays)
+    return Outcome({"clips": len(corpus), "windows": counts, **agreement}, arrays)
 
 
 def embed_control(config: dict[str, Any], context: Context) -> Outcome:
@@ -96,7 +112,8 @@ def embed_control(config: dict[str, Any], context: Context) -> Outcome:
         embedded = [context.embed_windows(name, sound, rate) for sound in sounds] * times
         windows[name] = [len(clip) for clip in embedded]
         arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
-    return Outcome({"clips": count, "windows": windows}, arrays)
+    heard = instrument_agreement(config, context, torch.stack(sounds * times)[:, None], rate, config["prompts"])
+    return Outcome({"clips": count, "windows": windows, **heard}, arrays)
 
 
 def _control_sounds(name: str, count: int, samples: int, context: Context) -> list[Tensor]:

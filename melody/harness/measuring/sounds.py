@@ -21,8 +21,8 @@ from melody.data.embedded import distinct_combinations
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import SEED_STRIDE, Context, embedder_facts
-from melody.harness.judges import judges_key
 from melody.harness.measuring.generation import Setting, flac, generated, given_options, setting_facts
+from melody.harness.measuring.hearing import judges_facts
 from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
 from melody.samplers import sample
@@ -43,11 +43,6 @@ def caption_of(clip: Clip) -> str:
     return full_caption(Attributes.from_mapping(clip.attributes))
 
 
-def judges_unit(context: Context, *, training_clips: int) -> Unit:
-    """The judges learn; whoever needs them finds them in the cache."""
-    return Unit("judges", _judges_facts(context, training_clips), f"judges learn from {training_clips:,} real clips")
-
-
 def sound_units(
     context: Context,
     kind: str,
@@ -65,7 +60,7 @@ def sound_units(
     facts = {
         **context.common,
         **setting_facts(context, setting),
-        **_judges_facts(context, training_clips),
+        **judges_facts(context, training_clips),
         "measuring": source_hash(__name__),
         "corpus": context.corpus_hash(held_out),
         "sound": kind,
@@ -77,13 +72,6 @@ def sound_units(
         Unit("sounds", facts | {"places": batch, "first": number * BATCH}, f"{kind}, batch {number + 1}")
         for number, batch in enumerate(batches)
     ]
-
-
-def learn_judges(config: dict[str, Any], context: Context) -> Outcome:
-    """Compute a judges unit."""
-    judges = context.judges(config["training_clips"])
-    parameters = sum(p.numel() for p in judges.parameters())
-    return Outcome({"instruments": list(judges.instruments), "parameters": parameters})
 
 
 def hear_sounds(config: dict[str, Any], context: Context) -> Outcome:
@@ -107,11 +95,6 @@ def hear_sounds(config: dict[str, Any], context: Context) -> Outcome:
     }
     kept = range(min(STORED_CLIPS, len(clips)) if config["first"] == 0 else 0)
     return Outcome(values, arrays, {f"{row:02d}": flac(waveform[row, 0], rate) for row in kept})
-
-
-def _judges_facts(context: Context, training_clips: int) -> dict[str, Any]:
-    training = context.training(training_clips)
-    return {"training_clips": training_clips, "judges": judges_key(training)}
 
 
 def _real(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:

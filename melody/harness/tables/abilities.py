@@ -9,7 +9,14 @@ from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among
-from melody.harness.tables.runs import continuation, generation_units, rows_of_systems, settings_row, timing_by_default
+from melody.harness.tables.runs import (
+    continuation,
+    generation_units,
+    judges_first,
+    rows_of_systems,
+    settings_row,
+    timing_by_default,
+)
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.cosine import permutation_p_value
 from melody.metrics.real_time_factor import real_time_factor
@@ -31,7 +38,7 @@ CONTINUATION = "audio-continuation"
 def plan(suite: Suite, context: Context) -> list[Unit]:
     """Generations for distinct prompts, their timing, and continuations of real clips, of every system."""
     row = settings_row(suite)
-    units: list[Unit] = []
+    units: list[Unit] = judges_first(suite, context)
     for name in (str(listed.row["system"]) for listed in rows_of_systems(suite, context)):
         if context.absent(name):
             continue

@@ -43,6 +43,10 @@ class Measure:
         )
 
 
+INSTRUMENT = Measure("instrument-agreement", "higher", "%")
+"""Of tables over prompts, whose clips judges hear."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What was found for one cell: a number, or why there is none."""
@@ -179,6 +183,13 @@ def check_measures(suite: Suite, measures: dict[str, Measure]) -> None:
         if column.measure not in measures:
             hint = did_you_mean(column.measure, measures)
             raise MelodyError(f"suite {suite.name}: column {column.name!r}: unknown measure {column.measure!r}{hint}")
+
+
+def check_judges(suite: Suite) -> None:
+    """Raise ``MelodyError`` if a column asks for what judges hear, and ``[settings]`` asks for no judges."""
+    for column in suite.columns:
+        if column.measure == "instrument" and not suite.settings.judges:
+            raise MelodyError(f"suite {suite.name}: column {column.name!r}: expected judges = true in [settings]")
 
 
 def failure_among(outcomes: Sequence[Outcome | Failure]) -> str | None:

@@ -23,6 +23,7 @@ from melody.harness.results import Cell, Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filling, Finding
+from melody.harness.tables.runs import judges_of
 from melody.harness.units import Outcome, Unit
 from melody.metrics.cosine import cosines
 
@@ -48,14 +49,16 @@ def control_units(suite: Suite, context: Context, embedders: Sequence[str]) -> l
 def control_finding(filling: Filling, column: Column, name: str, reference: Unit, embedders: Sequence[str]) -> Finding:
     """One control by one measure; ``reference`` is the unit of the held-out clips."""
     suite, context = filling.suite, filling.context
-    if column.measure not in ("fad", "mcc"):
+    if column.measure not in ("fad", "mcc", "instrument"):
         return Finding(absent=NOT_GENERATED)
-    if column.measure == "mcc" and name == HALVES:
+    if column.measure != "fad" and name == HALVES:
         return Finding(absent=HALVES_HAVE_CAPTIONS)
     units = [reference, *([_made(suite, context, name, embedders)] if name in MADE else [])]
     real, *made = filling.computed(units)
     if column.measure == "fad":
         measured = _distance(name, real, made, column.embedder or "", suite.settings.prompts)
+    elif column.measure == "instrument":
+        measured = estimates.agreement_of(made[0])
     else:
         measured = estimates.over_clips(cosines(*estimates.joint(made[0])).tolist(), suite.settings.prompts)
     return Finding(
@@ -88,7 +91,8 @@ def blindness(columns: Sequence[Column], cells: Sequence[Cell]) -> Iterator[str]
 def _made(suite: Suite, context: Context, name: str, embedders: Sequence[str]) -> Unit:
     settings = suite.settings
     texts = context.texts(settings.prompts)
-    return control_unit(context, name, texts=texts, duration_s=settings.duration_s, embedders=embedders)
+    judges = judges_of(suite, context)
+    return control_unit(context, name, texts=texts, duration_s=settings.duration_s, embedders=embedders, judges=judges)
 
 
 def _distance(name: str, real: Outcome, made: Sequence[Outcome], embedder: str, prompts: int) -> Measurement:

@@ -6,13 +6,20 @@ The paper's rates, this run's ratings and the automatic proxies are columns of t
 from __future__ import annotations
 
 from melody.harness.context import Context, texts_hash
-from melody.harness.measuring.reference import reference_unit
 from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.tables import estimates
-from melody.harness.tables.cells import Filled, Filling, Finding, Measure
-from melody.harness.tables.runs import DEFAULT_EMBEDDER, count, generation_units, rows_of_systems, settings_row
+from melody.harness.tables.cells import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges
+from melody.harness.tables.runs import (
+    DEFAULT_EMBEDDER,
+    count,
+    generation_units,
+    held_out_unit,
+    judges_first,
+    rows_of_systems,
+    settings_row,
+)
 from melody.harness.units import Failure, Outcome, Unit
 
 MEASURES = {
@@ -26,17 +33,19 @@ MEASURES = {
     "key_clarity": Measure("key-clarity"),
     "fad": Measure("fad"),
     "mcc": Measure("mcc"),
+    "instrument": INSTRUMENT,
 }
 COUNTS = {"passes": "passes", "passes_formula": "formula"}
 RATED = {"rated_musicality": "musicality", "rated_quality": "audio quality", "rated_text": "text correlation"}
 BY_CLIP = ("beat_strength", "key_clarity")
-PROXIES = (*BY_CLIP, "fad", "mcc")
+PROXIES = (*BY_CLIP, "fad", "mcc", "instrument")
 NO_RATINGS = "needs listeners: give the file of their answers with --ratings"
 
 
 def plan(suite: Suite, context: Context) -> list[Unit]:
     """One generation of each system whose passes are counted, and the clips that proxies are taken of."""
-    units: list[Unit] = []
+    check_judges(suite)
+    units: list[Unit] = judges_first(suite, context)
     measured = {column.measure for column in suite.columns}
     for name in _systems(suite, context):
         if measured & set(COUNTS):
@@ -127,6 +136,8 @@ def _measured(column: Column, generated: dict[int, Outcome], reference: Outcome,
         return estimates.fad(generated, reference, column.embedder or DEFAULT_EMBEDDER, expected)
     if column.measure == "mcc":
         return estimates.mcc(generated, expected)
+    if column.measure == "instrument":
+        return estimates.agreement(generated)
     return estimates.over_prompts({s: o.values.get(column.measure, []) for s, o in generated.items()}, expected)
 
 
@@ -135,7 +146,7 @@ def _clips(suite: Suite, context: Context, system: str) -> dict[int, Unit]:
 
 
 def _reference(suite: Suite, context: Context) -> Unit:
-    return reference_unit(context, clips=suite.settings.reference_clips, embedders=[DEFAULT_EMBEDDER])
+    return held_out_unit(suite, context)
 
 
 def _systems(suite: Suite, context: Context) -> list[str]:

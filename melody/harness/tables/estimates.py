@@ -161,6 +161,36 @@ def over_prompts(by_seed: Mapping[int, Sequence[float]], expected: int) -> Measu
     return measurement(estimate, expected=expected, scored=sum(map(len, by_seed.values())), by_seed=means)
 
 
+def agreement(generated: Mapping[int, Outcome]) -> Measurement:
+    """Per cent of clips in which the instrument of the prompt is heard; the interval as of ``mcc``, cut to 0 to 100.
+
+    Where all clips agree or none does, there is no spread to go by: Wilson's interval over the prompts of one seed.
+    """
+    rows = {seed: [100 * one for one in _instruments(outcome)] for seed, outcome in generated.items()}
+    expected = clips_of(generated)
+    measured = over_prompts(rows, expected)
+    prompts = len(next(iter(rows.values())))
+    if len({one for values in rows.values() for one in values}) == 1:
+        alike = percentage(prompts if measured.value else 0, prompts, expected, over="prompts")
+        return alike.model_copy(update={"by_seed": measured.by_seed, "scored": measured.scored})
+    low, high = (None if end is None else min(max(end, 0.0), 100.0) for end in (measured.low, measured.high))
+    return measured.model_copy(update={"low": low, "high": high})
+
+
+def agreement_of(outcome: Outcome) -> Measurement:
+    """The same of clips that are no prompt's seeds: real ones, and controls."""
+    heard = _instruments(outcome)
+    return percentage(int(sum(heard)), len(heard), int(outcome.values["clips"]))
+
+
+def _instruments(outcome: Outcome) -> list[float]:
+    if (heard := outcome.values.get("instrument_agreement")) is None:
+        raise MelodyError("no judges heard the clips: this run has no training clips for them to learn from")
+    if not heard:
+        raise MelodyError("no prompt names an instrument of the corpus")
+    return list(heard)
+
+
 def mcc_shuffled(generated: Mapping[int, Outcome], expected: int) -> Measurement:
     """The same with every clip against another prompt: the score where prompts do not matter."""
     by_seed = {str(seed): shuffled_control(*joint(outcome), seed=seed) for seed, outcome in generated.items()}

@@ -10,15 +10,14 @@ from functools import cached_property
 from melody import registry
 from melody.errors import MelodyError
 from melody.harness.context import Context, texts_hash
-from melody.harness.measuring.reference import reference_unit
 from melody.harness.results import Clip, Measurement
 from melody.harness.suite import Column, ListedRow, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.tables import estimates
 from melody.harness.tables.abilities import PLAYS_BACK, plays_back
-from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among
+from melody.harness.tables.cells import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges, failure_among
 from melody.harness.tables.controls import blindness, control_finding, control_units, is_control
-from melody.harness.tables.runs import generation_units, setting_of, timing
+from melody.harness.tables.runs import generation_units, held_out_unit, judges_first, setting_of, timing
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.real_time_factor import real_time_factor
 
@@ -26,6 +25,7 @@ MEASURES = {
     "fad": Measure("fad"),
     "mcc": Measure("mcc"),
     "mcc_shuffled": Measure("mcc-shuffled", "none"),
+    "instrument": INSTRUMENT,
     "passes": Measure("passes"),
     "passes_formula": Measure("passes-by-formula", "lower", "passes"),
     "passes_weighted": Measure("passes-weighted", "lower", "passes"),
@@ -33,7 +33,7 @@ MEASURES = {
     "samples_per_second": Measure("samples-per-second", "higher", "Hz"),
 }
 TIMED = frozenset({"rtf", "samples_per_second"})
-OF_REFERENCE = frozenset({"fad", "mcc", "mcc_shuffled"})
+OF_REFERENCE = frozenset({"fad", "mcc", "mcc_shuffled", "instrument"})
 """What can be measured of real clips; they have no passes and no speed."""
 AXES = ("sampler", "grid", "num_steps")
 EXPORTED_CLIPS = 1
@@ -47,7 +47,7 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
         MelodyError: missing or unknown axis, an unknown sampler or grid.
     """
     check_axes(suite, context)
-    units: list[Unit] = []
+    units: list[Unit] = judges_first(suite, context)
     for row in rows(suite, context):
         if not problem_with(row, context):
             units += generation_units(suite, context, row, _embedders(suite), _system(row)).values()
@@ -159,6 +159,8 @@ class _Run:
             return estimates.mcc(generated, self.expected)
         if column.measure == "mcc_shuffled":
             return estimates.mcc_shuffled(generated, self.expected)
+        if column.measure == "instrument":
+            return estimates.agreement(generated)
         count = {"passes": "passes", "passes_formula": "formula", "passes_weighted": "weighted_passes"}[column.measure]
         if not any(outcome.values["trace"][count] for outcome in generated.values()):
             raise MelodyError(f"system {_system(self.row)!r} reports no passes")
@@ -247,13 +249,15 @@ def _reference_finding(filling: Filling, column: Column, unit: Unit) -> Finding:
         measured = estimates.fad_floor(outcome, column.embedder or "", filling.suite.settings.prompts)
     elif column.measure == "mcc":
         measured = estimates.mcc({0: outcome}, expected).model_copy(update={"by_seed": {}})
+    elif column.measure == "instrument":
+        measured = estimates.agreement_of(outcome)
     else:
         measured = estimates.mcc_shuffled({0: outcome}, expected)
     return Finding(measured, units=(unit,), inputs=unit.config["corpus"], config={"clips": outcome.values["clips"]})
 
 
 def _reference(suite: Suite, context: Context) -> Unit:
-    return reference_unit(context, clips=suite.settings.reference_clips, embedders=_embedders(suite))
+    return held_out_unit(suite, context, _embedders(suite))
 
 
 def _embedders(suite: Suite) -> list[str]:
@@ -280,6 +284,7 @@ def check_axes(suite: Suite, context: Context) -> None:
         if column.measure.startswith("fad") and not column.embedder:
             known = ", ".join(registry.audio_embedders.names())
             raise MelodyError(f"suite {suite.name}: column {column.name!r}: fad needs an embedder, one of: {known}")
+    check_judges(suite)
 
 
 def _done(outcome: Outcome | Failure) -> Outcome:

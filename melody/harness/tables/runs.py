@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from melody.harness.context import Context
 from melody.harness.measuring.continuation import CONTINUED_CLIPS, continuation_unit
 from melody.harness.measuring.generation import Setting, count_unit, generation_unit, timing_unit
+from melody.harness.measuring.hearing import judges_facts, judges_unit
+from melody.harness.measuring.reference import reference_unit
 from melody.harness.suite import ListedRow, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.units import Unit
@@ -21,10 +24,32 @@ def generation_units(
     """One unit a seed, for a row with sampler, grid and num_steps, or for another system."""
     texts = context.texts(suite.settings.prompts)
     setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
+    judges = judges_of(suite, context)
     return {
-        seed: generation_unit(context, setting, texts=texts, seed=seed, embedders=names)
+        seed: generation_unit(context, setting, texts=texts, seed=seed, embedders=names, judges=judges)
         for seed in context.seeds(suite.settings.seeds)
     }
+
+
+def held_out_unit(suite: Suite, context: Context, embedders: Sequence[str] = ()) -> Unit:
+    """The held-out clips that distances are taken to."""
+    names = sorted({DEFAULT_EMBEDDER, *embedders})
+    clips = suite.settings.reference_clips
+    return reference_unit(context, clips=clips, embedders=names, judges=judges_of(suite, context))
+
+
+def judges_of(suite: Suite, context: Context) -> dict[str, Any]:
+    """Facts of the judges that hear a suite's clips, if any do: in a run without training clips there are none."""
+    if not suite.settings.judges or context.training_of is None:
+        return {}
+    return judges_facts(context, suite.settings.training_clips)
+
+
+def judges_first(suite: Suite, context: Context) -> list[Unit]:
+    """The judges, in time for the first clip."""
+    if not judges_of(suite, context):
+        return []
+    return [judges_unit(context, training_clips=suite.settings.training_clips)]
 
 
 def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Unit:

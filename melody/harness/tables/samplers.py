@@ -14,13 +14,12 @@ from typing import Any
 
 from melody.errors import MelodyError
 from melody.harness.context import Context, texts_hash
-from melody.harness.measuring.reference import reference_unit
 from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure
 from melody.harness.tables.generate import check_axes, problem_with, rows
-from melody.harness.tables.runs import generation_units, settings_row
+from melody.harness.tables.runs import generation_units, held_out_unit, settings_row
 from melody.harness.units import Outcome, Unit
 
 MEASURES = {
@@ -159,7 +158,7 @@ def _generations(suite: Suite, context: Context, row: Row) -> dict[int, Unit]:
 
 
 def _held_out(suite: Suite, context: Context) -> Unit:
-    return reference_unit(context, clips=suite.settings.reference_clips, embedders=_embedders(suite))
+    return held_out_unit(suite, context, _embedders(suite))
 
 
 def _embedders(suite: Suite) -> list[str]:

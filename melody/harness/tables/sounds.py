@@ -12,7 +12,8 @@ import torch
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, texts_hash
-from melody.harness.measuring.sounds import SOUNDS, chosen_clips, judges_unit, sound_units
+from melody.harness.measuring.hearing import judges_unit
+from melody.harness.measuring.sounds import SOUNDS, chosen_clips, sound_units
 from melody.harness.results import Clip, Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
