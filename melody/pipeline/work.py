@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.errors import MelodyError
 from melody.lm.decoder_only import DecoderOnly
 from melody.pipeline import calls
 from melody.pipeline.decoding import PiecewiseDecoder
 from melody.pipeline.plan import Window
 from melody.pipeline.settings import Settings
-from melody.protocols import Codec, Work
+from melody.protocols import Codec, JointEmbedder, Work
 
 if TYPE_CHECKING:
     from melody.pipeline.system import MelodyPipeline
@@ -34,7 +35,7 @@ def pipeline_work(pipeline: MelodyPipeline, duration_s: float, **options: Any) -
     settings = Settings.of(pipeline.preset.generation, 1, **options)
     windows = list(pipeline.plan().windows(duration_s))
     return [
-        *_prompt(pipeline),
+        *prompt_work(pipeline.joint_embedder, pipeline.rvq),
         *_language_model(pipeline, settings, windows),
         *_denoiser(pipeline, settings, windows),
         *_codec(pipeline.codec, windows),
@@ -64,11 +65,12 @@ def spread(first: int, count: int, points: int = CACHE_POINTS) -> list[tuple[int
     return found
 
 
-def _prompt(pipeline: MelodyPipeline) -> Iterator[Work]:
-    text, quantised = calls.embed_text(pipeline.joint_embedder), calls.quantise(pipeline.rvq)
-    embedder: Any = pipeline.joint_embedder
+def prompt_work(joint_embedder: JointEmbedder, rvq: ResidualVectorQuantizer) -> Iterator[Work]:
+    """A text to its MuLan tokens."""
+    text, quantised = calls.embed_text(joint_embedder), calls.quantise(rvq)
+    embedder: Any = joint_embedder
     yield Work("joint_embedder", "text", f"{calls.TEXT_TOKENS} tokens", 1, embedder, text.run, text.setup, once=True)
-    yield Work("rvq", "quantise", "1 vector", 1, pipeline.rvq, quantised.run, quantised.setup, once=True)
+    yield Work("rvq", "quantise", "1 vector", 1, rvq, quantised.run, quantised.setup, once=True)
 
 
 def _language_model(pipeline: MelodyPipeline, settings: Settings, windows: list[Window]) -> Iterator[Work]:

@@ -85,7 +85,8 @@ class FourierBackbone(nn.Module):
             x = block(x)
         x = self.decoder_output(x)  # (B, L, frames * 2 * bins)
         x = x.unflatten(2, (self.frames, 2, -1)).flatten(1, 2) * self.head_scale  # (B, L * frames, 2, bins)
-        real, imaginary = x.unbind(2)
+        # Fourier transforms know no bfloat16.
+        real, imaginary = (x.float() if x.dtype == torch.bfloat16 else x).unbind(2)
         return self.stft.inverse(torch.complex(real, imaginary)).unsqueeze(1)  # (B, 1, L * hop)
 
 

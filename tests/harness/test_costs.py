@@ -266,6 +266,15 @@ def test_our_own_system_is_timed_part_by_part(tiny_preset: Preset, tmp_path: Pat
     assert results.failures == []
 
 
+@pytest.mark.parametrize("name", ["musiclm", "noise2music"])
+def test_opponents_are_timed_part_by_part_in_half_precision_too(name: str, tmp_path: Path) -> None:
+    """So that no more than one of their networks has to fit a device."""
+    results = run(suite_of("speed", [{"system": name}], 1.0), "demo", tmp_path, budget_s=1e-3, precision="bf16")
+    assert results.failures == []
+    composed = known(cells(results.tables[0], system=name)["seconds"].composed)
+    assert composed.value > 0
+
+
 def test_bad_options_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(MelodyError, match="unknown precision 'fp61'; did you mean 'fp16'"):
         run(load_suite("speed/speed"), "demo", tmp_path, precision="fp61")

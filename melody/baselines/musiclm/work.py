@@ -15,6 +15,7 @@ from melody.conditioning.semantic import TOKEN_RATE
 from melody.lm.decoder_only import DecoderOnly
 from melody.lm.multi_stream import MultiStream
 from melody.pipeline.plan import whole
+from melody.pipeline.work import prompt_work
 from melody.protocols import Work
 
 if TYPE_CHECKING:
@@ -28,11 +29,22 @@ def work_of(system: MusicLmSystem, duration_s: float, fine_windows: str) -> list
     """The calls of one clip, in the order in which they are made."""
     ratio = frames_per_token(system.preset)
     tokens, frames = whole(duration_s * TOKEN_RATE), whole(duration_s * TOKEN_RATE * ratio)
-    work = [*_semantic(system, tokens), *_coarse(system, frames, ratio), *_fine(system, frames, ratio, fine_windows)]
-    codes = torch.zeros(1, frames, system.codec.num_levels, dtype=torch.int64, device=system.device)
-    codec: Any = system.codec
-    decode = Work("codec", "decode", f"{frames} frames", 1, codec, lambda: codec.decode(codes), once=True)
-    return [*work, decode]
+    return [
+        *prompt_work(system.joint_embedder, system.rvq),
+        *_semantic(system, tokens),
+        *_coarse(system, frames, ratio),
+        *_fine(system, frames, ratio, fine_windows),
+        _decoding(system.codec, frames),
+    ]
+
+
+def _decoding(codec: Any, frames: int) -> Work:
+    held: list[Tensor] = []
+
+    def setup() -> None:
+        held[:] = [torch.zeros(1, frames, codec.num_levels, dtype=torch.int64, device=_device(codec))]
+
+    return Work("codec", "decode", f"{frames} frames", 1, codec, lambda: codec.decode(*held), setup, once=True)
 
 
 def _semantic(system: MusicLmSystem, total: int) -> Iterator[Work]:
@@ -40,14 +52,14 @@ def _semantic(system: MusicLmSystem, total: int) -> Iterator[Work]:
     if not isinstance(model, DecoderOnly):  # its seat does not say what a pass is
         return
     rows = 1 if stage.guidance_scale == 1 else 2
-    calls = _TokenCalls("semantic", model, rows, system.device)
+    calls = _TokenCalls("semantic", model, rows)
     windows = striding(0, total, stage.window_s * TOKEN_RATE, stage.stride_s * TOKEN_RATE)
     yield from calls.of(Counter((model.num_prefix_tokens + w.known - w.begin, w.new) for w in windows))
 
 
 def _coarse(system: MusicLmSystem, frames: int, ratio: int) -> Iterator[Work]:
     preset, levels = system.preset, system.preset.coarse.num_levels
-    calls = _TokenCalls("coarse", system.coarse, 1, system.device)
+    calls = _TokenCalls("coarse", system.coarse, 1)
     windows = striding(0, frames, *_places(preset.coarse, ratio))
     prefix = system.rvq.num_levels
     yield from calls.of(
@@ -66,7 +78,7 @@ def _fine(system: MusicLmSystem, frames: int, ratio: int, fine_windows: str) -> 
     levels = system.codec.num_levels - coarse
     window, stride = _places(preset.fine, ratio)
     if fine_windows == "sequential":
-        calls = _TokenCalls("fine", system.fine, 1, system.device)
+        calls = _TokenCalls("fine", system.fine, 1)
         windows = striding(0, frames, window, stride)
         yield from calls.of(
             Counter(((w.end - w.begin) * coarse + (w.known - w.begin) * levels, w.new * levels) for w in windows)
@@ -74,7 +86,7 @@ def _fine(system: MusicLmSystem, frames: int, ratio: int, fine_windows: str) -> 
         return
     batches = Counter((len(batch), batch[0].new) for batch in independent(0, frames, window))
     for (rows, length), times in batches.items():
-        calls = _TokenCalls("fine", system.fine, rows, system.device)
+        calls = _TokenCalls("fine", system.fine, rows)
         yield from calls.of(Counter({(length * coarse, length * levels): times}))
 
 
@@ -83,14 +95,20 @@ def _places(stage: Windows, ratio: int) -> tuple[float, float]:
     return stage.window_s * TOKEN_RATE * ratio, stage.stride_s * TOKEN_RATE * ratio
 
 
+def _device(network: Any) -> torch.device:
+    """Where a network is now: it may be moved between calls."""
+    place: torch.device = next(network.parameters()).device
+    return place
+
+
 class _TokenCalls:
     """Calls of one network for one token each, after a first that takes in all that is given.
 
     Their caches share memory: a call finds as much in the cache as it says, whatever it holds.
     """
 
-    def __init__(self, part: str, model: Any, rows: int, device: torch.device) -> None:
-        self.part, self.model, self.rows, self.device = part, model, rows, device
+    def __init__(self, part: str, model: Any, rows: int) -> None:
+        self.part, self.model, self.rows = part, model, rows
         self._cache: Any = None
         self._capacity = 0
 
@@ -108,13 +126,14 @@ class _TokenCalls:
         return self.rows if isinstance(self.model, MultiStream) else 1
 
     def _work(self, name: str, tokens: int, cached: int, calls: int, prefill: int = 0) -> Work:
-        rows = torch.zeros(self.rows, tokens, dtype=torch.int64, device=self.device)
-        positions = torch.arange(cached, cached + tokens, device=self.device)
+        held: list[Any] = []
 
-        def call() -> Tensor:
-            where = (positions, 0) if isinstance(self.model, MultiStream) else ()
-            logits: Tensor = self.model(rows, *where, self._cache)
-            return logits
+        def setup() -> None:
+            device = _device(self.model)
+            rows = torch.zeros(self.rows, tokens, dtype=torch.int64, device=device)
+            where = (torch.arange(cached, cached + tokens, device=device), 0)
+            self._fill(cached)
+            held[:] = [rows, *(where if isinstance(self.model, MultiStream) else ()), self._cache]
 
         return Work(
             part=self.part,
@@ -122,8 +141,8 @@ class _TokenCalls:
             shape=f"{tokens} tokens after {cached} in the cache, {self.rows} rows",
             calls=calls,
             module=self.model,
-            run=call,
-            setup=lambda: self._fill(cached),
+            run=lambda: self.model(*held),
+            setup=setup,
             rows=self.rows,
             prefill_tokens=prefill,
         )
@@ -131,7 +150,7 @@ class _TokenCalls:
     def _fill(self, cached: int) -> None:
         """A cache with so many tokens in it."""
         if isinstance(self.model, MultiStream):
-            if self._cache is None:
+            if self._cache is None or self._cache.keys.device != _device(self.model):
                 self._cache = self.model.empty_cache(self.rows, self._capacity)
                 self._cache.keys.zero_()
                 self._cache.values.zero_()
@@ -139,7 +158,7 @@ class _TokenCalls:
             return
         self._cache = self.model.empty_cache(self.rows, self._capacity)
         if cached:
-            self.model(torch.zeros(self.rows, cached, dtype=torch.int64, device=self.device), self._cache)
+            self.model(torch.zeros(self.rows, cached, dtype=torch.int64, device=_device(self.model)), self._cache)
 
 
 def blocks(first: int, count: int) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +32,7 @@ from melody.pipeline import build_part, load_part, shipped_weights
 from melody.pipeline.meter import Meter
 from melody.pipeline.prompts import read_prompt
 from melody.pipeline.settings import Settings, check_duration
+from melody.pipeline.work import prompt_work
 from melody.protocols import Generation, System, Work
 from melody.registry import systems
 from melody.samplers import sample
@@ -123,14 +123,15 @@ class Noise2MusicSystem(System):
         }
 
     def work(self, duration_s: float, **options: Any) -> list[Work]:
-        """The steps of the three networks, each of which waits for the one before.
+        """The prompt's tokens, and the steps of the three networks, each of which waits for the one before.
 
         Raises:
             MelodyError: as ``generate``.
         """
         frames = self._frames_of(self._check_duration(duration_s))
         settings = stage_settings(self.preset, [0], **options)
-        return [self._step(part, settings[part], passes, frames) for part, passes in passes_of(settings).items()]
+        steps = [self._step(part, settings[part], passes, frames) for part, passes in passes_of(settings).items()]
+        return [*prompt_work(self.joint_embedder, self.rvq), *steps]  # type: ignore[arg-type]
 
     def _use(
         self, preset: Noise2MusicPreset, modules: dict[str, nn.Module], hashes: dict[str, str], device: str
@@ -176,14 +177,14 @@ class Noise2MusicSystem(System):
         """One pass of one network for one clip."""
         network = self.networks[part]
         rows = 1 if settings.guidance_scale == 1 else 2
-        zeros = partial(torch.zeros, device=self.device)
-        latents, angle = zeros(rows, frames, network.channels), zeros(rows, frames)
-        prompt = zeros(rows, prompt_size(load_preset(self.preset.melody)))
-        mask = torch.arange(rows, device=self.device) >= 1 if rows == 2 else None
-        conditions: list[Any] = []
+        prompt = prompt_size(load_preset(self.preset.melody))
+        held: list[Any] = []
 
         def prepare() -> None:
-            conditions[:] = [network.prepare(prompt, zeros(rows, frames, network.lower_channels))]
+            zeros = network.no_prompt.new_zeros  # wherever the network is now
+            condition = network.prepare(zeros(rows, prompt), zeros(rows, frames, network.lower_channels))
+            mask = torch.arange(rows, device=network.no_prompt.device) >= 1 if rows == 2 else None
+            held[:] = [zeros(rows, frames, network.channels), zeros(rows, frames), condition, mask]
 
         return Work(
             part=part,
@@ -191,7 +192,7 @@ class Noise2MusicSystem(System):
             shape=f"{frames} frames of {network.channels} + {network.lower_channels}, {rows} rows",
             calls=passes,
             module=network,
-            run=lambda: network(latents, angle, conditions[0], mask),
+            run=lambda: network(*held),
             setup=prepare,
             rows=rows,
         )

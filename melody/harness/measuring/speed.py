@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from melody.config import Preset
+from melody.devices import synchronize
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context
 from melody.harness.measuring.counting import entry, preset_of, too_long, work_facts
@@ -218,16 +219,11 @@ def time_call(one: Work, budget_s: float, device: str) -> dict[str, Any]:
 
 def _clocked(run: Any, device: str) -> tuple[float, float, Any]:
     """Seconds of the clock, of the processor, and what came out."""
-    _synchronise(device)
+    synchronize(torch.device(device))
     worked, begin = time.process_time(), time.perf_counter()
     made = run()
-    _synchronise(device)
+    synchronize(torch.device(device))
     return time.perf_counter() - begin, time.process_time() - worked, made
-
-
-def _synchronise(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(torch.device(device))
 
 
 class Whole:
