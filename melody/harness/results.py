@@ -152,6 +152,15 @@ class Table(Schema):
     clips: list[Clip] = []
 
 
+class Share(Schema):
+    """Where a run's time went: units of one kind, of one system."""
+
+    work: str
+    """As in ``musiclm: generation``."""
+    units: int
+    seconds: float
+
+
 class Results(Schema):
     """One run: what the report renders and the gate checks."""
 
@@ -164,6 +173,8 @@ class Results(Schema):
     """Units of work (a generation, a timing …) that were computed now; each fills several places of the tables."""
     cells_reused: int
     """Units of work that were read from the store."""
+    split: list[Share] = []
+    """What was computed now, the longest first; failures count too."""
     failures: list[str] = []
     """Units of work that failed, each with its reason; the cells that needed them are *not attempted*."""
     tables: list[Table]

@@ -13,7 +13,7 @@ from melody.harness.context import Context
 from melody.harness.listening_schema import ListeningResult
 from melody.harness.measuring.compute import compute
 from melody.harness.measuring.speed import check_precision
-from melody.harness.results import Clip, Results, Table
+from melody.harness.results import Clip, Results, Share, Table
 from melody.harness.store import Store
 from melody.harness.suite import Baseline, Suite, load_baselines
 from melody.harness.tables.cells import Filled, Filling, check_measures
@@ -102,6 +102,7 @@ def run(
         seconds=round(time.perf_counter() - begin, 3),
         cells_computed=computed.computed,
         cells_reused=computed.reused,
+        split=split(units, computed),
         failures=[
             f"{unit.label}: {outcome.reason}"
             for unit in units
@@ -111,6 +112,16 @@ def run(
     )
     write(results, [clip for _, clips in filled for clip in clips], output)
     return results
+
+
+def split(units: Sequence[Unit], computed: Computed) -> list[Share]:
+    """Where the time went, by system and kind of work, the longest first."""
+    taken: dict[str, list[float]] = {}
+    for unit in units:
+        if unit.key in computed.seconds:
+            taken.setdefault(f"{unit.system}: {unit.kind}", []).append(computed.seconds[unit.key])
+    shares = [Share(work=work, units=len(each), seconds=round(sum(each), 3)) for work, each in taken.items()]
+    return sorted(shares, key=lambda share: -share.seconds)
 
 
 def check_timing(suites: Sequence[Suite], precision: str, budget_s: float) -> None:

@@ -27,6 +27,8 @@ class Computed:
     outcomes: dict[str, Outcome | Failure] = field(default_factory=dict)
     computed: int = 0
     reused: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of the units that were tried now, by key."""
 
 
 def compute_all(
@@ -82,11 +84,14 @@ def _settle(unit: Unit, store: Store, compute: Callable[[Unit], Outcome], done: 
         done.outcomes[unit.key] = found
         done.reused += 1
         return
+    begin = time.perf_counter()
     try:
         outcome = compute(unit)
     except Exception as error:  # a plug-in may fail in any way, and must spoil only its own cells
         done.outcomes[unit.key] = Failure(one_line(error))
         return
+    finally:
+        done.seconds[unit.key] = time.perf_counter() - begin
     store.write(unit, outcome)
     done.outcomes[unit.key] = outcome
     done.computed += 1

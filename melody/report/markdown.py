@@ -10,7 +10,7 @@ from melody.harness.results import Results, Table
 from melody.report.facts import provenance
 from melody.report.layout import GRADES, HEADINGS, KINDS, MARKS, MEANINGS, Entry, Kind, Line, View, lay_out
 from melody.report.sounds import inside
-from melody.report.summary import headline, misses, ordering_tally, tally, target_tally
+from melody.report.summary import headline, misses, ordering_tally, tally, target_tally, time_spent
 
 Picture = tuple[str, str]
 """What a picture shows, and its path relative to the report."""
@@ -63,7 +63,8 @@ def _run(results: Results) -> list[str]:
     lines.append("| orderings | " + " | ".join(map(str, orders.values())) + f" | {sum(orders.values())} |")
     if aimed_at := target_tally(results.tables):
         lines += ["", "Our own targets: " + ", ".join(f"{number} {name}" for name, number in aimed_at.items()) + "."]
-    return [f"Run of {escaped(results.created)}: `{_code(results.command)}` ({took}).", "", *lines, ""]
+    where = [escaped(sentence), ""] if (sentence := time_spent(results)) else []
+    return [f"Run of {escaped(results.created)}: `{_code(results.command)}` ({took}).", "", *where, *lines, ""]
 
 
 def _how_to_read() -> list[str]:

@@ -15,7 +15,7 @@ from melody.report.facts import facts, long_facts
 from melody.report.figures import Plot
 from melody.report.layout import Group, Kind, View, lay_out
 from melody.report.sounds import Sound
-from melody.report.summary import Miss, headline, misses, ordering_tally, tally, target_tally
+from melody.report.summary import Miss, headline, misses, ordering_tally, tally, target_tally, time_spent
 
 PAPER = "https://arxiv.org/abs/2305.15719"
 
@@ -53,6 +53,7 @@ def render_page(results: Results, plots: Mapping[str, Sequence[Plot]], sounds: M
         results=results,
         sections=sections,
         headline=headline(results),
+        time_spent=time_spent(results),
         misses=_by_section(misses(results), sections),
         counts=tally(results.tables),
         order_counts=ordering_tally(results.tables),

@@ -52,6 +52,12 @@ def target_tally(tables: list[Table]) -> dict[str, int]:
     return counts if sum(counts.values()) else {}
 
 
+def time_spent(results: Results) -> str:
+    """Where the run's time went, in a sentence: at least a second each; empty if nothing took as long."""
+    shares = [f"{share.work} {share.seconds:,.0f} s ({share.units})" for share in results.split if share.seconds >= 1]
+    return f"Seconds by work (units of it): {', '.join(shares)}." if shares else ""
+
+
 def headline(results: Results) -> str:
     """A sentence or two: whether what could be tested came out as the paper says, and how many of our targets hold."""
     cells, orders = tally(results.tables), ordering_tally(results.tables)

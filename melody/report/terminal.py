@@ -12,7 +12,7 @@ from rich.text import Text
 
 from melody.harness.results import Results, Target
 from melody.report.layout import DASH, HEADINGS, MARKS, Entry, Group, Line, OrderingLine, View, lay_out
-from melody.report.summary import headline, misses, ordering_tally, tally, target_tally
+from melody.report.summary import headline, misses, ordering_tally, tally, target_tally, time_spent
 
 MAX_WIDTH = 120
 HEADING_SHARE = 4
@@ -261,7 +261,7 @@ def _legend(results: Results, width: int) -> list[Text]:
     kinds = "paper, published (elsewhere), measured, composed and projected numbers stand in columns of their own"
     took = (
         f"{results.cells_computed} units of work computed, {results.cells_reused} read from the store, "
-        f"{results.seconds:.1f} s"
+        f"{results.seconds:.1f} s. {time_spent(results)}"
     )
     return [line for text in (meaning, grades, kinds, took) for line in _wrapped(text, width, style="bright_black")]
 

@@ -182,6 +182,9 @@ def test_interrupted_run_goes_on_to_the_same_numbers(
     assert not (tmp_path / "out" / "results.json").exists()
     results = run([suite], tones.context(), store=Store(store), output=tmp_path / "out")
     assert (results.cells_computed, results.cells_reused) == (11, 5)
+    assert sum(share.units for share in results.split) == 11, "the time of this run, not of the one before"
+    assert 0 < sum(share.seconds for share in results.split) <= results.seconds
+    assert {share.work for share in results.split} >= {"melody: generation"}
     whole = next(table for table in undisturbed[0].tables if table.suite == "table4")
     assert results.tables == [whole]
 

@@ -20,6 +20,7 @@ from melody.harness.results import (
     Provenance,
     Reference,
     Results,
+    Share,
     Table,
     Verdict,
 )
@@ -318,6 +319,10 @@ def results() -> Results:
         seconds=412.3,
         cells_computed=31,
         cells_reused=12,
+        split=[
+            Share(work="melody: generation", units=3, seconds=41.4),
+            Share(work="melody: count", units=1, seconds=0.2),
+        ],
         tables=tables,
     )
 

@@ -262,3 +262,11 @@ def test_a_folder_that_cannot_be_written_is_one_line(results: Results, tmp_path:
     with pytest.raises(MelodyError, match="cannot write the report to .*file"):
         write_report(small, blocked)
     assert blocked.read_text() == "not a folder"
+
+
+@pytest.mark.parametrize("name", ["REPORT.md", "report.html"])
+def test_every_page_says_where_the_time_went(results: Results, sound_folder: Path, name: str) -> None:
+    write_report(results, sound_folder)
+    page = (sound_folder / name).read_text()
+    assert "Seconds by work (units of it): melody: generation 41 s (3)." in page
+    assert "melody: count" not in page, "what took less than a second is not worth a word"
