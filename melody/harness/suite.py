@@ -45,6 +45,8 @@ class Settings(Strict):
     num_steps: Positive = 20
     systems: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
     """Options of other systems' ``generate`` by the system's registered name; what is not set is the system's own."""
+    counted: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+    """The same where passes are counted, whatever clips are made by: the paper's convention, for one."""
 
 
 class Column(Strict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -33,7 +34,7 @@ class Hummer(System):
     name = "hummer"
     sample_rate = RATE
     abilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation"})
-    options: ClassVar[frozenset[str]] = frozenset({"loudness"})
+    options: ClassVar[frozenset[str]] = frozenset({"loudness", "slowly"})
 
     def __init__(self, weights: str | None = None) -> None:
         self.weights = weights
@@ -41,7 +42,8 @@ class Hummer(System):
 
     def generate(self, prompts: Any, *, duration_s: float, seeds: Any, **options: Any) -> Generation:
         rows = [self.tone(float(prompt.split()[3]), duration_s) for prompt in prompts]
-        return self.made(torch.stack(rows)[:, None] * options.get("loudness", 1.0))
+        made = self.made(torch.stack(rows)[:, None] * options.get("loudness", 1.0))
+        return replace(made, trace=Trace({"net": 70}, {"net": 70}, {"net": 70})) if "slowly" in options else made
 
     def continue_from(self, audio: Any, prompts: Any, *, duration_s: float, seeds: Any, **options: Any) -> Generation:
         given, rate = audio
@@ -223,6 +225,34 @@ def test_one_that_misbehaves_spoils_only_its_cells(compared: tuple[Results, Path
         assert _cell(results, "table2", column, "hummer").measured is not None
     (table,) = (table for table in results.tables if table.suite == "table2")
     assert all(c.measured for c in table.cells if c.column == "fad" and c.row.get("num_steps"))
+
+
+def test_passes_are_counted_by_the_papers_convention_and_at_best(
+    tones: SimpleNamespace, found: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As Table 3 counts MusicLM, one fine window after the other; and as the system makes clips by itself."""
+    context = tones.context(others={"musiclm": found()["hummer"]})
+    suites = [
+        tones.small(name, counted={"hummer": {"slowly": 1}}, judges=False).model_copy(update={"targets": ()})
+        for name in ("table3", "claims")
+    ]
+    suites[0] = suites[0].model_copy(update={"columns": (suites[0].column("nfe"),), "paper": ()})
+    table3, claims = run(suites, context, store=Store(tmp_path / "store"), output=tmp_path).tables
+    assert _value(_of(table3, "nfe", "musiclm")) == 70
+    counts = {
+        (cell.row["basis"], cell.column): _value(cell)
+        for cell in claims.cells
+        if cell.row["duration_s"] == 10 and str(cell.row["basis"]).startswith("both")
+    }
+    best = "both counted by hooks, MusicLM as fast as it can"
+    assert counts["both counted by hooks", "musiclm_passes"] == 70
+    assert counts[best, "musiclm_passes"] == 7
+    assert counts[best, "saving"] < counts["both counted by hooks", "saving"]
+
+
+def _value(cell: Cell) -> float:
+    assert cell.measured is not None, cell.reason
+    return cell.measured.value
 
 
 def test_what_makes_no_pass_has_neither_passes_nor_speed(compared: tuple[Results, Path]) -> None:

@@ -47,7 +47,9 @@ FORMULAS: dict[str, tuple[Callable[[float, int], float], Callable[[float], float
 }
 COUNTED = "counted by hooks"
 BOTH = "both counted by hooks"
-"""MusicLM's passes too, where the run has such a system with weights."""
+"""MusicLM's passes too, where the run has such a system with weights, as ``[settings.counted]`` says."""
+AT_BEST = "both counted by hooks, MusicLM as fast as it can"
+"""By its own defaults: fine windows in one batch."""
 THEIRS = "musiclm"
 
 
@@ -57,11 +59,11 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
     for listed in suite.rows:
         _check_row(suite, listed.row)
         basis, duration_s = listed.row["basis"], float(listed.row["duration_s"])
-        if basis in (COUNTED, BOTH):
+        if basis in (COUNTED, BOTH, AT_BEST):
             ours = count(suite, context, duration_s)
             units[ours.key] = ours
-        if basis == BOTH and not context.absent(THEIRS):
-            theirs = count(suite, context, duration_s, THEIRS)
+        if basis in (BOTH, AT_BEST) and not context.absent(THEIRS):
+            theirs = count(suite, context, duration_s, THEIRS, by_default=basis == AT_BEST)
             units[theirs.key] = theirs
     return list(units.values())
 
@@ -79,8 +81,8 @@ def fill(filling: Filling) -> Filled:
 
 def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     basis, duration_s = str(row["basis"]), float(row["duration_s"])
-    if basis == BOTH:
-        return _both(filling, column, duration_s)
+    if basis in (BOTH, AT_BEST):
+        return _both(filling, column, duration_s, by_default=basis == AT_BEST)
     if basis == COUNTED:
         return _ours_counted(filling, column, duration_s)
     ours, theirs, place = FORMULAS[basis]
@@ -100,8 +102,10 @@ def _ours_counted(filling: Filling, column: Column, duration_s: float) -> Findin
     return replace(finding, measured=_with_value(finding.measured, saving(finding.measured.value, theirs)))
 
 
-def _both(filling: Filling, column: Column, duration_s: float) -> Finding:
-    ours, theirs = (counted(filling, _passes(column), duration_s, system) for system in (OWN, THEIRS))
+def _both(filling: Filling, column: Column, duration_s: float, *, by_default: bool) -> Finding:
+    ours, theirs = (
+        counted(filling, _passes(column), duration_s, system, by_default=by_default) for system in (OWN, THEIRS)
+    )
     if column.measure == "passes":
         return ours
     if column.measure == "musiclm_passes" or theirs.measured is None:
@@ -121,7 +125,7 @@ def _with_value(measured: Measurement, value: float) -> Measurement:
 
 
 def _check_row(suite: Suite, row: Row) -> None:
-    where, bases = f"suite {suite.name}: row {row}", [COUNTED, BOTH, *FORMULAS]
+    where, bases = f"suite {suite.name}: row {row}", [COUNTED, BOTH, AT_BEST, *FORMULAS]
     if row.get("basis") not in bases:
         raise MelodyError(f"{where}: unknown basis {row.get('basis')!r}{did_you_mean(str(row.get('basis')), bases)}")
     duration_s = row.get("duration_s")

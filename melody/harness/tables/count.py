@@ -66,11 +66,13 @@ def fill(filling: Filling) -> Filled:
     return filled
 
 
-def counted(filling: Filling, column: Column, duration_s: float, system: str = OWN) -> Finding:
-    """Passes of one clip of some duration, by hooks or by formula."""
+def counted(
+    filling: Filling, column: Column, duration_s: float, system: str = OWN, *, by_default: bool = False
+) -> Finding:
+    """Passes of one clip of some duration, by hooks or by formula; ``by_default``: as of ``runs.count``."""
     if reason := filling.context.absent(system):
         return Finding(absent=reason)
-    unit = count(filling.suite, filling.context, duration_s, system)
+    unit = count(filling.suite, filling.context, duration_s, system, by_default=by_default)
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
         return Finding(absent=outcome.reason, units=(unit,))

@@ -61,17 +61,21 @@ def timing_by_default(suite: Suite, context: Context, system: str) -> Unit:
     """The same with the system's own defaults, whatever a suite sets to save time."""
     if system == OWN:
         return timing(suite, context, settings_row(suite))
-    return _timing(suite, context, _by_default(context, system, suite.settings.duration_s))
+    return _timing(suite, context, Setting(suite.settings.duration_s, context.systems[system].options, system))
 
 
-def count(suite: Suite, context: Context, duration_s: float, system: str = OWN) -> Unit:
-    """Passes of one clip: ours with the suite's sampler, grid and number of steps, another's by its own defaults."""
+def count(suite: Suite, context: Context, duration_s: float, system: str = OWN, *, by_default: bool = False) -> Unit:
+    """Passes of one clip: ours with the suite's sampler, grid and number of steps, another's as it is to be counted.
+
+    Args:
+        by_default: another system by its own defaults, whatever the suite says of counting it.
+    """
     text = context.texts(suite.settings.prompts)[0]
     if system == OWN:
-        setting = setting_of(suite, context, settings_row(suite), duration_s=duration_s)
-    else:
-        setting = _by_default(context, system, duration_s)
-    return count_unit(context, setting, text=text)
+        return count_unit(context, setting_of(suite, context, settings_row(suite), duration_s=duration_s), text=text)
+    one = context.systems[system]
+    options = {} if by_default else suite.settings.counted.get(one.use, {})
+    return count_unit(context, Setting(duration_s, {**options, **one.options}, system), text=text)
 
 
 def continuation(suite: Suite, context: Context, system: str) -> Unit:
@@ -112,10 +116,6 @@ def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, dura
         "guidance_scale": suite.settings.guidance_scale,
     }
     return Setting(duration_s, options)
-
-
-def _by_default(context: Context, system: str, duration_s: float) -> Setting:
-    return Setting(duration_s, context.systems[system].options, system)
 
 
 def _timing(suite: Suite, context: Context, setting: Setting) -> Unit:
