@@ -76,7 +76,7 @@ def draw_costs(panels: Sequence[tuple[str, Sequence[Cost]]]) -> Figure:
 
 
 def _draw(axes: Axes, title: str, costs: Sequence[Cost], labels: Sequence[str]) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     ranked = sorted({cost.value for cost in costs})
     for cost in costs:
@@ -85,15 +85,20 @@ def _draw(axes: Axes, title: str, costs: Sequence[Cost], labels: Sequence[str]) 
             place, cost.value, height=0.72, color=KIND_COLOURS[cost.kind], hatch=KIND_HATCHES[cost.kind],
             edgecolor="white",
         )  # fmt: skip
-        text = f"{cost.value:,.3g}  #{ranked.index(cost.value) + 1}"
+        text = f"{_short(cost.value)}  #{ranked.index(cost.value) + 1}"
         axes.annotate(text, (cost.value, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_xscale("log")
     axes.set_xlim(ranked[0] / 3, ranked[-1] * 12)  # room for the shortest bar, and for the longest one's number
-    axes.xaxis.set_major_locator(LogLocator(numticks=5))
+    axes.xaxis.set_major_locator(LogLocator(numticks=4))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_title(f"{title} ↓")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _cost(cell: Cell) -> Cost | None:
