@@ -272,6 +272,8 @@ class System(ABC):
     """Names of the options that ``generate`` takes, as in ``num_steps``; a caller gives no other."""
     longest_s: float | None = None
     """The longest clip that it can make; ``None``: any."""
+    weights_from: ClassVar[str] = ""
+    """Where its weights are to be had, for whoever gives none."""
 
     @abstractmethod
     def generate(

@@ -350,7 +350,7 @@ def test_a_faulty_sampler_spoils_its_cells_and_ends_in_one_line(  # type: ignore
     ("system", "message"),
     [
         ("muscigen", "unknown system 'muscigen'; did you mean 'musicgen'"),
-        ("musicgen", "system 'musicgen' needs its weights: --system musicgen=FOLDER_OR_HUB_ID"),
+        ("musicgen", "needs its weights: --system musicgen=FOLDER_OR_HUB_ID; they are facebook/musicgen-small"),
         ("folder=nowhere", "nowhere"),
         ("melody=nowhere", "there is no folder nowhere"),
         ("nowhere.toml", "nowhere.toml"),

@@ -85,6 +85,7 @@ class AudioLDM2System(System):
     """
 
     name = "audioldm2"
+    weights_from = MODEL.source
     abilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset({"num_steps", "guidance_scale"})
     longest_s = 10.24

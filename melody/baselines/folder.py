@@ -58,7 +58,7 @@ class FolderSystem(System):
     Without a column ``seed`` every seed gives the same clip, so there is no spread over seeds to speak of.
 
     Args:
-        weights: the folder.
+        folder: the folder.
         device: taken as of every system, and of no effect.
     Raises:
         MelodyError: no such folder, or a file in it that is unreadable, doubled, or without a text in ``metadata.csv``.
@@ -68,8 +68,8 @@ class FolderSystem(System):
     abilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, weights: str | Path, device: str = "cpu") -> None:
-        self.folder = Path(weights).expanduser()
+    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
+        self.folder = Path(folder).expanduser()
         listing = list_clips(self.folder)
         _refuse(listing.faults, self.folder)
         self.has_texts = (self.folder / METADATA).is_file()

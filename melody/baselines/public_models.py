@@ -41,6 +41,11 @@ class Published:
     hub: str
     terms: str
 
+    @property
+    def source(self) -> str:
+        """The hub's id and the terms."""
+        return f"{self.hub} on the hub ({self.terms})"
+
 
 def model_folder(source: str | Path, model: Published) -> Path:
     """The folder ``source`` or the hub's model of that id; raises ``MelodyError`` that says where weights come from."""
@@ -48,8 +53,7 @@ def model_folder(source: str | Path, model: Published) -> Path:
         return local_folder(source, FILES)
     except MelodyError as error:
         raise MelodyError(
-            f"{model.title}: {error}; its weights are {model.hub} on the hub ({model.terms}): "
-            f"--system {model.system}=FOLDER_OR_ID"
+            f"{model.title}: {error}; its weights are {model.source}: --system {model.system}=FOLDER_OR_ID"
         ) from None
 
 

@@ -80,6 +80,7 @@ class StableAudioSystem(System):
     """
 
     name = "stable-audio-open"
+    weights_from = MODEL.source
     abilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset({"num_steps", "guidance_scale"})
 

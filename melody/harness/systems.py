@@ -140,13 +140,16 @@ def _declared(text: str) -> Declared:
     needed = {parameter.name: parameter.default is ... for parameter in registry.systems.parameters(name)}
     place = next((one for one in PLACES if one in needed), None)
     if not given and place is not None and needed[place]:
-        raise MelodyError(f"system {name!r} needs its {place}: --system {name}=FOLDER_OR_HUB_ID ({entry.sentence})")
+        said = getattr(entry.component, "weights_from", "")
+        source = f"; they are {said}" if said else f" ({entry.sentence})"
+        wanted = "FOLDER_OR_HUB_ID" if place == "weights" else place.upper()
+        raise MelodyError(f"system {name!r} needs its {place}: --system {name}={wanted}{source}")
     if not given:
         return Declared(use=name)
     if place is None:
         takes = ", ".join(needed) or "nothing"
         raise MelodyError(f"--system {text}: system {name!r} takes no weights and no folder (it takes: {takes})")
-    title = f"{name}:{Path(where).resolve().name}" if place == "folder" or name in ("folder", OWN) else name
+    title = f"{name}:{Path(where).resolve().name}" if place == "folder" or name == OWN else name
     return Declared(use=name, title=title, arguments={place: where})
 
 

@@ -42,7 +42,7 @@ def test_clips_are_paired_by_name_and_not_by_order(folder: Path) -> None:
 
 
 def test_it_is_registered_says_its_hash_and_has_no_work(folder: Path) -> None:
-    system = systems.create("folder", {"weights": str(folder)})
+    system = systems.create("folder", {"folder": str(folder)})
     assert system.work(1.0) == []
     before = system.facts()
     assert before["clips"] == 2
