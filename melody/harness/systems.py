@@ -216,11 +216,16 @@ def _is_json(value: Any) -> bool:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file, or over the names and contents of all files of a folder; raises ``MelodyError``."""
+    """SHA-256 of a file, or over the names and contents of a folder's files, but hidden ones and texts (.md).
+
+    Raises:
+        MelodyError: something cannot be read.
+    """
     try:
         if path.is_file():
             return file_hash(path)
-        files = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
+        seen = (one for one in path.rglob("*") if not one.name.startswith(".") and one.suffix != ".md")
+        files = sorted(one for one in seen if one.is_file())
         lines = "".join(f"{one.relative_to(path)}:{file_hash(one)};" for one in files)
     except OSError as error:
         raise MelodyError(f"cannot read {error.filename or path}: {error.strerror or one_line(error)}") from None

@@ -291,8 +291,9 @@ def test_a_second_run_tries_only_what_failed(
 
 def test_other_weights_are_another_key(tones: SimpleNamespace, found: Callable[..., Any], tmp_path: Path) -> None:
     keys = []
-    for content in (b"one", b"two"):
+    for content, card in ((b"one", "first"), (b"two", "first"), (b"two", "mended")):
         (tmp_path / "w.safetensors").write_bytes(content)
+        (tmp_path / "CARD.md").write_text(card)
         context = tones.context(others={k: v for k, v in found(f"hummer={tmp_path}").items() if k == "hummer"})
         units = plan([tones.small("table2")], context)
         keys.append({unit.key for unit in units if unit.system == "hummer"})
@@ -301,6 +302,7 @@ def test_other_weights_are_another_key(tones: SimpleNamespace, found: Callable[.
     ours = len(plan([tones.small("table2")], tones.context()))
     assert len(keys[0] & keys[1]) == ours
     assert len(keys[0] - keys[1]) == 4, "three seeds and a timing"
+    assert keys[1] == keys[2], "words about the weights decide nothing"
 
 
 def test_weights_that_lie_in_files_are_loaded_when_they_are_needed(

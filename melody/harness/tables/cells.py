@@ -62,6 +62,8 @@ class Finding:
     config: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     precision: str = "float32"
+    weights: str | None = None
+    """SHA-256 of what made the numbers, where that is no system of the run."""
 
 
 @dataclass
@@ -165,6 +167,8 @@ class Filling:
 
 def _weights(context: Context, finding: Finding) -> str | None:
     """Hash of the weights of what made the numbers: another system's where one of its units is among them."""
+    if finding.weights is not None:
+        return finding.weights
     others = [unit.system for unit in finding.units if unit.system != OWN]
     if not others:
         return context.subject.weights

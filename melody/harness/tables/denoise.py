@@ -106,6 +106,7 @@ def _scored(
         inputs=units[0].config["corpus"],
         config={**config, "clips": units[0].config["clips"], "angles": ANGLES},
         seeds=tuple(seeds),
+        weights=None if study is None else ", ".join(unit.config["denoiser"]["weights"] for unit in units),
     )
 
 
