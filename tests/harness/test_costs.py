@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +17,12 @@ from melody.config import Preset, load_preset
 from melody.errors import MelodyError
 from melody.harness.measuring import speed
 from melody.harness.random_systems import PROMPT, random_system, why_not
-from melody.harness.results import Cell, Results, Table
+from melody.harness.results import Cell, Projection, Results, Table
 from melody.harness.runner import reproduce
 from melody.harness.store import Store
-from melody.harness.suite import Suite, load_suite
+from melody.harness.suite import Row, Suite, load_suite
+from melody.harness.tables.cells import Filling, Finding
+from melody.harness.tables.kinds import kind_of
 from melody.metrics.roofline import TABLE2_V100_S, V100, Load, fit, projected_seconds
 from melody.protocols import Generation, System, Trace, Work
 from melody.registry import systems
@@ -284,6 +287,16 @@ def test_bad_options_are_one_line(tmp_path: Path) -> None:
         run(load_suite("speed/speed"), "demo", tmp_path, budget_s=0)
     assert "no system 'x'" in why_not("x")
     assert len(PROMPT.split()) > 20
+
+
+def test_what_was_fitted_on_the_papers_numbers_reproduces_none_of_them(tones: SimpleNamespace) -> None:
+    suite = load_suite("speed/speed")
+    row: Row = {"system": "melody", "num_steps": 5}
+    filling = Filling(suite, tones.context(), {}, [], kind_of(suite).measures)
+    for fitted, verdict in ((True, "not attempted"), (False, "reproduced")):
+        finding = Finding(projected=Projection(value=7.5, method="a model"), fitted=fitted, absent="no V100 is here")
+        cell = filling.cell(row, suite.column("v100"), finding)
+        assert (cell.verdict, cell.projected) == (verdict, finding.projected)
 
 
 def test_the_roofline_finds_the_efficiencies_that_made_its_numbers() -> None:

@@ -72,7 +72,7 @@ class Noise2MusicPreset(Strict):
     n_fft: Positive
     power: Annotated[float, Field(gt=0, le=1)] = 1.0
     longest_s: PositiveFloat
-    """The longest clip: what the generator was, or would be, trained on."""
+    """The longest clip that is made: 30 s are published."""
     generator: Network
     cascader: Network
     super_resolution: Network

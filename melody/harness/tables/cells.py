@@ -55,6 +55,8 @@ class Finding:
     absent: str = ""
     projected: Projection | None = None
     """A number by formula only, held against what the paper prints: its own arithmetic, done again."""
+    fitted: bool = False
+    """Whether the paper's own numbers went into the projection: then it is not held against them."""
     composed: Composition | None = None
     """A number put together from measured parts, where the whole was not run, or beside it."""
     units: tuple[Unit, ...] = ()
@@ -89,7 +91,7 @@ class Filling:
         """The cell at a row and column, with the paper's value and the verdict."""
         paper = self.suite.paper_value(row, column.name)
         version, direction, unit = self.measures[column.measure].facts
-        if finding.projected and paper and paper.grade == "P":
+        if finding.projected and not finding.fitted and paper and paper.grade == "P":
             # Held against a number that we derived from the paper too, it could only agree.
             verdict, reason = compare(column, paper, finding.projected.value)
             reason = f"by formula: {reason}"

@@ -114,7 +114,8 @@ def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Unit) 
     projected = _projection(filling, found) if column.measure == "rtf_v100" else None
     wanted = DEVICES.get(column.measure)
     if wanted and wanted not in context.device_name:
-        return Finding(absent=f"this run is on {context.device_name}", projected=projected)
+        fitted = "; what is projected was fitted on the paper's own numbers" if projected else ""
+        return Finding(absent=f"this run is on {context.device_name}{fitted}", projected=projected, fitted=True)
     is_rtf = column.measure != "seconds"
     whole = found["whole"]
 
@@ -142,7 +143,7 @@ def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Unit) 
     config = {"precision": context.precision, "budget_s": context.budget_s, "duration_s": duration_s, "parts": entries}
     precision = str(DTYPES[context.precision]).removeprefix("torch.")
     absent = f"composed only: {whole['absent']}" if "absent" in whole else ""
-    return Finding(measured, absent, projected, composed, units=(unit,), config=config, precision=precision)
+    return Finding(measured, absent, projected, True, composed, units=(unit,), config=config, precision=precision)
 
 
 def _median(repeats: int) -> str:
