@@ -143,7 +143,16 @@ def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Unit) 
     config = {"precision": context.precision, "budget_s": context.budget_s, "duration_s": duration_s, "parts": entries}
     precision = str(DTYPES[context.precision]).removeprefix("torch.")
     absent = f"composed only: {whole['absent']}" if "absent" in whole else ""
-    return Finding(measured, absent, projected, True, composed, units=(unit,), config=config, precision=precision)
+    return Finding(
+        measured,
+        absent,
+        projected,
+        fitted=True,
+        composed=composed,
+        units=(unit,),
+        config=config,
+        precision=precision,
+    )
 
 
 def _median(repeats: int) -> str:
