@@ -40,3 +40,18 @@ def test_floor_rises_for_fewer_clips(alternating: Outcome) -> None:
 def test_floor_needs_clips_that_are_left_over(alternating: Outcome) -> None:
     with pytest.raises(MelodyError, match="more real clips than the 64 that are generated: 64"):
         estimates.fad_floor(alternating, "e", CLIPS)
+
+
+def test_no_distance_is_below_zero(alternating: Outcome) -> None:
+    """Few clips of a wide choice: the jackknife's interval alone would reach below."""
+    clips = estimates.clip_statistics(alternating, "e")
+    few = [*clips[0:3], clips[1]]
+    bare = estimates.fad_with_jackknife(few, estimates.pooled(clips))
+    cut = estimates.fad_between(few, clips, expected=4)
+    assert bare.low < 0
+    assert (cut.value, cut.low, cut.high) == (bare.value, 0.0, bare.high)
+    arrays = {"embedding.e": alternating.arrays["embedding.e"][: 4 * WINDOWS]}
+    some = Outcome({"windows": {"e": [WINDOWS] * 4}, "clips": 4}, arrays)
+    generated = estimates.fad({0: some, 1: some}, alternating, "e", expected=8)
+    assert generated.low is not None
+    assert generated.low >= 0

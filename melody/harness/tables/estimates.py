@@ -71,14 +71,20 @@ def pooled(statistics: Sequence[Statistics]) -> Statistics:
 def fad(generated: Mapping[int, Outcome], reference: Outcome, embedder: str, expected: int) -> Measurement:
     """Mean over seeds of the Fréchet distance to the reference, by seed the distance of that seed's clips.
 
-    The interval has prompts and seeds as two levels: a group of prompts is deleted from all seeds at once, since clips
-    of one prompt are not independent. Of a single seed, prompts only. The reference is taken as fixed.
+    The interval is cut at 0 and has prompts and seeds as two levels: a group of prompts is deleted from all seeds at
+    once, since clips of one prompt are not independent. Of a single seed, prompts only. The reference is fixed.
     """
     target = pooled(clip_statistics(reference, embedder))
     found = fad_distances(generated, target, embedder)
     first = next(iter(generated.values()))
     measured = measurement(found.estimate, expected=expected, scored=clips_of(generated), by_seed=found.by_seed)
-    return measured.model_copy(update={"warning": warning(pooled(clip_statistics(first, embedder)), target)})
+    said = warning(pooled(clip_statistics(first, embedder)), target)
+    return _above_zero(measured).model_copy(update={"warning": said})
+
+
+def _above_zero(measured: Measurement) -> Measurement:
+    """The interval of a distance, cut to the distances that there are."""
+    return measured.model_copy(update={"low": None if measured.low is None else max(0.0, measured.low)})
 
 
 def fad_distances(generated: Mapping[int, Outcome], target: Statistics, embedder: str) -> Distances:
@@ -106,7 +112,7 @@ def fad_difference(found: Distances, other: Distances, expected: int, scored: in
 def fad_between(a: Sequence[Statistics], b: Sequence[Statistics], expected: int) -> Measurement:
     """Fréchet distance of one set of clips to another, which is taken as fixed."""
     target = pooled(b)
-    measured = measurement(fad_with_jackknife(a, target), expected=expected, scored=len(a))
+    measured = _above_zero(measurement(fad_with_jackknife(a, target), expected=expected, scored=len(a)))
     return measured.model_copy(update={"warning": warning(pooled(a), target)})
 
 
