@@ -395,7 +395,11 @@ def test_ctrl_c_is_one_line_and_what_was_done_is_kept(
     # Far more seeds than are done before the signal comes, however busy the machine is.
     endless = tmp_path / "endless.toml"
     endless.write_text(small_suite.read_text().replace("seeds = [0, 1]", f"seeds = {list(range(1000))}"))
-    process = _process("reproduce", endless, *tiny_options, "-o", "out", "--store", "store", cwd=tmp_path)
+    # Whatever runs in a shell's background is started with the signal ignored, and so are its children.
+    process = _process(
+        "reproduce", endless, *tiny_options, "-o", "out", "--store", "store", cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     outcomes = tmp_path / "store" / "outcomes"
     deadline = time.monotonic() + 120
     while (
