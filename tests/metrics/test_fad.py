@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import linalg
 
@@ -70,6 +70,7 @@ def test_is_a_distance_and_ignores_rotations(seed: int, dimension: int, n: int) 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000), st.lists(st.integers(1, 30), min_size=2, max_size=8))
+@example(seed=1, sizes=[1, 1, 1])
 def test_streaming_and_merging_equal_one_pass(seed: int, sizes: list[int]) -> None:
     x, y = normal(sum(sizes), 5, seed, shift=-4.0), normal(50, 5, seed + 1)
     expected = frechet_distance_of(Statistics.of(x), Statistics.of(y))
@@ -79,7 +80,9 @@ def test_streaming_and_merging_equal_one_pass(seed: int, sizes: list[int]) -> No
         (first if index % 2 else second).update(part, real=False)
     second.update(y, real=True)
     first.merge_state(second)
-    assert float(first.compute()) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    # Of no more points than dimensions the covariance is singular: its roots turn rounding of 1e-16 into 1e-8.
+    rel = 1e-9 if len(x) > 2 * x.shape[1] else 1e-7
+    assert float(first.compute()) == pytest.approx(expected, rel=rel, abs=1e-9)
     assert first.scored == len(x)
     pieces = [Statistics.of(part) for part in parts]
     total = pieces[0]
