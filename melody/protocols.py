@@ -217,7 +217,7 @@ class Trace:
     passes: dict[str, int] = field(default_factory=dict)
     """Calls of the network's forward, counted by hooks."""
     weighted_passes: dict[str, int] = field(default_factory=dict)
-    """Calls weighted by guidance: a call on both halves of guidance counts two."""
+    """Calls weighted by guidance: a call on both halves of guidance counts two, of however many windows or clips."""
     formula: dict[str, int] = field(default_factory=dict)
     """The same calls as ``passes``, by formula."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -252,6 +252,8 @@ class Work:
     """What must run before each ``run``, and is not part of it: it makes what goes in."""
     rows: int = 1
     """Rows of a call for one clip: 2 where both halves of guidance go in together."""
+    windows: int = 1
+    """How many windows of the clip lie side by side in those rows; they are no halves of guidance."""
     serial: int | None = None
     """How many of the calls must wait for one another; ``None``: all."""
     prefill_tokens: int = 0

@@ -45,6 +45,8 @@ SEMANTIC_RATE = 25
 """Semantic tokens a second (section 1 and Table 3), MeLoDy's and MusicLM's."""
 MUSICLM_RATES = (25, 200, 400)
 """Semantic, coarse and fine tokens a second (Table 3): 50 Hz × 4 and × 8 levels."""
+FINE_FRAME_RATE = 50
+"""Of the codec whose frames hold 8 fine tokens each."""
 FINE_WINDOW_S = 3.0
 """MusicLM's crop of fine tokens (its section 4.1)."""
 NOISE2MUSIC_STEPS = (1000, 800, 800)
@@ -101,14 +103,18 @@ def musiclm_passes(duration_s: float) -> int:
 
 
 def musiclm_serial_passes(duration_s: float) -> int:
-    """(25 + 200)·T and the tokens of one fine window of 3 s, where all fine windows are one batch (derived).
+    """(25 + 200)·T and the tokens of one fine window, where all fine windows are one batch (derived).
+
+    The fewest windows of at most 3 s, all of one length: 10 s are four of 2.5 s, and so 250 + 2,000 + 1,000 passes.
 
     >>> musiclm_serial_passes(10), musiclm_serial_passes(30)
-    (3450, 7950)
+    (3250, 7950)
     """
     _check(duration_s, 1, 1)
     semantic, coarse, fine = MUSICLM_RATES
-    return _tokens(duration_s, semantic) + _tokens(duration_s, coarse) + _tokens(min(duration_s, FINE_WINDOW_S), fine)
+    frames = _tokens(duration_s, FINE_FRAME_RATE)
+    window = -(-frames // math.ceil(frames / (FINE_WINDOW_S * FINE_FRAME_RATE)))
+    return _tokens(duration_s, semantic) + _tokens(duration_s, coarse) + window * fine // FINE_FRAME_RATE
 
 
 def noise2music_passes() -> int:

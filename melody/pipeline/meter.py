@@ -32,13 +32,17 @@ class Meter:
         self.trace.seconds[part] = self.trace.seconds.get(part, 0.0) + time.perf_counter() - begin
 
     @contextmanager
-    def counted(self, part: str, network: nn.Module) -> Iterator[None]:
-        """Count the network's forward calls, and the rows that a clip has in them: two with both halves of guidance."""
+    def counted(self, part: str, network: nn.Module, windows: int = 1) -> Iterator[None]:
+        """Count the network's forward calls, and those weighted by guidance: two for a call on both halves.
+
+        Args:
+            windows: of each clip, side by side as rows of a call; they are no halves of guidance.
+        """
         passes, weighted = self.trace.passes, self.trace.weighted_passes
 
         def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
             passes[part] = passes.get(part, 0) + 1
-            weighted[part] = weighted.get(part, 0) + len(arguments[0]) // self.rows
+            weighted[part] = weighted.get(part, 0) + len(arguments[0]) // (self.rows * windows)
 
         handle = network.register_forward_pre_hook(hook)
         try:

@@ -16,7 +16,7 @@ from melody.baselines.musiclm.work import blocks
 from melody.errors import MelodyError
 from melody.lm.multi_stream import MultiStream
 from melody.metrics.flops import count
-from melody.metrics.passes import musiclm_passes
+from melody.metrics.passes import musiclm_passes, musiclm_serial_passes
 from melody.pipeline import MelodyPipeline
 from melody.registry import systems
 from melody.weights import save_weights
@@ -115,7 +115,9 @@ def test_each_stage_has_430_million_parameters_at_the_papers_size() -> None:
     assert system.codec.frame_rate == 50
 
 
-@pytest.mark.parametrize(("duration_s", "fine_windows"), [(10.0, "sequential"), (30.0, "batched")])
+@pytest.mark.parametrize(
+    ("duration_s", "fine_windows"), [(10.0, "sequential"), (10.0, "batched"), (30.0, "batched"), (7.3, "batched")]
+)
 def test_passes_by_hooks_are_those_by_formula(system: MusicLmSystem, duration_s: float, fine_windows: str) -> None:
     made = system.generate(["a flute"], duration_s=duration_s, seeds=[0], fine_windows=fine_windows)
     trace = made.trace
@@ -124,15 +126,18 @@ def test_passes_by_hooks_are_those_by_formula(system: MusicLmSystem, duration_s:
         assert trace.passes == {"semantic": 250, "coarse": 2000, "fine": 4000}
         assert sum(trace.passes.values()) == musiclm_passes(10)
     else:
-        assert trace.passes == {"semantic": 750, "coarse": 6000, "fine": 150 * 8}
-        assert trace.weighted_passes["fine"] == 30 * 400  # ten windows of 3 s as rows
+        assert sum(trace.passes.values()) == musiclm_serial_passes(duration_s)
+    if duration_s == 10.0 and fine_windows == "batched":  # four windows of 2.5 s
+        assert trace.passes == {"semantic": 250, "coarse": 2000, "fine": 125 * 8}
+        assert musiclm_serial_passes(10.0) == 3250
+    assert trace.weighted_passes == trace.passes  # windows side by side are no halves of guidance
     assert made.waveform.shape == (1, 1, round(duration_s * 24_000))
     work = system.work(duration_s, fine_windows=fine_windows)
     assert trace.prefill_tokens == sum(each.prefill_tokens for each in work)
     for part, passes in trace.passes.items():
         assert sum(each.calls for each in work if each.part == part) == passes
-        rows = sum(each.calls * each.rows for each in work if each.part == part)
-        assert rows == trace.weighted_passes[part]
+        halves = sum(each.calls * each.rows // each.windows for each in work if each.part == part)
+        assert halves == trace.weighted_passes[part]
 
 
 @pytest.mark.parametrize("fine_windows", ["batched", "sequential"])

@@ -69,9 +69,10 @@ class Drawing:
         """Coarse frames ``(B, total, levels)``, fine frames so far -> fine frames ``(B, total, further levels)``."""
         stage, total = self.system.preset.fine, coarse.shape[1]
         frames = known
-        with self.meter.metered("fine", self.system.fine):
-            if self.fine_windows == "batched":
+        if self.fine_windows == "batched":
+            with self.meter.timed("fine"):
                 return self._fine_at_once(stage, coarse, known)
+        with self.meter.metered("fine", self.system.fine):
             for index, window in enumerate(self._striding(stage, known.shape[1], total)):
                 given = [coarse[:, window.begin : window.end]]
                 frames = self._extend("fine", stage, given, frames, window, index)
@@ -89,7 +90,8 @@ class Drawing:
                 for stream in (self._streams("fine", index + w)[row] for w in range(len(windows)))
             ]
             self.meter.trace.prefill_tokens += len(windows) * given[0].numel()
-            drawn = self._draw(self.system.fine, stage, [given], windows[0].new, None, streams)
+            with self.meter.counted("fine", self.system.fine, len(windows)):
+                drawn = self._draw(self.system.fine, stage, [given], windows[0].new, None, streams)
             for window, new in zip(windows, drawn.unflatten(0, (self.rows, -1)).unbind(1), strict=True):
                 frames[:, window.begin : window.end] = new
             index += len(windows)

@@ -86,7 +86,7 @@ def _fine(system: MusicLmSystem, frames: int, ratio: int, fine_windows: str) -> 
         return
     batches = Counter((len(batch), batch[0].new) for batch in independent(0, frames, window))
     for (rows, length), times in batches.items():
-        calls = _TokenCalls("fine", system.fine, rows)
+        calls = _TokenCalls("fine", system.fine, rows, windows=rows)
         yield from calls.of(Counter({(length * coarse, length * levels): times}))
 
 
@@ -107,8 +107,8 @@ class _TokenCalls:
     Their caches share memory: a call finds as much in the cache as it says, whatever it holds.
     """
 
-    def __init__(self, part: str, model: Any, rows: int) -> None:
-        self.part, self.model, self.rows = part, model, rows
+    def __init__(self, part: str, model: Any, rows: int, windows: int = 1) -> None:
+        self.part, self.model, self.rows, self.windows = part, model, rows, windows
         self._cache: Any = None
         self._capacity = 0
 
@@ -144,6 +144,7 @@ class _TokenCalls:
             run=lambda: self.model(*held),
             setup=setup,
             rows=self.rows,
+            windows=self.windows,
             prefill_tokens=prefill,
         )
 

@@ -88,6 +88,7 @@ def entry(one: Work) -> dict[str, Any]:
         "shape": one.shape,
         "calls": one.calls,
         "rows": one.rows,
+        "windows": one.windows,
         "serial": one.calls if one.serial is None else one.serial,
         "prefill_tokens": one.prefill_tokens,
         "once": one.once,

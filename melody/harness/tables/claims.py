@@ -37,7 +37,7 @@ FORMULAS: dict[str, tuple[Callable[[float, int], float], Callable[[float], float
     "MusicLM's fine windows in one batch": (
         melody_passes,
         musiclm_serial_passes,
-        "25·T + steps against (25 + 200)·T + 1,200: fine windows of 3 s do not wait for one another (derived)",
+        "25·T + steps against (25 + 200)·T and one fine window: they do not wait for one another (derived)",
     ),
     "sampler's passes alone": (
         lambda duration_s, steps: continued_passes(duration_s, steps) - math.ceil(25 * duration_s),

@@ -92,7 +92,7 @@ def by_formula(values: dict[str, Any], measure: str) -> float:
     looped = [one for one in entries if not one["once"]]
     totals = {
         "passes": lambda: sum(one["calls"] for one in looped),
-        "weighted": lambda: sum(one["calls"] * one["rows"] for one in looped),
+        "weighted": lambda: sum(one["calls"] * one["rows"] // one["windows"] for one in looped),
         "serial": lambda: sum(one["serial"] for one in looped),
         "prefill": lambda: sum(one["prefill_tokens"] for one in entries),
         "tflop": lambda: sum(one["calls"] * one["flops"] for one in entries) / 1e12,
