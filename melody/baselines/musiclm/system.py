@@ -2,8 +2,8 @@
 
 Passes by stage and second of audio, one pass a token: 25 + 200 + 400 (Table 3), where the fine stage's windows come
 one after the other (``fine_windows="sequential"``). By default they are rows of one batch, which makes 10 s in 250 +
-2,000 + 1,000 = 3,250 passes: four windows of 2.5 s, the fewest of at most 3 s and of one length. Another way to count 10 s
-is 7,050, with a last window of 3 s that is not clipped.
+2,000 + 1,000 = 3,250 passes: four windows of 2.5 s, the fewest of at most 3 s and of one length. Another way to count
+10 s is 7,050, with a last window of 3 s that is not clipped.
 """
 
 from __future__ import annotations
