@@ -97,6 +97,9 @@ class LanguageModelStage(Stage):
     be read from the prefix (word dropout, arXiv 1511.06349); not in the paper."""
     prefix_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability that a row is trained without its prefix, for guidance; not in the paper."""
+    audio_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of the prefixes, those of the audio itself: all, for text and audio share one space (as MusicLM uses MuLan, arXiv
+    2301.11325). The others are of captions and tags, all alike: ours, for a joint space that is small."""
 
 
 class ReconstructionStage(Stage):
@@ -104,6 +107,9 @@ class ReconstructionStage(Stage):
 
     adversarial_start: Annotated[int, Field(ge=0)] | None = None
     """First step with discriminators; ``None`` trains without them."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """Of spectra over resolutions and of features and judgements over discriminators: Eq. 34 to 36 sum; the mean, over
+    the discriminators of one kind, is ours."""
     stft_weight: float = 50.0
     """Appendix B.1."""
     feature_weight: float = 20.0
@@ -125,6 +131,9 @@ class ReconstructionStage(Stage):
 class CodecStage(ReconstructionStage):
     kl_weight: float = 5e-3
     """Appendix B.1: "critical to lower the scale of the KL"."""
+    map_samples: bool = True
+    """Whether the decoder is trained on mapped samples, clamp(z̄/3, −1, 1) (appendix B.1, figure 4); samples that are
+    not clamped are ours."""
 
 
 class TokenCodecStage(ReconstructionStage):
@@ -142,6 +151,9 @@ class TokenCodecStage(ReconstructionStage):
 class DenoiserStage(Stage):
     guidance_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Probability that a row is trained without tokens (section 4.3)."""
+    latents: Literal["sample", "mean"] = "sample"
+    """What is learnt: mapped samples of the codec's posterior, drawn anew in every step (appendix B.1), or its mapped
+    means (ours)."""
 
 
 class RvqStage(Strict):

@@ -53,6 +53,15 @@ class Codec(PretrainedPart, ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents ``(B, L, D)`` -> waveform ``(B, 1, L * hop_length)``."""
 
+    def distribution(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of latents before they are clamped to [-1, 1], two ``(B, L, D)``.
+
+        The denoiser may be trained on samples. A codec without a posterior, the default, has latents that do not
+        deviate.
+        """
+        latents = self.encode(waveform)
+        return latents, latents.new_zeros(latents.shape)
+
     def remove_weight_norm(self) -> None:
         """Fold what only training needs into the weights: the same output, sooner. The pipeline calls it, once."""
 

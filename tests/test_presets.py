@@ -47,6 +47,25 @@ def test_demo_card_speaks_of_the_weights_that_are_there() -> None:
     assert len({entry["data"]["train_hash"] for entry in card.values()}) == 1
 
 
+def test_the_paper_preset_trains_as_the_paper_says_and_the_demo_as_its_weights_were_trained() -> None:
+    paper, demo = (load_preset(name).training for name in ("paper", "demo"))
+    assert paper is not None
+    assert demo is not None
+    # Eq. 34 to 36 sum; samples are mapped between sample and decoder, and learnt; prefixes are the audio's.
+    assert (paper.vae.reduction, paper.vae.map_samples, paper.dpd.latents, paper.lm.audio_share) == (
+        "sum",
+        True,
+        "sample",
+        1.0,
+    )
+    assert (demo.vae.reduction, demo.vae.map_samples, demo.dpd.latents) == ("mean", False, "mean")
+    assert demo.lm.audio_share == 1 / 3
+    card = json.loads((shipped_weights(load_preset("demo")) / "card.json").read_text())
+    for entry in card.values():
+        now = getattr(demo, entry["stage"]).model_dump()
+        assert {key: now[key] for key in entry["settings"]} == entry["settings"], entry["stage"]
+
+
 def test_demo_makes_sound_of_the_right_length_and_level(demo: MelodyPipeline) -> None:
     generation = demo("a slow piano piece in a minor key", duration_s=3.0, num_steps=5, seeds=0)
     assert generation.waveform.shape == (1, 1, 72_000)

@@ -24,13 +24,35 @@ SOUNDS = 2
 
 @dataclass(frozen=True)
 class LatentData:
-    """``latents`` ``(segments, L, D)`` and the ``tokens`` ``(segments, N)`` of the same audio."""
+    """``latents`` ``(segments, L, D)`` and the ``tokens`` ``(segments, N)`` of the same audio.
+
+    With ``deviations`` ``(segments, L, D)`` the latents are means that are not clamped yet, and what is learnt are
+    mapped samples (appendix B.1).
+    """
 
     latents: Tensor
     tokens: Tensor
+    deviations: Tensor | None = None
+
+    def rows(self, rows: Tensor, noise: Tensor | None) -> Tensor:
+        """Latents of some rows ``(B, L, D)``, with ``noise`` of that shape where they deviate."""
+        latents = self.latents[rows]
+        if self.deviations is None or noise is None:
+            return latents
+        return (latents + self.deviations[rows] * noise).clamp(-1, 1)
+
+    def held_out(self, rows: Tensor) -> Tensor:
+        """Latents of some rows ``(B, L, D)``; where they deviate, one sample of each row, always the same."""
+        if self.deviations is None:
+            return self.latents[rows]
+        generators = [torch.Generator().manual_seed(int(row)) for row in rows]
+        noise = [torch.randn(self.latents.shape[1:], generator=generator) for generator in generators]
+        return self.rows(rows, torch.stack(noise))
 
 
 class VelocityPrediction(Recipe):
+    settings: DenoiserStage
+
     def __init__(
         self,
         part: torch.nn.Module,
@@ -50,9 +72,11 @@ class VelocityPrediction(Recipe):
         length, width = self.train_data.latents.shape[1:]
         noise = torch.randn((size, length, width), generator=generator)
         angle = draw_chunk_angles(size, length, self.chunks, generator)
-        dropped = torch.rand(size, generator=generator) < self.settings.guidance_dropout  # type: ignore[attr-defined]
+        dropped = torch.rand(size, generator=generator) < self.settings.guidance_dropout
         own = share.rows(size)
-        latents, tokens = self.train_data.latents[rows[own]], self.train_data.tokens[rows[own]]
+        deviates = self.train_data.deviations is not None
+        sampled = torch.randn((size, length, width), generator=generator)[own] if deviates else None
+        latents, tokens = self.train_data.rows(rows[own], sampled), self.train_data.tokens[rows[own]]
         return latents, tokens, noise[own], angle[own], dropped[own]
 
     def losses(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -69,8 +93,9 @@ class VelocityPrediction(Recipe):
             "velocity_mse_unconditional": [],
             "velocity_mse_zero": [],
         }
-        batches = self.validation_data.latents.split(16)
-        for latents, tokens in zip(batches, self.validation_data.tokens.split(16), strict=True):
+        batches = torch.arange(len(self.validation_data.latents)).split(16)
+        for rows in batches:
+            latents, tokens = self.validation_data.held_out(rows), self.validation_data.tokens[rows]
             noise = torch.randn(latents.shape, generator=generator)
             angle = draw_chunk_angles(len(latents), latents.shape[1], self.chunks, generator)
             every = torch.ones(len(latents), dtype=torch.bool)
@@ -87,7 +112,8 @@ class VelocityPrediction(Recipe):
         if not len(rows):
             raise MelodyError("stage dpd: every held-out latent is constant, as of silence; nothing can be scored")
         batches = (
-            (data.latents[some].to(self.device), data.tokens[some].to(self.device)) for some in rows.split(TABLE5_BATCH)
+            (data.held_out(some).to(self.device), data.tokens[some].to(self.device))
+            for some in rows.split(TABLE5_BATCH)
         )
         generator = torch.Generator().manual_seed(self.settings.seed)
         return score_denoiser(part, batches, len(rows), generator)  # type: ignore[arg-type]
@@ -99,8 +125,9 @@ class VelocityPrediction(Recipe):
             return {}
         found, part = {}, self.trained().eval()
         for number in range(min(SOUNDS, len(self.validation_data.tokens))):
-            tokens = self.validation_data.tokens[number : number + 1].to(self.device)
-            true = self.validation_data.latents[number : number + 1].to(self.device)
+            row = torch.tensor([number])
+            tokens = self.validation_data.tokens[row].to(self.device)
+            true = self.validation_data.held_out(row).to(self.device)
             found[f"clip {number}/original latents"] = self.studio.decode(true)
             found[f"clip {number}/sampled"] = self.studio.sampled(part, tokens, true.shape)
         return found

@@ -45,6 +45,11 @@ def latents(corpus: Corpus, codec: Codec, clip_s: float, weights: str) -> Tensor
     return _of_segments(corpus, clip_s, f"latents {weights} {_code(codec)}", codec.encode)
 
 
+def distributions(corpus: Corpus, codec: Codec, clip_s: float, weights: str) -> Tensor:
+    """Mean and standard deviation of every segment's latents before the clamp: ``(segments, 2, L, D)``."""
+    return _of_segments(corpus, clip_s, f"distributions {weights} {_code(codec)}", codec.distribution)
+
+
 def spectrograms(corpus: Corpus, frames: Frames, clip_s: float) -> Tensor:
     """Log-mel spectrogram of every segment, as the cascade's generator makes it: ``(segments, L, M)``."""
     sizes = f"{frames.sample_rate} {frames.hop_length} {frames.num_mels} {frames.log_mel.n_fft}"
@@ -115,15 +120,22 @@ def wordings_of(corpus: Corpus, index: int) -> tuple[str, ...]:
     return (*texts_of(corpus, index), *further_captions(corpus[index]))
 
 
-def _of_segments(corpus: Corpus, clip_s: float, what: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+def _of_segments(
+    corpus: Corpus, clip_s: float, what: str, function: Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+) -> Tensor:
     samples = round(clip_s * corpus.sample_rate)
     device = _device(function.__self__)  # type: ignore[attr-defined]
     return _cached(
         corpus,
         f"{what} {clip_s}",
         segments(corpus, samples),
-        lambda batch: function(segment_batch(corpus, list(batch), samples).to(device)),
+        lambda batch: _one(function(segment_batch(corpus, list(batch), samples).to(device))),
     )
+
+
+def _one(computed: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Several tensors of the same rows side by side: ``(B, …)`` each -> ``(B, n, …)``."""
+    return torch.stack(computed, dim=1) if isinstance(computed, tuple) else computed
 
 
 def _device(part: object) -> torch.device:

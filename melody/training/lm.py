@@ -22,15 +22,11 @@ class TokenData:
     tokens: Tensor
 
 
-AUDIO_SHARE = 1 / 3
-"""Of the prefixes that come from the audio; the others are shared by all texts alike (ours)."""
-
-
 class LanguageModelling(Recipe):
-    """The prefix comes from the audio or from one of its texts, at random.
+    """The prefix comes from the audio, or in the share that the preset says from one of its texts, at random.
 
-    The paper trains on MuLan tokens and relies on MuLan's shared space; ours is small, so texts' are trained on too.
-    Many wordings keep a prefix from naming one clip, which would be learnt by heart.
+    The paper relies on MuLan's shared space; ours is small, so the demo trains on texts' tokens too. Many wordings keep
+    a prefix from naming one clip, which would be learnt by heart.
     """
 
     settings: LanguageModelStage
@@ -45,8 +41,7 @@ class LanguageModelling(Recipe):
         generator = self.generator(step)
         data, size = self.train_data, self.settings.batch_size
         rows = torch.randint(len(data.tokens), (size,), generator=generator)
-        views = torch.randint(1, data.prefixes.shape[1], (size,), generator=generator)
-        views[torch.rand(size, generator=generator) < AUDIO_SHARE] = 0
+        views = prefix_views(size, data.prefixes.shape[1], self.settings.audio_share, generator)
         rows, views = rows[share.rows(size)], views[share.rows(size)]
         return data.prefixes[rows, views], data.tokens[rows], *self._dropped(size, share, generator)
 
@@ -79,6 +74,13 @@ class LanguageModelling(Recipe):
             "unigram_loss": unigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
             "bigram_loss": bigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
         }
+
+
+def prefix_views(size: int, views: int, audio_share: float, generator: torch.Generator) -> Tensor:
+    """Which of a segment's prefixes each row gets ``(size,)``: 0, the audio's, in its share; else any text's alike."""
+    drawn = torch.randint(1, views, (size,), generator=generator)
+    drawn[torch.rand(size, generator=generator) < audio_share] = 0
+    return drawn
 
 
 def unigram_loss(train: Tensor, held_out: Tensor, size: int) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from melody.baselines.musiclm.preset import AcousticTraining
 from melody.lm.multi_stream import MultiStream
-from melody.training.lm import AUDIO_SHARE, bigram_loss, unigram_loss
+from melody.training.lm import bigram_loss, prefix_views, unigram_loss
 from melody.training.recipe import Recipe
 from melody.training.shares import WHOLE, Share
 
@@ -72,8 +72,7 @@ class AcousticModelling(Recipe):
         begins = torch.randint(data.given.shape[1] - length + 1, (size,), generator=generator)
         views = torch.zeros(size, dtype=torch.int64)
         if data.prefixes is not None:
-            views = torch.randint(1, data.prefixes.shape[1], (size,), generator=generator)
-            views[torch.rand(size, generator=generator) < AUDIO_SHARE] = 0
+            views = prefix_views(size, data.prefixes.shape[1], self.settings.audio_share, generator)
         rates = self.settings.token_dropout * torch.rand(size, 1, 1, generator=generator)
         frames = length * data.frames_per_given
         dropped = torch.rand(size, frames, data.tokens.shape[2], generator=generator) < rates

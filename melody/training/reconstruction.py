@@ -40,7 +40,7 @@ class Reconstruction(Recipe):
                 f"decoder_only_from is {settings.decoder_only_from}, but no parameter of "
                 f"{type(part).__name__} is named encoder…, so what to hold is not known; leave it out"
             )
-        self.stft = MultiResolutionStftLoss()
+        self.stft = MultiResolutionStftLoss(reduction=settings.reduction)
         self.discriminators = torch.nn.ModuleList()
         if settings.adversarial_start is not None:
             self.discriminators.append(MultiPeriodDiscriminator(width=settings.discriminator_width))
@@ -104,8 +104,10 @@ class Reconstruction(Recipe):
 
     def _update_discriminators(self, step: int, optimizer: Any, pairs: list[tuple[Tensor, Tensor]]) -> None:
         optimizer.zero_grad()
+        reduction = self.settings.reduction
         for part, (target, preds) in enumerate(pairs):
-            loss = sum((discriminator_loss(d(target)[0], d(preds)[0]) for d in self.discriminators), torch.zeros(()))
+            judged = [discriminator_loss(d(target)[0], d(preds)[0], reduction) for d in self.discriminators]
+            loss = sum(judged, torch.zeros(()))
             self.check(step, {"discriminator": loss}, target, part)
             self.manual_backward(loss / len(pairs))
         optimizer.step()
@@ -148,13 +150,13 @@ class Reconstruction(Recipe):
         return {"loss": total, **terms}
 
     def _adversarial_terms(self, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        feature, adversarial = torch.zeros(()), torch.zeros(())
+        feature, adversarial, reduction = torch.zeros(()), torch.zeros(()), self.settings.reduction
         for discriminator in self.discriminators:
             with torch.no_grad():
                 _, real_features = discriminator(target)
             logits, fake_features = discriminator(preds)
-            feature = feature + feature_matching_loss(real_features, fake_features)
-            adversarial = adversarial + generator_loss(logits)
+            feature = feature + feature_matching_loss(real_features, fake_features, reduction)
+            adversarial = adversarial + generator_loss(logits, reduction)
         return feature, adversarial
 
     def configure_optimizers(self) -> Any:
@@ -190,9 +192,10 @@ class Reconstruction(Recipe):
         return tuple(clips[first : first + 8] for first in range(0, len(clips), 8))
 
     def _distances(self, preds: list[Tensor], batches: tuple[Tensor, ...]) -> dict[str, float]:
-        """Spectral distance and SI-SDR of reconstructions, at least as long as the clips."""
+        """Spectral distance (mean over resolutions) and SI-SDR of reconstructions, at least as long as the clips."""
         preds = [p[..., : t.shape[-1]] for p, t in zip(preds, batches, strict=True)]
-        distances = [self.stft(p, t) for p, t in zip(preds, batches, strict=True)]
+        spectral = MultiResolutionStftLoss(reduction="mean").to(self.device)
+        distances = [spectral(p, t) for p, t in zip(preds, batches, strict=True)]
         si_sdr = float(si_sdr_db(torch.cat(preds), torch.cat(batches)).mean())
         return {"stft": mean_over_rows(distances, batches), "si_sdr_db": si_sdr}
 

@@ -303,10 +303,11 @@ def _dpd(run: Run, stop_after: int | None) -> Finish:
     (codec, codec_hash), (tokenizer, tokenizer_hash) = run.finished("vae"), run.finished("semantic")
 
     def data(corpus: Corpus) -> LatentData:
-        return LatentData(
-            features.latents(corpus, codec, settings.clip_s, codec_hash),  # type: ignore[arg-type]
-            features.semantic_tokens(corpus, tokenizer, settings.clip_s, tokenizer_hash),  # type: ignore[arg-type]
-        )
+        tokens = features.semantic_tokens(corpus, tokenizer, settings.clip_s, tokenizer_hash)  # type: ignore[arg-type]
+        if settings.latents == "mean":
+            return LatentData(features.latents(corpus, codec, settings.clip_s, codec_hash), tokens)  # type: ignore[arg-type]
+        moments = features.distributions(corpus, codec, settings.clip_s, codec_hash)  # type: ignore[arg-type]
+        return LatentData(moments[:, 0], tokens, deviations=moments[:, 1])
 
     chunks = run.preset.generation.chunks
     train_data, validation_data = data(run.train_corpus), data(run.validation_corpus)

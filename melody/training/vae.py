@@ -22,7 +22,9 @@ class AudioVae(Reconstruction):
         return torch.randn(self.settings.batch_size, frames, int(self.part.latent_dim), device=self.device)  # type: ignore[arg-type]
 
     def reconstruct(self, target: Tensor, drawn: Tensor) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        preds, mean, log_variance = self.part.reconstruct(target, noise=drawn)  # type: ignore[operator]
+        preds, mean, log_variance = self.part.reconstruct(  # type: ignore[operator]
+            target, noise=drawn, mapped=self.settings.map_samples
+        )
         return preds, {"kl": (self.settings.kl_weight, kl_loss(mean, log_variance))}
 
     @torch.no_grad()

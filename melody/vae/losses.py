@@ -1,19 +1,24 @@
 """Losses of the audio VAE-GAN (appendix B.1): spectra, features, least-squares GAN, KL.
 
-The paper prints which terms there are and their weights. It does not print how each is averaged; ours is a mean
-everywhere (bins, frames, resolutions, layers, discriminators), but the KL is a sum over the latent width, as the KL of
-one frame is. Magnitudes are of an unnormalised transform with a Hann window, centred, the ends reflected.
+Eq. 34 sums over resolutions, Eq. 35 and 36 over discriminators: the reduction ``sum``. ``mean`` averages there instead,
+over the discriminators of one kind; it is ours, and our small presets are trained with it. Within one resolution, layer
+or discriminator the mean over bins, frames and places is taken in both (ours: an L1 norm of a longer clip would be
+larger). The KL is a sum over the latent width, as the KL of one frame is. Magnitudes are of an unnormalised transform
+with a Hann window, centred, the ends reflected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melody.errors import MelodyError
+
+Reduction = Literal["sum", "mean"]
 
 LOG_FLOOR = 1e-3
 """Of magnitudes under the logarithm: ours, 60 dB below full scale."""
@@ -27,8 +32,10 @@ HOP_LENGTHS = (2048, 1024, 512, 128, 32, 16, 8)
 
 
 class MultiResolutionStftLoss(nn.Module):
-    """Mean absolute difference of STFT magnitudes, averaged over resolutions (appendix B.1).
+    """Mean absolute difference of STFT magnitudes, summed over resolutions (Eq. 34).
 
+    Args:
+        reduction: over resolutions; ``mean`` is ours.
     Raises:
         MelodyError: the three lists differ in length, or a window is longer than its transform.
     """
@@ -38,8 +45,10 @@ class MultiResolutionStftLoss(nn.Module):
         fft_sizes: Sequence[int] = FFT_SIZES,
         window_lengths: Sequence[int] = WINDOW_LENGTHS,
         hop_lengths: Sequence[int] = HOP_LENGTHS,
+        reduction: Reduction = "sum",
     ) -> None:
         super().__init__()
+        self.reduction = reduction
         if not len(fft_sizes) == len(window_lengths) == len(hop_lengths) > 0:
             raise MelodyError(
                 f"{len(fft_sizes)} FFT sizes, {len(window_lengths)} windows and {len(hop_lengths)} hops: "
@@ -56,7 +65,7 @@ class MultiResolutionStftLoss(nn.Module):
         return self.linear_and_log(preds, target)[0]
 
     def linear_and_log(self, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, and the mean absolute difference of log magnitudes in nepers (not in the paper).
+        """The loss, and the mean absolute difference of log magnitudes in nepers, over all resolutions (ours).
 
         A linear difference hears only what is loud; timbre is in quiet partials, too. Magnitudes are divided by the
         norm of the window, so that noise of RMS r has magnitudes about r at every resolution, and ``LOG_FLOOR`` is
@@ -73,7 +82,7 @@ class MultiResolutionStftLoss(nn.Module):
             linear.append(F.l1_loss(magnitude, wanted))
             norm = torch.linalg.vector_norm(window)
             log.append(F.l1_loss((magnitude / norm + LOG_FLOOR).log(), (wanted / norm + LOG_FLOOR).log()))
-        return torch.stack(linear).mean(), torch.stack(log).mean()
+        return _reduced(linear, self.reduction), torch.stack(log).mean()
 
 
 def stft_magnitude(waveform: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tensor:
@@ -92,18 +101,33 @@ def kl_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
     return divergence.sum(-1).mean()
 
 
-def feature_matching_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Mean absolute difference of features, averaged over all layers of all discriminators (HiFi-GAN, Eq. 5)."""
-    pairs = [pair for r, f in zip(real, fake, strict=True) for pair in zip(r, f, strict=True)]
-    return torch.stack([F.l1_loss(f, r.detach()) for r, f in pairs]).mean()
+def feature_matching_loss(
+    real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]], reduction: Reduction = "sum"
+) -> Tensor:
+    """Mean absolute difference of features over a discriminator's layers, summed over discriminators (Eq. 35).
+
+    All have as many layers, their output counted as one, as in HiFi-GAN's released form.
+    """
+    each = [
+        torch.stack([F.l1_loss(f, r.detach()) for r, f in zip(reals, fakes, strict=True)])
+        for reals, fakes in zip(real, fake, strict=True)
+    ]  # (layers,) of each discriminator
+    return torch.cat(each).mean() if reduction == "mean" else _reduced([layers.mean() for layers in each], "sum")
 
 
-def generator_loss(fake_logits: Sequence[Tensor]) -> Tensor:
-    """Least-squares GAN, the generator's side: (D(x̂) − 1)², averaged over discriminators (appendix B.1)."""
-    return torch.stack([(logits - 1).square().mean() for logits in fake_logits]).mean()
+def generator_loss(fake_logits: Sequence[Tensor], reduction: Reduction = "sum") -> Tensor:
+    """Least-squares GAN, the generator's side: (D(x̂) − 1)², summed over discriminators (Eq. 36)."""
+    return _reduced([(logits - 1).square().mean() for logits in fake_logits], reduction)
 
 
-def discriminator_loss(real_logits: Sequence[Tensor], fake_logits: Sequence[Tensor]) -> Tensor:
-    """Least-squares GAN, the discriminators' side: (D(x) − 1)² + D(x̂)², averaged over discriminators (appendix B.1)."""
+def discriminator_loss(
+    real_logits: Sequence[Tensor], fake_logits: Sequence[Tensor], reduction: Reduction = "sum"
+) -> Tensor:
+    """Least-squares GAN, the discriminators' side: (D(x) − 1)² + D(x̂)², summed as the generator's (HiFi-GAN, Eq. 1)."""
     pairs = zip(real_logits, fake_logits, strict=True)
-    return torch.stack([(real - 1).square().mean() + fake.square().mean() for real, fake in pairs]).mean()
+    return _reduced([(real - 1).square().mean() + fake.square().mean() for real, fake in pairs], reduction)
+
+
+def _reduced(terms: Sequence[Tensor], reduction: Reduction) -> Tensor:
+    stacked = torch.stack(list(terms))
+    return stacked.mean() if reduction == "mean" else stacked.sum()

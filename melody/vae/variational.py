@@ -12,7 +12,7 @@ from melody.protocols import Codec
 from melody.vae.inputs import check_frames, check_values, check_waveform
 
 LATENT_SCALE = 3.0
-"""Latents are stored as clamp(z̄/3, −1, 1) (appendix B.1, section 4 of our sheet); fewer than 0.1 % are clipped."""
+"""Samples are mapped to clamp(z̄/3, −1, 1) (appendix B.1); fewer than 0.1 % are clipped."""
 
 LOG_VARIANCE_RANGE = (-14.0, 6.0)
 """Our bounds of the log-variance: standard deviations from 1e-3 to 20, so neither exp nor the KL overflows."""
@@ -53,7 +53,10 @@ class VariationalCodec(nn.Module, Codec):
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
     def encode(self, waveform: Tensor) -> Tensor:
-        """Latents ``(B, ceil(T / hop_length), D)`` = clamp(mean/3, −1, 1) of a waveform ``(B, 1, T)``, appendix B.1."""
+        """Latents ``(B, ceil(T / hop_length), D)`` = clamp(mean/3, −1, 1) of a waveform ``(B, 1, T)``.
+
+        The mean, so that it is deterministic (ours); the paper maps samples, as training does by ``distribution``.
+        """
         mean, _ = self.posterior(waveform)
         return (mean / LATENT_SCALE).clamp(-1, 1)
 
@@ -64,13 +67,23 @@ class VariationalCodec(nn.Module, Codec):
         check_values(self, latents, "latents")
         return self.synthesize(latents * LATENT_SCALE)
 
+    def distribution(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of z̄/3, two ``(B, ceil(T / hop_length), D)``: a latent is a clamped sample."""
+        mean, log_variance = self.posterior(waveform)
+        return mean / LATENT_SCALE, torch.exp(0.5 * log_variance) / LATENT_SCALE
+
     def reconstruct(
-        self, waveform: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
+        self,
+        waveform: Tensor,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        mapped: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One pass of training: posterior, one sample of it (not clamped), and its waveform.
+        """One pass of training: posterior, one sample of it, and its waveform.
 
         Args:
             noise: standard normal ``(B, L, D)``, drawn with ``generator`` if not given.
+            mapped: whether the sample is clamped as latents are, between sample and decoder (figure 4).
         Returns:
             Waveform of the input's length ``(B, 1, T)``, mean and log-variance ``(B, L, D)``.
         """
@@ -78,6 +91,8 @@ class VariationalCodec(nn.Module, Codec):
         if noise is None:
             noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
         sample = mean + torch.exp(0.5 * log_variance) * noise
+        if mapped:
+            sample = sample.clamp(-LATENT_SCALE, LATENT_SCALE)  # decode takes clamp(z̄/3, −1, 1), times 3
         return self.synthesize(sample)[..., : waveform.shape[-1]], mean, log_variance
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:

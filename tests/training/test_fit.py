@@ -199,6 +199,28 @@ def test_the_decoders_own_steps_may_weigh_log_magnitudes_otherwise(even_preset: 
     torch.testing.assert_close(late["loss"] - early["loss"], 7.0 * early["log_stft"])
 
 
+def test_the_denoiser_learns_mapped_samples_where_latents_deviate(even_preset: Preset, latents: LatentData) -> None:
+    """Appendix B.1: samples, drawn anew in each step, clamped; held-out rows have one sample each."""
+    means = 0.2 * latents.latents
+    sure = LatentData(means, latents.tokens, deviations=torch.zeros_like(means))
+    unsure = LatentData(means, latents.tokens, deviations=torch.full_like(means, 0.5))
+    plain, exact, sampled = (
+        velocity_recipe(even_preset, data, denoiser_stage())
+        for data in (LatentData(means, latents.tokens), sure, unsure)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(plain.batch(2), exact.batch(2), strict=True))
+    drawn = sampled.batch(2)[0]
+    difference = (drawn - plain.batch(2)[0]) / 0.5
+    assert drawn.abs().max() == 1
+    assert float(difference[drawn.abs() < 1].std()) == pytest.approx(0.9, abs=0.15)  # normal, its tails cut off
+    assert not torch.equal(sampled.batch(2)[0], sampled.batch(3)[0])
+    halves = [sampled.batch(2, Share(index, 2))[0] for index in range(2)]
+    assert torch.equal(torch.cat(halves), drawn)
+    assert torch.equal(unsure.held_out(torch.tensor([4, 1])), unsure.held_out(torch.tensor([1, 4])).flip(0))
+    assert not torch.equal(unsure.held_out(torch.tensor([1])), means[1:2])
+    assert sampled.validate() == sampled.validate()
+
+
 def test_shares_of_a_batch_are_its_rows(even_preset: Preset, tones: Path, latents: LatentData) -> None:
     corpus = load_corpus(tones, split="train")
     recipes: list[Recipe] = [

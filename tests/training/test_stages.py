@@ -363,5 +363,10 @@ def test_tokens_and_prefixes_are_hidden_as_often_as_the_preset_says(tiny_preset:
     assert float(tokens.mean()) == pytest.approx(settings.token_dropout / 2, abs=0.01)
     assert float(tokens.max()) > 0.9 * settings.token_dropout
     assert float(tokens.min()) < 0.1 * settings.token_dropout
+    for share in (0.0, 0.25, 1.0):
+        told = TokenData(torch.arange(3).repeat(5, 12, 1).mT.contiguous(), data.tokens)  # the prefix tells its view
+        some = settings.model_copy(update={"audio_share": share})
+        prefixes, *_ = LanguageModelling(torch.nn.Linear(1, 1), some, told, told).batch(0)
+        assert float((prefixes[:, 0] == 0).float().mean()) == pytest.approx(share, abs=0.03)
     plain = settings.model_copy(update={"token_dropout": 0.0, "prefix_dropout": 0.0})
     assert len(LanguageModelling(torch.nn.Linear(1, 1), plain, data, data).batch(0)) == 2

@@ -105,10 +105,27 @@ def test_reconstruct_draws_from_the_posterior(codec: VariationalCodec) -> None:
     sample = mean + torch.exp(log_variance / 2) * drawn
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    assert torch.allclose(first, codec.synthesize(sample), atol=1e-6)
+    assert torch.allclose(first, codec.synthesize(sample.clamp(-3, 3)), atol=1e-6)
     state = torch.get_rng_state()
     codec.reconstruct(waveform, torch.Generator().manual_seed(5))
     assert torch.equal(state, torch.get_rng_state())
+
+
+@torch.no_grad()
+def test_the_decoder_is_trained_on_what_it_decodes_later(codec: VariationalCodec) -> None:
+    """Appendix B.1, figure 4: clamp(z̄/3, −1, 1) lies between sample and decoder, but where it is left out."""
+    waveform = noise(2, 1, 4 * codec.hop_length)
+    mean, log_variance = codec.posterior(waveform)
+    drawn = 9 * noise(*mean.shape, seed=3)  # far out, so that many are clipped
+    sample = mean + torch.exp(log_variance / 2) * drawn
+    assert (sample.abs() > 3).float().mean() > 0.05
+    mapped, *_ = codec.reconstruct(waveform, noise=drawn)
+    free, *_ = codec.reconstruct(waveform, noise=drawn, mapped=False)
+    assert torch.allclose(mapped, codec.decode((sample / 3).clamp(-1, 1)), atol=1e-5)
+    assert torch.allclose(free, codec.synthesize(sample), atol=1e-5)
+    assert not torch.allclose(mapped, free, atol=1e-3)
+    centre, deviation = codec.distribution(waveform)
+    assert torch.allclose((centre + deviation * drawn) * 3, sample, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(TINY))

@@ -67,7 +67,9 @@ def test_spectral_loss_equals_a_direct_computation() -> None:
         window = torch.hann_window(length)
         p, t = (torch.stft(x[:, 0], size, hop, length, window, return_complex=True).abs() for x in (preds, target))
         terms.append((p - t).abs().mean())
-    assert MultiResolutionStftLoss()(preds, target).item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-5)
+    assert MultiResolutionStftLoss()(preds, target).item() == pytest.approx(float(sum(terms)), rel=1e-5)  # Eq. 34
+    averaged = MultiResolutionStftLoss(reduction="mean")(preds, target).item()
+    assert averaged == pytest.approx(float(sum(terms)) / 7.0, rel=1e-5)
 
 
 def test_spectral_loss_equals_auralosss_linear_term() -> None:
@@ -77,7 +79,7 @@ def test_spectral_loss_equals_auralosss_linear_term() -> None:
     )
     preds, target = noise(2, 1, 9000), noise(2, 1, 9000, seed=1)
     expected = reference(preds, target).item()
-    assert MultiResolutionStftLoss()(preds, target).item() == pytest.approx(expected, rel=1e-4)
+    assert MultiResolutionStftLoss(reduction="mean")(preds, target).item() == pytest.approx(expected, rel=1e-4)
 
 
 @settings(max_examples=15, deadline=None)
@@ -146,16 +148,45 @@ def test_kl_of_the_prior_is_zero() -> None:
 def test_least_squares_losses_at_known_points() -> None:
     real, fake = [torch.ones(2, 5), torch.ones(2, 3)], [torch.zeros(2, 5), torch.zeros(2, 3)]
     assert discriminator_loss(real, fake) == 0
-    assert discriminator_loss(fake, real) == 2
+    assert discriminator_loss(fake, real) == 4  # two discriminators, each wrong by 1 on both sides
+    assert discriminator_loss(fake, real, "mean") == 2
     assert generator_loss(real) == 0
-    assert generator_loss([torch.full((2, 5), 3.0), torch.ones(2, 3)]) == 2
+    assert generator_loss([torch.full((2, 5), 3.0), torch.full((2, 3), 2.0)]) == 5
+    assert generator_loss([torch.full((2, 5), 3.0), torch.full((2, 3), 2.0)], "mean") == 2.5
+
+
+def test_the_losses_of_all_discriminators_are_those_of_the_equations() -> None:
+    """Eq. 35 and 36 by hand, over the eight discriminators of both kinds, and how much the mean form lacks."""
+    torch.manual_seed(0)
+    target = noise(1, 1, 6000)
+    preds = target + noise(1, 1, 6000, seed=1)
+    kinds = [MultiPeriodDiscriminator(width=8), MultiResolutionDiscriminator(width=8)]
+    feature, adversarial, judges = 0.0, 0.0, 0
+    got, averaged = torch.zeros(2), torch.zeros(2)
+    with torch.no_grad():
+        for kind in kinds:
+            for part in kind.parts:
+                (_, real), (logits, fake) = part(target), part(preds)
+                feature += sum(float((r - f).abs().mean()) for r, f in zip(real, fake, strict=True)) / len(real)
+                adversarial += float(((logits - 1) ** 2).mean())
+                judges += 1
+            (_, reals), (judged, fakes) = kind(target), kind(preds)
+            got += torch.stack([feature_matching_loss(reals, fakes), generator_loss(judged)])
+            averaged += torch.stack([feature_matching_loss(reals, fakes, "mean"), generator_loss(judged, "mean")])
+    assert judges == 8
+    assert got.tolist() == pytest.approx([feature, adversarial], rel=1e-5)
+    ratios = (got / averaged).tolist()
+    # Untrained, all judge alike, so (5 a + 3 a) / (a + a); features of spectrograms differ more than of waveforms.
+    assert ratios[1] == pytest.approx(4.0, rel=0.05)
+    assert ratios[0] == pytest.approx(3.2, rel=0.1)
 
 
 def test_feature_matching_averages_layers_and_spares_the_real_side() -> None:
     real = [[torch.zeros(2, 3).requires_grad_(), torch.zeros(4)], [torch.zeros(1)]]
     fake = [[torch.ones(2, 3).requires_grad_(), torch.full((4,), 2.0)], [torch.full((1,), 3.0)]]
     value = feature_matching_loss(real, fake)
-    assert value == 2
+    assert value == 1.5 + 3
+    assert feature_matching_loss(real, fake, "mean") == 2
     value.backward()
     assert real[0][0].grad is None
     assert fake[0][0].grad is not None

@@ -105,6 +105,8 @@ class AcousticTraining(Stage):
 
     token_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Most tokens of the stage's own that are hidden in a row, whose share is uniform from 0 to this; ours."""
+    audio_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of the prefixes, those of the audio itself: all, as in MusicLM; the others are of captions and tags (ours)."""
     shorter_times: Positive = 1
     """Half of the steps take so many times more crops, so many times shorter: attention costs less. Ours."""
 
