@@ -2,8 +2,9 @@
 
 In the kind of Moûsai's (Schneider et al. 2023, arXiv 2301.11757, section 3): levels of residual convolutions that are
 modulated by the noise level, and attention to the sequence itself and to the tokens at the coarser levels; strided
-convolutions lead down, transposed ones up, beside skip connections. The paper prints nothing of its UNet-1D but its
-rough size, so all of this is ours; what differs from the kind:
+convolutions lead down, transposed ones up, beside skip connections. The paper's UNet-1D relied on the a-unet library
+(appendix E, footnote 11), which is the component ``a-unet``; this network is ours, needs no other package, and is what
+our small study compares. What differs from the kind:
 
 - The angle belongs to a frame. Its embedding, averaged over the frames of a coarser one, modulates every place by
   itself (FiLM), where one time step for all would not do. For the same reason normalisation is of every frame by itself

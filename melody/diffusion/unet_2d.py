@@ -1,7 +1,10 @@
 """A two-dimensional U-Net over the latents as an image, to compare with the dual-path network (Table 5 of the paper).
 
 The network is diffusers' ``UNet2DConditionModel`` (as in latent diffusion, Rombach et al. 2022, arXiv 2112.10752) on an
-image of L frames by D latents. The paper prints nothing of its UNet-2D but its rough size, so the rest is ours:
+image of L frames by D latents. The paper's UNet-2D relied on riffusion-model-v1 (appendix E, footnote 12), which is
+Stable Diffusion's: this class, with widths 320, 640, 1,280 and 1,280, on four channels of an autoencoder of
+spectrograms taken as images, beside CLIP's embedding of a text. How the paper took it to 300M parameters and to its own
+latents it does not say. What differs here, all of it ours, beside the widths:
 
 - The angle belongs to a frame, and the network knows one time step for all: cosine and sine of every frame's angle are
   two further channels of the image, constant over the latents, and the time step is always 0. A mean angle in its place
@@ -20,17 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from melody.diffusion.inputs import check_inputs, check_tokens, mlp
+from melody.diffusion.inputs import check_inputs
+from melody.diffusion.token_memory import TokenMemory, waves
 from melody.errors import MelodyError
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 
-SLOWEST_TOKENS = 1000.0
-"""Tokens in a period of the slowest wave that tells time, over 2π; the fastest has 2π tokens."""
-
 
 @denoisers.register("unet-2d")
-class UNet2d(nn.Module, Denoiser):
+class UNet2d(TokenMemory, Denoiser):
     """diffusers' two-dimensional U-Net that predicts the velocity of noisy latents.
 
     Defaults are for the paper's data and about the size of its study, 300M parameters.
@@ -65,38 +66,16 @@ class UNet2d(nn.Module, Denoiser):
         position_channels: int = 16,
         norm_groups: int = 32,
     ) -> None:
-        super().__init__()
         _check_sizes(channels, layers, attention, heads, position_channels, norm_groups)
+        super().__init__(codebook_size, semantic_dim, position_channels)
         self.latent_dim = latent_dim
-        self.codebook_size = codebook_size
         self.frames_per_token = frame_rate / token_rate
-        self.position_channels = position_channels
         self.multiple = 2 ** (len(channels) - 1)
-        self.semantic_embedding = nn.Embedding(codebook_size, semantic_dim)
-        self.semantic_mlp = mlp(semantic_dim, semantic_dim)
-        self.times_in = nn.Linear(position_channels, semantic_dim, bias=False)
-        self.unseen = nn.Parameter(torch.randn(semantic_dim) * 0.02)
         self.latent_positions = nn.Parameter(torch.randn(latent_dim, position_channels))
         self.network = _unet(3 + 2 * position_channels, channels, layers, attention, heads, semantic_dim, norm_groups)
         # As the dual-path network: starts near the velocity 0, yet passes gradients from step one.
         nn.init.normal_(self.network.conv_out.weight, std=0.02 / 3)
         nn.init.zeros_(self.network.conv_out.bias)
-
-    def prepare(self, semantic_tokens: Tensor) -> Tensor:
-        """Embedding ``(B, N, semantic_dim)`` of tokens ``(B, N)``, with their times.
-
-        Raises:
-            MelodyError: not a batch of token sequences, or a token outside the codebook.
-        """
-        check_tokens(semantic_tokens, self.codebook_size)
-        embedding = self.semantic_mlp(self.semantic_embedding(semantic_tokens))
-        times = torch.arange(semantic_tokens.shape[1], device=embedding.device) + 0.5
-        prepared: Tensor = embedding + self.times_in(waves(times, self.position_channels).to(embedding.dtype))
-        return prepared
-
-    def repeat(self, condition: Tensor, times: int) -> Tensor:
-        """The condition for ``times`` copies of the rows, in the order of ``torch.cat([x] * times)``."""
-        return torch.cat([condition] * times)
 
     def forward(self, latents: Tensor, angle: Tensor, condition: Tensor, unconditional: Tensor | None = None) -> Tensor:
         """Latents ``(B, L, D)``, angle ``(B, L)``, condition of ``prepare`` -> velocity ``(B, L, D)``, for any L > 0.
@@ -107,9 +86,7 @@ class UNet2d(nn.Module, Denoiser):
             MelodyError: shapes that do not fit together.
         """
         check_inputs(latents, angle, len(condition), unconditional, latent_dim=self.latent_dim)
-        if unconditional is not None:
-            unseen = unconditional.to(condition.device)[:, None, None]
-            condition = torch.where(unseen, self.unseen, condition)
+        condition = self.seen(condition, unconditional)
         length, width = latents.shape[1:]
         behind = (0, -width % self.multiple, 0, -length % self.multiple)
         image = F.pad(self._image(latents, angle), behind)  # (B, channels, L', D')
@@ -126,13 +103,6 @@ class UNet2d(nn.Module, Denoiser):
         channels = (angles, in_time, along)
         planes = [plane.expand(batch, -1, length, width).to(latents.dtype) for plane in channels]
         return torch.cat([latents[:, None], *planes], dim=1)
-
-
-def waves(times: Tensor, count: int) -> Tensor:
-    """Sines and cosines of times ``(N,)`` in token periods, ``(N, count)``, from fast to slow."""
-    slowness = SLOWEST_TOKENS ** (torch.arange(count // 2, device=times.device) / max(1, count // 2 - 1))
-    phase = times[:, None] / slowness
-    return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
 def _unet(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,19 @@ pytest.importorskip("diffusers")
 
 DATA: dict[str, Any] = {"latent_dim": 6, "frame_rate": 50.0, "codebook_size": 11}
 SMALL: dict[str, dict[str, Any]] = {
+    "a-unet": {
+        **DATA,
+        "channels": (8, 16),
+        "factors": (1, 2),
+        "items": (1, 2),
+        "attention": (False, True),
+        "heads": 2,
+        "head_dim": 4,
+        "semantic_dim": 8,
+        "angle_embedding_dim": 6,
+        "position_channels": 4,
+        "norm_groups": 2,
+    },
     "unet-1d": {
         **DATA,
         "channels": (8, 16),
@@ -47,6 +61,8 @@ LENGTH, TOKENS = 37, 19
 
 @pytest.fixture(params=sorted(SMALL))
 def name(request: pytest.FixtureRequest) -> str:
+    if request.param == "a-unet":
+        pytest.importorskip("a_unet")
     return str(request.param)
 
 
@@ -54,7 +70,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def network(name: str) -> Any:
     torch.manual_seed(0)
     network = registry.denoisers.create(name, SMALL[name]).eval()
-    out = network.latents_out if name == "unet-1d" else network.network.conv_out
+    out = network.network.conv_out if name == "unet-2d" else network.latents_out
     with torch.no_grad():  # an output of the size of a trained network's, so that tolerances mean something
         out.weight.mul_(20)
     return network
@@ -74,6 +90,8 @@ def rows(*marks: bool) -> Tensor:
 
 
 def parameters_of(preset: str) -> int:
+    if load_preset(preset).denoiser.use == "a-unet":
+        pytest.importorskip("a_unet")
     with torch.device("meta"):
         module = build_part(load_preset(preset), "denoiser")
     return sum(parameter.numel() for parameter in module.parameters())
@@ -216,6 +234,29 @@ def test_learns_a_constant_velocity_of_tokens(name: str) -> None:
     assert loss < 0.2
 
 
+def test_a_copy_shares_nothing_with_the_original(network: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+    """What training averages is a copy; a-unet's layers hold one another by closures."""
+    latents, angle, tokens = inputs
+    state = torch.get_rng_state()
+    copied = copy.deepcopy(network).requires_grad_(False)
+    assert torch.equal(state, torch.get_rng_state())
+    expected = network(latents, angle, network.prepare(tokens))
+    assert torch.equal(copied(latents, angle, copied.prepare(tokens)), expected)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert torch.equal(copied(latents, angle, copied.prepare(tokens)), expected)
+
+
+def test_the_papers_unet_1d_is_the_library_that_it_names() -> None:
+    """Appendix E, footnote 11."""
+    assert load_preset("paper-unet-1d").denoiser.use == "a-unet"
+    pytest.importorskip("a_unet")
+    with torch.device("meta"):
+        module = build_part(load_preset("paper-unet-1d"), "denoiser")
+    assert any(type(part).__module__.startswith("a_unet.") for part in module.modules())
+
+
 def test_weights_survive_a_folder(
     name: str, network: Any, inputs: tuple[Tensor, Tensor, Tensor], tmp_path: Path
 ) -> None:
@@ -228,6 +269,10 @@ def test_weights_survive_a_folder(
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
+        ("a-unet", {"channels": ()}, "channels is empty"),
+        ("a-unet", {"attention": (True,)}, "attention has 1 values: expected one for each of the 2 levels"),
+        ("a-unet", {"norm_groups": 3}, "channels holds 8: expected multiples of norm_groups = 3"),
+        ("a-unet", {"position_channels": 3}, "position_channels is 3"),
         ("unet-1d", {"channels": ()}, "channels is empty"),
         ("unet-1d", {"factors": (1,)}, "factors has 1 values: expected one for each of the 2 levels"),
         ("unet-1d", {"items": (1, 0)}, "expected 1 or more each"),
@@ -262,10 +307,16 @@ def test_bad_inputs_are_named(network: Any, inputs: tuple[Tensor, Tensor, Tensor
         network.prepare(torch.tensor([[11]]))
 
 
-def test_without_diffusers_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "diffusers", None)
-    with pytest.raises(MelodyError, match="pip install"):
-        registry.denoisers.create("unet-2d", SMALL["unet-2d"])
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("unet-2d", "diffusers", "diffusers"), ("a-unet", "a_unet.apex", "a-unet")]
+)
+def test_without_its_package_the_error_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(MelodyError, match=rf'pip install "melody-toolkit\[{extra}\]"') as caught:
+        registry.denoisers.create(name, SMALL[name])
+    assert "\n" not in str(caught.value)
 
 
 def test_presets_differ_in_the_denoiser_alone() -> None:
