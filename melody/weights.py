@@ -7,6 +7,7 @@ computed with as float32.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import pickle
@@ -71,7 +72,7 @@ def load_weights(module: nn.Module, path: Path, component: dict[str, Any], *, wa
         MelodyError: missing or damaged file, another format, NaN, tensors that do not fit.
     """
     metadata, tensors = read_weights(path)
-    stored = _component(metadata, path)
+    stored = _with_later_arguments(_component(metadata, path), component, type(module))
     if canonical(stored) != canonical(component):
         named = f" (preset {metadata['preset']!r})" if "preset" in metadata else ""
         theirs, ours = _difference(stored, component)
@@ -169,6 +170,17 @@ def _component(metadata: dict[str, str], path: Path) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise MelodyError(f"{path} does not say which component its weights belong to")
     return stored
+
+
+def _with_later_arguments(stored: dict[str, Any], wanted: dict[str, Any], kind: type[nn.Module]) -> dict[str, Any]:
+    """A file's component with the arguments that came after it was written: they have their defaults."""
+    parameters = inspect.signature(kind).parameters
+    if "arguments" not in stored or not wanted.get("arguments", {}).keys() <= parameters.keys():
+        return stored
+    later = wanted["arguments"].keys() - stored["arguments"].keys()
+    defaults = {name: parameters[name].default for name in later}
+    known = {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty}
+    return stored | {"arguments": known | stored["arguments"]}
 
 
 def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> tuple[str, str]:

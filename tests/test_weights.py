@@ -66,6 +66,20 @@ def test_the_argument_that_differs_is_named_with_both_values(saved: Path) -> Non
     _refused(saved, message, component=other)
 
 
+class Scale(nn.Module):
+    def __init__(self, size: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((size,), gain))
+
+
+def test_an_argument_that_came_later_has_its_default_in_older_files(tmp_path: Path) -> None:
+    path = tmp_path / "part.safetensors"
+    save_weights(Scale(2, 3.0), path, {"use": "scale", "arguments": {"size": 2}})
+    load_weights(Scale(2), path, {"use": "scale", "arguments": {"size": 2, "gain": 1.0}})
+    with pytest.raises(MelodyError, match=r"with gain = 1.0, but preset 'mine' wants gain = 2.0$"):
+        load_weights(Scale(2), path, {"use": "scale", "arguments": {"size": 2, "gain": 2.0}}, wanted="preset 'mine'")
+
+
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody.conditioning.contrastive import ContrastiveTargets
 from melody.conditioning.kmeans import fit_centroids, nearest
 from melody.conditioning.mel import LogMel
 from melody.conditioning.windows import check_waveform, unit_gain
@@ -24,12 +25,13 @@ TOKEN_RATE = 25.0
 class ConformerTokenizer(nn.Module, SemanticTokenizer):
     """Wav2Vec2-Conformer features (transformers' blocks) to the nearest of 1,024 k-means centroids, 25 a second.
 
-    The paper's tokenizer has 199.5M parameters, a rate of 25 Hz and 1,024 centroids (section 1); widths, depth and the
-    self-supervised objective are not printed, so those are ours. Rotary positions. Each clip is scaled to the same
-    level first, so loudness says nothing.
+    The paper's tokenizer has 199.5M parameters, a rate of 25 Hz and 1,024 centroids (section 1); widths and depth are
+    ours. Rotary positions. Each clip is scaled to the same level first, so loudness says nothing.
 
-    The objective is BEST-RQ (Chiu et al. 2022, arXiv 2202.01855): spans of the input are masked, and their log-mel
-    frames, quantised by a fixed random projection and a fixed random codebook, are predicted.
+    Spans of the input are masked, and one of two objectives asks for what they hid. ``contrastive`` is wav2vec 2.0's,
+    which the paper's is similar to (appendix B.2). ``best-rq`` (Chiu et al. 2022, arXiv 2202.01855) is ours, and the
+    demo's, since it learns within minutes on a CPU: log-mel frames, quantised by a fixed random projection and a fixed
+    random codebook, are predicted.
 
     Args:
         sample_rate: in Hz; a multiple of 25.
@@ -40,11 +42,14 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         feature_layer: the layer whose output is clustered, from 1; ``num_layers`` is the last (ours).
         conv_width, conv_kernels, conv_strides: of the ``waveform`` front end; strides multiply to the samples a token.
         mel_hop_length: samples a log-mel frame; divides the samples a token.
+        objective: of training, see above; ``contrastive`` needs the ``waveform`` front end.
         mask_start_probability: of a masked span beginning at a token, 0.065 as in wav2vec 2.0 (arXiv 2006.11477).
         mask_span: tokens a span: 10 are 400 ms, as in BEST-RQ.
         num_targets: random quantisers, each predicted by a head of its own: 1 in BEST-RQ; several say more of a frame
             (arXiv 2303.01037), which short training needs.
         target_codebook_size, target_dim, target_seed: of each random quantiser.
+        codevector_groups, codevectors, codevector_dim: of the learnt quantiser of ``contrastive``: codebooks side by
+            side, rows of each, width of all together; and num_negatives, the distractors: wav2vec 2.0 base's.
     """
 
     centroids: Tensor
@@ -78,6 +83,11 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         target_dim: int = 16,
         target_seed: int = 0,
         dropout: float = 0.1,
+        objective: Literal["contrastive", "best-rq"] = "best-rq",
+        codevector_groups: int = 2,
+        codevectors: int = 320,
+        codevector_dim: int = 256,
+        num_negatives: int = 100,
     ) -> None:
         super().__init__()
         self.sample_rate = sample_rate
@@ -89,10 +99,16 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         self.mask_start_probability = mask_start_probability
         self.mask_span = mask_span
         _check_sizes(feature_layer, num_layers, hidden_size, num_heads)
+        self.objective = objective
         self.stack = _frames_a_token(self.hop_length, mel_hop_length)
-        self.mel = LogMel(sample_rate, n_fft, mel_hop_length, num_mels)
-        # Statistics of each band over the training data, no weights: quantiser and front end see unit variance.
-        self.mel_norm = nn.BatchNorm1d(num_mels, affine=False, momentum=None)
+        if objective == "best-rq":
+            self.mel = LogMel(sample_rate, n_fft, mel_hop_length, num_mels)
+            # Statistics of each band over the training data, no weights: quantiser and front end see unit variance.
+            self.mel_norm = nn.BatchNorm1d(num_mels, affine=False, momentum=None)
+        elif front_end == "mel":
+            raise MelodyError(
+                "objective 'contrastive' needs front_end 'waveform', whose features it quantises; got 'mel'"
+            )
         if front_end == "waveform":
             self.conv_padding = _conv_padding(conv_kernels, conv_strides, self.hop_length)
         # The "mel" front end has no use for wav2vec's convolutions; one of width 1 costs nothing until it is dropped.
@@ -103,13 +119,18 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         if front_end == "mel":
             del self.model.feature_extractor, self.model.feature_projection
             self.mel_projection = nn.Conv1d(num_mels, hidden_size, kernel_size=self.stack, stride=self.stack)
-        self.head = nn.Linear(hidden_size, num_targets * target_codebook_size)
-        projection, codebook = _random_quantizers(
-            num_targets, self.stack * num_mels, target_dim, target_codebook_size, target_seed
-        )
-        # Derived from the seed, so not part of the stored weights.
-        self.register_buffer("target_projection", projection, persistent=False)
-        self.register_buffer("target_codebook", codebook, persistent=False)
+        if objective == "contrastive":
+            self.contrast = ContrastiveTargets(
+                hidden_size, conv_width, codevector_groups, codevectors, codevector_dim, num_negatives
+            )
+        else:
+            self.head = nn.Linear(hidden_size, num_targets * target_codebook_size)
+            projection, codebook = _random_quantizers(
+                num_targets, self.stack * num_mels, target_dim, target_codebook_size, target_seed
+            )
+            # Derived from the seed, so not part of the stored weights.
+            self.register_buffer("target_projection", projection, persistent=False)
+            self.register_buffer("target_codebook", codebook, persistent=False)
         self.register_buffer("feature_mean", torch.zeros(hidden_size))
         self.register_buffer("feature_std", torch.ones(hidden_size))
         self.register_buffer("centroids", torch.zeros(codebook_size, hidden_size))
@@ -138,7 +159,9 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
 
     def encode_samples(self, samples: Tensor) -> Tensor:
         """The pass behind ``features``: ``(B, N * hop)`` at a level of 1 -> ``(B, N, d)``."""
-        return self._encode(self._front(samples, self._bands(samples)), self.feature_layer)
+        if self.front_end == "mel":
+            return self._encode(self._mel_front(self._bands(samples)), self.feature_layer)
+        return self._encode(self._waveform_front(samples)[0], self.feature_layer)
 
     def fit_codebook(self, features: Tensor, seed: int = 0) -> None:
         """Fit the centroids by k-means on standardised features, so that no dimension dominates.
@@ -158,30 +181,38 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         self.feature_std.copy_(std)
         self.fitted.fill_(True)
 
-    def self_supervised_loss(self, waveform: Tensor) -> Tensor:
+    def self_supervised_loss(self, waveform: Tensor, step: int = 0) -> Tensor:
         """Mean cross-entropy of the masked tokens' targets, in nats; masks come from the global generator.
+
+        ``contrastive`` adds its diversity loss.
 
         Args:
             waveform: ``(B, 1, T)`` with at least two tokens' length.
+            step: of training; the draws of ``contrastive`` become surer with it.
         """
         samples = self._prepare(waveform)
         if samples.shape[1] < 2 * self.hop_length:
             raise MelodyError(
                 f"self_supervised_loss: expected at least {2 * self.hop_length} samples, got {waveform.shape[-1]}"
             )
+        count = samples.shape[1] // self.hop_length
+        mask = span_mask(len(samples), count, self.mask_start_probability, self.mask_span).to(samples.device)
+        if self.objective == "contrastive":
+            inputs, features = self._waveform_front(samples)
+            loss: Tensor = self.contrast(self._hidden(inputs, mask), features, mask, step)
+            return loss
         bands = self._bands(samples)  # (B, frames, num_mels)
         targets = self._targets(bands)  # (B, N, num_targets)
-        inputs = self._front(samples, bands)  # (B, N, hidden)
-        mask = span_mask(targets.shape[0], targets.shape[1], self.mask_start_probability, self.mask_span).to(
-            inputs.device
-        )
-        inputs = torch.where(mask[..., None], self.model.masked_spec_embed, inputs)
-        hidden = self._encode(inputs, len(self.model.encoder.layers))
-        hidden = self.model.encoder.layer_norm(hidden)
-        logits = self.head(hidden[mask]).unflatten(
-            -1, self.target_codebook.shape[:2]
-        )  # (masked, num_targets, codebook)
+        inputs = self._mel_front(bands) if self.front_end == "mel" else self._waveform_front(samples)[0]
+        logits = self.head(self._hidden(inputs, mask)[mask])
+        logits = logits.unflatten(-1, self.target_codebook.shape[:2])  # (masked, num_targets, codebook)
         return F.cross_entropy(logits.transpose(1, 2), targets[mask])
+
+    def _hidden(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """The whole encoder's output for inputs ``(B, N, hidden)`` whose masked places are hidden."""
+        inputs = torch.where(mask[..., None], self.model.masked_spec_embed, inputs)
+        hidden: Tensor = self.model.encoder.layer_norm(self._encode(inputs, len(self.model.encoder.layers)))
+        return hidden
 
     def _prepare(self, waveform: Tensor) -> Tensor:
         """Check, drop what does not fill a token, and bring every row to the same level: ``(B, N * hop)``."""
@@ -202,14 +233,16 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         # Rows are of unit length, so the largest product is the nearest row whatever the length of the projection.
         return torch.einsum("bnqd,qkd->bnqk", projected, self.target_codebook).argmax(dim=-1)
 
-    def _front(self, samples: Tensor, bands: Tensor) -> Tensor:
+    def _mel_front(self, bands: Tensor) -> Tensor:
         """Input of the conformer, one vector a token: ``(B, N, hidden)``."""
-        if self.front_end == "mel":
-            projected: Tensor = self.mel_projection(bands.transpose(1, 2)).transpose(1, 2)
-            return projected
+        projected: Tensor = self.mel_projection(bands.transpose(1, 2)).transpose(1, 2)
+        return projected
+
+    def _waveform_front(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """The same by convolutions, and the normalised features that it is made of, ``(B, N, conv_width)``."""
         extracted = self.model.feature_extractor(F.pad(samples, self.conv_padding)).transpose(1, 2)
-        hidden: Tensor = self.model.feature_projection(extracted)[0]
-        return hidden
+        hidden, features = self.model.feature_projection(extracted)
+        return hidden, features
 
     def _encode(self, hidden: Tensor, num_layers: int) -> Tensor:
         """The encoder's first layers, as its own forward runs them, but ending where the features are read."""

@@ -178,14 +178,14 @@ def conformer_tokens(a: Arguments, tokens: int, token_rate: float) -> Cost:
     attending = linear(tokens, d, 3 * d, bias=True) + attention(tokens, tokens, d) + linear(tokens, d, d, bias=True)
     mixing = linear(tokens, d, 2 * d) + convolution(tokens, d, d, kernel, groups=d, bias=False) + linear(tokens, d, d)
     layer = feed_forward.times(2) + attending + mixing + parameters(8 * d)  # four more norms
-    front = _log_mel(a, tokens * hop // a["mel_hop_length"]) + _conformer_front(a, tokens, hop)
-    return front + layer.times(a["feature_layer"]) + product(tokens, d, a["codebook_size"])
+    return _conformer_front(a, tokens, hop) + layer.times(a["feature_layer"]) + product(tokens, d, a["codebook_size"])
 
 
 def _conformer_front(a: Arguments, tokens: int, hop: int) -> Cost:
     d, width = a["hidden_size"], a["conv_width"]
     if a["front_end"] == "mel":
-        return convolution(tokens, a["num_mels"], d, hop // a["mel_hop_length"])
+        frames = tokens * hop // a["mel_hop_length"]
+        return _log_mel(a, frames) + convolution(tokens, a["num_mels"], d, hop // a["mel_hop_length"])
     kernels, strides = a["conv_kernels"], a["conv_strides"]
     reach = sum((kernel - 1) * math.prod(strides[:layer]) for layer, kernel in enumerate(kernels))
     samples, n_in, total = (tokens - 1) * hop + 1 + reach, 1, Cost()  # padded so that a token a hop comes out

@@ -26,7 +26,8 @@ class Semantic(Recipe):
         return random_crops(self.train_corpus, size, samples, self.generator(step), share)[0]
 
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
-        return {"loss": self.part.self_supervised_loss(batch.to(self.device))}  # type: ignore[operator]
+        step = int(self.completed)
+        return {"loss": self.part.self_supervised_loss(batch.to(self.device), step=step)}  # type: ignore[operator]
 
     @torch.no_grad()
     def fit_codebook(self) -> None:
@@ -63,7 +64,8 @@ class Semantic(Recipe):
         part = self.trained().eval()
         torch.manual_seed(self.settings.seed)
         batches = self._held_out()
-        losses = [part.self_supervised_loss(batch) for batch in batches]  # type: ignore[operator]
+        step = int(self.completed)
+        losses = [part.self_supervised_loss(batch, step=step) for batch in batches]  # type: ignore[operator]
         return {"loss": mean_over_rows(losses, batches)}
 
     def _held_out(self) -> list[Tensor]:

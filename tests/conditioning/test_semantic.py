@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melody import registry
+from melody.conditioning.contrastive import negative_places
 from melody.conditioning.semantic import ConformerTokenizer, span_mask
+from melody.config import load_preset
 from melody.errors import MelodyError
 from melody.protocols import SemanticTokenizer
 from melody.weights import load_weights, save_weights
@@ -129,6 +131,99 @@ def test_loss_starts_at_chance_and_falls() -> None:
         losses.append(float(loss.detach()))
     assert losses[0] == pytest.approx(math.log(32), rel=0.25)
     assert sum(losses[-5:]) / 5 < 0.6 * losses[0]
+
+
+CONTRASTIVE: dict[str, object] = {
+    "objective": "contrastive",
+    "codevector_groups": 2,
+    "codevectors": 6,
+    "codevector_dim": 8,
+    "num_negatives": 5,
+}
+
+
+def test_the_contrastive_loss_is_transformers_own() -> None:
+    """wav2vec 2.0's (appendix B.2), with the same masks and distractors; by the library's whole model."""
+    from transformers import Wav2Vec2ConformerForPreTraining
+
+    tokenizer = _built("waveform", **CONTRASTIVE)
+    config = tokenizer.model.config
+    config.update({"num_codevector_groups": 2, "num_codevectors_per_group": 6, "codevector_dim": 8})
+    config.update({"proj_codevector_dim": 8})
+    library = Wav2Vec2ConformerForPreTraining(config).eval()
+    library.wav2vec2_conformer = tokenizer.model
+    library.quantizer = tokenizer.contrast.quantizer
+    library.project_hid, library.project_q = tokenizer.contrast.project_hidden, tokenizer.contrast.project_target
+    waveform = _music(2, 24_000) + 0.05 * torch.randn(2, 1, 24_000, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(3)
+    loss = tokenizer.self_supervised_loss(waveform)
+    torch.manual_seed(3)
+    mask = span_mask(2, 25, tokenizer.mask_start_probability, tokenizer.mask_span)
+    drawn = negative_places(mask, 5)
+    places = mask.flatten().nonzero()[:, 0]  # of a masked place among all, as the library counts
+    negatives = torch.zeros(50, 5, dtype=torch.int64)
+    negatives[places] = places[drawn]
+    samples = torch.nn.functional.pad(tokenizer._prepare(waveform), tokenizer.conv_padding)
+    expected = library(samples, mask_time_indices=mask, sampled_negative_indices=negatives.view(2, 25, 5)).loss
+    assert loss.item() == pytest.approx(float(expected.detach()) / int(mask.sum()), rel=1e-4)
+
+
+def test_the_contrastive_objective_learns_and_gives_tokens() -> None:
+    torch.manual_seed(0)
+    tokenizer = ConformerTokenizer(**{**SMALL, **CONTRASTIVE, "front_end": "waveform"})
+    waveform = _music(4, 48_000)
+    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=1e-2)
+    losses = []
+    for step in range(40):
+        optimizer.zero_grad()
+        loss = tokenizer.self_supervised_loss(waveform, step=step)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    unreached = [name for name, p in tokenizer.named_parameters() if p.grad is None]
+    assert unreached == []
+    assert sum(losses[-5:]) / 5 < 0.8 * sum(losses[:5]) / 5
+    tokenizer.eval()
+    tokenizer.fit_codebook(tokenizer.features(waveform).flatten(0, 1).detach(), seed=0)
+    assert tokenizer.tokenize(waveform).shape == (4, 50)
+
+
+def test_draws_of_the_contrastive_objective_become_surer() -> None:
+    tokenizer = _built("waveform", **CONTRASTIVE).train()
+    waveform = _music(1, 24_000)
+    temperatures = []
+    for step in (0, 100_000, 10_000_000):
+        tokenizer.self_supervised_loss(waveform, step=step)
+        temperatures.append(tokenizer.contrast.quantizer.temperature)
+    assert temperatures == pytest.approx([2.0, 2.0 * 0.999995**100_000, 0.5])  # arXiv 2006.11477, section 4.2
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(1, 4), length=st.integers(2, 30), count=st.integers(1, 7), seed=st.integers(0, 99))
+def test_distractors_are_other_masked_places_of_the_same_row(rows: int, length: int, count: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    mask = span_mask(rows, length, 0.2, 2)
+    row = mask.nonzero()[:, 0]
+    drawn = negative_places(mask, count)
+    assert drawn.shape == (int(mask.sum()), count)
+    assert torch.equal(row[drawn], row[:, None].expand(-1, count))
+    alone = mask.sum(dim=1)[row] == 1
+    itself = (drawn == torch.arange(len(drawn))[:, None]).any(dim=1)
+    assert torch.equal(itself, alone)
+
+
+def test_the_contrastive_objective_needs_the_waveforms_features() -> None:
+    with pytest.raises(MelodyError, match="objective 'contrastive' needs front_end 'waveform'.*; got 'mel'"):
+        ConformerTokenizer(**{**SMALL, **CONTRASTIVE, "front_end": "mel"})
+
+
+def test_the_papers_objective_keeps_the_papers_size() -> None:
+    preset = load_preset("paper")
+    assert preset.semantic_tokenizer.arguments["objective"] == "contrastive"  # appendix B.2
+    with torch.device("meta"):
+        tokenizer = ConformerTokenizer(**preset.semantic_tokenizer.arguments)
+    assert sum(p.numel() for p in tokenizer.parameters()) == pytest.approx(199.5e6, rel=0.01)
+    assert all(p.is_meta for p in tokenizer.contrast.parameters())
 
 
 def test_weights_round_trip(tokenizer: ConformerTokenizer, tmp_path: Path) -> None:
