@@ -52,7 +52,11 @@ StageArgument = Annotated[
 ]
 TrainSystemOption = Annotated[str, typer.Option("--system", help="melody, or an opponent: musiclm, noise2music.")]
 DataOption = Annotated[
-    str, typer.Option(help="embedded, a folder of audio with a metadata.csv, or shards (see: melody shards).")
+    str,
+    typer.Option(
+        help="embedded (embedded:10,30 for pieces of 10 s and of 30 s), a folder of audio with a metadata.csv, or "
+        "shards (see: melody shards)."
+    ),
 ]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse a corpus with unreadable, empty or duplicate files.")
@@ -129,5 +133,9 @@ FullOption = Annotated[
     typer.Option("--full", help="The long run: more prompts, seeds and steps; if no suite is named, all groups too."),
 ]
 SplitOption = Annotated[
-    str, typer.Option(help="Held-out split of the embedded corpus: test, or validation to steer training by.")
+    str,
+    typer.Option(
+        help="Held-out split of the embedded corpus: test, validation to steer training by, or test-2, by which "
+        "nothing was chosen."
+    ),
 ]

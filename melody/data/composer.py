@@ -1,13 +1,14 @@
 """A seeded composer: attributes -> a short piece with melody, chords, bass and drums.
 
-A piece fills ``DURATION_S``: phrases of four chords, each starting on the tonic, then V - I. The melody repeats one
-rhythm and contour (A A B A), puts chord tones on the beats and steps of the scale between them, and ends on the tonic.
+A piece fills its length, ``DURATION_S`` unless another is asked for: phrases of four chords, each starting on the
+tonic, then V - I. The melody repeats one rhythm and contour (A A B A), puts chord tones on the beats and steps of the
+scale between them, and ends on the tonic.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -49,10 +50,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """A score, with ``TICKS_PER_BEAT`` ticks to the beat."""
+    """A score, with ``TICKS_PER_BEAT`` ticks to the beat, and its length in seconds."""
 
     bpm: int
     parts: tuple[Part, ...]
+    duration_s: float = field(default=DURATION_S, repr=False)  # not in the hash, which is over every note
 
     def content_hash(self) -> str:
         """SHA-256 over every note."""
@@ -83,9 +85,9 @@ class Event:
     velocity: int
 
 
-def compose(attributes: Attributes, rng: np.random.Generator) -> Piece:
-    """Write a piece of ``DURATION_S`` seconds that has the attributes."""
-    chords = harmony(attributes, rng)
+def compose(attributes: Attributes, rng: np.random.Generator, duration_s: float = DURATION_S) -> Piece:
+    """Write a piece of ``duration_s`` seconds, ``DURATION_S`` or more, that has the attributes."""
+    chords = harmony(attributes, rng, duration_s)
     style = ACCOMPANIMENTS[attributes.style]
     events: list[tuple[Role, int, list[Event]]] = [
         ("lead", INSTRUMENTS[attributes.instrument][0], melody_line(attributes, chords, rng)),
@@ -95,19 +97,21 @@ def compose(attributes: Attributes, rng: np.random.Generator) -> Piece:
     if style.pad_program is not None:
         events.append(("pad", style.pad_program, pad(chords)))
     if attributes.drums:
-        events.append(("drums", 0, drum_beat(attributes)))
-    parts = [Part(role, program, _humanised(role, written, attributes, rng)) for role, program, written in events]
-    return Piece(attributes.bpm, tuple(parts))
+        events.append(("drums", 0, drum_beat(attributes, duration_s)))
+    parts = [
+        Part(role, program, _humanised(role, written, attributes, rng, duration_s)) for role, program, written in events
+    ]
+    return Piece(attributes.bpm, tuple(parts), duration_s)
 
 
-def total_beats(bpm: int) -> float:
+def total_beats(bpm: int, duration_s: float = DURATION_S) -> float:
     """Beats in a clip."""
-    return DURATION_S * bpm / 60
+    return duration_s * bpm / 60
 
 
-def harmony(attributes: Attributes, rng: np.random.Generator) -> list[Chord]:
+def harmony(attributes: Attributes, rng: np.random.Generator, duration_s: float = DURATION_S) -> list[Chord]:
     """Phrases of one progression, then dominant and tonic; the last chord lasts to the end of the clip."""
-    beats = total_beats(attributes.bpm)
+    beats = total_beats(attributes.bpm, duration_s)
     length = attributes.beats_per_bar
     if length == 4 and attributes.tempo == "slow":
         length = 2
@@ -181,11 +185,11 @@ def bass_line(attributes: Attributes, chords: list[Chord]) -> list[Event]:
     return events
 
 
-def drum_beat(attributes: Attributes) -> list[Event]:
+def drum_beat(attributes: Attributes, duration_s: float = DURATION_S) -> list[Event]:
     """The style's beat from the first bar to the end, with a crash on the first beat where the style has one."""
     busy = attributes.density == "busy"
     hits: tuple[Hit, ...] = DRUMS[attributes.style] + (BUSY_DRUMS[attributes.style] if busy else ())
-    length, beats = attributes.beats_per_bar, total_beats(attributes.bpm)
+    length, beats = attributes.beats_per_bar, total_beats(attributes.bpm, duration_s)
     events = [
         Event(bar + start, 0.25, key, velocity)
         for bar in np.arange(0, beats, length)
@@ -291,12 +295,14 @@ def _movement(voicing: tuple[int, ...], before: tuple[int, ...]) -> int:
     return sum(abs(a - b) for a, b in zip(voicing, before, strict=True))
 
 
-def _humanised(role: Role, events: list[Event], attributes: Attributes, rng: np.random.Generator) -> tuple[Note, ...]:
+def _humanised(
+    role: Role, events: list[Event], attributes: Attributes, rng: np.random.Generator, duration_s: float
+) -> tuple[Note, ...]:
     """Swing, small seeded deviations of time and velocity, beats to ticks; in the order of time."""
     ticks_per_second = TICKS_PER_BEAT * attributes.bpm / 60
     jitter = np.clip(rng.normal(0, JITTER_S[role], len(events)), -0.02, 0.02) * ticks_per_second
     touch = rng.normal(0, VELOCITY_SPREAD, len(events))
-    end = int(DURATION_S * ticks_per_second)
+    end = int(duration_s * ticks_per_second)
     notes = []
     for event, late, louder in zip(events, jitter, touch, strict=True):
         start = min(max(0, round(_swung(event.start, attributes.style) * TICKS_PER_BEAT + late)), end - 1)

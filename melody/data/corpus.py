@@ -150,10 +150,12 @@ def load_corpus(
     """Load a corpus.
 
     Args:
-        where: ``embedded``; a folder with ``metadata.csv`` (columns ``file_name``, ``text`` and more); a clone of
-            the authors' demo page; shards: a folder of ``.tar`` files, or ``shards-{000000..000009}.tar``.
-        split: of a folder, the rows whose column ``split`` says so. A folder without that column is its own test set;
-            for training, a twentieth of it (by hash of the identifiers) is ``validation`` and the rest ``train``.
+        where: ``embedded``, or ``embedded:10,30`` for pieces of these lengths in seconds; a folder with
+            ``metadata.csv`` (columns ``file_name``, ``text`` and more); a clone of the authors' demo page; shards: a
+            folder of ``.tar`` files, or ``shards-{000000..000009}.tar``.
+        split: ``train``, ``validation`` or ``test``; of the embedded corpus ``test-2`` too. Of a folder, the rows whose
+            column ``split`` says so. A folder without that column is its own test set; for training, a twentieth of it
+            (by hash of the identifiers) is ``validation`` and the rest ``train``.
         captions: ``False`` takes every audio file below the folder, with empty texts.
         num_clips: only so many, from the first.
         seed: of the embedded corpus.
@@ -166,11 +168,13 @@ def load_corpus(
     """
     from melody.data import embedded, folders, shards  # all build on this module
 
-    check_split(split)
+    built_in = embedded.is_embedded(str(where))
+    check_split(split, embedded.EMBEDDED_SPLITS if built_in else SPLITS)
     if num_clips is not None and num_clips < 1:
         raise MelodyError(f"number of clips is {num_clips}, expected at least 1")
-    if str(where) == "embedded":
-        return embedded.embedded_corpus(split, num_clips, seed, progress=progress)
+    if built_in:
+        durations_s = embedded.durations_of(str(where))
+        return embedded.embedded_corpus(split, num_clips, seed, durations_s=durations_s, progress=progress)
     folder = Path(where)
     if str(where).endswith(".tar") or (folder.is_dir() and folders.holds_shards(folder)):
         paths = shards.shard_paths(str(where))
@@ -184,10 +188,10 @@ def load_corpus(
     return corpus if num_clips is None else corpus[:num_clips]
 
 
-def check_split(split: str) -> None:
+def check_split(split: str, splits: Sequence[str] = SPLITS) -> None:
     """Raise ``MelodyError`` with the nearest valid name if there is no such split."""
-    if split not in SPLITS:
-        raise MelodyError(f"unknown split {split!r}{did_you_mean(split, SPLITS)}")
+    if split not in splits:
+        raise MelodyError(f"unknown split {split!r}{did_you_mean(split, splits)}")
 
 
 def check_new(name: str, digest: str, seen: dict[str, str]) -> None:

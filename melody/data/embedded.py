@@ -1,14 +1,15 @@
 """The embedded corpus: composed, rendered and captioned here, so that every table can be run from a fresh clone.
 
-A clip is a pure function of (version, seed, split, index): its random streams are keyed so, and nothing else is drawn
-from them. Sound is rendered once and cached in files of ``CHUNK_CLIPS`` clips, keyed by everything that decides it.
+A clip is a pure function of (version, seed, split, index, length): its random streams are keyed by the first four, and
+nothing else is drawn from them, so that pieces of every length have the same facts and captions at the same index.
+Sound is rendered once and cached in files of ``CHUNK_CLIPS`` clips, keyed by everything that decides it.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -26,15 +27,20 @@ from melody.data.audio import from_int16, resampled, to_int16
 from melody.data.captions import caption, full_caption, tags
 from melody.data.composer import Piece, compose
 from melody.data.corpus import SPLITS, Clip, Corpus, Progress, check_split
-from melody.data.rendering import NUM_SAMPLES, PROGRAMS, SAMPLE_RATE, render, synthesizer
+from melody.data.rendering import PROGRAMS, SAMPLE_RATE, num_samples, render, synthesizer
 from melody.data.soundfont import original_soundfont, prepared_soundfont
 from melody.errors import MelodyError
 from melody.paths import PACKAGE, cache_dir
 from melody.weights import file_hash, write_bytes
 
 CORPUS_VERSION = 3
+NAME = "embedded"
 CLIP_S = 10.0
-DEFAULT_SIZES = {"train": 6144, "validation": 128, "test": 256}
+LONGEST_CLIP_S = 300.0
+"""Shorter than ``CLIP_S`` a piece has no room for a progression; longer, nobody has asked for one."""
+EMBEDDED_SPLITS = (*SPLITS, "test-2")
+"""``test-2`` is a second test split, of other seeds of the composer: for numbers by which nothing was chosen."""
+DEFAULT_SIZES = {"train": 6144, "validation": 128, "test": 256, "test-2": 256}
 CHUNK_CLIPS = 32
 STREAMS = {"attributes": 0, "score": 1, "caption": 2, "further captions": 3}
 FURTHER_CAPTIONS = 6
@@ -48,6 +54,7 @@ class EmbeddedAudio:
     split: str
     index: int
     seed: int
+    duration_s: float = CLIP_S
 
     def waveform(self, sample_rate: int) -> Tensor:
         """Mono ``(T,)``; renders the clip's chunk if the cache lacks it."""
@@ -58,44 +65,104 @@ class EmbeddedAudio:
         return self._samples().tobytes()
 
     def _samples(self) -> NDArray[np.int16]:
-        chunk, row = divmod(self.index, CHUNK_CLIPS)
-        samples: NDArray[np.int16] = _chunk(_chunk_path(self.split, chunk, self.seed), self.split, chunk, self.seed)[
-            row
-        ]
+        number, row = divmod(self.index, CHUNK_CLIPS)
+        samples: NDArray[np.int16] = _chunk(_folder(), Chunk(self.split, number, self.seed, self.duration_s))[row]
         return samples
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Clips that are rendered together, into one file of the cache."""
+
+    split: str
+    number: int
+    seed: int = 0
+    duration_s: float = CLIP_S
+
+    def path(self, folder: Path) -> Path:
+        length = "" if self.duration_s == CLIP_S else f"-{self.duration_s:g}s"
+        return folder / f"{self.split}-{self.seed}{length}-{self.number:05d}.npy"
+
+    @property
+    def indices(self) -> range:
+        return range(self.number * CHUNK_CLIPS, (self.number + 1) * CHUNK_CLIPS)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Clips and samples of each."""
+        return CHUNK_CLIPS, num_samples(self.duration_s)
+
+
 def embedded_corpus(
-    split: str, num_clips: int | None = None, seed: int = 0, *, progress: Progress | None = None
+    split: str,
+    num_clips: int | None = None,
+    seed: int = 0,
+    *,
+    durations_s: Sequence[float] = (CLIP_S,),
+    progress: Progress | None = None,
 ) -> Corpus:
     """The embedded corpus's split, its first ``num_clips`` clips.
 
     Sound is rendered when it is first asked for; with ``progress`` all of it is rendered now.
 
+    Args:
+        split: ``train``, ``validation``, ``test`` or ``test-2``.
+        durations_s: length of the pieces; of several, each ``CHUNK_CLIPS`` clips in a row have the next.
     Raises:
-        MelodyError: unknown split, no clips, or a cache folder that cannot be written.
+        MelodyError: unknown split, no clips, a length out of bounds, or a cache folder that cannot be written.
     """
-    check_split(split)
+    check_split(split, EMBEDDED_SPLITS)
+    _check_durations(durations_s)
     count = DEFAULT_SIZES[split] if num_clips is None else num_clips
     if count < 1:
         raise MelodyError(f"number of clips is {count}, expected at least 1")
     if seed < 0:
         raise MelodyError(f"seed of the embedded corpus is {seed}, expected 0 or more")
     if progress is not None:
-        render_missing(split, count, seed, progress)
-    return Corpus(f"embedded/{split}", [embedded_clip(split, index, seed) for index in range(count)])
+        render_missing(split, count, seed, durations_s=durations_s, progress=progress)
+    clips = [embedded_clip(split, index, seed, _duration_of(index, durations_s)) for index in range(count)]
+    return Corpus(f"{corpus_spec(durations_s)}/{split}", clips)
 
 
-def embedded_clip(split: str, index: int, seed: int = 0) -> Clip:
+def corpus_spec(durations_s: Sequence[float]) -> str:
+    """A corpus of pieces of these lengths as ``--data`` takes it.
+
+    >>> corpus_spec([10.0]), corpus_spec([10, 30])
+    ('embedded', 'embedded:10,30')
+    """
+    lengths = ",".join(f"{duration_s:g}" for duration_s in durations_s)
+    return NAME if tuple(durations_s) == (CLIP_S,) else f"{NAME}:{lengths}"
+
+
+def is_embedded(where: str) -> bool:
+    """Whether ``where`` names the embedded corpus: ``embedded``, or ``embedded:10,30``."""
+    return where == NAME or where.startswith(f"{NAME}:")
+
+
+def durations_of(where: str) -> tuple[float, ...]:
+    """The lengths in ``embedded:10,30``, in seconds; raises ``MelodyError`` if they are no lengths."""
+    _, colon, lengths = where.partition(":")
+    if not colon:
+        return (CLIP_S,)
+    try:
+        durations_s = tuple(float(length) for length in lengths.split(","))
+    except ValueError:
+        raise MelodyError(f"corpus {where!r}: expected lengths in seconds, as in 'embedded:10,30'") from None
+    _check_durations(durations_s)
+    return durations_s
+
+
+def embedded_clip(split: str, index: int, seed: int = 0, duration_s: float = CLIP_S) -> Clip:
     """One clip, whatever the size of the corpus."""
     attributes = clip_attributes(split, index, seed)
+    name = split + (f"-seed-{seed}" if seed else "") + (f"-{duration_s:g}s" if duration_s != CLIP_S else "")
     return Clip(
-        identifier=f"{split}/{index:05d}" if seed == 0 else f"{split}-seed-{seed}/{index:05d}",
+        identifier=f"{name}/{index:05d}",
         text=caption(attributes, _stream("caption", split, index, seed)),
         tags=tags(attributes),
         attributes=attributes.as_mapping(),
-        duration_s=CLIP_S,
-        audio=EmbeddedAudio(split, index, seed),
+        duration_s=duration_s,
+        audio=EmbeddedAudio(split, index, seed, duration_s),
     )
 
 
@@ -104,9 +171,9 @@ def clip_attributes(split: str, index: int, seed: int = 0) -> Attributes:
     return draw_attributes(index, _stream("attributes", split, index, seed))
 
 
-def clip_score(split: str, index: int, seed: int = 0) -> Piece:
+def clip_score(split: str, index: int, seed: int = 0, duration_s: float = CLIP_S) -> Piece:
     """The clip's notes."""
-    return compose(clip_attributes(split, index, seed), _stream("score", split, index, seed))
+    return compose(clip_attributes(split, index, seed), _stream("score", split, index, seed), duration_s)
 
 
 def further_captions(clip: Clip) -> tuple[str, ...]:
@@ -161,12 +228,19 @@ def distinct_combinations(corpus: Corpus, count: int, seed: int = 0) -> list[int
     return list(chosen.values())[:count]
 
 
-def render_missing(split: str, num_clips: int, seed: int = 0, progress: Progress | None = None) -> None:
+def render_missing(
+    split: str,
+    num_clips: int,
+    seed: int = 0,
+    *,
+    durations_s: Sequence[float] = (CLIP_S,),
+    progress: Progress | None = None,
+) -> None:
     """Render what the cache lacks of the first ``num_clips`` clips, reporting clips done."""
-    for chunk in range(-(-num_clips // CHUNK_CLIPS)):
-        _chunk(_chunk_path(split, chunk, seed), split, chunk, seed)
+    for number in range(-(-num_clips // CHUNK_CLIPS)):
+        _chunk(_folder(), Chunk(split, number, seed, _duration_of(number * CHUNK_CLIPS, durations_s)))
         if progress is not None:
-            progress(min((chunk + 1) * CHUNK_CLIPS, num_clips), num_clips)
+            progress(min((number + 1) * CHUNK_CLIPS, num_clips), num_clips)
 
 
 def corpus_synthesizer() -> Any:
@@ -198,7 +272,7 @@ def _code(path: Path) -> str:
 
 
 def _stream(name: str, split: str, index: int, seed: int) -> np.random.Generator:
-    key = [CORPUS_VERSION, seed, SPLITS.index(split), index, STREAMS[name]]
+    key = [CORPUS_VERSION, seed, EMBEDDED_SPLITS.index(split), index, STREAMS[name]]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
@@ -211,17 +285,28 @@ def _folder() -> Path:
         ) from None
 
 
-def _chunk_path(split: str, chunk: int, seed: int) -> Path:
-    return _folder() / f"{split}-{seed}-{chunk:05d}.npy"
+def _check_durations(durations_s: Sequence[float]) -> None:
+    if not durations_s:
+        raise MelodyError("no length of the embedded corpus's pieces was given: expected at least one, in seconds")
+    for duration_s in durations_s:
+        if not CLIP_S <= duration_s <= LONGEST_CLIP_S:
+            raise MelodyError(
+                f"length of the embedded corpus's pieces is {duration_s:g} s, expected {CLIP_S:g} to {LONGEST_CLIP_S:g}"
+            )
+
+
+def _duration_of(index: int, durations_s: Sequence[float]) -> float:
+    return float(durations_s[index // CHUNK_CLIPS % len(durations_s)])
 
 
 @lru_cache(maxsize=512)
-def _chunk(path: Path, split: str, chunk: int, seed: int) -> NDArray[np.int16]:
-    """The chunk's memory map ``(CHUNK_CLIPS, NUM_SAMPLES)``, rendered first if it is missing or damaged."""
-    found = _opened(path)
+def _chunk(folder: Path, chunk: Chunk) -> NDArray[np.int16]:
+    """The chunk's memory map, rendered first if it is missing or damaged."""
+    path = chunk.path(folder)
+    found = _opened(path, chunk.shape)
     if found is None:
-        _made(path, lambda: _opened(path) is not None, lambda: _rendered_chunk(split, chunk, seed))
-        found = _opened(path)
+        _made(path, lambda: _opened(path, chunk.shape) is not None, lambda: _rendered_chunk(chunk))
+        found = _opened(path, chunk.shape)
     if found is None:
         raise MelodyError(f"the cache {path} was written, and cannot be read: delete it and try again")
     return found
@@ -245,18 +330,18 @@ def _made(path: Path, is_there: Callable[[], bool], content: Callable[[], bytes]
         raise MelodyError(f"cannot write the cache {path}: {error.strerror}; MELODY_CACHE moves the cache") from None
 
 
-def _opened(path: Path) -> NDArray[np.int16] | None:
+def _opened(path: Path, shape: tuple[int, int]) -> NDArray[np.int16] | None:
     try:
         array: NDArray[np.int16] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):  # missing or damaged: to be rendered again
         return None
-    return array if array.shape == (CHUNK_CLIPS, NUM_SAMPLES) and array.dtype == np.int16 else None
+    return array if array.shape == shape and array.dtype == np.int16 else None
 
 
-def _rendered_chunk(split: str, chunk: int, seed: int) -> bytes:
-    first = chunk * CHUNK_CLIPS
+def _rendered_chunk(chunk: Chunk) -> bytes:
     synth = corpus_synthesizer()
-    rows = [to_int16(render(clip_score(split, index, seed), synth)) for index in range(first, first + CHUNK_CLIPS)]
+    scores = (clip_score(chunk.split, index, chunk.seed, chunk.duration_s) for index in chunk.indices)
+    rows = [to_int16(render(score, synth)) for score in scores]
     buffer = BytesIO()
     np.save(buffer, np.stack(rows), allow_pickle=False)
     return buffer.getvalue()

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from melody.data.attributes import INSTRUMENTS
-from melody.data.composer import DURATION_S, TICKS_PER_BEAT, Note, Part, Piece
+from melody.data.composer import TICKS_PER_BEAT, Note, Part, Piece
 from melody.data.patterns import ACCOMPANIMENTS
 
 SAMPLE_RATE = 24_000
-NUM_SAMPLES = round(DURATION_S * SAMPLE_RATE)
 INTERPOLATION = 3  # symusic's quality 0 to 4; 3 is 42 dB from 4 at half its time
 
 PROGRAMS = tuple(
@@ -48,10 +47,10 @@ def synthesizer(soundfont: Path) -> Any:
 
 
 def render(piece: Piece, synth: Any) -> NDArray[np.float32]:
-    """A piece as mono float32 ``(NUM_SAMPLES,)`` at ``SAMPLE_RATE``; RMS at most 0.1, peak at most 0.9."""
-    mix = np.zeros(NUM_SAMPLES)
+    """A piece as mono float32 ``(T,)`` at ``SAMPLE_RATE``, of its length; RMS at most 0.1, peak at most 0.9."""
+    mix = np.zeros(num_samples(piece.duration_s))
     for part in piece.parts:
-        sound = played(part, piece.bpm, synth)
+        sound = played(part, piece.bpm, synth, len(mix))
         mix += LEVELS[part.role] * sound / _loudness(sound)
     gain = min(TARGET_RMS / np.sqrt(np.mean(mix**2)), MAX_PEAK / np.abs(mix).max())
     fade = round(FADE_S * SAMPLE_RATE)
@@ -60,14 +59,19 @@ def render(piece: Piece, synth: Any) -> NDArray[np.float32]:
     return waveform
 
 
-def played(part: Part, bpm: int, synth: Any) -> NDArray[np.float64]:
-    """One part alone, ``(NUM_SAMPLES,)``; amplitude goes with the square of velocity, as General MIDI advises."""
+def num_samples(duration_s: float) -> int:
+    """Samples of a clip at ``SAMPLE_RATE``."""
+    return round(duration_s * SAMPLE_RATE)
+
+
+def played(part: Part, bpm: int, synth: Any, samples: int) -> NDArray[np.float64]:
+    """One part alone, ``(samples,)``; amplitude goes with the square of velocity, as General MIDI advises."""
     layers: dict[int, list[Note]] = {}
     for note in part.notes:
         layers.setdefault(round(note.velocity / VELOCITY_STEP) * VELOCITY_STEP, []).append(note)
-    sound = np.zeros(NUM_SAMPLES)
+    sound = np.zeros(samples)
     for velocity, notes in sorted(layers.items()):
-        layer = np.asarray(synth.render(_score(part, notes, bpm), stereo=False)[0])[:NUM_SAMPLES]
+        layer = np.asarray(synth.render(_score(part, notes, bpm), stereo=False)[0])[:samples]
         sound[: len(layer)] += (velocity / 127) ** 2 * layer
     high_passed: NDArray[np.float64] = lfilter([1, -1], [1, -BLOCK_DC], sound)
     return high_passed

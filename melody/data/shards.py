@@ -37,6 +37,7 @@ from melody.data.corpus import (
     check_some_are_left,
     load_corpus,
 )
+from melody.data.embedded import is_embedded
 from melody.data.folders import METADATA, holds_shards, metadata_corpus, of_a_split
 from melody.errors import MelodyError
 
@@ -233,7 +234,7 @@ def _place(clip: Clip) -> str:
 
 def whole_corpora(where: str) -> list[tuple[str | None, Corpus]]:
     """All clips of a corpus, by split where its clips do not say theirs themselves; raises as ``load_corpus``."""
-    if where == "embedded":
+    if is_embedded(where):
         return [(split, load_corpus(where, split=split)) for split in SPLITS]
     if (Path(where) / METADATA).is_file():
         return [(None, metadata_corpus(Path(where), None, report=True))]

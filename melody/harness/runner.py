@@ -49,7 +49,7 @@ def reproduce(
     Args:
         samplers: exactly these, instead of each suite's and every plug-in's.
         seed: added to every seed of a suite.
-        split: the held-out split, ``test`` or ``validation``.
+        split: the held-out split, ``test``, ``validation`` or ``test-2``.
         systems: others to compare with (``NAME``, ``NAME=WEIGHTS``, a TOML file), beside those of ours whose weights
             are shipped and every plug-in.
         ratings: what listeners said of systems of these names.

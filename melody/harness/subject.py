@@ -25,9 +25,9 @@ from melody.weights import file_hash
 
 PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
 """Folder of published samples, where no option gives one."""
-HELD_OUT = ("test", "validation")
+HELD_OUT = ("test", "validation", "test-2")
 HELD_OUT_CLIPS = DEFAULT_SIZES["test"]
-"""As many of either split."""
+"""As many of any of them."""
 
 
 def preset_context(
@@ -46,7 +46,8 @@ def preset_context(
 
     Args:
         systems: others to compare with, beside those that are there by themselves: see ``systems_of``.
-        split: the held-out split, ``test`` or ``validation``: whoever steers by a number does so on the latter.
+        split: the held-out split, ``test``, ``validation``, by which whoever steers by a number does so, or ``test-2``,
+            which is for numbers by which nothing was chosen.
     Raises:
         MelodyError: unknown preset, split or system, missing weights, a negative seed, no such device or folder.
     """

@@ -57,6 +57,21 @@ def test_notes_are_playable_and_fill_the_clip(attributes: Attributes, piece: Pie
         assert part.notes[-1].start + part.notes[-1].duration > 0.6 * end
 
 
+@pytest.mark.parametrize("duration_s", [17.5, 30.0])
+@pytest.mark.parametrize("index", range(0, 36, 5))
+def test_longer_pieces_have_their_cadence_at_their_own_end(index: int, duration_s: float) -> None:
+    facts, piece = clip_attributes("train", index), clip_score("train", index, duration_s=duration_s)
+    end = round(duration_s * facts.bpm / 60 * TICKS_PER_BEAT)
+    assert piece.duration_s == duration_s
+    for part in piece.parts:
+        assert 0.9 * end < max(note.start + note.duration for note in part.notes) <= end
+        within = [n for n in part.notes if n.start < end * 10 / duration_s < n.start + n.duration + TICKS_PER_BEAT * 2]
+        assert within  # nothing stops where a piece of 10 s does
+    chords = harmony(facts, np.random.default_rng(0), duration_s)
+    assert [chord.root for chord in chords[-2:]] == [4, 0]
+    assert sum(chord.beats for chord in chords) == pytest.approx(duration_s * facts.bpm / 60)
+
+
 def test_sparse_melodies_have_fewer_notes_a_beat() -> None:
     rates: dict[str, list[float]] = {density: [] for density in DENSITIES}
     for attributes, piece in CLIPS:

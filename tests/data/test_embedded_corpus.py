@@ -13,8 +13,8 @@ import torch
 
 from melody.data import embedded
 from melody.data.attributes import Attributes
-from melody.data.corpus import SPLITS, Corpus, load_corpus
-from melody.data.embedded import clip_score, distinct_prompts, embedded_clip, embedded_corpus
+from melody.data.corpus import Corpus, load_corpus
+from melody.data.embedded import EMBEDDED_SPLITS, clip_score, distinct_prompts, embedded_clip, embedded_corpus
 from melody.data.rendering import render
 from melody.errors import MelodyError
 
@@ -60,6 +60,39 @@ def test_a_clip_does_not_depend_on_the_size_of_the_corpus(corpus: Corpus) -> Non
     assert alone.waveform(16_000).shape == (160_000,)
 
 
+def test_pieces_of_another_length_have_the_same_facts_and_captions(corpus: Corpus) -> None:
+    longer = load_corpus("embedded:12", num_clips=3)
+    assert [clip.duration_s for clip in longer] == [12.0] * 3
+    assert longer.waveforms().shape == (3, 288_000)
+    assert [c.text for c in longer] == [c.text for c in corpus[:3]]
+    assert [c.attributes for c in longer] == [c.attributes for c in corpus[:3]]
+    assert not {c.identifier for c in longer} & {c.identifier for c in corpus}
+    assert longer.name == "embedded:12/test"
+
+
+def test_pieces_of_several_lengths_share_what_was_rendered() -> None:
+    both = load_corpus("embedded:10,30", split="train", num_clips=100)
+    assert [both[i].duration_s for i in (0, 31, 32, 63, 64, 96)] == [10, 10, 30, 30, 10, 30]
+    assert both[5] == embedded_clip("train", 5)
+    assert both[40] == embedded_clip("train", 40, duration_s=30.0)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("embedded:", "expected lengths in seconds, as in 'embedded:10,30'"),
+        ("embedded:ten", "expected lengths in seconds"),
+        ("embedded:10,", "expected lengths in seconds"),
+        ("embedded:5", "length of the embedded corpus's pieces is 5 s, expected 10 to 300"),
+        ("embedded:nan", "pieces is nan s, expected 10 to 300"),
+        ("embedded:10,1e9", r"pieces is 1e\+09 s, expected 10 to 300"),
+    ],
+)
+def test_lengths_that_are_none(where: str, message: str) -> None:
+    with pytest.raises(MelodyError, match=message):
+        load_corpus(where)
+
+
 @pytest.mark.parametrize("index", range(40, 76))
 def test_tempo_is_heard_where_there_are_drums(index: int, synth: object) -> None:
     facts = embedded.clip_attributes("test", index)
@@ -79,12 +112,12 @@ def test_tempo_is_heard_where_there_are_drums(index: int, synth: object) -> None
 
 
 def test_splits_share_nothing() -> None:
-    clips = {split: list(embedded_corpus(split, 150)) for split in SPLITS}
-    scores = {split: {clip_score(split, i).content_hash() for i in range(150)} for split in SPLITS}
-    for a, b in itertools.combinations(SPLITS, 2):
+    clips = {split: list(embedded_corpus(split, 150)) for split in EMBEDDED_SPLITS}
+    scores = {split: {clip_score(split, i).content_hash() for i in range(150)} for split in EMBEDDED_SPLITS}
+    for a, b in itertools.combinations(EMBEDDED_SPLITS, 2):
         assert not scores[a] & scores[b]
         assert not {c.identifier for c in clips[a]} & {c.identifier for c in clips[b]}
-    assert sum(len(found) for found in scores.values()) == 450
+    assert sum(len(found) for found in scores.values()) == 600
 
 
 def test_two_writers_get_the_same_bits(cache: Path, synth: object, tmp_path: Path) -> None:
@@ -118,9 +151,9 @@ def test_interruption_leaves_nothing_half_written(cache: Path, synth: object, mo
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_damaged_cache_is_rendered_again(corpus: Corpus) -> None:
+def test_damaged_cache_is_rendered_again(corpus: Corpus, cache: Path) -> None:
     expected = corpus[0].waveform()
-    path = embedded._chunk_path("test", 0, 0)
+    path = embedded.Chunk("test", 0).path(cache / "embedded" / embedded.sound_version())
     path.write_bytes(path.read_bytes()[:1000])
     embedded._chunk.cache_clear()
     assert torch.equal(corpus[0].waveform(), expected)
@@ -176,7 +209,7 @@ def test_bad_requests() -> None:
 
 
 def test_default_sizes() -> None:
-    assert [len(load_corpus("embedded", split=split)) for split in SPLITS] == [6144, 128, 256]
+    assert [len(load_corpus("embedded", split=split)) for split in EMBEDDED_SPLITS] == [6144, 128, 256, 256]
 
 
 def test_progress_counts_clips(corpus: Corpus) -> None:

@@ -8,15 +8,16 @@ import pytest
 from melody.data.attributes import INSTRUMENTS
 from melody.data.composer import Note, Part
 from melody.data.patterns import ACCOMPANIMENTS
-from melody.data.rendering import SAMPLE_RATE, played
+from melody.data.rendering import SAMPLE_RATE, num_samples, played
 from melody.data.soundfont import SoundFont, original_soundfont
 from melody.errors import MelodyError
 
+SAMPLES = num_samples(10.0)
 BASSES = sorted({a.bass_program for a in ACCOMPANIMENTS.values()})
 
 
 def single_note(program: int, pitch: int, synth: object, velocity: int = 90) -> np.ndarray:
-    return played(Part("lead", program, (Note(0, 1200, pitch, velocity),)), 60, synth)
+    return played(Part("lead", program, (Note(0, 1200, pitch, velocity),)), 60, synth, SAMPLES)
 
 
 def cents_off(sound: np.ndarray, pitch: int) -> float:
@@ -60,7 +61,7 @@ def test_velocity_is_loudness(synth: object) -> None:
 
 
 def test_long_notes_go_on(synth: object) -> None:
-    sound = played(Part("lead", INSTRUMENTS["violin"][0], (Note(0, 480 * 6, 70, 90),)), 60, synth)
+    sound = played(Part("lead", INSTRUMENTS["violin"][0], (Note(0, 480 * 6, 70, 90),)), 60, synth, SAMPLES)
     early, late = (np.sqrt(np.mean(sound[t * SAMPLE_RATE :][:12000] ** 2)) for t in (1, 5))
     assert late / early > 0.5
     assert np.abs(sound).max() < 4 * early
