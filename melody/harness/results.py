@@ -102,6 +102,8 @@ class Cell(Schema):
     measured: Measurement | None = None
     composed: Composition | None = None
     projected: Projection | None = None
+    no_rank: str | None = None
+    """Why the number takes no part in any ordering, though it was measured."""
     tolerance: float | None = None
     """Relative: |measured − paper| <= tolerance · |paper| is reproduced."""
     provenance: Provenance | None = None

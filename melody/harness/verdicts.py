@@ -158,6 +158,8 @@ def _ordering(claim: OrderingClaim, extra: Row, cells: Sequence[Cell]) -> Orderi
     assert lower.measured is not None
     assert higher.measured is not None
     verdict, reason, difference = _decide(lower.measured, higher.measured)
+    if unranked := lower.no_rank or higher.no_rank:
+        verdict, reason = "undecided", unranked
     return Ordering(
         claim=text, column=claim.column, verdict=verdict, reason=reason, difference=difference, paper_difference=paper
     )

@@ -264,6 +264,7 @@ def _number(cell: Cell, kind: Kind, footnotes: _Footnotes) -> Entry:
     if isinstance(value, Measurement):
         text, interval = numbers.measured(value, cell.unit)
         notes = [f"Composed, not a run of the whole: {sentence(value.interval or '')}"] if kind == "composed" else []
+        notes += [sentence(cell.no_rank)] if cell.no_rank else []
         return Entry(text, interval, tuple(footnotes.number(note) for note in [*notes, *_warnings(value)]))
     if isinstance(value, Projection):
         note = footnotes.number(f"Projected, not measured: {sentence(value.method)}")

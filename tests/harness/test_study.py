@@ -13,11 +13,13 @@ from melody.config import load_preset
 from melody.harness.context import Context
 from melody.harness.measuring import study
 from melody.harness.measuring.study import FOLDER, Study
-from melody.harness.results import Table
+from melody.harness.results import Cell, Measurement, Table
 from melody.harness.runner import run
 from melody.harness.store import Store
 from melody.harness.subject import preset_context
-from melody.harness.suite import load_suite
+from melody.harness.suite import Column, load_suite
+from melody.harness.tables.denoise import ranked
+from melody.harness.verdicts import orderings
 from melody.pipeline import shipped_weights
 from melody.weights import file_hash
 
@@ -82,6 +84,59 @@ def test_the_orderings_are_tested_over_training_seeds(table: Table) -> None:
         assert ordering.verdict in ("holds", "contradicted", "undecided")
         assert ordering.difference is not None
         assert set(ordering.difference.by_seed) == set(map(str, SEEDS))
+
+
+@needs_weights
+def test_the_error_of_zero_stands_beside_each(table: Table) -> None:
+    zeros = [cell.measured for cell in table.cells if cell.column == "zero_mse"]
+    assert all(zero is not None and 0.4 < zero.value < 0.7 for zero in zeros)
+
+
+def _row(error: float, improvement: float, zero: float = 0.55) -> list[Cell]:
+    values = {"velocity_mse": error, "si_snri": improvement, "zero_mse": zero, "parameters": 0.5}
+    suite = load_suite("table5")
+    return ranked(suite, [_cell(column, values.get(column.name)) for column in suite.columns])
+
+
+def _cell(column: Column, value: float | None) -> Cell:
+    seeds = {"0": value, "1": value, "2": value}
+    measured = None if value is None else Measurement(value=value, by_seed=seeds, expected=3, scored=3)
+    return Cell(
+        row={"denoiser": "unet-1d"},
+        column=column.name,
+        label=column.label,
+        metric=column.measure,
+        metric_version="1",
+        direction="none",
+        verdict="not comparable",
+        reason="other data",
+        measured=measured,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "improvement", "reason"),
+    [
+        (0.33, 2.0, None),
+        (0.33, -0.9, "its SI-SNRi is -0.9 dB, that of zero 0 dB"),
+        (0.33, 0.0, "its SI-SNRi is 0 dB"),
+        (0.56, 2.0, "its velocity MSE is 0.56, that of zero 0.55"),
+    ],
+)
+def test_what_does_not_beat_zero_has_no_rank(error: float, improvement: float, reason: str | None) -> None:
+    cells = {cell.column: cell for cell in _row(error, improvement)}
+    assert cells["parameters"].no_rank is None
+    for name in ("velocity_mse", "si_snri"):
+        said = cells[name].no_rank
+        assert (said is None) == (reason is None)
+        assert reason is None or reason in str(said)
+    best = [cell.model_copy(update={"row": {"denoiser": "dual-path"}}) for cell in _row(0.1, 9.0)]
+    tested = orderings(load_suite("table5"), [*cells.values(), *best])
+    against = [one for one in tested if "UNet-1D" in one.claim]
+    assert len(against) == 2
+    for one in against:
+        assert (one.verdict == "undecided") == (reason is not None)
+        assert reason is None or one.reason.startswith("no rank: unet-1d does not beat predicting zero")
 
 
 def test_missing_weights_are_named(tmp_path: Path, context: Context) -> None:

@@ -138,7 +138,12 @@ def denoising_values(denoiser: Denoiser, config: dict[str, Any], context: Contex
     batches = (_encoded(context, range(begin, min(begin + BATCH, count))) for begin in range(0, count, BATCH))
     generator = torch.Generator().manual_seed(config["seed"])
     scored = denoising.score_denoiser(denoiser, batches, count, generator)
-    values = {"angle": scored.angle, "velocity_mse": scored.velocity_mse, "si_snri": scored.si_snri}
+    values = {
+        "angle": scored.angle,
+        "velocity_mse": scored.velocity_mse,
+        "si_snri": scored.si_snri,
+        "zero_mse": scored.zero_mse,
+    }
     return values | _size(denoiser, context)
 
 

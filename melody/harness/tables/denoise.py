@@ -8,7 +8,7 @@ from melody import registry
 from melody.harness.context import Context
 from melody.harness.measuring.reference import denoising_unit
 from melody.harness.measuring.study import Study, study_unit
-from melody.harness.results import Measurement
+from melody.harness.results import Cell, Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, unregistered
@@ -18,12 +18,15 @@ from melody.metrics.statistics import two_level_mean
 MEASURES = {
     "velocity_mse": Measure("velocity-mse"),
     "si_snri": Measure("si-snri"),
+    "zero_mse": Measure("velocity-mse-of-zero", "none"),
     "parameters": Measure("parameters", unit="M"),
     "gflops": Measure("pass-flops", unit="GFLOPs"),
     "training_steps": Measure("training-steps"),
 }
 SIZES = {"parameters": ("parameters", 1e6), "gflops": ("flops", 1e9)}
 """Column's measure -> the outcome's value, and the column's unit."""
+RANKED = ("velocity_mse", "si_snri")
+"""Measures by which denoisers are ranked, those that beat predicting zero."""
 ANGLES = "one a clip, stratified over [0, π/2]"
 
 
@@ -40,11 +43,35 @@ def fill(filling: Filling) -> Filled:
     """Cells of every listed denoiser, of the preset's own, and of every plug-in's."""
     filled = Filled()
     for row in rows(filling.suite, filling.context):
-        filled.cells += [
-            filling.cell(row, column, filling.attempt(_finding, filling, row, column))
-            for column in filling.suite.columns
-        ]
+        filled.cells += ranked(
+            filling.suite,
+            [
+                filling.cell(row, column, filling.attempt(_finding, filling, row, column))
+                for column in filling.suite.columns
+            ],
+        )
     return filled
+
+
+def ranked(suite: Suite, cells: list[Cell]) -> list[Cell]:
+    """A row's cells; where it does not beat predicting zero, those by which denoisers are ranked say that it has none.
+
+    Zero in the place of the velocity has a mean squared error of its own, and leaves SI-SNR as it is: improved by 0 dB.
+    """
+    found = {column.measure: cell.measured for column, cell in zip(suite.columns, cells, strict=True)}
+    error, zero, improvement = (found.get(name) for name in ("velocity_mse", "zero_mse", "si_snri"))
+    failed = []
+    if error and zero and error.value >= zero.value:
+        failed.append(f"its velocity MSE is {error.value:.3g}, that of zero {zero.value:.3g}")
+    if improvement and improvement.value <= 0:
+        failed.append(f"its SI-SNRi is {improvement.value:.2g} dB, that of zero 0 dB")
+    if not failed:
+        return cells
+    reason = f"no rank: {cells[0].row['denoiser']} does not beat predicting zero ({'; '.join(failed)})"
+    return [
+        cell.model_copy(update={"no_rank": reason}) if column.measure in RANKED and cell.measured else cell
+        for column, cell in zip(suite.columns, cells, strict=True)
+    ]
 
 
 def rows(suite: Suite, context: Context) -> list[Row]:
