@@ -16,6 +16,7 @@ from rich.table import Table
 
 from melody import __version__, cli_listening
 from melody.cli_cache import cache
+from melody.cli_components import check_plugin, components, describe
 from melody.cli_console import console, notes, progress_bar
 from melody.cli_evaluate import compare, evaluate
 from melody.cli_options import (
@@ -93,45 +94,6 @@ def melody(
     ] = False,
 ) -> None:
     """MeLoDy Toolkit."""
-
-
-@app.command()
-def components(
-    kind: Annotated[str | None, typer.Argument(help="One kind only, as in samplers.")] = None,
-) -> None:
-    """List the registered components: name, where from, and what each is."""
-    from melody.registry import REGISTRIES, registry
-
-    chosen = [registry(kind)] if kind else list(REGISTRIES.values())
-    for one in chosen:
-        table = Table(
-            "name", "from", "what it is", title=f"{one.kind}  (entry-point group {one.group})", title_justify="left"
-        )
-        for entry in one.entries():
-            style = "red" if entry.error else None
-            table.add_row(escape(entry.name), escape(entry.origin), escape(entry.sentence), style=style)
-        console.print(table)
-
-
-@app.command()
-def describe(
-    kind: Annotated[str, typer.Argument(help="Kind of component, as in samplers.")],
-    name: Annotated[str, typer.Argument(help="Name of the component.")],
-) -> None:
-    """Show a component's parameters with their types and defaults."""
-    import inspect
-
-    from melody.registry import registry
-
-    one = registry(kind)
-    entry = one.entry(name)
-    console.print(f"[bold]{escape(name)}[/bold]  ({one.label} from {escape(entry.origin)})\n")
-    console.print(escape(inspect.getdoc(entry.component) or ""), "")
-    table = Table("parameter", "type", "default")
-    for parameter in one.parameters(name):
-        default = "required" if parameter.default is ... else repr(parameter.default)
-        table.add_row(escape(parameter.name), escape(parameter.type), escape(default))
-    console.print(table)
 
 
 @app.command()
@@ -456,6 +418,9 @@ def gate(
     return 0 if outcome.passed else 1
 
 
+app.command()(components)
+app.command()(describe)
+app.command(name="check-plugin")(check_plugin)
 app.command()(cache)
 app.command()(evaluate)
 app.command()(compare)
@@ -466,7 +431,7 @@ def _results_file(path: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 a gate fell, 2 bad input or interrupted."""
+    """Run the command line and exit: 0 done, 1 a gate or a check fell, 2 bad input or interrupted."""
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from melody.pretrained import PretrainedPart
 
@@ -22,7 +22,62 @@ Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
 """``velocity(latents (B, L, D), angle (B, L)) -> (B, L, D)``: dz/dδ at a per-frame angle in [0, π/2], with guidance."""
 
 
-class Codec(PretrainedPart, ABC):
+@dataclass(frozen=True)
+class Declaration:
+    """An attribute that every class of a kind must have, looked at when it is registered."""
+
+    name: str
+    expected: str
+    """In words."""
+    holds: Callable[[Any], bool]
+
+    def problem(self, component: Any) -> str | None:
+        """What is wrong with the class's attribute, if something is."""
+        missing = object()
+        value = getattr(component, self.name, missing)
+        if value is missing:
+            return f"it lacks {self.name!r}: expected {self.expected}"
+        return None if self.holds(value) else f"{self.name} is {value!r}: expected {self.expected}"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_version(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, frozenset) and all(isinstance(name, str) for name in value)
+
+
+def _one_of(values: Any) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in get_args(values)
+
+
+VERSION = Declaration("version", "a text, as in '1'", _is_version)
+PROTOCOL = Declaration("protocol", "a text, empty if it follows none", _is_text)
+
+
+class Registered:
+    """What the classes of every kind share: what a class declares, and which arguments the toolkit supplies."""
+
+    _declares: ClassVar[tuple[Declaration, ...]] = ()
+    _supplied: ClassVar[frozenset[str] | None] = None
+    """Arguments that are given where the toolkit builds a component by itself, so that all others need a default;
+    ``None`` where it builds none by itself."""
+
+
+class Codec(PretrainedPart, Registered, ABC):
     """Waveform to latent frames and back."""
 
     _seat = "codec"
@@ -66,7 +121,7 @@ class Codec(PretrainedPart, ABC):
         """Fold what only training needs into the weights: the same output, sooner. The pipeline calls it, once."""
 
 
-class TokenCodec(PretrainedPart, ABC):
+class TokenCodec(PretrainedPart, Registered, ABC):
     """Waveform to acoustic tokens, ``num_levels`` a frame from coarse to fine, and back."""
 
     _seat = "token_codec"
@@ -97,7 +152,7 @@ class TokenCodec(PretrainedPart, ABC):
         """Fold what only training needs into the weights, as ``Codec.remove_weight_norm``."""
 
 
-class SemanticTokenizer(PretrainedPart, ABC):
+class SemanticTokenizer(PretrainedPart, Registered, ABC):
     """Waveform to semantic tokens (music structure in time, without timbre's detail)."""
 
     _seat = "semantic_tokenizer"
@@ -111,7 +166,7 @@ class SemanticTokenizer(PretrainedPart, ABC):
         """``(B, 1, T)`` at ``sample_rate`` -> tokens ``(B, floor(T / sample_rate * token_rate))``, int64."""
 
 
-class JointEmbedder(PretrainedPart, ABC):
+class JointEmbedder(PretrainedPart, Registered, ABC):
     """Text and audio into one space, so that either can be the prompt."""
 
     _seat = "joint_embedder"
@@ -128,7 +183,7 @@ class JointEmbedder(PretrainedPart, ABC):
         """``(B, 1, T)`` at ``sample_rate``, any length -> unit vectors ``(B, E)`` (windows averaged)."""
 
 
-class LanguageModel(PretrainedPart, ABC):
+class LanguageModel(PretrainedPart, Registered, ABC):
     """MuLan tokens and the semantic tokens so far to further semantic tokens."""
 
     _seat = "language_model"
@@ -171,7 +226,7 @@ class LanguageModel(PretrainedPart, ABC):
         """
 
 
-class Denoiser(PretrainedPart, ABC):
+class Denoiser(PretrainedPart, Registered, ABC):
     """Network that predicts the velocity of noisy latents, given semantic tokens."""
 
     _seat = "denoiser"
@@ -194,13 +249,20 @@ class Denoiser(PretrainedPart, ABC):
         """The condition for a batch of ``times`` copies of the rows, in the order of ``torch.cat([x] * times)``."""
 
 
-class Sampler(ABC):
+class Sampler(Registered, ABC):
     """One way to step from a larger angle to a smaller one; loop, grid and guidance are not its business."""
 
     order: ClassVar[int]
     """Order of convergence of the deterministic part."""
     stochastic: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int] = 1
+
+    _declares = (
+        Declaration("order", "a whole number, 1 or more", _is_count),
+        Declaration("stochastic", "true or false", _is_bool),
+        Declaration("evaluations_per_step", "a whole number, 1 or more", _is_count),
+    )
+    _supplied = frozenset()
 
     def init(self, latents: Tensor, angles: Tensor) -> Any:
         """State before the first step. ``angles``: all of them, ``(num_steps + 1, B, L)``, falling to 0."""
@@ -272,7 +334,7 @@ class Work:
     Table 3's formulas count none; they are in every sum of FLOPs, bytes and seconds."""
 
 
-class System(ABC):
+class System(Registered, ABC):
     """Anything that makes audio for prompts: our pipeline, an opponent, a folder of files."""
 
     name: str
@@ -285,6 +347,12 @@ class System(ABC):
     """The longest clip that it can make; ``None``: any."""
     weights_from: ClassVar[str] = ""
     """Where its weights are to be had, for whoever gives none."""
+
+    _declares = (
+        Declaration("abilities", "a frozenset of names", _are_names),
+        Declaration("options", "a frozenset of names", _are_names),
+        Declaration("weights_from", "a text", _is_text),
+    )
 
     @abstractmethod
     def generate(
@@ -318,7 +386,7 @@ Takes = Literal["windows", "clips", "pairs", "texts", "labels", "label-pairs", "
 """
 
 
-class AudioEmbedder(ABC):
+class AudioEmbedder(Registered, ABC):
     """Audio to a sequence of embedding vectors, one a window, for distances between sets of clips."""
 
     sample_rate: int
@@ -331,6 +399,8 @@ class AudioEmbedder(ABC):
     weights_hash: str | None = None
     """SHA-256 of the weights' files; ``None`` if it has no weights."""
 
+    _declares = (VERSION, PROTOCOL)
+
     def facts(self) -> dict[str, Any]:
         """What decides its numbers, as plain values: to be kept with a number, and in the key of a cached embedding."""
         return {"dimension": self.dimension, **_window_facts(self)}
@@ -340,7 +410,7 @@ class AudioEmbedder(ABC):
         """Mono ``(T,)`` at ``sample_rate`` -> ``(windows, dimension)``, float32; at least one window (padded)."""
 
 
-class AudioTagger(ABC):
+class AudioTagger(Registered, ABC):
     """Audio to a distribution over labels, one a window, for metrics of label distributions."""
 
     sample_rate: int
@@ -350,6 +420,8 @@ class AudioTagger(ABC):
     version: ClassVar[str]
     protocol: str = ""
     weights_hash: str | None = None
+
+    _declares = (VERSION, PROTOCOL)
 
     def facts(self) -> dict[str, Any]:
         """What decides its numbers, as ``AudioEmbedder.facts``."""
@@ -365,7 +437,7 @@ def _window_facts(component: AudioEmbedder | AudioTagger) -> dict[str, Any]:
     return {name: getattr(component, name) for name in names}
 
 
-class Metric(ABC):
+class Metric(Registered, ABC):
     """What a registered metric declares beside being a ``torchmetrics.Metric`` whose states merge by sum."""
 
     version: ClassVar[str]
@@ -374,3 +446,16 @@ class Metric(ABC):
     takes: ClassVar[Takes] = "other"
     needs_reference: ClassVar[bool] = True
     """Of a metric of ``windows`` or ``labels``: whether it says anything of a set without a reference."""
+
+    _declares = (
+        VERSION,
+        Declaration("direction", "'lower', 'higher' or 'none'", _one_of(Literal["lower", "higher", "none"])),
+        Declaration("unit", "a text, empty if it has none", _is_text),
+        Declaration("takes", f"one of {', '.join(get_args(Takes))}", _one_of(Takes)),
+        Declaration("needs_reference", "true or false", _is_bool),
+        Declaration("update", "a method, as of torchmetrics.Metric", callable),
+        Declaration("compute", "a method, as of torchmetrics.Metric", callable),
+        Declaration("merge_state", "a method, as of torchmetrics.Metric", callable),
+        Declaration("full_state_update", "False, as states are merged", lambda value: value is False),
+    )
+    _supplied = frozenset({"dimension", "num_labels"})

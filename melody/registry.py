@@ -16,12 +16,14 @@ import pkgutil
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from melody.errors import MelodyError, did_you_mean
+from melody.plugins import contained, examined, points_of, source_of
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,15 @@ class Entry:
     version: str | None = None
     """Of the distribution that a plug-in comes from."""
     in_tree: bool = False
+    summary: str | None = None
+    """First line of the docstring of a plug-in, read when it was loaded."""
 
     @property
     def sentence(self) -> str:
         """The first line of the component's docstring, or the error that keeps it from loading."""
         if self.error is not None:
             return f"broken: {self.error}"
-        return (inspect.getdoc(self.component) or "").partition("\n")[0]
+        return _summary(self.component) if self.summary is None else self.summary
 
 
 class Registry:
@@ -71,6 +75,14 @@ class Registry:
         self._components: dict[str, Any] = {}
         self._loaded = False
         self._plugins: dict[str, Entry] | None = None
+
+    @property
+    def base(self) -> Any:
+        """The class that every component inherits from; ``None`` if they are functions."""
+        if self._base is None:
+            return None
+        module, _, attribute = self._base.partition(":")
+        return getattr(importlib.import_module(module), attribute)
 
     @property
     def label(self) -> str:
@@ -139,10 +151,15 @@ class Registry:
         Args:
             where: the place that the arguments come from (a file and a table), named in errors.
         Raises:
-            MelodyError: unknown component, unknown argument (with the nearest valid one), or a value of a wrong type.
+            MelodyError: unknown component, unknown argument (with the nearest valid one), a value of a wrong type, or
+                a plug-in whose constructor fails, in whatever way.
         """
-        component = self.get(name)
-        return component(**_validated(component, dict(arguments or {}), where or f"{self.label} {name!r}"))
+        entry = self.entry(name)
+        given = _validated(entry.component, dict(arguments or {}), where or f"{self.label} {name!r}")
+        if entry.in_tree:
+            return entry.component(**given)
+        with contained(f"{self.label} {name!r} from {entry.origin} cannot be built: "):
+            return entry.component(**given)
 
     def validate(self, name: str, arguments: Mapping[str, Any], *, where: str) -> dict[str, Any]:
         """Check ``arguments`` as ``create`` does, and return them with types converted and defaults filled in."""
@@ -169,39 +186,62 @@ class Registry:
     def _load_plugins(self) -> dict[str, Entry]:
         if self._plugins is None:
             self._plugins = {}
-            for point in entry_points(group=self.group):
+            points, unreadable = points_of(self.group)
+            for point in points:
                 self._plugins[point.name] = self._load_plugin(point)
+            for distribution, reason in unreadable:
+                line = f"its entry points cannot be read: {reason}"
+                self._plugins.setdefault(distribution, Entry(distribution, distribution, error=line))
         return self._plugins
 
     def _load_plugin(self, point: EntryPoint) -> Entry:
-        distribution = point.dist.name if point.dist else point.value
-        origin = f"{distribution} ({point.value})"
-        version = point.dist.version if point.dist else None
+        origin, version = source_of(point)
         if point.name in self._components:
             return Entry(point.name, origin, error="the name is taken by melody itself")
         if self._plugins and point.name in self._plugins:
             return Entry(point.name, origin, error=f"the name is taken by {self._plugins[point.name].origin} too")
-        try:
+
+        def look() -> tuple[Any, str | None, str]:
             component = point.load()
-        except Exception as error:  # a plug-in may fail in any way, and must break only itself
-            return Entry(
-                point.name, origin, error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            )
-        return Entry(point.name, origin, component, self._misfit(component), version)
+            problem = self._misfit(component)
+            return component, problem, "" if problem else _described(component)
+
+        found, error = examined(look)
+        component, problem, summary = found or (None, error, "")
+        return Entry(point.name, origin, component, problem, version, summary=summary)
 
     def _misfit(self, component: Any) -> str | None:
+        """Why a component cannot be registered: its base class, what it lacks, and what it declares wrongly."""
         if self._base is None:
             return None if callable(component) else f"expected a function, got {type(component).__name__}"
-        module, _, attribute = self._base.partition(":")
-        base = getattr(importlib.import_module(module), attribute)
-        if inspect.isclass(component) and issubclass(component, base):
-            missing = sorted(getattr(component, "__abstractmethods__", ()))
-            return f"{_path(component)} lacks {', '.join(missing)}" if missing else None
-        return f"expected a subclass of {module}.{attribute}, got {_path(component)}"
+        base = self.base
+        if not (inspect.isclass(component) and issubclass(component, base)):
+            return f"expected a subclass of {_path(base)}, got {_path(component)}"
+        if missing := sorted(getattr(component, "__abstractmethods__", ())):
+            return f"{_path(component)} lacks {', '.join(missing)}"
+        for one in base._declares:
+            if problem := one.problem(component):
+                return f"{_path(component)}: {problem}"
+        supplied = base._supplied
+        lacking = [] if supplied is None else [n for n, p in _signature(component).items() if p.default is p.empty]
+        for argument in lacking:
+            if argument not in supplied:
+                return f"{_path(component)}: argument {argument!r} has no default, and nothing gives it a value"
+        return None
 
 
 def _path(component: Any) -> str:
     return f"{getattr(component, '__module__', '?')}.{getattr(component, '__qualname__', repr(component))}"
+
+
+def _summary(component: Any) -> str:
+    return (inspect.getdoc(component) or "").partition("\n")[0]
+
+
+def _described(component: Any) -> str:
+    """The summary of a component whose arguments can be described."""
+    _arguments_model(component)
+    return _summary(component)
 
 
 def _type_name(annotation: Any) -> str:
@@ -217,7 +257,7 @@ def _type_name(annotation: Any) -> str:
 def _signature(component: Any) -> dict[str, inspect.Parameter]:
     """Arguments by name, with string annotations resolved; ``*args`` and ``**kwargs`` left out."""
     function = component.__init__ if inspect.isclass(component) else component
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {
         name: p.replace(annotation=hints.get(name, p.annotation))
@@ -226,21 +266,25 @@ def _signature(component: Any) -> dict[str, inspect.Parameter]:
     }
 
 
-def _validated(component: Any, arguments: dict[str, Any], where: str) -> dict[str, Any]:
-    signature = _signature(component)
-    for key in arguments:
-        if key not in signature:
-            raise MelodyError(f"{where}: unknown key {key!r}{did_you_mean(key, signature)}")
+@lru_cache(maxsize=512)
+def _arguments_model(component: Any) -> type[BaseModel]:
+    """What checks the arguments of a component, by their annotations."""
     fields: dict[str, Any] = {
         name: (
             Any if p.annotation is inspect.Parameter.empty else p.annotation,
             ... if p.default is inspect.Parameter.empty else p.default,
         )
-        for name, p in signature.items()
+        for name, p in _signature(component).items()
     }
-    model = create_model(
-        "Arguments", __config__=ConfigDict(arbitrary_types_allowed=True, protected_namespaces=()), **fields
-    )
+    config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
+    return create_model("Arguments", __config__=config, **fields)
+
+
+def _validated(component: Any, arguments: dict[str, Any], where: str) -> dict[str, Any]:
+    model = _arguments_model(component)
+    for key in arguments:
+        if key not in model.model_fields:
+            raise MelodyError(f"{where}: unknown key {key!r}{did_you_mean(key, model.model_fields)}")
     try:
         checked = model(**arguments)
     except ValidationError as error:
@@ -279,6 +323,19 @@ REGISTRIES: dict[str, Registry] = {
         systems,
     )
 }
+
+
+def parse_component(text: str) -> tuple[str, dict[str, str]]:
+    """``NAME``, or ``NAME:argument=value,argument=value``.
+
+    >>> parse_component("vggish:weights=/models/vggish.pth")
+    ('vggish', {'weights': '/models/vggish.pth'})
+    """
+    name, _, rest = text.partition(":")
+    arguments = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    if "" in arguments.values():
+        raise MelodyError(f"cannot read {text!r}: expected NAME, or NAME:argument=value,argument=value")
+    return name, arguments
 
 
 def registry(kind: str) -> Registry:

@@ -121,7 +121,7 @@ class Context:
             gc.collect()
             try:
                 self._loaded[name] = self.systems[name].load()
-            except Exception as error:  # another project's system may fail in any way
+            except (Exception, SystemExit) as error:  # another project's system may fail in any way
                 self._broken[name] = f"system {name!r} cannot be loaded: {one_line(error)}"
                 raise MelodyError(self._broken[name]) from error
         return self._loaded[name]
@@ -153,7 +153,7 @@ class Context:
         if not one.absent:
             try:
                 self.system_facts(name)
-            except Exception as error:  # as above
+            except (Exception, SystemExit) as error:  # as above
                 if one.wanted:
                     raise
                 one.absent = one_line(error)

@@ -116,12 +116,18 @@ def _ships_weights(entry: Entry) -> bool:
 def _by_itself(entry: Entry, around: Surroundings) -> SystemUnderTest:
     if entry.error:
         return SystemUnderTest(entry.name, entry.name, absent=f"system {entry.name!r} cannot be used: {entry.error}")
-    one = _under_test(Declared(use=entry.name), around)
-    if entry.in_tree and not _is_shipped(entry.name, around):
-        one.absent = f"not run: no weights of system {entry.name!r} for preset {around.preset.name!r} are shipped"
     required = [p.name for p in registry.systems.parameters(entry.name) if p.default is ...]
     if missing := [name for name in required if name not in ("preset", "device")]:
-        one.absent = f"system {entry.name!r} needs {missing[0]!r}: ask for it with --system {entry.name}=…"
+        why = f"system {entry.name!r} needs {missing[0]!r}: ask for it with --system {entry.name}=…"
+        return SystemUnderTest(entry.name, entry.name, absent=why)
+    try:
+        one = _under_test(Declared(use=entry.name), around)
+    except MelodyError as error:
+        if entry.in_tree:
+            raise
+        return SystemUnderTest(entry.name, entry.name, absent=f"system {entry.name!r} cannot be used: {error}")
+    if entry.in_tree and not _is_shipped(entry.name, around):
+        one.absent = f"not run: no weights of system {entry.name!r} for preset {around.preset.name!r} are shipped"
     return one
 
 

@@ -87,7 +87,10 @@ def finite(value: float) -> float | None:
 
 def one_line(error: BaseException) -> str:
     """An exception as one line: a user error's message, or the type and message of anything else."""
-    message = " ".join(str(error).split())[:400]
+    try:
+        message = " ".join(str(error).split())[:400]
+    except Exception:  # another project's error may fail to say what it is
+        message = ""
     if isinstance(error, MelodyError):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

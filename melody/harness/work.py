@@ -87,7 +87,7 @@ def _settle(unit: Unit, store: Store, compute: Callable[[Unit], Outcome], done: 
     begin = time.perf_counter()
     try:
         outcome = compute(unit)
-    except Exception as error:  # a plug-in may fail in any way, and must spoil only its own cells
+    except (Exception, SystemExit) as error:  # a plug-in may fail in any way, and must spoil only its own cells
         done.outcomes[unit.key] = Failure(one_line(error))
         return
     finally:

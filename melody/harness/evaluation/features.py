@@ -26,7 +26,7 @@ from melody.harness.provenance import component_facts, deciding_versions, device
 from melody.harness.units import canonical
 from melody.pipeline import load_part, shipped_weights
 from melody.protocols import JointEmbedder
-from melody.registry import Registry, audio_embedders, audio_taggers
+from melody.registry import Registry, audio_embedders, audio_taggers, parse_component
 from melody.weights import file_hash
 
 
@@ -62,19 +62,6 @@ def key_of(facts: Mapping[str, Any], device: str = "cpu") -> str:
         "device": device_class(device),
     }
     return hashlib.sha256(canonical(whole)).hexdigest()[:24]
-
-
-def parse_component(text: str) -> tuple[str, dict[str, str]]:
-    """``NAME``, or ``NAME:argument=value,argument=value``.
-
-    >>> parse_component("vggish:weights=/models/vggish.pth")
-    ('vggish', {'weights': '/models/vggish.pth'})
-    """
-    name, _, rest = text.partition(":")
-    arguments = dict(part.partition("=")[::2] for part in rest.split(",") if part)
-    if "" in arguments.values():
-        raise MelodyError(f"cannot read {text!r}: expected NAME, or NAME:argument=value,argument=value")
-    return name, arguments
 
 
 def embedder_source(text: str, device: str) -> Source:

@@ -16,7 +16,7 @@ from melody.errors import MelodyError
 from melody.harness.evaluation import controls
 from melody.harness.evaluation.features import Source
 from melody.harness.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
-from melody.harness.evaluation.plan import Given, Measure, Plan, states_of_one_pair
+from melody.harness.evaluation.plan import Given, Measure, Plan, around, states_of_one_pair
 from melody.harness.evaluation.records import Records
 from melody.harness.evaluation.refusals import Tally
 from melody.harness.evaluation.rows import row
@@ -134,16 +134,23 @@ def hear_all(job: Job) -> None:
         names = {ours.identifier: ours.name for ours, _ in job.pairs}
         for measure in measures:
             failed = job.pair_failures.get(measure.key, {})
+            if failed and measure.from_elsewhere and not job.insist:
+                job.notes.append(f"{measure.name} is not measured: it fails ({next(iter(failed.values()))})")
+                job.plan = job.plan.without(measure)
+                continue
             faults = [Fault(names[identifier], reason) for identifier, reason in failed.items()]
             job.tally.add(job.listing.folder, faults, (measure.name,))
 
 
 def _leave_out_refused(job: Job) -> None:
-    """Leave out metrics that nobody named and that refuse every clip, as one does that takes longer ones."""
+    """Leave out metrics that nobody named and that refuse every clip, as one does that takes longer ones, and plug-ins
+    that nobody named and that fail at all.
+    """
     for measure in job.plan.of("clips"):
         failed = job.generated.failures.get(measure.key, {})
-        if failed and not job.generated.of(measure.key):
-            job.notes.append(f"{measure.name} is not measured: it refuses every clip ({next(iter(failed.values()))})")
+        if failed and (measure.from_elsewhere or not job.generated.of(measure.key)):
+            count = "every clip" if not job.generated.of(measure.key) else f"{len(failed)} clips"
+            job.notes.append(f"{measure.name} is not measured: it refuses {count} ({next(iter(failed.values()))})")
             del job.generated.failures[measure.key]
             job.plan = job.plan.without(measure)
 
@@ -178,8 +185,8 @@ def score_all(job: Job) -> list[Score]:
     scores = []
     for measure in job.plan.measures:
         job.tick(measure.name)
-        number, found = SCORED[measure.takes](job, measure)
-        if number.refused and not job.insist:
+        number, found = _scored(job, measure)
+        if (number.refused or (number.reason and measure.from_elsewhere)) and not job.insist:
             job.notes.append(f"{measure.name} is not measured: it refuses these clips ({number.reason})")
             continue
         expected = len(job.pairs) if measure.takes in ("pairs", "label-pairs") else job.listing.expected
@@ -192,6 +199,17 @@ def score_all(job: Job) -> list[Score]:
 
 
 Scored = tuple[Number, list[Control]]
+
+
+def _scored(job: Job, measure: Measure) -> Scored:
+    """A row's number and controls; of a plug-in that fails, and was named, one line that ends the run."""
+    try:
+        with around(measure.metric):
+            return SCORED[measure.takes](job, measure)
+    except MelodyError as error:
+        if job.insist or not measure.from_elsewhere:
+            raise
+        return Number(reason=str(error), refused=True), []
 
 
 def _waveforms(job: Job, measure: Measure) -> Scored:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from melody.harness.evaluation.features import (
 )
 from melody.harness.evaluation.records import Tensors
 from melody.harness.provenance import component_facts
+from melody.plugins import contained
 from melody.protocols import Takes
 from melody.registry import metrics as registered
 
@@ -55,6 +57,11 @@ class Measure:
         return registered.get(self.metric)
 
     @property
+    def from_elsewhere(self) -> bool:
+        """Whether a plug-in computes it, which may fail in any way."""
+        return not registered.entry(self.metric).in_tree
+
+    @property
     def takes(self) -> Takes:
         takes: Takes = self.component.takes
         return takes
@@ -66,10 +73,7 @@ class Measure:
 
     def create(self) -> Any:
         """The metric, empty, and ready to be merged with others of its kind."""
-        metric = registered.create(self.metric, self.arguments)
-        if metric.full_state_update is not False:  # torchmetrics merges the states of no other
-            raise MelodyError(f"metric {self.metric!r} cannot be merged: its class needs full_state_update = False")
-        return metric
+        return registered.create(self.metric, self.arguments)
 
 
 @dataclass(frozen=True)
@@ -120,14 +124,25 @@ def make_plan(
     texts = [joint_source(joint, device)] if "texts" in kinds else []
     windows, labels = _named_apart(windows, embedders), _named_apart(labels, taggers)
     sources = {"windows": windows, "labels": labels, "label-pairs": labels, "texts": texts}
-    measures = []
+    measures: list[Measure] = []
     for name in names:
-        takes = registered.get(name).takes
-        if takes in sources:
-            measures += [_of_vectors(name, source, device) for source in sources[takes]]
-        else:
-            measures.append(_of_waveforms(name, takes, device))
+        try:
+            measures += _measures_of(name, sources, device)
+        except MelodyError as error:
+            if metrics or registered.entry(name).in_tree:
+                raise
+            notes.append(f"metric {name!r} from {registered.entry(name).origin} is not measured: {error}")
     return Plan(tuple(measures), tuple(notes), (*windows, *labels, *texts))
+
+
+def _measures_of(name: str, sources: Mapping[str, Sequence[Source]], device: str) -> list[Measure]:
+    takes = registered.get(name).takes
+    if takes not in sources:
+        return [_of_waveforms(name, takes, device)]
+    found = [_of_vectors(name, source, device) for source in sources[takes]]
+    for measure in found:
+        measure.create()
+    return found
 
 
 def _named_apart(sources: Sequence[Source], texts: Sequence[str]) -> list[Source]:
@@ -149,6 +164,8 @@ def _chosen(metrics: Sequence[str] | None, given: Given, tagged: bool) -> tuple[
         f"not measured, each {lack}: {', '.join(name for name in lacking if lacking[name] == lack)}"
         for lack in dict.fromkeys(lacking.values())
     ]
+    broken = [entry for entry in registered.entries() if entry.error]
+    notes += [f"metric {entry.name!r} from {entry.origin} cannot be used: {entry.error}" for entry in broken]
     return [name for name in fed if name not in lacking], notes
 
 
@@ -186,23 +203,34 @@ def _of_waveforms(name: str, takes: str, device: str) -> Measure:
 
 def _states_of_one_clip(name: str) -> Callable[[Tensor, int], Tensors]:
     def compute(waveform: Tensor, _: int) -> Tensors:
-        metric = registered.create(name)
-        metric.update(waveform[None, None])
-        value = torch.as_tensor(metric.compute(), dtype=torch.float64).detach().reshape(())
-        return {**states_of(metric), VALUE: value}
+        with around(name):
+            metric = registered.create(name)
+            metric.update(waveform[None, None])
+            return _states_and_value(metric)
 
     return compute
 
 
 def states_of_one_pair(measure: Measure, preds: Tensor, target: Tensor) -> Tensors:
     """States and value of a pair of waveforms ``(T,)``, or of logits ``(windows, labels)``."""
-    metric = measure.create()
-    if measure.takes == "pairs":
-        metric.update(preds[None, None], target[None, None])
-    else:
-        metric.update(preds, target)
+    with around(measure.metric):
+        metric = measure.create()
+        if measure.takes == "pairs":
+            metric.update(preds[None, None], target[None, None])
+        else:
+            metric.update(preds, target)
+        return _states_and_value(metric)
+
+
+def _states_and_value(metric: Any) -> Tensors:
     value = torch.as_tensor(metric.compute(), dtype=torch.float64).detach().reshape(())
     return {**states_of(metric), VALUE: value}
+
+
+def around(name: str) -> AbstractContextManager[None]:
+    """What a metric is called in: a plug-in's failures, exits too, become ``MelodyError``."""
+    entry = registered.entry(name)
+    return nullcontext() if entry.in_tree else contained(f"metric {name!r} from {entry.origin}: ")
 
 
 VALUE = "value of the clip"

@@ -1,0 +1,76 @@
+"""``melody components``, ``describe`` and ``check-plugin``: what is registered, and what it keeps."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from melody.cli_console import console, notes
+
+KindArgument = Annotated[str | None, typer.Argument(help="One kind only, as in samplers.")]
+CheckedArgument = Annotated[
+    str, typer.Argument(metavar="NAME\\[:argument=value,…]", help="Name of the component, with arguments if need be.")
+]
+CheckedKindOption = Annotated[
+    str | None, typer.Option("--kind", help="Of the component, as in metrics, if several have that name.")
+]
+
+
+def components(kind: KindArgument = None) -> None:
+    """List the registered components: name, where from, and what each is."""
+    from melody.registry import REGISTRIES, registry
+
+    chosen = [registry(kind)] if kind else list(REGISTRIES.values())
+    for one in chosen:
+        table = Table(
+            "name", "from", "what it is", title=f"{one.kind}  (entry-point group {one.group})", title_justify="left"
+        )
+        for entry in one.entries():
+            style = "red" if entry.error else None
+            table.add_row(escape(entry.name), escape(entry.origin), escape(entry.sentence), style=style)
+        console.print(table)
+    for one in chosen:
+        for entry in one.entries():
+            if entry.error:
+                line = f"{one.label} {entry.name!r} from {entry.origin} cannot be used: {entry.error}"
+                notes.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def describe(
+    kind: Annotated[str, typer.Argument(help="Kind of component, as in samplers.")],
+    name: Annotated[str, typer.Argument(help="Name of the component.")],
+) -> None:
+    """Show a component's parameters with their types and defaults."""
+    from melody.registry import registry
+
+    one = registry(kind)
+    entry = one.entry(name)
+    console.print(f"[bold]{escape(name)}[/bold]  ({one.label} from {escape(entry.origin)})\n")
+    console.print(escape(inspect.getdoc(entry.component) or ""), "")
+    table = Table("parameter", "type", "default")
+    for parameter in one.parameters(name):
+        default = "required" if parameter.default is ... else repr(parameter.default)
+        table.add_row(escape(parameter.name), escape(parameter.type), escape(default))
+    console.print(table)
+
+
+def check_plugin(name: CheckedArgument, kind: CheckedKindOption = None) -> int:
+    """Check a component against what its kind promises: a line for each check; exit code 1 if one fails."""
+    from melody.conformance import candidates, run_checks
+    from melody.registry import parse_component
+
+    plain, arguments = parse_component(name)
+    failed = 0
+    for registry, entry in candidates(plain, kind):
+        console.print(escape(f"{registry.label} {plain!r} from {entry.origin}"), highlight=False, soft_wrap=True)
+        for result in run_checks(registry, entry, arguments):
+            failed += result.state == "fails"
+            colour = {"holds": "green", "fails": "red", "skipped": "yellow"}[result.state]
+            reason = f": {result.reason}" if result.reason else ""
+            line = f"[{colour}]{result.state:7}[/{colour}]  {escape(result.check + reason)}"
+            console.print(line, highlight=False, soft_wrap=True)
+    return 1 if failed else 0
