@@ -91,6 +91,13 @@ class Stage(Strict):
     """Steps between figures on held-out data, with sounds, in TensorBoard; 0 leaves them to the end of the stage."""
 
 
+class JointStage(Stage):
+    audio_weights: str | None = None
+    """Folder or hub id (OWNER/NAME) of a public AST that the music tower begins as (appendix B.3); else random."""
+    text_weights: str | None = None
+    """Of a public BERT, whose vocabulary comes with it (appendix B.3); else random, with a vocabulary of ours."""
+
+
 class LanguageModelStage(Stage):
     token_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Most semantic tokens that are hidden in a row, whose own share is uniform from 0 to this: what stays hidden must
@@ -166,7 +173,7 @@ class RvqStage(Strict):
 class Training(Strict):
     """Recipes by stage, in the order of what each needs."""
 
-    joint: Stage
+    joint: JointStage
     rvq: RvqStage = RvqStage()
     semantic: Stage
     lm: LanguageModelStage

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody.conditioning.ast_bands import FRAME, FRAMES, HOP, AstBands
+from melody.conditioning.ast_bands import SAMPLE_RATE as AST_RATE
 from melody.conditioning.mel import LogMel
+from melody.conditioning.public_towers import MUSIC_FACTS, TEXT_FACTS, begin_from
 from melody.conditioning.vocabulary import TextVocabulary
 from melody.conditioning.windows import WINDOWS_AT_ONCE, check_waveform, cut_windows, unit_gain
 from melody.errors import MelodyError
@@ -30,11 +34,18 @@ class MulanEmbedder(nn.Module, JointEmbedder):
     The defaults are AST base (arXiv 2104.01778) and BERT base (arXiv 1810.04805) at 24 kHz, 195.3M in the paper. The
     text tower has no pooler of its own; a vocabulary is learnt by ``fit_vocabulary`` and travels with the weights.
 
+    The paper fine-tunes two public models (appendix B.3). ``begin_music`` and ``begin_text`` fill the towers from such;
+    the music tower then hears what that model was trained on, ``front_end`` ``ast``, and not our ``log-mel``. Once
+    trained, the towers' weights and the vocabulary are in our own file, and the public models are needed no more.
+
     Args:
         sample_rate: in Hz.
         embedding_dim: E, 128 as in MuLan.
         window_s: seconds that the music tower hears at once; longer audio is averaged, shorter repeated.
+        front_end: ``log-mel`` is ours, at the audio's rate and one level; ``ast`` the public model's, at 16 kHz and the
+            level that the audio has: 1,024 frames, so ``window_s`` is 10.24 at most.
         num_mels, n_fft, mel_hop_length: of the log-mel spectrogram; 128 bands and 10 ms as in AST, the window ours.
+            ``ast`` takes only the bands.
         audio_hidden_size, audio_layers, audio_heads: of the music tower, AST base's.
         text_hidden_size, text_layers, text_heads: of the text tower, BERT base's.
         vocabulary_size: rows of the text tower's embedding; 30,522 in BERT.
@@ -66,14 +77,20 @@ class MulanEmbedder(nn.Module, JointEmbedder):
         max_text_tokens: int = 512,
         pooling: Literal["cls", "mean"] = "cls",
         dropout: float = 0.1,
+        front_end: Literal["log-mel", "ast"] = "log-mel",
     ) -> None:
         super().__init__()
         self.sample_rate = sample_rate
         self.embedding_dim = embedding_dim
         self.pooling = pooling
-        frames = round(window_s * sample_rate) // mel_hop_length
-        self.window_length = frames * mel_hop_length
-        self.mel = LogMel(sample_rate, n_fft, mel_hop_length, num_mels)
+        self.front_end = front_end
+        if front_end == "ast":
+            frames, self.window_length = FRAMES, _ast_window(window_s, sample_rate)
+            self.mel: nn.Module = AstBands(sample_rate, num_mels)
+        else:
+            frames = round(window_s * sample_rate) // mel_hop_length
+            self.window_length = frames * mel_hop_length
+            self.mel = LogMel(sample_rate, n_fft, mel_hop_length, num_mels)
         self.audio_tower = _audio_tower(
             frames, num_mels, patch_size, patch_stride, audio_hidden_size, audio_layers, audio_heads
         )
@@ -90,18 +107,37 @@ class MulanEmbedder(nn.Module, JointEmbedder):
         """Learn the vocabulary from captions: before training, and once, for the text tower's rows follow it."""
         self.vocabulary.fit(texts)
 
+    def begin_music(self, source: str | Path, setting: str = "audio_weights") -> None:
+        """Fill the music tower from a public AST: a folder, or the hub's model ``OWNER/NAME``.
+
+        Raises:
+            MelodyError: no such model, one of another size, or a tower that hears something else.
+        """
+        if self.front_end != "ast":
+            raise MelodyError(f"{setting}: a public music tower needs front_end 'ast', got {self.front_end!r}")
+        begin_from(self.audio_tower, source, MUSIC_FACTS, setting)
+
+    def begin_text(self, source: str | Path, setting: str = "text_weights") -> None:
+        """Fill the text tower from a public BERT, and take over its vocabulary; raises as ``begin_music``."""
+        folder = begin_from(self.text_tower, source, TEXT_FACTS, setting)
+        self.vocabulary.adopt(folder / "tokenizer.json", setting)
+
     def embed_audio(self, waveform: Tensor) -> Tensor:
         """``(B, 1, T)`` -> unit vectors ``(B, E)``; raises ``MelodyError`` on a wrong shape or NaN."""
         check_waveform(waveform, "embed_audio")
-        windows = unit_gain(cut_windows(waveform[:, 0], self.window_length))  # (B, W, window)
+        windows = cut_windows(waveform[:, 0], self.window_length)  # (B, W, window)
+        if self.front_end == "log-mel":
+            windows = unit_gain(windows)
         groups = windows.flatten(0, 1).split(WINDOWS_AT_ONCE)
         each = torch.cat([self.embed_windows(group) for group in groups]).unflatten(0, windows.shape[:2])  # (B, W, E)
         return F.normalize(each.mean(dim=1), dim=-1)
 
     def embed_windows(self, windows: Tensor) -> Tensor:
-        """One pass of the music tower: ``(N, window_length)`` at a level of 1 -> unit vectors ``(N, E)``."""
+        """One pass of the music tower: ``(N, window_length)``, cut as by ``embed_audio`` -> unit vectors ``(N, E)``."""
         mel = self.mel(windows)  # (N, frames, num_mels)
-        hidden = self.audio_tower((mel - _MEL_CENTRE) / _MEL_SPREAD).last_hidden_state  # (N, 2 + patches, H)
+        if self.front_end == "log-mel":
+            mel = (mel - _MEL_CENTRE) / _MEL_SPREAD
+        hidden = self.audio_tower(mel).last_hidden_state  # (N, 2 + patches, H)
         # AST carries two summary tokens, and averages them.
         pooled = hidden[:, :2].mean(dim=1) if self.pooling == "cls" else hidden[:, 2:].mean(dim=1)
         return F.normalize(self.audio_projection(pooled), dim=-1)
@@ -162,6 +198,13 @@ def contrastive_loss(logits: Tensor, labels: Sequence[str | int]) -> Tensor:
 def _masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
     weight = mask[..., None].to(hidden.dtype)
     return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def _ast_window(window_s: float, sample_rate: int) -> int:
+    longest = FRAMES * HOP / AST_RATE
+    if not FRAME / AST_RATE <= window_s <= longest:
+        raise MelodyError(f"window_s is {window_s:g}: expected at most {longest:g} s, the frames of front_end 'ast'")
+    return round(window_s * sample_rate)
 
 
 def _audio_tower(

@@ -1,8 +1,9 @@
-"""The text tower's vocabulary: byte-level BPE learnt on captions, kept inside the weights as bytes of JSON."""
+"""The text tower's vocabulary: byte-level BPE learnt on captions, or a public model's, kept in the weights as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +50,26 @@ class TextVocabulary(nn.Module):
         if not corpus:
             raise MelodyError("the vocabulary cannot be learnt: no captions were given")
         self._store(_train(corpus, self.size))
+
+    def adopt(self, path: Path, setting: str) -> None:
+        """Take over a public model's vocabulary (WordPiece, as BERT's) from its ``tokenizer.json``.
+
+        Raises:
+            MelodyError: no such file, another kind of file, more entries than rows, or another padding token.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises bare Exception for JSON that is not a tokenizer
+            reason = "no such file" if not path.is_file() else str(error).splitlines()[0]
+            raise MelodyError(f"{setting}: cannot read the vocabulary {path}: {reason}") from None
+        if tokenizer.token_to_id(PAD) != SPECIAL.index(PAD) or tokenizer.get_vocab_size() > self.size:
+            raise MelodyError(
+                f"{setting}: the vocabulary {path} has {tokenizer.get_vocab_size()} entries, {PAD} at "
+                f"{tokenizer.token_to_id(PAD)}: expected at most {self.size}, {PAD} at {SPECIAL.index(PAD)}"
+            )
+        self._store(tokenizer)
 
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """``B`` texts -> token ids and attention mask, both ``(B, longest)``, int64."""

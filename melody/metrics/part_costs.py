@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from melody.conditioning.ast_bands import FRAME, FRAMES, HOP, N_FFT, resampling_taps
 from melody.metrics.flops import (
     Cost,
     attention,
@@ -144,12 +145,24 @@ def _convnext(frames: int, h: int) -> Cost:
 def mulan_audio(a: Arguments) -> Cost:
     """``mulan``'s music tower on one window, log-mel bands and projection included."""
     d, patch = a["audio_hidden_size"], a["patch_size"]
-    frames = round(a["window_s"] * a["sample_rate"]) // a["mel_hop_length"]
+    frames, bands = _mulan_bands(a)
     patches = math.prod((side - patch) // a["patch_stride"] + 1 for side in (frames, a["num_mels"]))
     places = patches + 2  # AST's two summary tokens
-    into = _log_mel(a, frames) + convolution(patches, 1, d, patch**2) + parameters((2 + places) * d)
+    into = bands + convolution(patches, 1, d, patch**2) + parameters((2 + places) * d)
     layers = _transformer_layer(places, d, 4 * d).times(a["audio_layers"])
     return into + layers + parameters(2 * d) + linear(1, d, a["embedding_dim"], bias=True)
+
+
+def _mulan_bands(a: Arguments) -> tuple[int, Cost]:
+    """Frames that the music tower hears, and what they cost."""
+    samples = round(a["window_s"] * a["sample_rate"])
+    if a["front_end"] == "log-mel":
+        frames = samples // a["mel_hop_length"]
+        return frames, _log_mel(a, frames)
+    old, new, taps = resampling_taps(a["sample_rate"])
+    resampling = product(samples // old + 1, taps, new) if old != new else Cost()
+    frames = (-(-samples * new // old) - FRAME) // HOP + 1
+    return FRAMES, resampling + fourier(frames, N_FFT) + product(frames, N_FFT // 2 + 1, a["num_mels"])
 
 
 def mulan_text(a: Arguments, tokens: int) -> Cost:

@@ -7,8 +7,9 @@ import hashlib
 import torch
 from torch import Tensor
 
-from melody.config import Stage
+from melody.config import JointStage
 from melody.data.corpus import Corpus
+from melody.errors import MelodyError
 from melody.training.audio import fixed_length, random_crops
 from melody.training.features import texts_of
 from melody.training.recipe import Recipe
@@ -20,9 +21,8 @@ VALIDATION_PAIRS = 64
 class Joint(Recipe):
     """Each audio is paired at random with its caption or its tags, as in the paper's data (section 1)."""
 
-    def __init__(self, part: torch.nn.Module, settings: Stage, train: Corpus, validation: Corpus) -> None:
-        texts = [text for index in range(len(train)) for text in texts_of(train, index)]
-        part.fit_vocabulary(texts)  # type: ignore[operator]
+    def __init__(self, part: torch.nn.Module, settings: JointStage, train: Corpus, validation: Corpus) -> None:
+        _begin(part, settings, train)
         super().__init__(part, settings)
         self.train_corpus, self.validation_corpus = train, validation
 
@@ -70,6 +70,18 @@ class Joint(Recipe):
         if count > 1:
             figures["cosine_others"] = float((similarity.sum() - similarity.trace()) / (count * (count - 1)))
         return figures
+
+
+def _begin(part: torch.nn.Module, settings: JointStage, train: Corpus) -> None:
+    """Public towers where the preset names them, and a vocabulary of the corpus where it names none of a text."""
+    for source, method in ((settings.audio_weights, "begin_music"), (settings.text_weights, "begin_text")):
+        if source is None:
+            continue
+        if not hasattr(part, method):
+            raise MelodyError(f"{type(part).__name__} cannot begin from {source}: it has no {method}; leave it out")
+        getattr(part, method)(source)
+    if settings.text_weights is None:
+        part.fit_vocabulary([text for index in range(len(train)) for text in texts_of(train, index)])  # type: ignore[operator]
 
 
 def _number(text: str) -> int:

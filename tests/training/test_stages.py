@@ -370,3 +370,32 @@ def test_tokens_and_prefixes_are_hidden_as_often_as_the_preset_says(tiny_preset:
         assert float((prefixes[:, 0] == 0).float().mean()) == pytest.approx(share, abs=0.03)
     plain = settings.model_copy(update={"token_dropout": 0.0, "prefix_dropout": 0.0})
     assert len(LanguageModelling(torch.nn.Linear(1, 1), plain, data, data).batch(0)) == 2
+
+
+def test_the_joint_stage_begins_from_public_towers(tiny_preset: Preset, tmp_path: Path) -> None:
+    """Appendix B.3: a public music tower, fine-tuned; what is not there is one line, before a step is made."""
+    from transformers import ASTConfig, ASTModel
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    places = {"patch_size": 16, "frequency_stride": 16, "time_stride": 16, "max_length": 1024, "num_mel_bins": 16}
+    torch.manual_seed(5)
+    public = ASTModel(ASTConfig(**sizes, **places))
+    public.save_pretrained(tmp_path / "ast")
+    own = {"front_end": "ast", "patch_size": 16, "patch_stride": 16}
+    joint = Component(use="mulan", arguments=tiny_preset.joint_embedder.arguments | own)
+    assert tiny_preset.training is not None
+
+    def preset(source: str) -> Preset:
+        assert tiny_preset.training is not None
+        stage = tiny_preset.training.joint.model_copy(update={"audio_weights": source, "learning_rate": 1e-9})
+        training = tiny_preset.training.model_copy(update={"joint": stage})
+        return tiny_preset.model_copy(update={"joint_embedder": joint, "training": training})
+
+    with pytest.raises(MelodyError, match="audio_weights: there is no folder gone; expected a folder"):
+        train("joint", Run(preset("gone"), "embedded", tmp_path / "gone"))
+    assert not (tmp_path / "gone" / "joint" / "last.ckpt").exists()
+    run = Run(preset(str(tmp_path / "ast")), "embedded", tmp_path / "run")
+    train("joint", run)
+    trained = stages.MELODY.load(run.preset, "joint_embedder", run.weights_path("joint_embedder"))
+    for name, tensor in public.state_dict().items():
+        torch.testing.assert_close(trained.audio_tower.state_dict()[name], tensor, rtol=1e-2, atol=1e-3)  # type: ignore[union-attr]
