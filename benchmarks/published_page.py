@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from melody.harness.evaluation_results import Comparison, Control, Difference, Evaluation, Score
-from melody.report.evaluation_layout import DASH, control_names, control_text, difference_cells, number, p_text, title
+from melody.report.evaluation_layout import DASH, control_cells, control_names, difference_cells, number, p_text, title
 from melody.report.figures import STYLE
 from melody.report.markdown import escaped
 from melody.report.numbers import rounded
@@ -227,7 +227,8 @@ def _control_row(score: Score, of: str, names: list[str]) -> str:
 
 
 def _control(control: Control | None) -> str:
-    return control_text(control).replace("-inf", "−∞")
+    cells = control_cells(control)
+    return f"{cells.value} {cells.mark}".strip()
 
 
 def _sets(found: dict[str, Any], to_musiclm: list[Evaluation], to_melody: list[Evaluation]) -> list[str]:

@@ -25,6 +25,14 @@ def check_clip(waveform: Tensor, name: str) -> None:
     check_finite(waveform, f"{name}: the waveform")
 
 
+def check_audible(rows: Tensor, name: str, least: float = 0.0) -> None:
+    """Raise ``MelodyError`` unless every row ``(B, T)`` has a value beyond ``least`` in magnitude."""
+    silent = [place for place, loudest in enumerate(rows.abs().amax(dim=1).tolist()) if loudest <= least]
+    if silent:
+        which = f" of row {silent[0] + 1} of {len(rows)}" if len(rows) > 1 else ""
+        raise MelodyError(f"{name}{which} is silent or constant; expected a signal")
+
+
 def check_same_shape(preds: Tensor, target: Tensor, name: str) -> None:
     """Raise ``MelodyError`` unless both tensors have one shape and at least one element."""
     if preds.shape != target.shape:

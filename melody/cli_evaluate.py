@@ -47,6 +47,12 @@ HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write one page 
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out what cannot be scored, list it and go on; else exit code 2.")
 ]
+OverlapOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-overlap", help="Measure though two of the folders share clips, and tell it; else exit code 2."
+    ),
+]
 EvaluationSeedOption = Annotated[int, typer.Option(help="Of groups, bootstraps and controls.")]
 RecordsOption = Annotated[
     Path, typer.Option("--store", help="Where what is known of each sound is kept; a killed run goes on from it.")
@@ -65,12 +71,13 @@ def evaluate(
     json_file: JsonOption = None,
     html: HtmlOption = None,
     skip_bad: SkipBadOption = False,
+    allow_overlap: OverlapOption = False,
     seed: EvaluationSeedOption = 0,
     store: RecordsOption = STORE,
     device: DeviceOption = "cpu",
 ) -> None:
     """Measure a folder of sounds, whoever made them: every number with its interval and its controls."""
-    _check_outputs(json_file, html)
+    _check_outputs(json_file, html, captions)
     from melody.harness.evaluation import evaluate as run
 
     with _progress("evaluate") as progress:
@@ -83,6 +90,7 @@ def evaluate(
             taggers=tagger or (),
             joint=joint,
             skip_bad=skip_bad,
+            allow_overlap=allow_overlap,
             seed=seed,
             store=store,
             device=device,
@@ -104,12 +112,13 @@ def compare(
     json_file: JsonOption = None,
     html: HtmlOption = None,
     skip_bad: SkipBadOption = False,
+    allow_overlap: OverlapOption = False,
     seed: EvaluationSeedOption = 0,
     store: RecordsOption = STORE,
     device: DeviceOption = "cpu",
 ) -> None:
     """Compare two systems on the same prompts: paired differences with intervals, p-values and Holm's correction."""
-    _check_outputs(json_file, html)
+    _check_outputs(json_file, html, captions)
     from melody.harness.evaluation import compare as run
 
     with _progress("compare") as progress:
@@ -123,6 +132,7 @@ def compare(
             taggers=tagger or (),
             joint=joint,
             skip_bad=skip_bad,
+            allow_overlap=allow_overlap,
             seed=seed,
             store=store,
             device=device,
@@ -132,10 +142,13 @@ def compare(
     _deliver(result, json_file, html)
 
 
-def _check_outputs(json_file: Path | None, html: Path | None) -> None:
-    """Refuse, before hours of work, what could not be written after them."""
+def _check_outputs(json_file: Path | None, html: Path | None, captions: Path | None) -> None:
+    """Refuse, before hours of work, what could not be written after them, or would overwrite what is read."""
     from melody.errors import MelodyError
 
+    files = [path.resolve() for path in (json_file, html, captions) if path is not None]
+    if len(set(files)) < len(files):
+        raise MelodyError("--json, --html and --captions name one file twice: expected different ones")
     for path in (json_file, html):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             what = "it is a folder" if path.is_dir() else f"there is no folder {path.absolute().parent}"

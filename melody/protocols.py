@@ -437,6 +437,14 @@ def _window_facts(component: AudioEmbedder | AudioTagger) -> dict[str, Any]:
     return {name: getattr(component, name) for name in names}
 
 
+CONTROLS = ("white noise", "silence", "one clip repeated", "texts shuffled", "targets shuffled")
+"""What is no music, and every metric of a folder is tried on; see ``melody.harness.evaluation.controls``."""
+
+
+def _are_controls(value: Any) -> bool:
+    return value is None or (_are_names(value) and value <= set(CONTROLS))
+
+
 class Metric(Registered, ABC):
     """What a registered metric declares beside being a ``torchmetrics.Metric`` whose states merge by sum."""
 
@@ -446,6 +454,9 @@ class Metric(Registered, ABC):
     takes: ClassVar[Takes] = "other"
     needs_reference: ClassVar[bool] = True
     """Of a metric of ``windows`` or ``labels``: whether it says anything of a set without a reference."""
+    tells: ClassVar[frozenset[str] | None] = None
+    """Those of ``CONTROLS`` that it claims to tell from music; ``None``: all. One that counts silent frames need not
+    hear white noise."""
 
     _declares = (
         VERSION,
@@ -453,6 +464,7 @@ class Metric(Registered, ABC):
         Declaration("unit", "a text, empty if it has none", _is_text),
         Declaration("takes", f"one of {', '.join(get_args(Takes))}", _one_of(Takes)),
         Declaration("needs_reference", "true or false", _is_bool),
+        Declaration("tells", f"None, or a frozenset of {', '.join(CONTROLS)}", _are_controls),
         Declaration("update", "a method, as of torchmetrics.Metric", callable),
         Declaration("compute", "a method, as of torchmetrics.Metric", callable),
         Declaration("merge_state", "a method, as of torchmetrics.Metric", callable),

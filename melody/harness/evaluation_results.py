@@ -42,6 +42,8 @@ class Inputs(Schema):
     beyond_full_scale: int
     """Files with samples beyond ±1 in the mono mix: measured as they are, not clipped."""
     highest_peak: float
+    silent: list[str] = Field(default_factory=list)
+    """Files without a sample above −60 dB of full scale, of those that were read."""
     content: str
     """SHA-256 over identifiers and contents."""
 
@@ -55,8 +57,13 @@ class Control(Schema):
     high: float | None = None
     n: int
     """Clips."""
+    against: int | None = None
+    """Clips of the reference that they were measured against, of metrics of sets."""
     told_apart: bool | None = None
-    """Whether the metric tells it from music on this data; ``None`` for what is music itself, or not there."""
+    """Whether the metric tells it from music on this data; ``None`` for what is music itself, or not there, or what the
+    metric does not claim to hear."""
+    no_worse: bool | None = None
+    """Whether it scores at least as well as the generated set, though it is no music; ``None`` as above."""
     reason: str = ""
 
 
@@ -105,6 +112,11 @@ class Score(Schema):
     def blind_to(self) -> list[str]:
         """Controls that it does not tell from music on this data."""
         return [control.name for control in self.controls if control.told_apart is False]
+
+    @property
+    def beaten_by(self) -> list[str]:
+        """Controls that are no music and score at least as well as the set."""
+        return [control.name for control in self.controls if control.no_worse]
 
 
 class Circumstances(Schema):
@@ -175,6 +187,8 @@ class Difference(Schema):
     better: Better = "undecided"
     reason: str = ""
     blind_to: list[str] = Field(default_factory=list)
+    beaten_by: list[str] = Field(default_factory=list)
+    """Controls that are no music and score at least as well as one of the sets."""
 
 
 class Comparison(Schema):

@@ -88,6 +88,9 @@ class TextCorrelation(RunningMean):
 
     takes: ClassVar[Takes] = "texts"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    tells: ClassVar[frozenset[str] | None] = frozenset(
+        {"white noise", "silence", "one clip repeated", "texts shuffled"}
+    )
 
     def update(self, text_embeddings: Tensor, audio_embeddings: Tensor) -> None:
         """Add pairs, two ``(B, E)``."""

@@ -17,6 +17,8 @@ Source: Naeem et al. (2020), arXiv 2002.09797, equations 4 and 5, lemma 2. Versi
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from melody.embedders.mel_stats import DIMENSION
@@ -37,10 +39,12 @@ def density(generated: Tensor, reference: Tensor, *, k: int = NEIGHBOURS) -> flo
 def coverage(generated: Tensor, reference: Tensor, *, k: int = NEIGHBOURS) -> float:
     """Share of the balls of the reference ``(n, E)``, n > k, that hold one of the generated ``(m, E)``.
 
-    >>> import torch
-    >>> line = torch.arange(4.0)[:, None]
-    >>> coverage(torch.tensor([[0.5]]), line, k=1)
-    0.5
+        >>> from typing import ClassVar
+
+    import torch
+        >>> line = torch.arange(4.0)[:, None]
+        >>> coverage(torch.tensor([[0.5]]), line, k=1)
+        0.5
     """
     x, y = checked_sets(generated, reference, "coverage")
     return float((ball_counts(x, y, radii(y, k, "coverage: the reference"))[1] > 0).double().mean())
@@ -64,6 +68,8 @@ def expected_coverage(generated: int, reference: int, *, k: int = NEIGHBOURS) ->
 class Density(NeighbourMetric):
     """How many of the reference's balls a generated window lies in, over k (higher is better)."""
 
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence"})
+
     def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:
         super().__init__(dimension, k)
 
@@ -75,6 +81,7 @@ class Density(NeighbourMetric):
 class Coverage(NeighbourMetric):
     """Share of the reference's balls that hold a generated window (higher is better)."""
 
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
     plot_upper_bound: float | None = 1.0
 
     def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:

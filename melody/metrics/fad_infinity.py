@@ -115,6 +115,7 @@ class FrechetInfinity(EmbeddingSets):
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
 
     def __init__(self, dimension: int = DIMENSION, draws: int = DRAWS, seed: int = 0) -> None:
         super().__init__(dimension)

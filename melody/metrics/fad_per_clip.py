@@ -30,6 +30,7 @@ class FrechetPerClip(EmbeddingSets):
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence"})
 
     def per_clip(self) -> list[float]:
         """The distance of each generated clip, in the order of the updates."""

@@ -213,6 +213,7 @@ class FrechetDistance(torchmetrics.Metric, Metric):
     version: ClassVar[str] = "1"
     takes: ClassVar[Takes] = "windows"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
     unit: ClassVar[str] = ""
     full_state_update: bool | None = False
 

@@ -138,6 +138,7 @@ class KernelDistance(EmbeddingSets):
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
 
     def compute(self) -> Tensor:
         """The distance; raises ``MelodyError`` unless both sets hold at least two windows."""

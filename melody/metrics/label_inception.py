@@ -49,6 +49,7 @@ class LabelInceptionScore(torchmetrics.Metric, Metric):
     takes: ClassVar[Takes] = "labels"
     needs_reference: ClassVar[bool] = False
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
     unit: ClassVar[str] = ""
     full_state_update: bool | None = False
 

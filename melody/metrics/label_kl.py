@@ -58,6 +58,7 @@ class PairedLabelKL(torchmetrics.Metric, Metric):
     version: ClassVar[str] = "1"
     takes: ClassVar[Takes] = "label-pairs"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "targets shuffled"})
     unit: ClassVar[str] = "nats"
     full_state_update: bool | None = False
 
@@ -93,6 +94,7 @@ class PooledLabelKL(torchmetrics.Metric, Metric):
     version: ClassVar[str] = "1"
     takes: ClassVar[Takes] = "labels"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
     unit: ClassVar[str] = "nats"
     full_state_update: bool | None = False
 

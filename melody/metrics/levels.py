@@ -67,6 +67,7 @@ class ClippingRate(ClipMean):
     """Share of samples in runs at full scale (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset()
     plot_lower_bound: float | None = 0.0
     plot_upper_bound: float | None = 1.0
 
@@ -79,6 +80,7 @@ class SilenceRate(ClipMean):
     """Share of 100 ms frames below −60 dB of full scale (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"silence"})
     plot_lower_bound: float | None = 0.0
     plot_upper_bound: float | None = 1.0
 
@@ -95,6 +97,7 @@ class Peak(ClipMean):
     """Largest magnitude of a sample, in units of full scale."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"silence"})
     unit: ClassVar[str] = "full scale"
 
     def of_clips(self, waveform: Tensor) -> Tensor:

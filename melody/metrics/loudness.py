@@ -89,6 +89,7 @@ class Loudness(torchmetrics.Metric, Metric):
     version: ClassVar[str] = "1"
     takes: ClassVar[Takes] = "clips"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"silence"})
     unit: ClassVar[str] = "LUFS"
     full_state_update: bool | None = False
 

@@ -80,6 +80,7 @@ class NeighbourMetric(EmbeddingSets):
 class Precision(NeighbourMetric):
     """Share of generated windows within the manifold of the reference (higher is better)."""
 
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence"})
     plot_upper_bound: float | None = 1.0
 
     def of_sets(self, generated: Tensor, reference: Tensor) -> float:
@@ -90,6 +91,7 @@ class Precision(NeighbourMetric):
 class Recall(NeighbourMetric):
     """Share of reference windows within the manifold of the generated set (higher is better)."""
 
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
     plot_upper_bound: float | None = 1.0
 
     def of_sets(self, generated: Tensor, reference: Tensor) -> float:

@@ -9,7 +9,8 @@
 - *Log-mel distance* in dB, lower is better: mean absolute difference of log powers in 80 HTK mel bands of peak 1 from
   0 Hz to half the sample rate (FFT 1024, Hann, hop 256), each power at least −80 dB of a full-scale sine's. Ours.
 
-Every clip counts one. Version 1.
+Every clip counts one. Silence is refused where a distance to it or of it means nothing: as the target of SI-SDR and
+MR-STFT, and as the clip of SI-SDR, which would have 0 dB. Version 1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from melody.checks import check_finite, check_same_shape
+from melody.checks import check_audible, check_finite, check_same_shape
 from melody.embedders.mel_stats import mel_filterbank
 from melody.errors import MelodyError
 from melody.metrics.running_mean import RunningMean
@@ -32,21 +33,27 @@ RESOLUTIONS = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))
 MAGNITUDE_FLOOR = 1e-4  # auraloss's 1e-8, of powers
 MEL_BANDS, MEL_FFT_SIZE, MEL_HOP = 80, 1024, 256
 MEL_FLOOR = 1e-8
+LEAST_AMPLITUDE = MAGNITUDE_FLOOR / min(window for _, window, _ in RESOLUTIONS)
+"""Below it every magnitude is at the floor: a thousandth of a 16-bit file's smallest step."""
 SHORTEST = max(size for size, _, _ in RESOLUTIONS) // 2 + 1
 """Samples that the largest transform needs to mirror a clip at its ends."""
 
 
 def si_sdr(preds: Tensor, target: Tensor) -> Tensor:
-    """SI-SDR in dB: two ``(B, T)`` -> ``(B,)``, float64; raises ``MelodyError`` for silence as the target.
+    """SI-SDR in dB: two ``(B, T)`` -> ``(B,)``, float64.
+
+    Raises:
+        MelodyError: silence as the target or as the clip: their ratio is that of nothing to nothing.
+
 
     >>> si_sdr(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]])).tolist()
     [0.0]
     """
     _check(preds, target, "si-sdr")
     estimate, truth = preds.detach().to(torch.float64), target.detach().to(torch.float64)
+    check_audible(estimate, "si-sdr: the clip")
+    check_audible(truth, "si-sdr: the target")
     energy = truth.square().sum(dim=1, keepdim=True)
-    if bool((energy == 0).any()):
-        raise MelodyError("si-sdr: a target is silent; expected a signal")
     signal = (estimate * truth).sum(dim=1, keepdim=True) / energy * truth
     epsilon = torch.finfo(torch.float64).eps
     ratio = (signal.square().sum(dim=1) + epsilon) / ((signal - estimate).square().sum(dim=1) + epsilon)
@@ -54,8 +61,13 @@ def si_sdr(preds: Tensor, target: Tensor) -> Tensor:
 
 
 def mr_stft_distance(preds: Tensor, target: Tensor) -> Tensor:
-    """MR-STFT distance: two ``(B, T)`` with T >= 1025 -> ``(B,)``."""
+    """MR-STFT distance: two ``(B, T)`` with T >= 1025 -> ``(B,)``.
+
+    Raises:
+        MelodyError: silence as the target, by whose magnitude the distance is divided.
+    """
     _check(preds, target, "mr-stft", SHORTEST)
+    check_audible(target, "mr-stft: the target", LEAST_AMPLITUDE)
     distances = []
     for size, window, hop in RESOLUTIONS:
         taper = torch.hann_window(window, device=preds.device)
@@ -98,6 +110,7 @@ class SISDR(PairMetric):
     """Scale-invariant signal-to-distortion ratio of samples, mean over clips (higher is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "targets shuffled"})
     unit: ClassVar[str] = "dB"
 
     def of_clips(self, preds: Tensor, target: Tensor) -> Tensor:
@@ -109,6 +122,7 @@ class MRSTFTDistance(PairMetric):
     """Multi-resolution STFT distance to the original, mean over clips (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "targets shuffled"})
 
     def of_clips(self, preds: Tensor, target: Tensor) -> Tensor:
         return mr_stft_distance(preds, target)
@@ -119,6 +133,7 @@ class LogMelDistance(PairMetric):
     """Log-mel distance to the original, mean over clips (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "targets shuffled"})
     unit: ClassVar[str] = "dB"
 
     def __init__(self, sample_rate: int = 24_000) -> None:

@@ -109,6 +109,9 @@ class RecallAt(TextRanks):
     """Per cent of clips whose own text is among the k nearest."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    tells: ClassVar[frozenset[str] | None] = frozenset(
+        {"white noise", "silence", "one clip repeated", "texts shuffled"}
+    )
     unit: ClassVar[str] = "%"
     plot_lower_bound: float | None = 0.0
     plot_upper_bound: float | None = 100.0
@@ -144,6 +147,9 @@ class MedianRank(TextRanks):
     """Median rank of a clip's own text among all prompts, 1 being the best (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
+    tells: ClassVar[frozenset[str] | None] = frozenset(
+        {"white noise", "silence", "one clip repeated", "texts shuffled"}
+    )
     unit: ClassVar[str] = ""
 
     def of_ranks(self, rank: Tensor) -> float:

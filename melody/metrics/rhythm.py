@@ -132,6 +132,7 @@ class BeatStrength(SampledClipMean):
     """How clear the beat is: a proxy, from 0 to 1 (a metronome)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence"})
 
     def of_clip(self, waveform: Tensor) -> float:
         return beat_strength(waveform, self.sample_rate)
@@ -142,6 +143,7 @@ class TempoStability(SampledClipMean):
     """How steady the tempo is: a proxy, from 0 to 1 (a metronome)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence"})
 
     def of_clip(self, waveform: Tensor) -> float:
         return tempo_stability(waveform, self.sample_rate)

@@ -25,26 +25,29 @@ import torch
 import torchmetrics
 from torch import Tensor
 
-from melody.checks import check_finite, check_same_shape, check_scored
+from melody.checks import check_audible, check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
 from melody.metrics.angle_bins import NUM_BINS, AngleBin, bin_index, bin_means, check_num_bins
 from melody.metrics.running_mean import RunningMean
 from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
+ROUNDING = 1e-12
+
 
 def si_snr(preds: Tensor, target: Tensor) -> Tensor:
     """SI-SNR per item in dB: two ``(B, ...)`` -> ``(B,)``, float64.
 
     Raises:
-        MelodyError: shapes that differ, NaN, or a target that is constant, against which nothing can be measured.
+        MelodyError: shapes that differ, NaN, or a constant: as a target nothing can be measured against it, and an
+            estimate would have 0 dB.
     """
     check_same_shape(preds, target, "si-snr")
     check_finite(preds, "si-snr: preds")
     check_finite(target, "si-snr: target")
     estimate, truth = _centred(preds), _centred(target)
-    if bool((truth == 0).all(dim=1).any()):
-        raise MelodyError("si-snr: a target is constant; expected a signal")
+    check_audible(estimate, "si-snr: the estimate")
+    check_audible(truth, "si-snr: the target")
     epsilon = torch.finfo(torch.float64).eps
     scale = ((estimate * truth).sum(1, keepdim=True) + epsilon) / (truth.square().sum(1, keepdim=True) + epsilon)
     signal = scale * truth
@@ -77,6 +80,7 @@ class SISNR(RunningMean):
 
     takes: ClassVar[Takes] = "pairs"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "targets shuffled"})
     unit: ClassVar[str] = "dB"
 
     def update(self, preds: Tensor, target: Tensor) -> None:
@@ -127,4 +131,6 @@ class SISNRImprovement(torchmetrics.Metric, Metric):
 
 def _centred(values: Tensor) -> Tensor:
     rows = values.detach().to(torch.float64).flatten(1)
-    return rows - rows.mean(dim=1, keepdim=True)
+    centred = rows - rows.mean(dim=1, keepdim=True)
+    loudest, largest = (x.abs().amax(dim=1, keepdim=True) for x in (centred, rows))
+    return torch.where(loudest <= ROUNDING * largest, 0.0, centred)  # a constant is 0, whatever its mean's last bit

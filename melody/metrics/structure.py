@@ -101,6 +101,7 @@ class Structure(SampledClipMean):
     """How much sections contrast: a proxy, from 0 (none, as in noise) to 1."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence"})
     plot_lower_bound: float | None = 0.0
     plot_upper_bound: float | None = 1.0
 
@@ -113,6 +114,7 @@ class Repetition(SampledClipMean):
     """How much of a clip returns: a proxy, from 0 (nothing, as in noise) to 1 (a loop)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence"})
     plot_lower_bound: float | None = 0.0
     plot_upper_bound: float | None = 1.0
 

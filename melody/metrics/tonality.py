@@ -141,6 +141,7 @@ class KeyClarity(SampledClipMean):
     """How clearly a clip is in one key: a proxy, from 0 to 1; noise has about 0.3."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
+    tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence"})
 
     def of_clip(self, waveform: Tensor) -> float:
         return key_clarity(waveform, self.sample_rate)

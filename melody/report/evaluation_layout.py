@@ -12,6 +12,8 @@ from melody.report.numbers import measured, rounded
 DASH = "–"
 BLIND = "≈"
 """Beside a control that a metric does not tell from music."""
+BEATEN = "!"
+"""Beside a control that is no music and scores no worse than the set."""
 VERDICTS = {"a": "A better", "b": "B better", "undecided": "undecided", "no direction": "no direction"}
 
 
@@ -36,26 +38,53 @@ def number(value: float | None, low: float | None, high: float | None, unit: str
     return measured(Measurement(value=value, low=low, high=high, expected=1, scored=1), unit)
 
 
-def control_text(control: Control | None) -> str:
-    """A control's value, marked if the metric does not tell it from music."""
-    if control is None:
-        return ""
+@dataclass(frozen=True)
+class ControlCells:
+    """One control of a metric, as text."""
+
+    name: str
+    value: str
+    interval: str
+    count: str
+    mark: str
+
+
+def control_cells(control: Control, unit: str = "") -> ControlCells:
+    """A control with its interval, its clips (``/`` those of the reference that they are measured against) and marks.
+
+    >>> control_cells(Control(name="silence", value=5.61, low=4.1, high=7.1, n=12, against=24, told_apart=False))
+    ControlCells(name='silence', value='5.6', interval='± 1.5', count='12 / 24', mark='≈')
+    """
+    value, interval = number(control.value, control.low, control.high, unit)
     if control.value is None:
         infinite = control.reason.removeprefix("the value is ")
-        return {"inf": "∞", "-inf": "−∞"}.get(infinite, DASH)
-    return f"{rounded(control.value)}{f' {BLIND}' if control.told_apart is False else ''}"
+        value = {"inf": "∞", "-inf": "−∞"}.get(infinite, DASH)
+    count = str(control.n) if control.against is None else f"{control.n} / {control.against}"
+    marks = [*([BLIND] if control.told_apart is False else []), *([BEATEN] if control.no_worse else [])]
+    return ControlCells(control.name, value, interval, count, " ".join(marks))
 
 
 def control_names(scores: list[Score]) -> list[str]:
     """Every control of a table, music first, in a fixed order."""
     found = {control.name for score in scores for control in score.controls}
-    order = ["reference halves", "reference", "reference itself", "white noise", "silence", "one clip repeated"]
+    order = ["reference halves", "generated, as many", "reference", "reference itself"]
+    order += ["white noise", "silence", "one clip repeated"]
     return [name for name in order if name in found] + sorted(found - set(order))
 
 
-def blind(scores: list[Score]) -> list[tuple[str, str]]:
-    """Metrics that do not tell controls from music, and which ones."""
-    return [(score.name, ", ".join(score.blind_to)) for score in scores if score.blind_to]
+def doubts(scores: list[Score]) -> list[tuple[str, str]]:
+    """What speaks against a metric on this data: controls not told from music, or no worse than the set."""
+    blind = [
+        (score.name, f"{BLIND} does not tell {', '.join(score.blind_to)} from music")
+        for score in scores
+        if score.blind_to
+    ]
+    beaten = [
+        (score.name, f"{BEATEN} {', '.join(score.beaten_by)}: no worse than these clips")
+        for score in scores
+        if score.beaten_by
+    ]
+    return blind + beaten
 
 
 def p_text(value: float | None) -> str:
@@ -107,6 +136,7 @@ def difference_cells(row: Difference) -> Versus:
     """A difference as text."""
     value, interval = number(row.value, row.low, row.high)
     told = f"does not tell {', '.join(row.blind_to)} from music" if row.blind_to else ""
+    beaten = f"{', '.join(row.beaten_by)}: no worse than the clips of A or B" if row.beaten_by else ""
     return Versus(
         title(row.name, row.direction, row.unit),
         number(row.a, None, None)[0],
@@ -116,7 +146,7 @@ def difference_cells(row: Difference) -> Versus:
         p_text(row.p_holm),
         DASH if row.effect_size is None else rounded(float(f"{row.effect_size:.3g}")),
         VERDICTS[row.better],
-        "; ".join(part for part in (row.reason, told) if part),
+        "; ".join(part for part in (row.reason, told, beaten) if part),
     )
 
 
@@ -140,4 +170,6 @@ def remarks(result: Evaluation) -> list[str]:
                 f"{one.beyond_full_scale} {what} clips have samples beyond ±1 (up to {one.highest_peak:.3g}): "
                 f"measured as they are, not clipped"
             )
+        if one is not None and one.silent:
+            found.append(f"{len(one.silent)} {what} clips are silent: {', '.join(one.silent)}")
     return found

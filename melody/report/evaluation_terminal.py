@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.box import SIMPLE
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from melody.harness.evaluation_results import Comparison, Evaluation, Score, Skipped
 from melody.report.evaluation_layout import (
-    BLIND,
-    blind,
+    control_cells,
     control_names,
-    control_text,
     difference_cells,
+    doubts,
     headline,
     remarks,
     score_cells,
+    title,
 )
 
 SHOWN = 20
@@ -27,7 +33,7 @@ def print_evaluation(result: Evaluation | Comparison, console: Console | None = 
     console = console or Console()
     console.print(f"[bold]{escape(headline(result))}[/bold]", highlight=False)
     if isinstance(result, Comparison):
-        console.print(_differences(result))
+        _print_differences(result, console)
         a, b = escape(result.a.generated.folder), escape(result.b.generated.folder)
         console.print(f"A is {a}, B is {b}; differences are A − B.", highlight=False)
         scores, notes = result.a.scores, [*result.notes, *remarks(result.a), *remarks(result.b)]
@@ -48,28 +54,44 @@ def _scores(scores: list[Score]) -> Table:
     return table
 
 
-def _differences(result: Comparison) -> Table:
-    table = Table("metric", "A", "B", "A − B, 95 %", "p", "Holm", "d", "verdict", "remarks", highlight=False)
-    for row in result.differences:
-        cells = difference_cells(row)
-        values = (cells.a, cells.b, cells.difference, cells.p, cells.holm, cells.effect, cells.verdict, cells.remarks)
-        table.add_row(escape(cells.title), *map(escape, values))
-    return table
+HEADINGS = ("A", "B", "A − B, 95 %", "p", "Holm", "d", "verdict")
+
+
+def _print_differences(result: Comparison, console: Console) -> None:
+    """A metric's name, and below it its numbers and what is to be said of them: whole at any width."""
+    cells = [difference_cells(row) for row in result.differences]
+    rows = [(one.a, one.b, one.difference, one.p, one.holm, one.effect, one.verdict) for one in cells]
+    widths = [max(map(cell_len, column)) for column in zip(HEADINGS, *rows, strict=True)]
+
+    def line(row: Sequence[str]) -> str:
+        return "  " + "  ".join(text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True))
+
+    console.print(line(HEADINGS), style="bold", highlight=False)
+    for one, row in zip(cells, rows, strict=True):
+        console.print(one.title, style="bold", markup=False, highlight=False)
+        console.print(line(row), markup=False, highlight=False)
+        if one.remarks:
+            console.print(Padding(Text(one.remarks, style="yellow"), (0, 0, 0, 4)))
 
 
 def _print_controls(scores: list[Score], console: Console) -> None:
-    names = control_names(scores)
-    if not names:
+    """Every metric with its controls below it, so that each has a line of its own at any width."""
+    if not control_names(scores):
         return
-    table = Table("controls", *names, highlight=False)
+    table = Table("controls", "value", "95 %", "clips", "", box=SIMPLE, highlight=False)
     for score in scores:
+        if not score.controls:
+            continue
+        table.add_row(f"[bold]{escape(title(score.name, score.direction, score.unit))}[/bold]")
         by_name = {control.name: control for control in score.controls}
-        table.add_row(escape(score.name), *(escape(control_text(by_name.get(name))) for name in names))
+        for name in control_names([score]):
+            cells = control_cells(by_name[name], score.unit)
+            values = (cells.value, cells.interval, cells.count, cells.mark)
+            table.add_row(f"  {escape(name)}", *map(escape, values))
     console.print(table)
-    for name, which in blind(scores):
-        console.print(
-            f"{BLIND} {escape(name)} does not tell {which} from music on this data", highlight=False, style="yellow"
-        )
+    console.print("clips: measured / of the reference, against which they are measured", highlight=False)
+    for name, what in doubts(scores):
+        console.print(f"{escape(name)}: {escape(what)}, on this data", highlight=False, style="yellow")
 
 
 def _print_skipped(skipped: list[Skipped], console: Console) -> None:

@@ -196,8 +196,14 @@ class Reconstruction(Recipe):
         preds = [p[..., : t.shape[-1]] for p, t in zip(preds, batches, strict=True)]
         spectral = MultiResolutionStftLoss(reduction="mean").to(self.device)
         distances = [spectral(p, t) for p, t in zip(preds, batches, strict=True)]
-        si_sdr = float(si_sdr_db(torch.cat(preds), torch.cat(batches)).mean())
-        return {"stft": mean_over_rows(distances, batches), "si_sdr_db": si_sdr}
+        found = {"stft": mean_over_rows(distances, batches)}
+        clips, targets = torch.cat(preds), torch.cat(batches)
+        audible = targets.abs().amax(dim=(1, 2)) > 0  # nothing can be measured against silence
+        if silent := int((~audible).sum()):
+            found["silent_clips"] = float(silent)
+        if audible.any():
+            found["si_sdr_db"] = float(si_sdr_db(clips[audible], targets[audible]).mean())
+        return found
 
 
 def si_sdr_db(preds: Tensor, target: Tensor) -> Tensor:

@@ -379,6 +379,13 @@ def test_controls_stand_beside_the_generated_clips(undisturbed: tuple[Results, P
     assert "real clips" in halves.reason
     (shuffled,) = _cells(table, "mcc_shuffled", system="silence")
     assert "not generated" in shuffled.reason
+    counts = {name: cell.measured.warning or "" for name, cell in fad.items() if cell.measured is not None}
+    halves_of, of_all = (
+        counts[name].split("; ")[0].split(" clips against ") for name in ("reference halves", "silence")
+    )
+    assert sum(map(int, halves_of)) == int(of_all[1])
+    assert fad["silence"].measured is not None
+    assert int(of_all[0]) == fad["silence"].measured.scored
     lines = [note for note in table.notes if note.startswith("Controls: ")]
     assert any("FAD[mel-stats] tells" in line and "white noise" in line for line in lines)
     assert any("MCC" in line for line in lines), "the toy embedding is told on, whatever it says"

@@ -12,6 +12,7 @@ import torch
 from torchmetrics.utilities import dim_zero_cat, dim_zero_sum
 
 from melody.errors import MelodyError
+from melody.protocols import CONTROLS
 from melody.registry import metrics
 
 Update = dict[str, Any]
@@ -111,6 +112,9 @@ def test_declares_itself(name: str) -> None:
     assert f"``{name}``" in definition
     assert re.search(rf"Version {metric.version}\b", definition)
     assert metrics.entry(name).sentence.endswith(".")
+    if metric.takes != "other":
+        assert metric.tells is not None, "say which controls it claims to tell from music"
+        assert metric.tells <= set(CONTROLS)
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from melody.harness.evaluation_results import Control
-from melody.report.evaluation_layout import DASH, control_text
+from melody.report.evaluation_layout import DASH, control_cells
 from melody.report.evaluation_page import control_style
 
 
@@ -20,4 +20,4 @@ def test_no_two_controls_look_alike_nor_any_like_the_generated_set() -> None:
     [("the value is -inf", "−∞"), ("the value is inf", "∞"), ("the value is nan", DASH), ("an infinite loop", DASH)],
 )
 def test_what_has_no_value_is_told(reason: str, text: str) -> None:
-    assert control_text(Control(name="silence", value=None, n=3, reason=reason)) == text
+    assert control_cells(Control(name="silence", value=None, n=3, reason=reason)).value == text

@@ -1,14 +1,18 @@
 """Controls: each metric where the answer is known, so that a number is seen beside noise, silence and music itself.
 
-- *reference halves*: one half of the reference against the other; what music scores at best, at half the size. For
-  metrics of waveforms: *reference*, its own mean. For pairs: *reference itself*, every clip as its own target.
+- *reference halves*: one half of the reference against the other; what music scores at best, at half the size.
+  Distances of few clips are larger: beside it stands *generated, as many*, so many generated clips, drawn by the seed,
+  against the same half. For metrics of waveforms: *reference*, its own mean. For pairs: *reference itself*, every clip
+  as its own target.
 - *white noise* and *silence*: up to 16 clips as long as generated ones, 30 s at most; noise at −20 dB of full scale.
 - *one clip repeated*: one clip, drawn by the seed, in the place of every other: a set without variety. Not each clip
   twice, which leaves every distribution as it is, and so tells nothing of a metric. Of metrics of sets and of texts.
 - *texts shuffled*, *targets shuffled*: every clip with another one's text, or target.
 
 A metric tells a control from music if the control lies outside of the music's interval, on the bad side where there is
-one. Music is the reference where there is one, else the generated set. All choices are ours.
+one. Music is the reference where there is one, else the generated set. A control that scores no worse than the
+generated set is told too. Of controls that a metric does not claim to hear (``Metric.tells``) nothing is asked. All
+choices are ours.
 """
 
 from __future__ import annotations
@@ -25,19 +29,30 @@ from melody.data.listing import Listed
 from melody.data.recordings import Facts, Recording, read_recording
 from melody.errors import MelodyError
 from melody.harness.evaluation.features import Feature
-from melody.harness.evaluation.hearing import Heard, aligned, complete
-from melody.harness.evaluation.plan import VALUE, Measure, states_of_one_pair
+from melody.harness.evaluation.hearing import Heard, Sound, aligned, complete
+from melody.harness.evaluation.plan import Measure, states_of_one_pair
 from melody.harness.evaluation.records import Record, Records, Tensors
-from melody.harness.evaluation.scoring import Number, filled, grouped, of_clips, over_sets
+from melody.harness.evaluation.scoring import (
+    Number,
+    filled,
+    grouped,
+    of_clips,
+    over_clips,
+    over_sets,
+    over_texts,
+    valued,
+)
 from melody.harness.evaluation_results import Control
 from melody.harness.units import finite, one_line
 from melody.metrics.cosine import derangement
-from melody.metrics.leave_out import add_states, merged, value_of
+from melody.metrics.leave_out import merged, value_of
+from melody.protocols import CONTROLS
 
-NOISE, SILENCE, REPEATED = "white noise", "silence", "one clip repeated"
-TEXTS_SHUFFLED, TARGETS_SHUFFLED = "texts shuffled", "targets shuffled"
-HALVES, REFERENCE, ITSELF = "reference halves", "reference", "reference itself"
+NOISE, SILENCE, REPEATED, TEXTS_SHUFFLED, TARGETS_SHUFFLED = CONTROLS
+HALVES, REFERENCE, ITSELF, AS_MANY = "reference halves", "reference", "reference itself", "generated, as many"
 MUSIC = (HALVES, REFERENCE, ITSELF)
+ALIKE = (SILENCE, REPEATED)
+"""Clips that are all one: their distance to a set has no interval."""
 CLIPS = 16
 LONGEST_S = 30.0
 NOISE_LEVEL = 0.1
@@ -106,9 +121,11 @@ def of_waveforms(measure: Measure, sounds: Sequence[Synthetic], reference: Heard
     """Controls of a metric of clips."""
 
     def one(sound: Synthetic) -> Control:
-        return _tried(sound.name, len(sound.durations_s), lambda: _merged(measure, sound.features(measure.key)))
+        return _tried(
+            sound.name, len(sound.durations_s), lambda: _of_states(measure, sound.features(measure.key), seed)
+        )
 
-    music = [_number(REFERENCE, of_clips(measure, reference, seed))] if reference and reference.sounds else []
+    music = [_control(REFERENCE, of_clips(measure, reference, seed))] if reference and reference.sounds else []
     return [*music, *map(one, sounds)]
 
 
@@ -118,18 +135,21 @@ def of_sets(
     """Controls of a metric of sets of vectors; ``state`` is the metric that has seen the reference."""
     assert measure.source is not None
     key = measure.source.feature.key
-    fixed = [] if state is None else [state]
+    others = None if reference is None else len(reference.of(key))
 
     def against(name: str, count: int, vectors: Callable[[], list[Tensor]]) -> Control:
-        def compute() -> float:
-            return value_of(merged(measure.create, [*fixed, filled(measure, vectors(), real=False)]))
+        def compute() -> Number:
+            if name not in ALIKE:
+                return over_sets(grouped(measure, vectors(), count, seed, state))
+            fixed = [] if state is None else [state]
+            return valued(value_of(merged(measure.create, [*fixed, filled(measure, vectors(), real=False)])), count)
 
-        return _tried(name, count, compute)
+        return _tried(name, count, compute, others)
 
     def one(sound: Synthetic) -> Control:
         return against(sound.name, len(sound.durations_s), lambda: [found["vectors"] for found in sound.features(key)])
 
-    found = [_halves(measure, reference, key, seed)] if reference is not None else []
+    found = _halves(measure, generated, reference, key, seed) if reference is not None else []
     found += map(one, sounds)
     members = generated.of(key)
     if len(members) > 1:
@@ -139,40 +159,46 @@ def of_sets(
     return found
 
 
-def _halves(measure: Measure, reference: Heard, key: str, seed: int) -> Control:
+def _halves(measure: Measure, generated: Heard, reference: Heard, key: str, seed: int) -> list[Control]:
+    """One half of the reference against the other, and as many generated clips, if there are so many."""
     members = reference.of(key)
     if len(members) < 4:
-        return Control(name=HALVES, value=None, n=len(members), reason="fewer than 4 reference clips")
+        return [Control(name=HALVES, value=None, n=len(members), reason="fewer than 4 reference clips")]
     second = np.random.default_rng(seed).permutation(len(members)) % 2 == 0
     halves = [[sound for sound, other in zip(members, second, strict=True) if bool(other) == side] for side in (0, 1)]
-    vectors = [(reference.feature(sound, key)["vectors"] for sound in half) for half in halves]
-    state = filled(measure, vectors[1], real=True)
-    return _number(HALVES, over_sets(grouped(measure, vectors[0], len(halves[0]), seed, state)))
+    count, own = len(halves[0]), generated.of(key)
+    state = filled(measure, (reference.feature(sound, key)["vectors"] for sound in halves[1]), real=True)
+
+    def half(name: str, heard: Heard, sounds: Sequence[Sound]) -> Control:
+        vectors = (heard.feature(sound, key)["vectors"] for sound in sounds)
+        return _control(name, over_sets(grouped(measure, vectors, count, seed, state)), len(halves[1]))
+
+    found = [half(HALVES, reference, halves[0])]
+    if len(own) >= count:
+        drawn = sorted(np.random.default_rng(seed).permutation(len(own))[:count])
+        found.append(half(AS_MANY, generated, [own[int(place)] for place in drawn]))
+    return found
 
 
 def of_texts(measure: Measure, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int) -> list[Control]:
     """Controls of a metric of texts and sounds, joint embeddings ``(n, E)``."""
     assert measure.source is not None
     key, count = measure.source.feature.key, len(texts)
+    places = [str(place) for place in range(count)]
 
-    def valued(name: str, others: Tensor, heard: Callable[[], Tensor]) -> Control:
-        def compute() -> float:
-            metric = measure.create()
-            metric.update(others, heard())
-            return value_of(metric)
-
-        return _tried(name, count, compute)
+    def against(name: str, others: Tensor, heard: Callable[[], Tensor]) -> Control:
+        return _tried(name, count, lambda: over_texts(measure, others, heard(), places, seed))
 
     def one(sound: Synthetic) -> Control:
-        return valued(sound.name, texts, lambda: _cycled([row["vectors"][0] for row in sound.features(key)], count))
+        return against(sound.name, texts, lambda: _cycled([row["vectors"][0] for row in sound.features(key)], count))
 
     if count < 2:
         return list(map(one, sounds))
     chosen = int(np.random.default_rng(seed).integers(count))
     return [
-        valued(TEXTS_SHUFFLED, texts[derangement(count, seed)], lambda: audio),
+        against(TEXTS_SHUFFLED, texts[derangement(count, seed)], lambda: audio),
         *map(one, sounds),
-        valued(REPEATED, texts, lambda: audio[chosen].expand(count, -1)),
+        against(REPEATED, texts, lambda: audio[chosen].expand(count, -1)),
     ]
 
 
@@ -183,12 +209,12 @@ def of_pairs(
     chosen = [pairs[int(place)] for place in np.unique(np.linspace(0, len(pairs) - 1, CLIPS).round().astype(int))]
 
     def mean(name: str, preds: Callable[[int, Recording], Recording]) -> Control:
-        def compute() -> float:
+        def compute() -> Number:
             states = []
             for place, (_, theirs) in enumerate(chosen):
                 target = read_recording(theirs.path)
                 states.append(states_of_one_pair(measure, *aligned(preds(place, target), target, measure.sample_rate)))
-            return _merged(measure, states)
+            return _of_states(measure, states, seed)
 
         return _tried(name, len(chosen), compute)
 
@@ -210,9 +236,9 @@ def of_label_pairs(
     key, targets = measure.source.feature.key, [target for _, target in pairs]
 
     def mean(name: str, preds: Callable[[int], Tensor]) -> Control:
-        def compute() -> float:
+        def compute() -> Number:
             states = [states_of_one_pair(measure, preds(place), target) for place, target in enumerate(targets)]
-            return _merged(measure, states)
+            return _of_states(measure, states, seed)
 
         return _tried(name, len(targets), compute)
 
@@ -226,18 +252,32 @@ def of_label_pairs(
     return found
 
 
-def judged(controls: Sequence[Control], score: Number, direction: str) -> list[Control]:
-    """The controls, each with whether it is told from music."""
+def judged(
+    controls: Sequence[Control], score: Number, direction: str, tells: frozenset[str] | None = None
+) -> list[Control]:
+    """The controls, each with whether it is told from music, and whether it scores no worse than the set.
+
+    Args:
+        tells: names of those that the metric claims to tell; ``None``: all. Of others nothing is asked.
+    """
     music = next((one for one in controls if one.name in MUSIC and one.value is not None), None)
     if music is not None:
-        low, high = _bounds(music.value, music.low, music.high)
+        bounds = _bounds(music.value, music.low, music.high)
     elif score.value is not None:
         estimate = score.estimate
-        low, high = _bounds(score.value, estimate.low if estimate else None, estimate.high if estimate else None)
+        bounds = _bounds(score.value, estimate.low if estimate else None, estimate.high if estimate else None)
     else:
         return list(controls)
+    asked = frozenset(CONTROLS) if tells is None else tells
     return [
-        one if one.name in MUSIC else one.model_copy(update={"told_apart": _apart(one, low, high, direction)})
+        one.model_copy(
+            update={
+                "told_apart": _apart(one, *bounds, direction),
+                "no_worse": _no_worse(one, score.value, direction),
+            }
+        )
+        if one.name in asked
+        else one
         for one in controls
     ]
 
@@ -259,28 +299,31 @@ def _apart(control: Control, low: float, high: float, direction: str) -> bool | 
     return worse_above or worse_below
 
 
-def _merged(measure: Measure, states: Sequence[Tensors]) -> float:
-    whole = measure.create()
-    for one in states:
-        add_states(whole, {name: tensor for name, tensor in one.items() if name != VALUE})
-    return value_of(whole)
+def _no_worse(control: Control, value: float | None, direction: str) -> bool | None:
+    """Whether a control scores at least as well as the set; nothing where a metric has no direction."""
+    if control.value is None or value is None or direction == "none":
+        return None
+    return control.value <= value if direction == "lower" else control.value >= value
+
+
+def _of_states(measure: Measure, states: Sequence[Tensors], seed: int) -> Number:
+    """A metric of clips or pairs from the states of each."""
+    return over_clips(measure, len(states), ((str(place), one) for place, one in enumerate(states)), seed)
 
 
 def _cycled(rows: Sequence[Tensor], count: int) -> Tensor:
     return torch.stack([rows[place % len(rows)] for place in range(count)])
 
 
-def _number(name: str, number: Number) -> Control:
+def _control(name: str, number: Number, against: int | None = None) -> Control:
     estimate = number.estimate
     low, high = (finite(estimate.low), finite(estimate.high)) if estimate else (None, None)
-    return Control(name=name, value=number.value, low=low, high=high, n=number.scored, reason=number.reason)
+    reason = number.reason
+    return Control(name=name, value=number.value, low=low, high=high, n=number.scored, against=against, reason=reason)
 
 
-def _tried(name: str, count: int, compute: Callable[[], float]) -> Control:
+def _tried(name: str, count: int, compute: Callable[[], Number], against: int | None = None) -> Control:
     try:
-        value = compute()
+        return _control(name, compute(), against)
     except Exception as error:  # a metric may refuse silence, and a plug-in may fail in any way
-        return Control(name=name, value=None, n=count, reason=one_line(error))
-    if math.isfinite(value):
-        return Control(name=name, value=value, n=count)
-    return Control(name=name, value=None, n=count, reason=f"the value is {value}")
+        return Control(name=name, value=None, n=count, against=against, reason=one_line(error))

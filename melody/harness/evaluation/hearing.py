@@ -22,6 +22,7 @@ from melody.harness.evaluation.plan import Measure, states_of_one_pair
 from melody.harness.evaluation.records import Record, Records, Tensors
 from melody.harness.evaluation_results import Inputs
 from melody.harness.units import canonical, one_line
+from melody.metrics.levels import SILENCE_DB
 from melody.weights import file_hash
 
 Progress = Callable[[int, int, str], None]
@@ -36,6 +37,11 @@ class Sound:
     name: str
     key: str
     facts: Facts
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no sample is above −60 dB of full scale."""
+        return self.facts.peak < 10 ** (SILENCE_DB / 20)
 
 
 @dataclass
@@ -200,5 +206,6 @@ def inputs_of(heard: Heard) -> Inputs:
         formats=dict(sorted(formats.items())),
         beyond_full_scale=sum(one.peak > 1 for one in facts),
         highest_peak=max((one.peak for one in facts), default=0.0),
+        silent=[sound.name for sound in heard.sounds if sound.is_silent],
         content=hashlib.sha256(canonical(content)).hexdigest(),
     )

@@ -16,6 +16,7 @@ from melody.errors import MelodyError
 from melody.harness.evaluation import controls
 from melody.harness.evaluation.features import Source
 from melody.harness.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
+from melody.harness.evaluation.overlap import check_apart, copies
 from melody.harness.evaluation.plan import Given, Measure, Plan, around, states_of_one_pair
 from melody.harness.evaluation.records import Records
 from melody.harness.evaluation.refusals import Tally
@@ -30,6 +31,7 @@ from melody.harness.evaluation.scoring import (
     over_sets,
     over_texts,
     per_clip,
+    some,
 )
 from melody.harness.evaluation_results import Control, Score
 
@@ -89,11 +91,13 @@ def prepare(
     records: Records,
     seed: int,
     progress: Progress | None,
+    allow_overlap: bool = False,
 ) -> Job:
     """List the folders and choose the rows; what is seen to be bad without decoding goes into the tally.
 
     Args:
         insist: clips without a partner are faults, if a metric of pairs was named; else such metrics are left out.
+        allow_overlap: whether generated clips may be clips of the reference; then it is told.
     """
     if seed < 0:
         raise MelodyError(f"the seed is {seed}; expected 0 or more")
@@ -103,6 +107,7 @@ def prepare(
     notes: list[str] = []
     if other is not None:
         tally.add(other.folder, other.faults)
+        notes += check_apart(listing, other, allowed=allow_overlap)
     texts = None
     if captions is not None:
         texts, faults = read_captions(captions, listing)
@@ -128,6 +133,7 @@ def hear_all(job: Job) -> None:
     if job.reference_listing is not None:
         job.reference = hear(job.reference_listing, job.plan.features(reference=True), job.records, job.tick)
         _tell(job, job.reference)
+        job.notes += copies(job.generated.sounds, job.reference.sounds)
         _note_controls(job, job.reference)
     if measures := job.plan.of("pairs"):
         job.paired, job.pair_failures = hear_pairs(job.pairs, measures, job.generated, job.tick)
@@ -189,6 +195,7 @@ def score_all(job: Job) -> list[Score]:
         if (number.refused or (number.reason and measure.from_elsewhere)) and not job.insist:
             job.notes.append(f"{measure.name} is not measured: it refuses these clips ({number.reason})")
             continue
+        number.warnings += _silent(job, measure)
         expected = len(job.pairs) if measure.takes in ("pairs", "label-pairs") else job.listing.expected
         scores.append(row(measure, number, found, job.generated.sounds, expected=expected))
         job.replicates[measure.name] = number.replicates
@@ -196,6 +203,18 @@ def score_all(job: Job) -> list[Score]:
             job.tally.add(None, [Fault(measure.name, number.reason)], (measure.name,))
     job.tick("")
     return scores
+
+
+def _silent(job: Job, measure: Measure) -> list[str]:
+    """What is to be said of silent clips that are in a number: a mean over them may look better, or worse, for it."""
+    failed = set(job.pair_failures.get(measure.key, {}))
+    key = measure.source.feature.key if measure.source else measure.key
+    if measure.takes != "pairs":
+        failed |= set(job.generated.failures.get(key, {}))
+    silent = [one.identifier for one in job.generated.sounds if one.is_silent and one.identifier not in failed]
+    if measure.takes in ("pairs", "label-pairs"):
+        silent = [one for one in silent if one in {ours.identifier for ours, _ in job.pairs}]
+    return [f"{len(silent)} of the clips are silent: {some(silent)}"] if silent else []
 
 
 Scored = tuple[Number, list[Control]]

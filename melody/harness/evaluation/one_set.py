@@ -32,6 +32,7 @@ def evaluate(
     taggers: Sequence[str] = (),
     joint: str = "demo",
     skip_bad: bool = False,
+    allow_overlap: bool = False,
     seed: int = 0,
     store: str | Path = STORE,
     device: str = "cpu",
@@ -50,12 +51,13 @@ def evaluate(
         embedders, taggers: names, or ``NAME:argument=value,…``; a row for each metric and each of them.
         joint: the joint model of metrics of texts: a preset with weights, a folder of model files, or a hub id.
         skip_bad: leave out what cannot be scored, and list it in the result.
+        allow_overlap: measure though generated clips are files of the reference, links resolved; it is told.
         seed: of groups, bootstraps and controls.
         store: folder for what is known of each sound, by its content; a later call goes on from it.
         progress: ``progress(done, total, what is next)``.
     Raises:
         BadInputError: files that cannot be scored, each with its reason.
-        MelodyError: other bad input.
+        MelodyError: other bad input, as folders that share clips.
     """
     begin = time.perf_counter()
     tally = Tally(skip_bad)
@@ -69,6 +71,7 @@ def evaluate(
         records=Records(store),
         seed=seed,
         progress=progress,
+        allow_overlap=allow_overlap,
     )
     tally.settle()
     hear_all(job)

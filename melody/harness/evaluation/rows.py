@@ -46,7 +46,7 @@ def row(
         reason=number.reason,
         source={} if measure.source is None else measure.source.facts,
         sample_rate=measure.sample_rate,
-        controls=judged(controls, number, component.direction),
+        controls=judged(controls, number, component.direction, component.tells),
         clips={identifier: finite(value) for identifier, value in number.clips.items()},
         worst=_worst(number.clips, sounds, component.direction),
         **interval,

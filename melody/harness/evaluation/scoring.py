@@ -24,6 +24,7 @@ from melody.metrics.statistics import Estimate, bootstrap_mean, jackknife_estima
 FEW = 20
 """Below so many clips the percentile bootstrap is too narrow."""
 SAME = 1e-6
+NAMED = 3
 
 
 @dataclass
@@ -44,6 +45,11 @@ class Number:
     """Whether the metric itself has a warning."""
     bias: float | None = None
     """By how much the value is too large, by the jackknife: (G − 1) · (mean without a group − value)."""
+
+
+def valued(value: float, scored: int) -> Number:
+    """A value that has no interval."""
+    return Number(value=finite(value), scored=scored, reason="" if math.isfinite(value) else f"the value is {value}")
 
 
 def over_clips(measure: Measure, count: int, states: Iterable[tuple[str, Tensors]], seed: int) -> Number:
@@ -81,9 +87,8 @@ def _estimated(number: Number, parts: LeaveOneGroupOut, seed: int) -> Number:
         return number
     values = [one for one in number.clips.values() if math.isfinite(one)]
     number.value = finite(value)
-    lost = number.scored - len(values)
-    if lost:
-        number.warnings.append(f"{lost} of {number.scored} clips have no finite value of their own")
+    if lost := [name for name, one in number.clips.items() if not math.isfinite(one)]:
+        number.warnings.append(f"{len(lost)} of {number.scored} clips have no finite value of their own: {some(lost)}")
     if number.value is None:
         number.reason = f"the value is {value}"
         return number
@@ -94,6 +99,16 @@ def _estimated(number: Number, parts: LeaveOneGroupOut, seed: int) -> Number:
         number.clips = {}
     number.estimate = _interval(number, parts, values if is_mean else [], seed)
     return number
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names of many.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _keeps_vectors(metric: Any) -> bool:

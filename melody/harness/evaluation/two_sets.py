@@ -23,6 +23,7 @@ from melody.errors import MelodyError
 from melody.harness.evaluation.hearing import Progress
 from melody.harness.evaluation.job import Job, hear_all, prepare, score_all
 from melody.harness.evaluation.one_set import EMBEDDERS, STORE, planner, result_of
+from melody.harness.evaluation.overlap import check_apart
 from melody.harness.evaluation.records import Records
 from melody.harness.evaluation.refusals import Tally
 from melody.harness.evaluation_results import Better, Comparison, Difference, Score
@@ -43,6 +44,7 @@ def compare(
     taggers: Sequence[str] = (),
     joint: str = "demo",
     skip_bad: bool = False,
+    allow_overlap: bool = False,
     seed: int = 0,
     store: str | Path = STORE,
     device: str = "cpu",
@@ -68,9 +70,11 @@ def compare(
             records=records,
             seed=seed,
             progress=progress,
+            allow_overlap=allow_overlap,
         )
         for folder in (a, b)
     ]
+    shared = check_apart(jobs[0].listing, jobs[1].listing, allowed=allow_overlap)
     _hear_pairs(jobs, tally)
     scores = [score_all(job) for job in jobs]
     tally.settle()
@@ -88,7 +92,7 @@ def compare(
         pairs=len(jobs[0].generated.sounds),
         differences=_differences(jobs, scores, seed),
         skipped=tally.skipped,
-        notes=list(dict.fromkeys(note for job in jobs for note in job.notes)),
+        notes=list(dict.fromkeys([*shared, *(note for job in jobs for note in job.notes)])),
     )
 
 
@@ -205,6 +209,7 @@ def _row(a: Score, b: Score, **found: Any) -> Difference:
         b=b.value,
         better="no direction" if a.direction == "none" else "undecided",
         blind_to=sorted({*a.blind_to, *b.blind_to}),
+        beaten_by=sorted({*a.beaten_by, *b.beaten_by}),
         **{"pairs": min(a.scored, b.scored), **found},
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from melody import registry
 from melody.harness.context import Context, texts_hash
 from melody.harness.evaluation.controls import HALVES, NOISE, REFERENCE, REPEATED, SILENCE, judged
 from melody.harness.evaluation.scoring import Number
@@ -78,14 +79,27 @@ def blindness(columns: Sequence[Column], cells: Sequence[Cell]) -> Iterator[str]
         if not controls or REAL not in found:
             continue
         music = _control(REFERENCE, found[REAL])
-        told = judged([music, *controls], Number(), found[REAL].direction)[1:]
+        asked = judged([music, *controls], Number(), found[REAL].direction, _tells(found[REAL].metric))[1:]
         label = found[REAL].label
-        blind = [one for one in told if one.told_apart is False]
-        if not blind:
-            yield f"Controls: {label} tells {', '.join(one.name for one in told)} from real clips."
-            continue
-        listed = ", ".join(f"{one.name} ({one.value:.3g})" for one in blind)
-        yield f"Controls: {label} cannot tell {listed} from real clips ({music.value:.3g}) on this data."
+        blind = [one for one in asked if one.told_apart is False]
+        if told := [one.name for one in asked if one.told_apart]:
+            yield f"Controls: {label} tells {', '.join(told)} from real clips."
+        if blind:
+            listed = ", ".join(map(_numbered, blind))
+            yield f"Controls: {label} cannot tell {listed} from real clips ({_numbered(music)}) on this data."
+
+
+def _tells(metric: str) -> frozenset[str] | None:
+    """The controls that a metric claims to tell, by its name with or without an embedder's."""
+    name = metric.partition("[")[0]
+    return registry.metrics.get(name).tells if name in registry.metrics.names() else None
+
+
+def _numbered(control: Control) -> str:
+    """A control with its number, interval and clips."""
+    low, high = control.low, control.high
+    interval = "" if low is None or high is None else f", {low:.3g} to {high:.3g}"
+    return f"{control.name}: {control.value:.3g}{interval}, {control.n} clips"
 
 
 def _made(suite: Suite, context: Context, name: str, embedders: Sequence[str]) -> Unit:
@@ -100,11 +114,19 @@ def _distance(name: str, real: Outcome, made: Sequence[Outcome], embedder: str, 
     if name == HALVES:
         order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).tolist()
         half = len(clips) // 2
-        return estimates.fad_between([clips[p] for p in order[:half]], [clips[p] for p in order[half:]], half)
+        one, other = [clips[place] for place in order[:half]], [clips[place] for place in order[half:]]
+        return _counted(estimates.fad_between(one, other, half), len(other))
     own = estimates.clip_statistics(made[0], embedder)
     if name in ALIKE:
-        return Measurement(value=estimates.distance(own, clips), expected=prompts, scored=len(own))
-    return estimates.fad_between(own, clips, prompts)
+        value = estimates.distance(own, clips)
+        return _counted(Measurement(value=value, expected=prompts, scored=len(own)), len(clips))
+    return _counted(estimates.fad_between(own, clips, prompts), len(clips))
+
+
+def _counted(measured: Measurement, against: int) -> Measurement:
+    """A distance with the clips on both sides: those of few clips are larger, and compare with their like only."""
+    said = f"{measured.scored} clips against {against}"
+    return measured.model_copy(update={"warning": "; ".join(filter(None, [said, measured.warning]))})
 
 
 def _control(name: str, cell: Cell) -> Control:

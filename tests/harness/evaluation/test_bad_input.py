@@ -329,4 +329,4 @@ def test_a_pair_that_cannot_be_measured_is_named_by_its_file(run: Any, folders: 
     _write(folders / "reference" / "clip 0.wav", np.zeros(RATE, np.float32))
     code, _, error, _ = run("generated", "-r", "reference", "-m", "si-snr")
     assert code == 2
-    assert "generated/clip 0.wav (si-snr): si-snr: a target is constant" in error
+    assert "generated/clip 0.wav (si-snr): si-snr: the target is silent or constant" in error

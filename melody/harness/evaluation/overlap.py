@@ -1,0 +1,47 @@
+"""Clips that two sets share: a set measured against itself, or a reference that lies inside of the generated folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from melody.data.listing import Listing
+from melody.errors import MelodyError
+from melody.harness.evaluation.hearing import Sound
+from melody.harness.evaluation.scoring import some
+
+REMEDY = "give folders without common clips, or say --allow-overlap"
+
+
+def check_apart(one: Listing, other: Listing, *, allowed: bool) -> list[str]:
+    """What is to be told of files that stand in both listings, links resolved.
+
+    Raises:
+        MelodyError: there are such files, and that is not allowed.
+    """
+    theirs = {_identity(clip.path) for clip in other.clips}
+    shared = [clip.name for clip in one.clips if _identity(clip.path) in theirs]
+    if not shared:
+        return []
+    if len(shared) == len(one.clips) == len(other.clips):
+        told = f"{one.folder} and {other.folder} hold the same files"
+    else:
+        told = (
+            f"{len(shared)} of {len(one.clips)} clips of {one.folder} are clips of {other.folder} too: {some(shared)}"
+        )
+    if not allowed:
+        raise MelodyError(f"{told}; {REMEDY}")
+    return [told]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file it is, by whatever name or link."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def copies(generated: Sequence[Sound], reference: Sequence[Sound]) -> list[str]:
+    """What is to be told of generated clips that are copies of clips of the reference, byte for byte."""
+    theirs = {sound.key for sound in reference}
+    shared = [sound.name for sound in generated if sound.key in theirs]
+    return [f"{len(shared)} generated clips are copies of reference clips: {some(shared)}"] if shared else []
