@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONFIG, CARD, CARD_TEXT, README = "config.json", "card.json", "CARD.md", "README.md"
 PAPER = "https://arxiv.org/abs/2305.15719"
+CONFIG_VERSION = "1"
 MARKER = "<!-- written by melody-toolkit; SHA-256 of the text above:"
 TEMPLATE = """---
 {{ card_data }}
@@ -245,23 +246,21 @@ class PretrainedPart(Pretrained):
 
 def write_config(folder: Path, tables: dict[str, Any]) -> None:
     """Write ``config.json``."""
-    from melody.weights import FORMAT_VERSION, write_bytes
+    from melody.weights import write_bytes
 
-    content = json.dumps({"format_version": FORMAT_VERSION, **tables}, indent=2, ensure_ascii=False)
+    content = json.dumps({"format_version": CONFIG_VERSION, **tables}, indent=2, ensure_ascii=False)
     write_bytes(folder / CONFIG, content.encode())
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The tables of ``config.json``; raises ``MelodyError`` if it is missing, malformed or of another format."""
-    from melody.weights import FORMAT_VERSION
-
     content = _read_json(folder / CONFIG)
     if content is None:
         hint = "name the preset of these weights, or let melody export write it"
         raise MelodyError(f"there is no {CONFIG} in {folder}: {hint}")
     version = content.pop("format_version", None)
-    if version != FORMAT_VERSION:
-        raise MelodyError(f"{folder / CONFIG} has format version {version!r}, expected {FORMAT_VERSION!r}")
+    if version != CONFIG_VERSION:
+        raise MelodyError(f"{folder / CONFIG} has format version {version!r}, expected {CONFIG_VERSION!r}")
     return content
 
 

@@ -24,8 +24,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from melody.errors import MelodyError, did_you_mean
+from melody.tensor_names import installed_names, own_names
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+READABLE = ("1", FORMAT_VERSION)
+"""In the first, tensors that another library's module holds have that library's names."""
 Precision = Literal["float16", "float32"]
 PRECISIONS: dict[str, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
 SHOWN_DIFFERENCES = 3
@@ -57,8 +60,11 @@ def save_weights(
     """
     if dtype not in PRECISIONS:
         raise MelodyError(f"unknown precision {dtype!r}{did_you_mean(str(dtype), PRECISIONS)}")
-    tensors = {name: _stored(name, tensor, PRECISIONS[dtype]) for name, tensor in module.state_dict().items()}
-    metadata = {"format_version": FORMAT_VERSION, "component": canonical(component)}
+    installed_names(module)  # raises where a name is not ours
+    state = own_names(module, module.state_dict())
+    tensors = {name: _stored(name, tensor, PRECISIONS[dtype]) for name, tensor in state.items()}
+    # "format": whose tensors they are; transformers and the hub's loaders refuse a file that does not tell.
+    metadata = {"format": "pt", "format_version": FORMAT_VERSION, "component": canonical(component)}
     write_bytes(path, save(tensors, metadata=metadata | ({"preset": preset} if preset else {})))
 
 
@@ -94,7 +100,7 @@ def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             reason = f"truncated, damaged or not safetensors, and pickles are never opened ({reason})"
         raise MelodyError(f"cannot read weights {path}: {reason}") from None
     version = metadata.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in READABLE:
         found = f"has weights of format {version!r}" if version else "names no version of the format"
         raise MelodyError(f"{path} {found}, expected {FORMAT_VERSION!r}")
     return metadata, tensors
@@ -136,26 +142,33 @@ def _numpy_data() -> list[Any]:
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str, *, assign: bool = False) -> None:
     """Put tensors into a module; raises ``MelodyError`` if one is missing, unknown, not finite or of another shape.
 
-    ``assign`` makes the tensors themselves the module's, which may have been built on the meta device.
+    What another library's module holds may have our names or those of any of its releases that we know. ``assign``
+    makes the tensors themselves the module's, which may have been built on the meta device.
     """
+    installed = installed_names(module)
+    ours = {theirs: name for name, theirs in installed.items()}
+    tensors = own_names(module, tensors)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise MelodyError(f"{where}: tensor {name!r} holds NaN or infinity")
     try:
         # Names and shapes are torch's to check: a module may take in a buffer of another length, or folded weights.
-        found = module.load_state_dict(dict(tensors), strict=False, assign=assign)
+        found = module.load_state_dict(
+            {installed.get(name, name): tensor for name, tensor in tensors.items()}, strict=False, assign=assign
+        )
     except RuntimeError as error:
         own = module.state_dict()
         misfits = [name for name in own if f"size mismatch for {name}:" in str(error)]
         if not misfits:
             raise
-        name = misfits[0]
+        name, shape = ours.get(misfits[0], misfits[0]), tuple(own[misfits[0]].shape)
         given = f"shape {tuple(tensors[name].shape)}" if name in tensors else "another shape"  # folded, another name
         raise MelodyError(
-            f"{where} does not fit the component: tensor {name!r} has {given}, expected {tuple(own[name].shape)}"
+            f"{where} does not fit the component: tensor {name!r} has {given}, expected {shape}"
         ) from None
     if found.missing_keys:
-        raise MelodyError(f"{where} does not fit the component: it lacks tensor {_first(found.missing_keys)}")
+        lacking = _first([ours.get(name, name) for name in found.missing_keys])
+        raise MelodyError(f"{where} does not fit the component: it lacks tensor {lacking}")
     if found.unexpected_keys:
         raise MelodyError(
             f"{where} does not fit the component: it holds an unknown tensor, {_first(found.unexpected_keys)}"

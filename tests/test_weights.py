@@ -98,8 +98,8 @@ def test_tensors_that_do_not_fit_are_named(saved: Path, tensors: dict[str, torch
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"format_version": "2", "component": "{}"}, "has weights of format '2', expected '1'"),
-        ({"format": "pt"}, "names no version of the format, expected '1'"),
+        ({"format_version": "3", "component": "{}"}, "has weights of format '3', expected '2'"),
+        ({"format": "pt"}, "names no version of the format, expected '2'"),
         ({"format_version": "1"}, "does not say which component its weights belong to"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from melody.conditioning.ast_bands import FRAME, FRAMES, HOP, AstBands
 from melody.conditioning.ast_bands import SAMPLE_RATE as AST_RATE
 from melody.conditioning.mel import LogMel
 from melody.conditioning.public_towers import MUSIC_FACTS, TEXT_FACTS, begin_from
+from melody.conditioning.tower_names import AST, BERT
 from melody.conditioning.vocabulary import TextVocabulary
 from melody.conditioning.windows import WINDOWS_AT_ONCE, check_waveform, cut_windows, unit_gain
 from melody.errors import MelodyError
@@ -56,6 +57,8 @@ class MulanEmbedder(nn.Module, JointEmbedder):
             for small towers).
         dropout: of the text tower.
     """
+
+    library_names: ClassVar = {"audio_tower": AST, "text_tower": BERT}
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from melody.conditioning.contrastive import ContrastiveTargets
 from melody.conditioning.kmeans import fit_centroids, nearest
 from melody.conditioning.mel import LogMel
+from melody.conditioning.tower_names import CONFORMER
 from melody.conditioning.windows import check_waveform, unit_gain
 from melody.errors import MelodyError
 from melody.protocols import SemanticTokenizer
@@ -51,6 +52,8 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
         codevector_groups, codevectors, codevector_dim: of the learnt quantiser of ``contrastive``: codebooks side by
             side, rows of each, width of all together; and num_negatives, the distractors: wav2vec 2.0 base's.
     """
+
+    library_names: ClassVar = {"model": CONFORMER}
 
     centroids: Tensor
     feature_mean: Tensor

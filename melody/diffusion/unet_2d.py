@@ -17,7 +17,7 @@ latents it does not say. What differs here, all of it ours, beside the widths:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from melody.diffusion.inputs import check_inputs
 from melody.diffusion.token_memory import TokenMemory, waves
+from melody.diffusion.unet_2d_names import UNET
 from melody.errors import MelodyError
 from melody.protocols import Denoiser
 from melody.registry import denoisers
@@ -51,6 +52,8 @@ class UNet2d(TokenMemory, Denoiser):
     Raises:
         MelodyError: diffusers is not installed, or sizes that do not fit together.
     """
+
+    library_names: ClassVar = {"network": UNET}
 
     def __init__(
         self,

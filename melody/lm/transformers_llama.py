@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,25 @@ from torch import Tensor
 from melody.lm.backbone import NORM_EPSILON, ROTARY_BASE, check_heads
 from melody.lm.decoder_only import DecoderOnly, embed
 from melody.registry import language_models
+from melody.tensor_names import Names
+
+LLAMA = Names(
+    "transformers' LlamaForCausalLM",
+    {
+        "embedding": "model.embed_tokens",
+        "norm": "model.norm",
+        "head": "lm_head",
+        "layers.#.attention_norm": "model.layers.#.input_layernorm",
+        "layers.#.attention.query": "model.layers.#.self_attn.q_proj",
+        "layers.#.attention.key": "model.layers.#.self_attn.k_proj",
+        "layers.#.attention.value": "model.layers.#.self_attn.v_proj",
+        "layers.#.attention.out": "model.layers.#.self_attn.o_proj",
+        "layers.#.feed_forward_norm": "model.layers.#.post_attention_layernorm",
+        "layers.#.feed_forward.gate": "model.layers.#.mlp.gate_proj",
+        "layers.#.feed_forward.up": "model.layers.#.mlp.up_proj",
+        "layers.#.feed_forward.down": "model.layers.#.mlp.down_proj",
+    },
+)
 
 
 @language_models.register("transformers-llama")
@@ -31,6 +50,8 @@ class TransformersLlama(DecoderOnly):
     Raises:
         MelodyError: sizes that do not fit together.
     """
+
+    library_names: ClassVar = {"llama": LLAMA}
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from melody.config import Stage
 from melody.errors import MelodyError
+from melody.tensor_names import installed_names, own_names
 from melody.training.nonfinite import keep_batch
 from melody.training.sharding import Sharded, clip, whole_weights
 from melody.training.shares import WHOLE, Share, mean_over_processes, rank, world_size
@@ -48,12 +49,24 @@ class Recipe(L.LightningModule):
         super().__init__()
         self.part = part
         self.settings = settings
+        installed_names(part)  # raises now where a checkpoint could not be written
         self.average = copy.deepcopy(part).requires_grad_(False) if settings.ema_decay else None
         self.register_buffer("completed", torch.zeros((), dtype=torch.int64))
         self.history: list[dict[str, float]] = []
         self._parts: list[dict[str, float]] = []
         # Told by name, for in shards every parameter is flat.
         self.matrices = {name for name, p in part.named_parameters() if p.ndim >= 2}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Give the tensors our names, so that another release of the library that holds them can go on."""
+        checkpoint["state_dict"] = own_names(self, checkpoint["state_dict"])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        mine = {name: state_dict.pop(name) for name in [*state_dict] if name.startswith(prefix)}
+        named = own_names(self, {name.removeprefix(prefix): tensor for name, tensor in mine.items()})
+        installed = installed_names(self)
+        state_dict.update({prefix + installed.get(name, name): tensor for name, tensor in named.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def batch(self, step: int, share: Share = WHOLE) -> Any:
         """The share of a step's batch, from ``self.generator(step)`` alone."""

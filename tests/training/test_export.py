@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from melody.cli import main
 from melody.config import Preset, load_preset, tables_of
 from melody.errors import MelodyError
-from melody.pipeline import MelodyPipeline
+from melody.pipeline import MelodyPipeline, build_part
 from melody.pretrained import write_config
 from melody.protocols import Codec, Denoiser
+from melody.tensor_names import installed_names
 from melody.training import stages
 from melody.training.export import export
 from melody.training.stages import Run, train
@@ -56,6 +57,36 @@ def test_a_checkpoint_gives_its_weights(run: Path, tmp_path: Path) -> None:
     saved, state = load_file(tmp_path / "out" / "codec.safetensors"), _state(run, "vae")
     assert all(torch.equal(tensor, state[f"part.{name}"]) for name, tensor in saved.items())
     Codec.from_pretrained(tmp_path / "out")
+
+
+def test_checkpoints_have_our_names_and_one_with_the_librarys_is_exported_and_gone_on_from(
+    run: Path, tiny_preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As checkpoints were before; ``part.`` and ``average.`` alike."""
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    path = copy / "semantic" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    names = {f"{prefix}.model.blocks.0.attention.query.weight" for prefix in ("part", "average")}
+    assert names <= content["state_dict"].keys()
+    installed = installed_names(build_part(tiny_preset, "semantic_tokenizer"))
+    theirs = {f"{p}.{ours}": f"{p}.{name}" for p in ("part", "average") for ours, name in installed.items()}
+    content["state_dict"] = {theirs.get(name, name): tensor for name, tensor in content["state_dict"].items()}
+    assert not names & content["state_dict"].keys()
+    torch.save(content, path)
+    load_corpus = stages.load_corpus
+    monkeypatch.setattr(
+        stages, "load_corpus", lambda data, split, **more: load_corpus(data, split=split, num_clips=4, **more)
+    )
+    for folder in (run, copy):
+        shutil.copytree(folder, tmp_path / "again" / folder.name)
+        (tmp_path / "again" / folder.name / "weights" / "semantic_tokenizer.safetensors").unlink()
+        train("semantic", Run(tiny_preset, "embedded", tmp_path / "again" / folder.name))
+    one, other = (
+        load_file(tmp_path / "again" / folder.name / "weights" / "semantic_tokenizer.safetensors")
+        for folder in (run, copy)
+    )
+    assert one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_a_stages_folder_gives_the_moving_average_where_there_is_one(run: Path, tmp_path: Path) -> None:
