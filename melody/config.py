@@ -18,7 +18,7 @@ import json
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -70,6 +70,9 @@ class Generation(Strict):
 class Stage(Strict):
     """Settings that every training stage shares."""
 
+    earlier: ClassVar[Mapping[str, Any]] = {}
+    """What was done before a setting was one, where that is not its default: what runs and cards without it mean."""
+
     steps: Positive
     batch_size: Positive
     """Of one step, over all processes and accumulated parts."""
@@ -99,6 +102,8 @@ class JointStage(Stage):
 
 
 class LanguageModelStage(Stage):
+    earlier: ClassVar[Mapping[str, Any]] = {"audio_share": 1 / 3}
+
     token_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Most semantic tokens that are hidden in a row, whose own share is uniform from 0 to this: what stays hidden must
     be read from the prefix (word dropout, arXiv 1511.06349); not in the paper."""
@@ -111,6 +116,8 @@ class LanguageModelStage(Stage):
 
 class ReconstructionStage(Stage):
     """Settings of every codec's training."""
+
+    earlier: ClassVar[Mapping[str, Any]] = {"reduction": "mean"}
 
     adversarial_start: Annotated[int, Field(ge=0)] | None = None
     """First step with discriminators; ``None`` trains without them."""
@@ -136,6 +143,8 @@ class ReconstructionStage(Stage):
 
 
 class CodecStage(ReconstructionStage):
+    earlier: ClassVar[Mapping[str, Any]] = {"reduction": "mean", "map_samples": False}
+
     kl_weight: float = 5e-3
     """Appendix B.1: "critical to lower the scale of the KL"."""
     map_samples: bool = True
@@ -156,6 +165,8 @@ class TokenCodecStage(ReconstructionStage):
 
 
 class DenoiserStage(Stage):
+    earlier: ClassVar[Mapping[str, Any]] = {"latents": "mean"}
+
     guidance_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Probability that a row is trained without tokens (section 4.3)."""
     latents: Literal["sample", "mean"] = "sample"

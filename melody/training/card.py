@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,9 @@ def is_finished(run: Path, stage: str, weights: Path, settings: Stage | RvqStage
         return False
     entries = _card(run / "weights" / "card.json").values()
     entry = next((entry for entry in entries if entry["stage"] == stage), None)
-    return entry is not None and entry["settings"] == settings.model_dump() and entry["sha256"] == file_hash(weights)
+    if entry is None or entry["sha256"] != file_hash(weights):
+        return False
+    return _completed(entry["settings"], type(settings)) == settings.model_dump()
 
 
 def _card(path: Path) -> dict[str, Any]:
@@ -90,11 +91,20 @@ def _card(path: Path) -> dict[str, Any]:
 
 
 def _begun_with(path: Path, table: type[Stage | RvqStage]) -> dict[str, Any]:
-    """A folder's settings; settings that came later have their defaults, so an older run goes on."""
+    """What a folder was begun with; settings that came later say what was done before, so an older run goes on."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    with suppress(KeyError, ValidationError):  # of another kind altogether: the comparison says so
-        content["settings"] = table.model_validate(content["settings"]).model_dump()
+    if "settings" in content:
+        content["settings"] = _completed(content["settings"], table)
     return content
+
+
+def _completed(settings: dict[str, Any], table: type[Stage | RvqStage]) -> dict[str, Any]:
+    """Settings as they were kept, with those that came later; of another kind altogether they stay as they are."""
+    earlier = table.earlier if issubclass(table, Stage) else {}
+    try:
+        return table.model_validate({**earlier, **settings}).model_dump()
+    except ValidationError:
+        return settings
 
 
 def add_stage(

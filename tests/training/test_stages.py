@@ -223,6 +223,33 @@ def test_settings_that_came_later_do_not_end_an_older_run(tiny_preset: Preset, t
         train("joint", Run(adjusted(tiny_preset, accumulate=3), "embedded", tmp_path), stop_after=3)
 
 
+def test_a_run_from_before_a_setting_goes_on_only_with_what_was_done_then(tiny_preset: Preset, tmp_path: Path) -> None:
+    """Losses were means, samples were not mapped: a preset that keeps this goes on, one that sums is refused."""
+    assert tiny_preset.training is not None
+    codec = tiny_preset.training.vae.model_copy(update={"reduction": "mean", "map_samples": False})
+    training = tiny_preset.training.model_copy(update={"vae": codec})
+    as_then = tiny_preset.model_copy(update={"training": training})
+    train("vae", Run(as_then, "embedded", tmp_path), stop_after=1)
+    path = tmp_path / "vae" / "settings.json"
+    content = json.loads(path.read_text())
+    for name in ("reduction", "map_samples"):
+        del content["settings"][name]
+    path.write_text(json.dumps(content))
+    with pytest.raises(MelodyError, match="was begun with preset 'tiny', whose settings differ"):
+        train("vae", Run(tiny_preset, "embedded", tmp_path), stop_after=2)
+    train("vae", Run(as_then, "embedded", tmp_path))
+    begun: list[str] = []
+    card = tmp_path / "weights" / "card.json"
+    entries = json.loads(card.read_text())
+    for name in ("reduction", "map_samples"):
+        del entries["codec"]["settings"][name]
+    card.write_text(json.dumps(entries))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "fit", lambda *given, **named: begun.append("again"))
+        train("vae", Run(as_then, "embedded", tmp_path))
+    assert begun == []  # finished, by its card
+
+
 def spoil(tones: Path, folder: Path) -> Path:
     """The tones, with four files that cannot be trained on."""
     shutil.copytree(tones, folder)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -102,6 +103,8 @@ class FineStage(AcousticStage):
 
 class AcousticTraining(Stage):
     """``clip_s`` is the crop: a window of the stage."""
+
+    earlier: ClassVar[Mapping[str, Any]] = {"audio_share": 1 / 3}
 
     token_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Most tokens of the stage's own that are hidden in a row, whose share is uniform from 0 to this; ours."""
