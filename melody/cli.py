@@ -17,7 +17,7 @@ from rich.table import Table
 from melody import __version__, cli_listening
 from melody.cli_cache import cache
 from melody.cli_components import check_plugin, components, describe
-from melody.cli_console import console, notes, progress_bar
+from melody.cli_console import console, notes, progress_bar, show_own_warnings
 from melody.cli_evaluate import compare, evaluate
 from melody.cli_options import (
     AcceleratorOption,
@@ -432,6 +432,7 @@ def _results_file(path: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 a gate or a check fell, 2 bad input or interrupted."""
+    show_own_warnings()
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The one error that a user can mend, and the nearest valid name for it."""
+"""The one error that a user can mend, the nearest valid name for it, and the one warning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class MelodyError(Exception):
 
     The command line prints it without a stack trace and exits with code 2.
     """
+
+
+class MelodyWarning(UserWarning):
+    """Something that goes on, and may not do what was meant; the command line prints it as one line on stderr."""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

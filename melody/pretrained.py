@@ -20,7 +20,7 @@ from huggingface_hub import ModelHubMixin
 
 from melody import registry
 from melody.devices import device_of
-from melody.errors import MelodyError
+from melody.errors import MelodyError, MelodyWarning
 from melody.hub import EVERYTHING, local_folder
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ class Pretrained(
             self._write_card(scratch)
             written = {path.name for path in scratch.iterdir()}
             if _is_edited(folder / README):
-                warnings.warn(f"{folder / README} was edited, so it stays: it may describe other weights", stacklevel=2)
+                edited = f"{folder / README} was edited, so it stays: it may describe other weights"
+                warnings.warn(edited, MelodyWarning, stacklevel=2)
             else:
                 readme = str(self.generate_model_card(**(model_card_kwargs or {})))
                 write_bytes(scratch / README, _marked(readme).encode())

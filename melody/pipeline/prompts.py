@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from melody.conditioning.prompts import check_prompt
+from melody.conditioning.words import warn_of_unmet_words
 from melody.data.audio import AudioInput, as_mono
 from melody.errors import MelodyError
 from melody.protocols import JointEmbedder
@@ -35,9 +36,9 @@ class Prompt:
 def read_prompt(
     prompts: str | Sequence[str] | None,
     prompt_audio: AudioInput | list[AudioInput] | None,
-    sample_rate: int,
+    embedder: JointEmbedder,
 ) -> Prompt:
-    """A text or several, or audio or several.
+    """A text or several, or audio or several; words that the embedder has never met are told by a warning.
 
     Raises:
         MelodyError: both or neither of them; a text that ``check_prompt`` or audio that ``as_mono`` refuses.
@@ -46,13 +47,14 @@ def read_prompt(
         got = "no prompt was given" if prompts is None else "text and audio were given as the prompt"
         raise MelodyError(f"{got}: expected one of the two, a text or prompt audio")
     if prompt_audio is not None:
-        return _audio_prompt(prompt_audio, sample_rate)
+        return _audio_prompt(prompt_audio, embedder.sample_rate)
     assert prompts is not None
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not texts:
         raise MelodyError("no prompt was given: expected at least one text")
     for number, text in enumerate(texts, start=1):
         check_prompt(text, where=f"prompt {number}" if len(texts) > 1 else "the prompt")
+    warn_of_unmet_words(texts, embedder)
     return Prompt(texts=tuple(texts))
 
 

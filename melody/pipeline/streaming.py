@@ -73,7 +73,7 @@ class Stream(Iterator[Tensor]):
         Raises:
             MelodyError: as ``MelodyPipeline.stream``; another number of prompts than before.
         """
-        prompt = read_prompt(prompts, prompt_audio, self._run.pipeline.joint_embedder.sample_rate)
+        prompt = read_prompt(prompts, prompt_audio, self._run.pipeline.joint_embedder)
         if len(prompt) != self._run.rows:
             raise MelodyError(f"the stream has {self._run.rows} rows: got {len(prompt)} prompts")
         self._composer.prefix = self._run.encode_prompt(prompt)

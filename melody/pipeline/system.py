@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from melody import registry
 from melody.conditioning.rvq import ResidualVectorQuantizer
+from melody.conditioning.words import known_words
 from melody.config import SEATS, Preset, load_preset, preset_names, preset_of, tables_of
 from melody.data.audio import AudioInput, as_mono
 from melody.devices import device_of
@@ -71,6 +72,8 @@ def load_part(preset: Preset, part: str, path: Path) -> nn.Module:
         fitting = [name for name in preset_names() if canonical(component_of(load_preset(name), part)) == wanted]
         hint = f"; they fit preset {' or '.join(map(repr, fitting))}" if fitting else ""
         raise MelodyError(f"{error}{hint}") from None
+    if part == "joint_embedder":
+        module.known_words = known_words(read_card(path.parent))  # type: ignore[assignment]
     return module
 
 
@@ -315,7 +318,7 @@ class MelodyPipeline(Pretrained):
         """The prompt; where neither text nor audio is given, ``own`` ``(T,)``, if there is any."""
         if own is not None and prompts is None and prompt_audio is None:
             prompt_audio = (own, self.sample_rate)
-        return read_prompt(prompts, prompt_audio, self.joint_embedder.sample_rate)
+        return read_prompt(prompts, prompt_audio, self.joint_embedder)
 
     def _run(self, prompt: Prompt, options: Options) -> Run:
         return Run(self, Settings.of(self.preset.generation, len(prompt), **options))

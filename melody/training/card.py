@@ -118,8 +118,13 @@ def add_stage(
     seconds: float,
     figures: dict[str, float],
     weights: Path,
+    words: list[str] | None = None,
 ) -> None:
-    """Write a stage's entry into ``weights/card.json`` and render ``weights/CARD.md``."""
+    """Write a stage's entry into ``weights/card.json`` and render ``weights/CARD.md``.
+
+    Args:
+        words: of the captions that a joint embedder learnt from, so that a prompt's others can be told.
+    """
     path = folder / "weights" / "card.json"
     card = _card(path)
     history = _history(folder / stage / "history.jsonl")
@@ -144,6 +149,8 @@ def add_stage(
         "machine": _machine(settings),
         "versions": {"melody": __version__, "torch": torch.__version__, "commit": _commit()},
     }
+    if words is not None:
+        card[part]["words"] = words
     write_bytes(path, json.dumps(card, indent=1, sort_keys=True).encode())
     write_bytes(path.with_name("CARD.md"), render(card).encode())
 

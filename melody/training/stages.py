@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from melody import registry
+from melody.conditioning.words import words_of
 from melody.config import STAGES, Component, Preset, Stage, parse, tables_of
 from melody.data.corpus import Corpus, load_corpus
 from melody.errors import MelodyError, did_you_mean
@@ -225,7 +226,13 @@ def _leave(run: Run, stage: str, finish: Finish, begin: float) -> None:
         seconds=time.perf_counter() - begin,
         figures=figures,
         weights=run.weights_path(part),
+        words=_caption_words(run.train_corpus) if part == "joint_embedder" else None,
     )
+
+
+def _caption_words(corpus: Corpus) -> list[str]:
+    """Every word of the captions and tags that stage ``joint`` learns from."""
+    return sorted(words_of(text for index in range(len(corpus)) for text in features.texts_of(corpus, index)))
 
 
 def fit_stage(recipe: Recipe, run: Run, stage: str, stop_after: int | None) -> None:

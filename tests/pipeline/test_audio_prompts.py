@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_a_file_shorter_than_a_sample_of_the_new_rate_is_a_sample(tmp_path: Path
 )
 def test_bad_audio_is_one_line(audio: object, message: str) -> None:
     with pytest.raises(MelodyError, match=message) as raised:
-        read_prompt(None, audio, 24_000)  # type: ignore[arg-type]
+        read_prompt(None, audio, SimpleNamespace(sample_rate=24_000))  # type: ignore[arg-type]
     assert "\n" not in str(raised.value)
 
 

@@ -65,6 +65,8 @@ def test_the_card_tells_data_steps_seed_losses_and_held_out_figures(trained: Pat
         assert entry["held_out"]
         assert all(math.isfinite(value) for value in entry["held_out"].values())
         assert part == "rvq" or (entry["steps"] == 4 and entry["last_losses"]["loss"] > 0)
+    assert {part for part in PARTS if "words" in card[part]} == {"joint_embedder"}
+    assert {"waltz", "ballad", "drums"} <= set(card["joint_embedder"]["words"])
     text = (trained / "weights" / "CARD.md").read_text()
     assert all(part in text for part in PARTS)
 

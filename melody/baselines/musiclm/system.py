@@ -128,7 +128,7 @@ class MusicLmSystem(System):
             MelodyError: a bad prompt, duration, seed or option.
         """
         duration = check_duration(duration_s)
-        prompt = read_prompt(prompts, None, self.joint_embedder.sample_rate)
+        prompt = read_prompt(prompts, None, self.joint_embedder)
         drawing = self._drawing(prompt, seeds, options)
         tokens = torch.zeros(len(prompt), 0, dtype=torch.int64, device=self.device)
         acoustic = tokens.new_zeros(len(prompt), 0, self.codec.num_levels)
@@ -162,7 +162,7 @@ class MusicLmSystem(System):
         duration = check_duration(duration_s)
         given = as_mono(audio, self.sample_rate, "the audio to continue")
         own = (given, self.sample_rate) if prompts is None else None
-        prompt = read_prompt(prompts, own, self.joint_embedder.sample_rate)
+        prompt = read_prompt(prompts, own, self.joint_embedder)
         drawing = self._drawing(prompt, seeds, options)
         tokens, acoustic = self._known(drawing, given)
         known = acoustic.shape[1] * self.codec.hop_length

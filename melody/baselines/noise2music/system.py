@@ -100,7 +100,7 @@ class Noise2MusicSystem(System):
         Raises:
             MelodyError: a bad prompt or option, or a clip longer than ``longest_s``.
         """
-        prompt = read_prompt(prompts, None, self.joint_embedder.sample_rate)  # type: ignore[arg-type]
+        prompt = read_prompt(prompts, None, self.joint_embedder)  # type: ignore[arg-type]
         seconds = self._check_duration(duration_s)
         if len(seeds) != len(prompt):
             raise MelodyError(f"expected one seed a prompt: got {len(seeds)} seeds for {len(prompt)} prompts")
