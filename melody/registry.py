@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint
+from threading import RLock
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -75,6 +76,7 @@ class Registry:
         self._components: dict[str, Any] = {}
         self._loaded = False
         self._plugins: dict[str, Entry] | None = None
+        self._lock = RLock()
 
     @property
     def base(self) -> Any:
@@ -184,15 +186,16 @@ class Registry:
         self._loaded = True
 
     def _load_plugins(self) -> dict[str, Entry]:
-        if self._plugins is None:
-            self._plugins = {}
-            points, unreadable = points_of(self.group)
-            for point in points:
-                self._plugins[point.name] = self._load_plugin(point)
-            for distribution, reason in unreadable:
-                line = f"its entry points cannot be read: {reason}"
-                self._plugins.setdefault(distribution, Entry(distribution, distribution, error=line))
-        return self._plugins
+        with self._lock:  # so that no thread finds some of them only
+            if self._plugins is None:
+                self._plugins = {}
+                points, unreadable = points_of(self.group)
+                for point in points:
+                    self._plugins[point.name] = self._load_plugin(point)
+                for distribution, reason in unreadable:
+                    line = f"its entry points cannot be read: {reason}"
+                    self._plugins.setdefault(distribution, Entry(distribution, distribution, error=line))
+            return self._plugins
 
     def _load_plugin(self, point: EntryPoint) -> Entry:
         origin, version = source_of(point)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 
 from melody.config import Preset, load_preset
 from melody.pipeline import PARTS, MelodyPipeline, component_of
+from melody.protocols import Generation
 from melody.weights import save_weights
 
 TINY = """
@@ -232,3 +236,26 @@ def small_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("suites") / "small.toml"
     path.write_text(SMALL_SUITE)
     return path
+
+
+@pytest.fixture(scope="session")
+def same_in_threads() -> Callable[[Sequence[Callable[[], Generation]]], None]:
+    """Asserts that calls give the same bits and counts one after the other and at once, each in a thread."""
+
+    def check(calls: Sequence[Callable[[], Generation]], times: int = 3) -> None:
+        alone = [call() for call in calls]
+        begin = threading.Barrier(len(calls))
+
+        def again(number: int) -> list[Generation]:
+            begin.wait(timeout=120)
+            return [calls[number]() for _ in range(times)]
+
+        with ThreadPoolExecutor(len(calls)) as pool:
+            together = list(pool.map(again, range(len(calls))))
+        for expected, found in zip(alone, together, strict=True):
+            for one in found:
+                assert torch.equal(one.waveform, expected.waveform)
+                for name in ("passes", "weighted_passes", "formula", "prefill_tokens"):
+                    assert getattr(one.trace, name) == getattr(expected.trace, name)
+
+    return check

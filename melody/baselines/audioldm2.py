@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import torch
@@ -145,6 +146,7 @@ class AudioLDM2System(System):
     def _use(self, parts: dict[str, Any]) -> None:
         from diffusers import AudioLDM2Pipeline
 
+        self.lock = Lock()
         self.pipeline = AudioLDM2Pipeline(**parts)
         self.pipeline.set_progress_bar_config(disable=True)
         self.sample_rate = self.pipeline.vocoder.config.sampling_rate
@@ -174,7 +176,7 @@ class AudioLDM2System(System):
         """
         check_call(self.name, prompts, duration_s, seeds, self.longest_s)
         pipe, guided = self.pipeline, guidance_scale > 1
-        with counted(self._parts(), 1) as trace:
+        with self.lock, counted(self._parts(), 1) as trace:  # the scheduler holds the state of a run
             embedded = self._encode(prompts, guided)
             latents = pipe(
                 None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import torch
@@ -115,7 +116,7 @@ class MusicGenSystem(System):
         return system
 
     def _use(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.lock = model, tokenizer, Lock()
         self.decoder_config = model.decoder.config
         codec = model.audio_encoder.config
         self.sample_rate = codec.sampling_rate
@@ -138,7 +139,8 @@ class MusicGenSystem(System):
         """
         check_call(self.name, prompts, duration_s, seeds, self.longest_s)
         frames = self._frames(duration_s)
-        text = self.tokenizer(list(prompts), padding=True, return_tensors="pt").to(self.model.device)
+        with self.lock:  # which pads by a setting of its own
+            text = self.tokenizer(list(prompts), padding=True, return_tensors="pt").to(self.model.device)
         parts = {
             "text_encoder": self.model.text_encoder,
             "language_model": self.model.decoder,

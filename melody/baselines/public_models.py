@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from melody.devices import device_of
 from melody.errors import MelodyError
 from melody.hub import local_folder
+from melody.pipeline.counters import counting
 from melody.protocols import Trace
 from melody.weights import file_hash
 
@@ -139,17 +141,13 @@ def counted(parts: Mapping[str, nn.Module], rows: int) -> Iterator[Trace]:
     """Calls of each part's forward within, by hooks; weighted by the rows that go in, of ``rows`` that come out."""
     trace = Trace()
 
-    def count(name: str) -> Any:
-        def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            given = next(value for value in (*arguments, *named.values()) if isinstance(value, Tensor))
-            trace.passes[name] = trace.passes.get(name, 0) + 1
-            trace.weighted_passes[name] = trace.weighted_passes.get(name, 0) + max(1, len(given) // rows)
-
-        return hook
+    def note(name: str, given: int) -> None:
+        trace.passes[name] = trace.passes.get(name, 0) + 1
+        trace.weighted_passes[name] = trace.weighted_passes.get(name, 0) + max(1, given // rows)
 
     with ExitStack() as stack:
         for name, part in parts.items():
-            stack.callback(part.register_forward_pre_hook(count(name), with_kwargs=True).remove)
+            stack.enter_context(counting(part, partial(note, name)))
         yield trace
 
 

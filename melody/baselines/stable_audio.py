@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import torch
@@ -134,6 +135,7 @@ class StableAudioSystem(System):
     def _use(self, networks: dict[str, Any], tokenizer: Any, scheduler: Any) -> None:
         from diffusers import StableAudioPipeline
 
+        self.lock = Lock()
         self.pipeline = StableAudioPipeline(**networks, tokenizer=tokenizer, scheduler=scheduler)
         self.pipeline.set_progress_bar_config(disable=True)
         self.sample_rate = self.pipeline.vae.config.sampling_rate
@@ -164,7 +166,7 @@ class StableAudioSystem(System):
         check_call(self.name, prompts, duration_s, seeds, self.longest_s)
         pipe = self.pipeline
         parts = {"text_encoder": pipe.text_encoder, "denoiser": pipe.transformer, "codec": pipe.vae.decoder}
-        with counted(parts, len(prompts)) as trace:
+        with self.lock, counted(parts, len(prompts)) as trace:  # the scheduler holds the state of a run
             latents = pipe(
                 list(prompts),
                 audio_end_in_s=duration_s,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,10 @@ SOURCE = "https://huggingface.co/lukewys/laion_clap"
 HTSAT_BASE_WIDTH = 128
 WINDOW = 480_000
 """Ten seconds at 48 kHz, what the model was trained on: fixed windows, never its own random crop."""
+
+
+_TOKENIZER = Lock()
+"""Held while texts are read: the package's tokenizer pads by a setting of its own, for all threads."""
 
 
 @joint_embedders.register("laion-clap")
@@ -68,7 +73,8 @@ class ClapEmbedder(nn.Module, JointEmbedder):
         if isinstance(texts, str) or len(texts) == 0:
             raise MelodyError("embed_text: expected a list with at least one text")
         # A second text, cut off again: the package drops the batch axis of a single one.
-        embeddings = self.clap.get_text_embedding([*texts, ""], use_tensor=True)[: len(texts)]
+        with _TOKENIZER:
+            embeddings = self.clap.get_text_embedding([*texts, ""], use_tensor=True)[: len(texts)]
         return F.normalize(embeddings, dim=-1)
 
 

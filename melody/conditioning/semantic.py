@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from threading import Lock
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,6 +21,9 @@ from melody.registry import semantic_tokenizers
 
 TOKEN_RATE = 25.0
 """Tokens a second (section 1 of the paper)."""
+
+_POSITIONS = Lock()
+"""Held while the encoder's rotary angles, which it keeps for one length, are made."""
 
 
 @semantic_tokenizers.register("wav2vec2-conformer")
@@ -250,9 +254,10 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
     def _encode(self, hidden: Tensor, num_layers: int) -> Tensor:
         """The encoder's first layers, as its own forward runs them, but ending where the features are read."""
         encoder = self.model.encoder
-        # It keeps rotary angles by length alone, wrong after a change of device or out of inference mode.
-        encoder.embed_positions.cached_sequence_length = None
-        positions = encoder.embed_positions(hidden)
+        with _POSITIONS:  # another thread may ask for another length
+            # It keeps rotary angles by length alone, wrong after a change of device or out of inference mode.
+            encoder.embed_positions.cached_sequence_length = None
+            positions = encoder.embed_positions(hidden)
         hidden = encoder.dropout(hidden)
         for layer in encoder.layers[:num_layers]:
             output = layer(hidden, attention_mask=None, relative_position_embeddings=positions)

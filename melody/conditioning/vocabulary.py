@@ -83,11 +83,12 @@ class TextVocabulary(nn.Module):
         return list(self._ready().encode(text).tokens)
 
     def _ready(self) -> Any:
-        if self._tokenizer is None:
+        tokenizer = self._tokenizer
+        if tokenizer is None:
             if self.state.numel() == 0:
                 self._store(_train([], MIN_SIZE))
-            self._tokenizer = self._parse(self.state)
-        return self._tokenizer
+            self._tokenizer = tokenizer = self._parse(self.state)
+        return tokenizer
 
     def _store(self, tokenizer: Any) -> None:
         content = tokenizer.to_str().encode()

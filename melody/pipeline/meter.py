@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
 from melody.devices import synchronize
 from melody.errors import MelodyError
+from melody.pipeline.counters import counting
 from melody.protocols import Trace
 
 
@@ -40,15 +40,12 @@ class Meter:
         """
         passes, weighted = self.trace.passes, self.trace.weighted_passes
 
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        def note(rows: int) -> None:
             passes[part] = passes.get(part, 0) + 1
-            weighted[part] = weighted.get(part, 0) + len(arguments[0]) // (self.rows * windows)
+            weighted[part] = weighted.get(part, 0) + rows // (self.rows * windows)
 
-        handle = network.register_forward_pre_hook(hook)
-        try:
+        with counting(network, note):
             yield
-        finally:
-            handle.remove()
 
     @contextmanager
     def metered(self, part: str, network: nn.Module) -> Iterator[None]:

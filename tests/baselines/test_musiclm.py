@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -320,3 +321,14 @@ def test_the_weights_that_ship_make_sound() -> None:
     assert made.waveform.shape == (1, 1, 9600)
     assert made.trace.weighted_passes["semantic"] == 20  # MeLoDy's demo guides its language model
     assert made.waveform.abs().max() > 0.01
+
+
+def test_threads_share_the_system(system: MusicLmSystem, same_in_threads: Any) -> None:
+    settings: list[dict[str, Any]] = [{}, {"fine_windows": "sequential"}, {}, {"fine_windows": "sequential"}]
+    same_in_threads(
+        [
+            partial(system.generate, [f"a flute {number}"], duration_s=0.4, seeds=[number], **options)
+            for number, options in enumerate(settings)
+        ],
+        times=1,
+    )

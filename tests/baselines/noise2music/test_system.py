@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,3 +111,14 @@ def test_missing_weights_and_presets_are_named(cascade_path: Path) -> None:
         Noise2MusicSystem(str(cascade_path))
     with pytest.raises(MelodyError, match="unknown noise2music preset 'dem'; did you mean 'demo'"):
         Noise2MusicSystem("dem")
+
+
+def test_threads_share_the_system(cascade: Noise2MusicSystem, same_in_threads: Any) -> None:
+    steps = [[3, 2, 1], [4, 3, 2], [2, 2, 2], [5, 1, 1]]
+    samplers = ["ddim", "heun", "unipc", "ancestral"]
+    same_in_threads(
+        [
+            partial(cascade.generate, [f"a flute {number}"], duration_s=0.5, seeds=[number], num_steps=n, sampler=s)
+            for number, (n, s) in enumerate(zip(steps, samplers, strict=True))
+        ]
+    )
