@@ -30,6 +30,9 @@ from melody.pretrained import CONFIG, read_config
 PRESETS = PACKAGE / "presets"
 DEFAULT_PRESET = "demo"
 
+INDIFFERENT = frozenset({"name", "description", "training"})
+"""What of a preset changes no number: weights tell by their own content how they were trained."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 Positive = Annotated[int, Field(gt=0)]
@@ -213,6 +216,10 @@ class Preset(Strict):
     denoiser: Component
     generation: Generation = Generation()
     training: Training | None = None
+
+    def decisive(self) -> dict[str, Any]:
+        """What of it can change a sound or a count, as plain values."""
+        return self.model_dump(mode="json", exclude=set(INDIFFERENT))
 
     def hash(self) -> str:
         """SHA-256 of the resolved content, the same for the same settings however they were written."""

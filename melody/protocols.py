@@ -8,8 +8,9 @@ Components that hold weights also inherit from ``torch.nn.Module``, and have ``s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from melody.pretrained import PretrainedPart
@@ -334,6 +335,20 @@ class Work:
     Table 3's formulas count none; they are in every sum of FLOPs, bytes and seconds."""
 
 
+@dataclass(frozen=True)
+class Makings:
+    """What a system of a preset is made of, told without loading it: what decides its bits beside its own code."""
+
+    preset: str
+    """Its name, for readers: another name changes no number."""
+    content: dict[str, Any]
+    """The preset's plain values, but for words and recipes of training."""
+    components: dict[str, tuple[str, str]]
+    """Kind and name of what sits in each seat, as in ``{"codec": ("codecs", "fourier-vae")}``."""
+    weights: dict[str, Path]
+    """The file of each part, whether it is there or not."""
+
+
 class System(Registered, ABC):
     """Anything that makes audio for prompts: our pipeline, an opponent, a folder of files."""
 
@@ -359,6 +374,15 @@ class System(Registered, ABC):
         self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
     ) -> Generation:
         """One clip of ``duration_s`` for each prompt; the seed of a row decides its bits."""
+
+    @classmethod
+    def makings(cls, arguments: Mapping[str, Any]) -> Makings | None:
+        """What a system built with these arguments is made of; ``None`` where only ``facts`` of a built one tells.
+
+        Raises:
+            MelodyError: no such preset, or one that cannot be read.
+        """
+        return None
 
     def facts(self) -> dict[str, Any]:
         """What decides its bits, as plain values: sizes, hashes of weights or files; part of the key of its clips."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from melody.config import Preset
+from melody.config import SEATS, Preset, load_preset
 from melody.data.audio import AudioInput
-from melody.pipeline import MelodyPipeline
-from melody.protocols import Generation, System, Work
+from melody.hub import local_folder
+from melody.pipeline import PARTS, MelodyPipeline, shipped_weights
+from melody.protocols import Generation, Makings, System, Work
 from melody.registry import systems
 
 
@@ -25,6 +26,20 @@ class MelodySystem(System):
         self, preset: str | Path | Preset = "demo", weights: str | Path | None = None, device: str = "cpu"
     ) -> None:
         self._use(MelodyPipeline.from_preset(preset, weights=weights, device=device))
+
+    @classmethod
+    def makings(cls, arguments: Mapping[str, Any]) -> Makings:
+        """The preset, what it names, and the files of its weights."""
+        preset, weights = arguments.get("preset", "demo"), arguments.get("weights")
+        loaded = preset if isinstance(preset, Preset) else load_preset(preset)
+        folder = shipped_weights(loaded) if weights is None else local_folder(weights)
+        seats = {seat: (components.kind, getattr(loaded, seat).use) for seat, components in SEATS.items()}
+        return Makings(
+            preset=loaded.name,
+            content=loaded.decisive(),
+            components=seats | {name: (f"{name}s", getattr(loaded.generation, name)) for name in ("sampler", "grid")},
+            weights={part: folder / f"{part}.safetensors" for part in PARTS},
+        )
 
     @classmethod
     def around(cls, pipeline: MelodyPipeline) -> MelodySystem:

@@ -63,6 +63,13 @@ class Subject:
     abilities: frozenset[str] = frozenset()
     options: frozenset[str] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
 
+    def part(self, name: str) -> dict[str, Any]:
+        """What identifies one part in keys: its code, arguments and weights."""
+        if self.definition is None or name not in self.part_weights:
+            return {"subject": self.facts, "weights": self.weights}
+        code, arguments = self.facts["components"][name], getattr(self.definition, name).arguments
+        return {"component": code, "arguments": arguments, "weights": self.part_weights[name]}
+
 
 @dataclass
 class Context:
@@ -227,6 +234,11 @@ class Context:
         return {"subject": self.subject.facts, "weights": self.subject.weights, **self.arithmetic}
 
     @cached_property
+    def hearing(self) -> dict[str, Any]:
+        """What every unit hangs on whose clips the preset's joint embedder hears, whoever made them."""
+        return {"joint_embedder": self.subject.part("joint_embedder"), **self.arithmetic}
+
+    @cached_property
     def arithmetic(self) -> dict[str, Any]:
         """What every unit hangs on that runs a network."""
         return {
@@ -255,6 +267,10 @@ class Context:
             self._embedders[name] = audio_embedders.create(name)
         return self._embedders[name]
 
+    def embedder_facts(self, name: str) -> dict[str, Any]:
+        """What identifies an audio embedder in keys, its weights too; raises ``MelodyError`` if it cannot be had."""
+        return {**component_facts(audio_embedders, name), "facts": self.embedder(name).facts()}
+
     def seeds(self, seeds: Sequence[int]) -> list[int]:
         """A suite's seeds, moved by the run's."""
         return [self.seed + seed for seed in seeds]
@@ -275,11 +291,6 @@ class Context:
         """One clip ``(T,)`` -> ``(windows, E)`` by an embedder of whole sets."""
         model = self.embedder(embedder)
         return model.embed(resampled(waveform.cpu(), sample_rate, model.sample_rate))
-
-
-def embedder_facts(name: str) -> dict[str, str]:
-    """What identifies an audio embedder in a key; raises ``MelodyError`` if there is none of that name."""
-    return component_facts(audio_embedders, name)
 
 
 def texts_hash(texts: Sequence[str]) -> str:

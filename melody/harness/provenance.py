@@ -6,18 +6,22 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import json
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Mapping
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from melody import __version__
 from melody.paths import PACKAGE
-from melody.registry import Entry, Registry
+from melody.protocols import Makings
+from melody.registry import Entry, Registry, registry
 
 SEAMS = frozenset(
     f"melody{name}" for name in ("", ".registry", ".protocols", ".errors", ".paths", ".config", ".pretrained", ".hub")
@@ -96,9 +100,9 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def component_facts(registry: Registry, name: str) -> dict[str, str]:
+def component_facts(kind: Registry, name: str) -> dict[str, Any]:
     """What identifies a component in a key: name, origin, version, and a hash of its source."""
-    return entry_facts(registry.entry(name))
+    return entry_facts(kind.entry(name))
 
 
 def entry_facts(entry: Entry) -> dict[str, str]:
@@ -114,9 +118,26 @@ def entry_facts(entry: Entry) -> dict[str, str]:
     }
 
 
+def makings_facts(made: Makings) -> dict[str, Any]:
+    """What identifies a system's preset in a key: its content, and every component that it names."""
+    content = json.dumps(made.content, sort_keys=True)
+    return {
+        "preset": hashlib.sha256(content.encode()).hexdigest(),
+        "components": {seat: component_facts(registry(kind), name) for seat, (kind, name) in made.components.items()},
+    }
+
+
+def weights_hash(parts: Mapping[str, str]) -> str:
+    """SHA-256 over the hashes of the weights of all parts."""
+    return hashlib.sha256("".join(f"{part}:{one};" for part, one in parts.items()).encode()).hexdigest()
+
+
 @lru_cache(maxsize=256)
 def source_hash(module: str) -> str:
-    """SHA-256 over the source of a module and of all that it imports from ``melody`` and its own package."""
+    """SHA-256 over the source of a module and of all that it imports from ``melody`` and beside itself.
+
+    A plug-in is also known by the versions of the distributions that it imports.
+    """
     digest = hashlib.sha256()
     for name, source in sorted(_closure(module).items()):
         digest.update(f"{name}:{hashlib.sha256(source).hexdigest()};".encode())
@@ -125,7 +146,7 @@ def source_hash(module: str) -> str:
 
 def _closure(module: str) -> dict[str, bytes]:
     seen: dict[str, bytes] = {}
-    waiting, roots = [module], {"melody", module.split(".")[0]}
+    waiting, root = [module], module.split(".")[0]
     while waiting:
         name = waiting.pop()
         path = _source_file(name)
@@ -133,11 +154,34 @@ def _closure(module: str) -> dict[str, bytes]:
             continue
         seen[name] = path.read_bytes()
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        imported = [found for found in _imports(seen[name], package) if found.split(".")[0] in roots]
-        waiting += [found for found in imported if found not in SEAMS]
+        for found in _imports(seen[name], package):
+            top = found.split(".")[0]
+            if top in ("melody", root) or (_is_plugin(name) and _lies_beside(top, root)):
+                waiting += [] if found in SEAMS else [found]
+            elif _is_plugin(name):
+                seen |= {one: version(one).encode() for one in _distributions().get(top, ())}
     return seen
 
 
+def _is_plugin(module: str) -> bool:
+    return module.split(".")[0] != "melody"
+
+
+def _lies_beside(top: str, root: str) -> bool:
+    """Whether a module is the plug-in author's own: of the same distribution, or of none, as files on the path are."""
+    if top in sys.stdlib_module_names:
+        return False
+    of = _distributions()
+    return top not in of or bool(set(of[top]) & set(of.get(root, ())))
+
+
+@lru_cache(maxsize=1)
+def _distributions() -> Mapping[str, list[str]]:
+    """Distributions by the top-level modules that they install."""
+    return packages_distributions()
+
+
+@lru_cache(maxsize=1024)
 def _imports(source: bytes, package: str) -> list[str]:
     """Names that may be modules; relative ones count from ``package``."""
     names: list[str] = []
@@ -154,8 +198,6 @@ def _imports(source: bytes, package: str) -> list[str]:
 
 @lru_cache(maxsize=512)
 def _source_file(module: str) -> Path | None:
-    import sys
-
     loaded: ModuleType | None = sys.modules.get(module)
     if loaded is not None:
         origin = getattr(loaded, "__file__", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +9,17 @@ from typing import NoReturn
 
 from melody import __version__, registry
 from melody.baselines.melody_system import MelodySystem
-from melody.config import SEATS, Preset, load_preset
+from melody.config import Preset, load_preset
 from melody.data.corpus import load_corpus
 from melody.data.embedded import DEFAULT_SIZES, distinct_prompts
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, Parts, Subject
 from melody.harness.listening_schema import ListeningResult
-from melody.harness.provenance import component_facts, source_hash
+from melody.harness.provenance import makings_facts, source_hash, weights_hash
 from melody.harness.systems import Surroundings, systems_of
 from melody.hub import local_folder
-from melody.pipeline import PARTS, MelodyPipeline, shipped_weights
+from melody.pipeline import MelodyPipeline, shipped_weights
 from melody.weights import file_hash
 
 PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
@@ -64,7 +63,6 @@ def preset_context(
         raise MelodyError(f"no folder of published samples: {published_samples}")
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
     subject = preset_subject(loaded, weights, device)
-    own = {"subject": subject.facts, "weights": subject.weights}
     return Context(
         subject,
         corpus_of=lambda: load_corpus("embedded", split=split, num_clips=HELD_OUT_CLIPS),
@@ -74,7 +72,7 @@ def preset_context(
         samplers=None if samplers is None else tuple(dict.fromkeys(samplers)),
         published_samples=published_samples,
         training_of=lambda count: load_corpus("embedded", split="train", num_clips=count),
-        others=systems_of(Surroundings(loaded, own, device), systems),
+        others=systems_of(Surroundings(loaded, device), systems),
         ratings=ratings,
     )
 
@@ -107,16 +105,15 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
     """A preset as the system under test; its weights are hashed now and loaded when needed."""
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
     folder = local_folder(weights) if weights is not None else shipped_weights(loaded)
-    paths = {part: folder / f"{part}.safetensors" for part in PARTS}
-    missing = [path.name for path in paths.values() if not path.is_file()]
+    made = MelodySystem.makings({"preset": loaded, "weights": folder})
+    missing = [path.name for path in made.weights.values() if not path.is_file()]
     if missing:
         raise MelodyError(
             f"preset {loaded.name!r} lacks weights in {folder}: {', '.join(missing)}; "
             f"train them (melody train all --preset {loaded.name}) and give their folder with --weights"
         )
-    components = {seat: component_facts(registry, getattr(loaded, seat).use) for seat, registry in SEATS.items()}
-    hashes = {part: file_hash(path) for part, path in paths.items()}
-    digest = hashlib.sha256("".join(f"{part}:{one};" for part, one in hashes.items()).encode()).hexdigest()
+    hashes = {part: file_hash(path) for part, path in made.weights.items()}
+    digest = weights_hash(hashes)
 
     def load() -> Parts:
         pipeline = MelodyPipeline.from_preset(loaded, weights=folder, device=device)
@@ -136,12 +133,7 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
         preset=loaded.name,
         denoiser=loaded.denoiser.use,
         weights=digest,
-        facts={
-            "melody": __version__,
-            "preset": loaded.hash(),
-            "components": components,
-            "pipeline": source_hash("melody.pipeline"),
-        },
+        facts={"melody": __version__, **makings_facts(made), "pipeline": source_hash("melody.pipeline")},
         load=load,
         part_weights=hashes,
         definition=loaded,

@@ -8,6 +8,7 @@ units must be computed.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -19,10 +20,10 @@ from pydantic import Field
 from melody import registry
 from melody.config import Preset, Strict, parse, read_toml
 from melody.errors import MelodyError
-from melody.harness.provenance import component_facts
+from melody.harness.provenance import component_facts, makings_facts, weights_hash
 from melody.harness.units import one_line
 from melody.paths import PACKAGE
-from melody.protocols import System
+from melody.protocols import Makings, System
 from melody.registry import Entry
 from melody.weights import file_hash
 
@@ -46,7 +47,9 @@ class SystemUnderTest:
     """Options of its ``generate``."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Those that are set, whatever a suite says."""
+    in_tree: bool = True
     load: Callable[[], System] = field(default=System, repr=False)
+    describe: Callable[[], Makings | None] = field(default=lambda: None, repr=False)
     identify: Callable[[], dict[str, Any]] = field(default=dict, repr=False)
     known_by_content: bool = True
     """Whether ``identity`` is all, or what the loaded system says of itself belongs to it."""
@@ -58,6 +61,22 @@ class SystemUnderTest:
     @cached_property
     def identity(self) -> dict[str, Any]:
         return self.identify()
+
+    @cached_property
+    def makings(self) -> Makings | None:
+        return self.describe()
+
+    @property
+    def preset(self) -> str:
+        """Name of its own preset; empty if it has none."""
+        return self.makings.preset if self.makings else ""
+
+    @property
+    def weights(self) -> str | None:
+        """SHA-256 over its weights, or of the files that it was given."""
+        if "weights" in self.identity:
+            return weights_hash(self.identity["weights"])
+        return next(iter(self.identity.get("files", {}).values()), None)
 
 
 class Declared(Strict):
@@ -75,8 +94,6 @@ class Surroundings:
     """What systems of a run share."""
 
     preset: Preset
-    own: Mapping[str, Any]
-    """What identifies the preset and its weights, of which our other systems take parts."""
     device: str
 
 
@@ -162,59 +179,82 @@ def _declared(text: str) -> Declared:
 def _asked_for(declared: Declared, around: Surroundings) -> SystemUnderTest:
     one = _under_test(declared, around)
     one.wanted = True
-    entry = registry.systems.entry(one.use)
-    takes_shipped = entry.in_tree and _ships_weights(entry) and not set(declared.arguments) & set(PLACES)
-    if takes_shipped and not _is_shipped(one.use, around):
+    if not one.makings or set(declared.arguments) & set(PLACES):
+        return one
+    if not all(path.is_file() for path in one.makings.weights.values()):
         raise MelodyError(
-            f"system {one.use!r} has no shipped weights for preset {around.preset.name!r}; "
+            f"system {one.use!r} has no shipped weights for preset {one.preset!r}; "
             f"give their folder: --system {one.use}=FOLDER"
         )
     return one
 
 
 def _under_test(declared: Declared, around: Surroundings) -> SystemUnderTest:
-    use = declared.use
-    kind = registry.systems.get(use)
+    use, entry = declared.use, registry.systems.entry(declared.use)
+    kind = entry.component
     names = [parameter.name for parameter in registry.systems.parameters(use)]
+    where = f"system {declared.title or use!r}"
+    if "device" in declared.arguments:
+        raise MelodyError(f"{where}: device is the run's, for every system: give it by --device")
     # Other systems have presets of their own, of the same names.
     preset = around.preset if use == OWN else around.preset.name
     given = {name: value for name, value in (("preset", preset), ("device", around.device)) if name in names}
-    where = f"system {declared.title or use!r}"
     arguments = registry.systems.validate(use, {**given, **declared.arguments}, where=where)
-    content = _places(use, arguments, around)
+    decisive = {name: value for name, value in arguments.items() if name != "device"}
+    describe = partial(kind.makings, decisive)
+    places = _places(decisive)
     return SystemUnderTest(
         name=declared.title or use,
         use=use,
         abilities=kind.abilities,
         takes=kind.options,
         options=declared.options,
+        in_tree=entry.in_tree,
         load=partial(registry.systems.create, use, {**given, **declared.arguments}, where=where),
-        identify=partial(_identity, use, arguments, content, around.own if "preset" in names else {}),
-        # What takes a preset is decided by more than its weights' files, which only it can say.
-        known_by_content=bool(content) and "preset" not in names,
+        describe=describe,
+        identify=partial(_identity, use, declared.title or use, decisive, places, describe),
+        # A preset that only the system itself can read decides more than the files that it was given.
+        known_by_content=_tells(kind) or (bool(places) and "preset" not in names),
     )
 
 
-def _places(use: str, arguments: Mapping[str, Any], around: Surroundings) -> dict[str, Path]:
+def _tells(kind: type[System]) -> bool:
+    """Whether a system says what it is made of before it is built."""
+    return kind.makings.__func__ is not System.makings.__func__  # type: ignore[attr-defined]
+
+
+def _places(arguments: Mapping[str, Any]) -> dict[str, Path]:
     """Files and folders that decide a system's bits, by argument."""
-    given = {name: value for name, value in arguments.items() if name != "preset" and isinstance(value, str | Path)}
-    places = {name: Path(value).expanduser() for name, value in given.items() if Path(value).expanduser().exists()}
-    if not places and _is_shipped(use, around):
-        return {"weights": shipped_folder(use, around.preset.name)}
-    return places
+    given = {name: Path(value).expanduser() for name, value in arguments.items() if isinstance(value, str | Path)}
+    # A preset's name may be that of a folder beside, which it does not mean.
+    return {name: path for name, path in given.items() if (path.is_file() if name == "preset" else path.exists())}
 
 
 def _identity(
-    use: str, arguments: Mapping[str, Any], places: Mapping[str, Path], own: Mapping[str, Any]
+    use: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    places: Mapping[str, Path],
+    describe: Callable[[], Makings | None],
 ) -> dict[str, Any]:
     """Content that decides a system's bits, without loading it."""
-    plain = {name: value for name, value in arguments.items() if name not in ("preset", "device", *places)}
+    code = {"component": component_facts(registry.systems, use)}
+    if (made := describe()) is not None:
+        return {**code, **makings_facts(made), "weights": _part_hashes(name, made)}
+    plain = {name: value for name, value in arguments.items() if name not in places}
     return {
-        "component": component_facts(registry.systems, use),
+        **code,
         "arguments": {name: value if _is_json(value) else str(value) for name, value in plain.items()},
         "files": {name: content_hash(path) for name, path in places.items()},
-        "preset": dict(own),
     }
+
+
+def _part_hashes(name: str, made: Makings) -> dict[str, str]:
+    missing = [path.name for path in made.weights.values() if not path.is_file()]
+    if missing:
+        folder = next(iter(made.weights.values())).parent
+        raise MelodyError(f"system {name!r}, preset {made.preset!r}, lacks weights in {folder}: {', '.join(missing)}")
+    return {part: content_hash(path) for part, path in made.weights.items()}
 
 
 def _is_json(value: Any) -> bool:
@@ -230,9 +270,22 @@ def content_hash(path: Path) -> str:
     try:
         if path.is_file():
             return file_hash(path)
-        seen = (one for one in path.rglob("*") if not one.name.startswith(".") and one.suffix != ".md")
-        files = sorted(one for one in seen if one.is_file())
-        lines = "".join(f"{one.relative_to(path)}:{file_hash(one)};" for one in files)
+        lines = "".join(f"{one.relative_to(path)}:{file_hash(one)};" for one in _files_below(path))
     except OSError as error:
         raise MelodyError(f"cannot read {error.filename or path}: {error.strerror or one_line(error)}") from None
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Sorted; folders that are linked are gone into, each once."""
+    found, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(place, name) for name in files if not name.startswith(".")]
+        found += [path for path in paths if path.suffix != ".md" and path.is_file()]
+    return sorted(found)

@@ -154,7 +154,7 @@ def found(fakes: None) -> Callable[..., dict[str, SystemUnderTest]]:
 
     def of(*asked: str) -> dict[str, SystemUnderTest]:
         preset = load_preset("demo")
-        everything = systems_of(Surroundings(preset, {"tones": 1}, "cpu"), asked)
+        everything = systems_of(Surroundings(preset, "cpu"), asked)
         return {name: one for name, one in everything.items() if one.use in FAKES}
 
     return of

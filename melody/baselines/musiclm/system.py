@@ -9,7 +9,7 @@ one after the other (``fine_windows="sequential"``). By default they are rows of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -31,7 +31,7 @@ from melody.baselines.musiclm.windows import independent
 from melody.baselines.musiclm.work import work_of
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.conditioning.semantic import TOKEN_RATE
-from melody.config import Preset
+from melody.config import INDIFFERENT, Preset
 from melody.config import load_preset as load_melody
 from melody.data.audio import AudioInput, as_mono, resampled
 from melody.devices import device_of
@@ -49,6 +49,7 @@ from melody.protocols import (
     Generation,
     JointEmbedder,
     LanguageModel,
+    Makings,
     SemanticTokenizer,
     System,
     TokenCodec,
@@ -79,24 +80,19 @@ class MusicLmSystem(System):
 
     def __init__(self, preset: str = "demo", weights: str | Path | None = None, device: str = "cpu") -> None:
         loaded = load_preset(preset)
-        melody = load_melody(loaded.melody)
-        folder = Path(weights) if weights is not None else PACKAGE / "presets" / "weights" / "musiclm" / loaded.name
+        melody, folder = load_melody(loaded.melody), _folder(loaded, weights)
         if not folder.is_dir():
             raise MelodyError(
                 f"musiclm preset {loaded.name!r} has no weights in {folder}; train them (melody train all --system "
                 f"musiclm --preset {loaded.name}) and give their folder"
             )
-        own = own_parts(loaded)
-        paths = {part: folder / f"{part}.safetensors" for part in own}
-        for part in set(CONDITIONING) - set(own):
-            there = folder / f"{part}.safetensors"
-            paths[part] = there if there.is_file() else shipped_weights(melody) / there.name
+        own, paths = own_parts(loaded), _paths(loaded, melody, folder)
         with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
             parts = {
                 part: load_part(loaded, part, path) if part in own else load_melody_part(melody, part, path)
                 for part, path in paths.items()
             }
-        self._use(loaded, melody, parts, {part: file_hash(path) for part, path in sorted(paths.items())}, device)
+        self._use(loaded, melody, parts, {part: file_hash(path) for part, path in paths.items()}, device)
 
     @classmethod
     def random(cls, preset: str | Path = "demo", *, seed: int = 0, device: str = "cpu") -> MusicLmSystem:
@@ -114,6 +110,21 @@ class MusicLmSystem(System):
                     parts["joint_embedder"].fit_vocabulary(["music"])  # type: ignore[operator]
         system._use(loaded, melody, parts, {"seed": str(seed)}, device)
         return system
+
+    @classmethod
+    def makings(cls, arguments: Mapping[str, Any]) -> Makings:
+        """Its own preset, what it takes of MeLoDy's, and the files of both's weights."""
+        loaded = load_preset(arguments.get("preset", "demo"))
+        melody = load_melody(loaded.melody)
+        taken = [part for part in CONDITIONING if part not in own_parts(loaded)]
+        named = {"codec": ("token_codecs", loaded.codec.use)}
+        if loaded.language_model is not None:
+            named["language_model"] = ("language_models", loaded.language_model.use)
+        named |= {seat: (f"{seat}s", getattr(melody, seat).use) for seat in taken if seat != "rvq"}
+        content = {"own": loaded.model_dump(mode="json", exclude={*INDIFFERENT, "melody"})}
+        content["melody"] = melody.model_dump(mode="json", include=set(taken))
+        paths = _paths(loaded, melody, _folder(loaded, arguments.get("weights")))
+        return Makings(loaded.name, content, named, paths)
 
     @torch.inference_mode()
     def generate(
@@ -262,6 +273,20 @@ class MusicLmSystem(System):
         with drawing.meter.timed("semantic_tokenizer"):
             tokens = self.semantic_tokenizer.tokenize(heard.to(self.device)[None, None])[:, :count]
         return tokens.expand(drawing.rows, -1), acoustic.expand(drawing.rows, -1, -1)
+
+
+def _folder(preset: MusicLmPreset, weights: str | Path | None) -> Path:
+    return Path(weights) if weights is not None else PACKAGE / "presets" / "weights" / "musiclm" / preset.name
+
+
+def _paths(preset: MusicLmPreset, melody: Preset, folder: Path) -> dict[str, Path]:
+    """The file of each part, in the order of their names; of what is MeLoDy's, in the folder or as shipped."""
+    own = own_parts(preset)
+    paths = {part: folder / f"{part}.safetensors" for part in {*own, *CONDITIONING}}
+    for part, there in paths.items():
+        if part not in own and not there.is_file():
+            paths[part] = shipped_weights(melody) / there.name
+    return dict(sorted(paths.items()))
 
 
 def _fine_windows(fine_windows: str = "batched") -> str:

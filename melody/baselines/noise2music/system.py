@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from melody.baselines.noise2music.preset import (
     prompt_size,
 )
 from melody.conditioning.mel import LOG_FLOOR
-from melody.config import load_preset
+from melody.config import INDIFFERENT, Preset, load_preset
 from melody.devices import device_of
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
@@ -33,7 +33,7 @@ from melody.pipeline.meter import Meter
 from melody.pipeline.prompts import read_prompt
 from melody.pipeline.settings import Settings, check_duration
 from melody.pipeline.work import prompt_work
-from melody.protocols import Generation, System, Work
+from melody.protocols import Generation, Makings, System, Work
 from melody.registry import systems
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
@@ -62,16 +62,13 @@ class Noise2MusicSystem(System):
     def __init__(self, preset: str = "demo", weights: str | Path | None = None, device: str = "cpu") -> None:
         loaded = load_noise2music(preset)
         conditioned_by = load_preset(loaded.melody)
-        folder = Path(weights) if weights is not None else PACKAGE / "presets" / "weights" / "noise2music" / loaded.name
+        folder = _folder(loaded, weights)
         if not folder.is_dir():
             raise MelodyError(
                 f"noise2music preset {loaded.name!r} has no weights in {folder}; train them (melody train all --system "
                 f"noise2music --preset {loaded.name}) and give their folder"
             )
-        paths = {part: folder / f"{part}.safetensors" for part in PARTS}
-        for part in CONDITIONING:
-            own = folder / f"{part}.safetensors"
-            paths[part] = own if own.is_file() else shipped_weights(conditioned_by) / own.name
+        paths = _paths(conditioned_by, folder)
         modules: dict[str, nn.Module] = {part: load_network(loaded, part, paths[part]) for part in PARTS}
         modules |= {part: load_part(conditioned_by, part, paths[part]) for part in CONDITIONING}
         self._use(loaded, modules, {part: file_hash(path) for part, path in paths.items()}, device)
@@ -90,6 +87,19 @@ class Noise2MusicSystem(System):
                 _randomize(modules)
         system._use(loaded, modules, {"seed": str(seed)}, device)
         return system
+
+    @classmethod
+    def makings(cls, arguments: Mapping[str, Any]) -> Makings:
+        """Its own preset, what of MeLoDy's reads the prompt, and the files of both's weights."""
+        loaded = load_noise2music(arguments.get("preset", "demo"))
+        melody = load_preset(loaded.melody)
+        named = {"joint_embedder": ("joint_embedders", melody.joint_embedder.use)}
+        for part in PARTS:
+            stage = getattr(loaded, part)
+            named |= {f"{part} {name}": (f"{name}s", getattr(stage, name)) for name in ("sampler", "grid")}
+        content = {"own": loaded.model_dump(mode="json", exclude={*INDIFFERENT, "melody"})}
+        content["melody"] = melody.model_dump(mode="json", include=set(CONDITIONING))
+        return Makings(loaded.name, content, named, _paths(melody, _folder(loaded, arguments.get("weights"))))
 
     @torch.inference_mode()
     def generate(
@@ -208,6 +218,19 @@ class Noise2MusicSystem(System):
 
     def _frames_of(self, seconds: float) -> int:
         return math.ceil(seconds * self.frames.frame_rate - 1e-9)
+
+
+def _folder(preset: Noise2MusicPreset, weights: str | Path | None) -> Path:
+    return Path(weights) if weights is not None else PACKAGE / "presets" / "weights" / "noise2music" / preset.name
+
+
+def _paths(melody: Preset, folder: Path) -> dict[str, Path]:
+    """The file of each part; of what is MeLoDy's, in the folder or as shipped."""
+    paths = {part: folder / f"{part}.safetensors" for part in (*PARTS, *CONDITIONING)}
+    for part in CONDITIONING:
+        if not paths[part].is_file():
+            paths[part] = shipped_weights(melody) / f"{part}.safetensors"
+    return paths
 
 
 def _randomize(modules: dict[str, nn.Module]) -> None:

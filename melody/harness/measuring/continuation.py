@@ -9,7 +9,7 @@ from torch import Tensor
 
 from melody.data.audio import resampled
 from melody.errors import MelodyError
-from melody.harness.context import SEED_STRIDE, Context, embedder_facts
+from melody.harness.context import SEED_STRIDE, Context
 from melody.harness.measuring.generation import STORED_CLIPS, Setting, flac, given_options, setting_facts
 from melody.harness.provenance import source_hash
 from melody.harness.systems import OWN
@@ -31,13 +31,13 @@ def continuation_unit(context: Context, setting: Setting, *, text: str, clips: i
     One text for all, so that only the given audio can tell the clips apart.
     """
     config = {
-        **context.common,
+        **context.hearing,
         **setting_facts(context, setting),
         "prompt": text,
         "seed": seed,
         "clips": min(clips, len(context.corpus)),
         "corpus": context.corpus_hash(min(clips, len(context.corpus))),
-        "embedder": embedder_facts(EMBEDDER),
+        "embedder": context.embedder_facts(EMBEDDER),
         "continuing": source_hash(__name__),
     }
     return Unit("continuation", config, f"continuation{'' if setting.system == OWN else f' by {setting.system}'}")

@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from melody.config import SEATS, Preset
+from melody.config import Preset
 from melody.errors import MelodyError
 from melody.harness.context import Context
-from melody.harness.provenance import component_facts, deciding_versions, source_hash
+from melody.harness.measuring.generation import NAMED
+from melody.harness.provenance import component_facts, deciding_versions, makings_facts, source_hash
 from melody.harness.random_systems import PROMPT, random_system
+from melody.harness.systems import OWN
 from melody.harness.units import Outcome, Unit
 from melody.metrics.flops import count
 from melody.protocols import System, Work
@@ -42,13 +44,25 @@ def work_facts(
     """What decides the calls of a system's clips."""
     return {
         "random": component_facts(systems, system),  # not "system": nothing trained is loaded for it
-        "components": {seat: component_facts(registry, getattr(preset, seat).use) for seat, registry in SEATS.items()},
-        "preset": preset.model_dump(mode="json", exclude={"training"}),
+        **_makings(system, preset),
+        "size": preset.model_dump(mode="json", exclude={"training"}),
         "duration_s": duration_s,
         "variants": variants,
+        "named": [
+            component_facts(NAMED[name], value)
+            for one in variants
+            for name, value in one.items()
+            if name in NAMED and value in NAMED[name]
+        ],
         "versions": versions,
         "measuring": source_hash(__name__),
     }
+
+
+def _makings(system: str, preset: Preset) -> dict[str, Any]:
+    """Content of the preset that gives a system its size: another system has one of the same name."""
+    made = systems.get(system).makings({"preset": preset if system == OWN else preset.name})
+    return {} if made is None else makings_facts(made)
 
 
 def count_work(config: dict[str, Any], context: Context) -> Outcome:
@@ -128,4 +142,4 @@ def run_counted(config: dict[str, Any], context: Context) -> Outcome:
 
 def preset_of(config: dict[str, Any]) -> Preset:
     """The preset that a unit is about."""
-    return Preset.model_validate(config["preset"])
+    return Preset.model_validate(config["size"])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from melody.data.audio import to_int16
 from melody.errors import MelodyError, did_you_mean
-from melody.harness.context import SEED_STRIDE, Context, embedder_facts
+from melody.harness.context import SEED_STRIDE, Context
 from melody.harness.measuring.hearing import instrument_agreement
 from melody.harness.provenance import component_facts, machine, source_hash
 from melody.harness.systems import OWN
@@ -60,11 +60,11 @@ def generation_unit(
 ) -> Unit:
     """One clip for each text, embedded; heard by judges if their facts are given."""
     config = {
-        **context.common,
+        **context.hearing,
         **setting_facts(context, setting),
         "prompts": list(texts),
         "seed": seed,
-        "embedders": [embedder_facts(name) for name in embedders],
+        "embedders": [context.embedder_facts(name) for name in embedders],
         **(judges or {}),
     }
     return Unit("generation", config, f"{setting}, seed {seed}")
@@ -159,12 +159,14 @@ def flac(waveform: Tensor, sample_rate: int) -> bytes:
 
 def setting_facts(context: Context, setting: Setting) -> dict[str, Any]:
     """What a generation hangs on, but for prompts and seeds; raises ``MelodyError`` for an option of no such name."""
-    takes = context.systems[setting.system].takes
+    one = context.systems[setting.system]
+    takes = one.takes
     for name in setting.options:
         if name not in takes:
             raise MelodyError(f"system {setting.system!r} takes no option {name!r}{did_you_mean(name, takes)}")
     options = {
-        name: component_facts(NAMED[name], str(value)) if name in NAMED and setting.system == OWN else value
+        # What another project calls a sampler need not be one of ours.
+        name: component_facts(NAMED[name], value) if name in NAMED and (one.in_tree or value in NAMED[name]) else value
         for name, value in setting.options.items()
     }
     return {

@@ -13,7 +13,7 @@ import torch
 from melody.data.corpus import Clip, Corpus, load_corpus
 from melody.data.folders import FileAudio
 from melody.errors import MelodyError
-from melody.harness.context import Context, embedder_facts
+from melody.harness.context import Context
 from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
 from melody.metrics.levels import clipping_rate, peak, silence_rate
@@ -25,9 +25,9 @@ SAMPLE_RATE = 24_000
 def samples_unit(context: Context, *, corpus: Corpus, embedders: Sequence[str]) -> Unit:
     """One set of published clips, in order."""
     config = {
-        **context.common,
+        **context.hearing,
         "clips": [{"name": c.identifier, "text": c.text, "sound": _sound_hash(c)} for c in corpus],
-        "embedders": [embedder_facts(name) for name in embedders],
+        "embedders": [context.embedder_facts(name) for name in embedders],
         "measuring": source_hash(__name__),
     }
     return Unit("samples", config, f"{len(corpus)} published samples")

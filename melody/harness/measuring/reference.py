@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from melody.data.audio import resampled
-from melody.harness.context import Context, embedder_facts
+from melody.harness.context import Context
 from melody.harness.evaluation.controls import NOISE, REPEATED, Synthetic
 from melody.harness.measuring.hearing import instrument_agreement
 from melody.harness.provenance import source_hash
@@ -26,10 +26,10 @@ def reference_unit(
     """Embeddings of the corpus's first clips, and of their captions; heard by judges if their facts are given."""
     clips = min(clips, len(context.corpus))
     config = {
-        **context.common,
+        **context.hearing,
         "corpus": context.corpus_hash(clips),
         "clips": clips,
-        "embedders": [embedder_facts(name) for name in embedders],
+        "embedders": [context.embedder_facts(name) for name in embedders],
         "measuring": source_hash(__name__),
         **(judges or {}),
     }
@@ -47,12 +47,12 @@ def control_unit(
 ) -> Unit:
     """As ``reference_unit``, of as many clips of a control as texts: white noise, silence, one clip repeated."""
     config = {
-        **context.common,
+        **context.hearing,
         "control": name,
         "prompts": list(texts),
         "duration_s": duration_s,
         "corpus": context.corpus_hash(1),
-        "embedders": [embedder_facts(name) for name in embedders],
+        "embedders": [context.embedder_facts(name) for name in embedders],
         "measuring": source_hash(__name__),
         **(judges or {}),
     }

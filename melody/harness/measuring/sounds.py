@@ -20,7 +20,7 @@ from melody.data.corpus import Clip
 from melody.data.embedded import distinct_combinations
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError, did_you_mean
-from melody.harness.context import SEED_STRIDE, Context, embedder_facts
+from melody.harness.context import SEED_STRIDE, Context
 from melody.harness.measuring.generation import Setting, flac, generated, given_options, setting_facts
 from melody.harness.measuring.hearing import judges_facts
 from melody.harness.provenance import source_hash
@@ -65,7 +65,7 @@ def sound_units(
         "corpus": context.corpus_hash(held_out),
         "sound": kind,
         "seed": seed,
-        "embedder": embedder_facts(embedder),
+        "embedder": context.embedder_facts(embedder),
     }
     batches = [list(places[begin : begin + BATCH]) for begin in range(0, len(places), BATCH)]
     return [

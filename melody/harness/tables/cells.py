@@ -96,7 +96,7 @@ class Filling:
             verdict, reason = compare(column, paper, finding.projected.value)
             reason = f"by formula: {reason}"
         else:
-            preset, device = self.context.subject.preset, self.context.device_name
+            preset, device = self._preset(finding), self.context.device_name
             verdict, reason = judge(
                 column, paper, finding.measured, absent=finding.absent, preset=preset, device=device
             )
@@ -146,13 +146,18 @@ class Filling:
             raise MelodyError(reason)
         return [outcome for outcome in found if isinstance(outcome, Outcome)]
 
+    def _preset(self, finding: Finding) -> str:
+        """Of what made the numbers: a row's system may have a preset of its own, or none."""
+        other = _other(finding)
+        return self.context.subject.preset if other is None else self.context.systems[other].preset
+
     def _provenance(self, column: Column, finding: Finding) -> Provenance:
-        context = self.context
+        context, other = self.context, _other(finding)
         found = [self.outcome(unit) for unit in finding.units]
         number = finding.measured or finding.composed
         origins = [outcome.origin for outcome in found if isinstance(outcome, Outcome)] or [context.origin]
         return Provenance(
-            preset=context.subject.preset,
+            preset=self._preset(finding),
             device=_joined(origins, "device") or "",
             precision=finding.precision,
             seeds=list(finding.seeds),
@@ -162,7 +167,7 @@ class Filling:
             commit=_joined(origins, "commit"),
             weights=_weights(context, finding),
             inputs=finding.inputs,
-            config=finding.config,
+            config=finding.config if other is None else {"identity": context.system_facts(other), **finding.config},
             cells=[unit.key for unit in finding.units],
         )
 
@@ -171,11 +176,13 @@ def _weights(context: Context, finding: Finding) -> str | None:
     """Hash of the weights of what made the numbers: another system's where one of its units is among them."""
     if finding.weights is not None:
         return finding.weights
-    others = [unit.system for unit in finding.units if unit.system != OWN]
-    if not others:
-        return context.subject.weights
-    files: dict[str, str] = context.system_facts(others[0]).get("files", {})
-    return next(iter(files.values()), None)
+    other = _other(finding)
+    return context.subject.weights if other is None else context.systems[other].weights
+
+
+def _other(finding: Finding) -> str | None:
+    """The system that made the numbers, if it is not the run's own."""
+    return next((unit.system for unit in finding.units if unit.system != OWN), None)
 
 
 def _joined(origins: Sequence[dict[str, Any]], name: str) -> str | None:

@@ -203,7 +203,7 @@ class _Run:
         if _system(self.row) == OWN:
             return {**config, "guidance_scale": settings.guidance_scale}
         facts = next(iter(self.units.values())).config
-        return {**config, "options": facts["options"], "identity": facts["system"]}
+        return {**config, "options": facts["options"]}
 
     @property
     def clips(self) -> list[tuple[Clip, bytes]]:
