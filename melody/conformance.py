@@ -233,7 +233,8 @@ def _updates(candidate: Candidate) -> list[tuple[Any, ...]]:
     if takes == "other":
         raise NotTriedError("what it takes is held by no folder, so nothing is made up for it")
     if takes == "clips":
-        return [(0.1 * drawn(seed, 1, 1, 5 * rate),) for seed in range(4)]
+        channels = 2 if candidate.entry.component.hears == "file" else 1
+        return [(0.1 * drawn(seed, 1, channels, 5 * rate),) for seed in range(4)]
     if takes == "pairs":
         return [(0.1 * drawn(seed, 1, 1, rate), 0.1 * drawn(seed + 9, 1, 1, rate)) for seed in range(4)]
     if takes == "texts":

@@ -476,6 +476,10 @@ class Metric(Registered, ABC):
     direction: ClassVar[Literal["lower", "higher", "none"]]
     unit: ClassVar[str] = ""
     takes: ClassVar[Takes] = "other"
+    hears: ClassVar[Literal["mix", "file"]] = "mix"
+    """Of a metric of ``clips``: the mean of the channels at the metric's ``sample_rate`` (the file's, if it has none),
+    ``(1, 1, T)``; or the file as it is, ``(1, C, T)``. Then a constructor that takes ``sample_rate`` is given the
+    file's, and one that takes ``layout`` the speakers of its channels (``melody.data.layouts``)."""
     needs_reference: ClassVar[bool] = True
     """Of a metric of ``windows`` or ``labels``: whether it says anything of a set without a reference."""
     tells: ClassVar[frozenset[str] | None] = None
@@ -487,6 +491,7 @@ class Metric(Registered, ABC):
         Declaration("direction", "'lower', 'higher' or 'none'", _one_of(Literal["lower", "higher", "none"])),
         Declaration("unit", "a text, empty if it has none", _is_text),
         Declaration("takes", f"one of {', '.join(get_args(Takes))}", _one_of(Takes)),
+        Declaration("hears", "'mix' or 'file'", _one_of(Literal["mix", "file"])),
         Declaration("needs_reference", "true or false", _is_bool),
         Declaration("tells", f"None, or a frozenset of {', '.join(CONTROLS)}", _are_controls),
         Declaration("update", "a method, as of torchmetrics.Metric", callable),

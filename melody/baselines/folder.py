@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-import soundfile
 import torch
 from torch import Tensor
 
 from melody.data.corpus import Fault
+from melody.data.decoding import header_of
 from melody.data.folders import METADATA
 from melody.data.listing import Listed, Listing, composed, identifier_of, list_clips, read_captions
 from melody.data.recordings import read_recording
@@ -74,7 +74,7 @@ class FolderSystem(System):
         _refuse(listing.faults, self.folder)
         self.has_texts = (self.folder / METADATA).is_file()
         self.takes = _by_text(listing) if self.has_texts else _by_name(listing)
-        rates = Counter(soundfile.info(clip.path).samplerate for clip in listing.clips)
+        rates = Counter(header_of(clip.path).sample_rate for clip in listing.clips)
         self.sample_rate = max(rates, key=lambda rate: (rates[rate], rate))
         self.notes: list[str] = []
         """What was done to clips that are not as long, or not of the rate, that the others are."""

@@ -1,13 +1,12 @@
-"""Audio files: mono float32 in, 16-bit WAV or FLAC out."""
+"""Audio: mono float32 in, from files or from memory; 16-bit WAV or FLAC out."""
 
 from __future__ import annotations
 
 import io
 import numbers
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -16,67 +15,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from melody.data.decoding import HIGHEST_RATE, LOWEST_RATE, MAX_CHANNELS, Header, Source, decode, header_of
 from melody.errors import MelodyError, did_you_mean
 from melody.weights import write_bytes
 
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-INPUT_EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"})
 INT16_SCALE = 32768
-BLOCK_FRAMES = 1 << 20
-MAX_CHANNELS = 64
-"""Ours: an array with more rows than this, and with fewer columns than rows, has its axes the wrong way round."""
 
 AudioInput = str | Path | tuple[Any, int]
 """A file, or samples with their rate in Hz: ``(T,)`` or ``(C, T)`` in [-1, 1], a tensor or an array, as from
 ``torchaudio.load``."""
 
 
-def read_audio(path: str | Path, sample_rate: int, *, max_duration_s: float | None = None) -> Tensor:
+def read_audio(path: str | Path, sample_rate: int) -> Tensor:
     """Read a file as mono float32 ``(T,)`` in [-1, 1]: channels averaged, then resampled along time.
 
     Raises:
-        MelodyError: the file is missing, unreadable, empty, or holds NaN or infinity.
+        MelodyError: the file is missing, unreadable, empty or cut short, or holds NaN or infinity.
     """
     path = Path(path)
     _check_is_file(path)
-    return decode_audio(path, str(path), sample_rate, max_duration_s=max_duration_s)
+    return decode_audio(path, str(path), sample_rate)
 
 
-def decode_audio(
-    source: Path | BinaryIO, name: str, sample_rate: int, *, max_duration_s: float | None = None
-) -> Tensor:
+def decode_audio(source: Source, name: str, sample_rate: int) -> Tensor:
     """``read_audio`` of a file or of its bytes, called ``name`` in errors."""
     try:
-        with open_sound(source) as file:
-            native_rate = file.samplerate
-            frames = file.frames if max_duration_s is None else round(max_duration_s * native_rate)
-            waveform = np.concatenate([np.zeros(0, np.float32), *mono_blocks(file, frames)])
-    except (OSError, soundfile.SoundFileError) as error:
-        raise MelodyError(f"cannot read audio {name}: {reason_of(error)}") from None
-    if not len(waveform):
-        raise MelodyError(f"audio {name} is empty: 0 samples")
-    if not np.isfinite(waveform).all():
-        raise MelodyError(f"audio {name} holds NaN or infinity")
-    return resampled(torch.from_numpy(waveform), native_rate, sample_rate).clamp(-1, 1)
-
-
-def open_sound(source: str | Path | BinaryIO) -> soundfile.SoundFile:
-    """Open a file, or its bytes; raises the ``OSError`` that says why the system refuses, or ``SoundFileError``."""
-    if isinstance(source, (str, Path)):
-        open(source, "rb").close()  # libsndfile calls whatever the system refuses a "System error"
-    return soundfile.SoundFile(source)
-
-
-def mono_blocks(file: soundfile.SoundFile, frames: int) -> Iterator[NDArray[np.float32]]:
-    """Samples ``(T,)``, ``frames`` in all or what there is; so that an hour of many channels is never held whole.
-
-    Not soundfile's ``blocks``: where a file ends before its header says, that goes on with what was in memory.
-    """
-    # soundfile seeks after each read, and an MP3 decoder does not come out of that with the same samples.
-    most = frames if file.format == "MP3" else BLOCK_FRAMES
-    while frames > 0 and len(block := file.read(min(frames, most), dtype="float32", always_2d=True)):
-        yield block.mean(axis=1)
-        frames -= len(block)
+        sound = decode(source)
+    except MelodyError as error:
+        raise MelodyError(f"cannot read audio {name}: {error}") from None
+    return resampled(torch.from_numpy(sound.mono), sound.header.sample_rate, sample_rate).clamp(-1, 1)
 
 
 def as_mono(audio: AudioInput, sample_rate: int, what: str) -> Tensor:
@@ -86,13 +54,15 @@ def as_mono(audio: AudioInput, sample_rate: int, what: str) -> Tensor:
         what: what the audio is, for the message, as in ``the prompt audio``.
     Raises:
         MelodyError: a file as ``read_audio`` says; another shape, integers, no samples, NaN or infinity, a rate that
-            is not a whole number of 1 Hz or more.
+            is no whole number, or that no file may have.
     """
     if isinstance(audio, str | Path):
         return read_audio(audio, sample_rate)
     native_rate: Any = audio[1] if isinstance(audio, tuple) and len(audio) == 2 else None
     if not isinstance(native_rate, numbers.Integral) or not int(native_rate) > 0:
         raise MelodyError(f"{what}: expected a file, or (samples, rate in whole Hz), got {_brief(audio)}")
+    if not LOWEST_RATE <= native_rate <= HIGHEST_RATE:
+        raise MelodyError(f"{what}: its rate is {native_rate} Hz; expected {LOWEST_RATE:,} to {HIGHEST_RATE:,} Hz")
     waveform = _samples(audio[0], what)
     _check_samples(waveform, what)
     mono = waveform.float() if waveform.ndim == 1 else waveform.float().mean(dim=0)
@@ -109,6 +79,7 @@ def _samples(given: Any, what: str) -> Tensor:
 
 def _check_samples(waveform: Tensor, what: str) -> None:
     shape = tuple(waveform.shape)
+    # More rows than channels can be, and fewer columns than rows: the axes are the wrong way round.
     if waveform.ndim not in (1, 2) or (waveform.ndim == 2 and shape[0] > max(MAX_CHANNELS, shape[1])):
         raise MelodyError(f"{what} has shape {shape}: expected (samples,) or (channels, samples)")
     if not waveform.numel():
@@ -125,27 +96,14 @@ def _brief(audio: Any) -> str:
     return f"a {type(audio).__name__}"
 
 
-def audio_duration_s(source: str | Path | BinaryIO, name: str | None = None) -> float:
-    """Length in seconds by the header of a file, or of its bytes; raises ``MelodyError`` as ``read_audio`` does."""
-    if isinstance(source, (str, Path)):
-        _check_is_file(Path(source))
+def check_audio(source: Source, name: str) -> Header:
+    """What a file is, or its bytes; raises ``MelodyError`` as ``read_audio`` does, without decoding the whole of it."""
+    if isinstance(source, Path):
+        _check_is_file(source)
     try:
-        with open_sound(source) as file:
-            return float(file.frames / file.samplerate)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise MelodyError(f"cannot read audio {name or source}: {reason_of(error)}") from None
-
-
-def check_end(source: Path | BinaryIO, name: str | None = None) -> None:
-    """Raise ``MelodyError`` if a file holds fewer samples than its header says, without decoding the whole of it."""
-    try:
-        with open_sound(source) as file:
-            if file.frames and file.seekable():
-                file.seek(file.frames - 1)
-                if not len(file.read(1)):
-                    raise MelodyError(f"cannot read audio {name or source}: it ends before its header says")
-    except (OSError, soundfile.SoundFileError) as error:
-        raise MelodyError(f"cannot read audio {name or source}: {reason_of(error)}") from None
+        return header_of(source)
+    except MelodyError as error:
+        raise MelodyError(f"cannot read audio {name}: {error}") from None
 
 
 def check_output(path: str | Path) -> None:
@@ -208,17 +166,11 @@ def _check_is_file(path: Path) -> None:
         raise MelodyError(f"cannot read audio {path}: it is a folder")
     if path.is_file():
         return
+    if path.exists():
+        raise MelodyError(f"cannot read audio {path}: it is no regular file")
     siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
     nearest = did_you_mean(path.name, siblings) if 0 < len(siblings) <= 8 else ""
     raise MelodyError(f"cannot read audio {path}: no such file{nearest}")
-
-
-def reason_of(error: Exception) -> str:
-    """What went wrong in a file, without the library's prefix and the file's name."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    lines = str(error).splitlines() or [""]
-    return lines[0].removesuffix(".").rpartition(": ")[2] or type(error).__name__
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -17,8 +17,10 @@ from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
-from melody.data.audio import INPUT_EXTENSIONS, audio_duration_s, check_end, read_audio
+from melody.data.audio import check_audio, read_audio
+from melody.data.containers import INPUT_EXTENSIONS, NOT_READ
 from melody.data.corpus import SPLITS, Clip, Corpus, Fault, check_new, check_some_are_left
+from melody.data.walking import walk
 from melody.errors import MelodyError, did_you_mean
 from melody.weights import file_hash
 
@@ -95,10 +97,12 @@ def metadata_corpus(folder: Path, split: str | None = "test", *, report: bool = 
     rows = list(_rows(folder / METADATA))
     _check_rows(folder, rows, files_too=not report)
     listed = {PurePosixPath(row.file_name).as_posix() for row in rows}
-    left_out = tuple(name for name in _audio_files(folder) if name not in listed)
+    names, astray = _audio_files(folder)
+    left_out = tuple(name for name in names if name not in listed)
     faults: list[Fault] = []
     if report:
         rows, faults = _usable(folder, rows)
+        faults += [fault for fault in astray if fault.file not in listed]
     present = {row.others.get("split", "") for row in rows}
     if report:
         belongs, without = of_a_split([(row.file_name, row.others.get("split")) for row in rows])
@@ -122,9 +126,7 @@ def _usable(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Fault]]:
     for row in rows:
         path = folder / row.file_name
         try:
-            if audio_duration_s(path) == 0:
-                raise MelodyError(f"audio {path} is empty: 0 samples")
-            check_end(path)
+            check_audio(path, str(path))
             if sizes[path.stat().st_size] > 1:  # only files of one size can be the same
                 check_new(row.file_name, file_hash(path), seen)
             usable.append(row)
@@ -152,7 +154,7 @@ def demo_page_corpus(folder: Path) -> Corpus:
     tell are in ``left_out``.
     """
     clips, left_out = [], []
-    for name in _audio_files(folder):
+    for name in _audio_files(folder)[0]:
         found = _demo_page_facts(PurePosixPath(name))
         if found is None:
             left_out.append(name)
@@ -163,8 +165,14 @@ def demo_page_corpus(folder: Path) -> Corpus:
 
 
 def uncaptioned_corpus(folder: Path) -> Corpus:
-    """Every audio file below a folder, by its relative path with extension, without texts."""
-    names = _audio_files(folder)
+    """Every audio file below a folder, by its relative path with extension, without texts.
+
+    Raises:
+        MelodyError: there is none, one cannot be read, or a link points nowhere.
+    """
+    names, astray = _audio_files(folder)
+    if astray:
+        raise MelodyError(f"folder {folder} holds {astray[0].file}: {astray[0].reason}")
     if not names:
         raise MelodyError(f"folder {folder} holds no audio (expected {', '.join(sorted(INPUT_EXTENSIONS))})")
     return Corpus(folder.name, [_clip(folder / name, name, "", {}) for name in names])
@@ -206,7 +214,8 @@ def _check_rows(folder: Path, rows: list[Row], *, files_too: bool) -> None:
             raise MelodyError(f"{where} lists {row.file_name!r} twice: lines {lines[name]} and {row.line}")
         lines[name] = row.line
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
+        # By its words: a link may point elsewhere.
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise MelodyError(f"{where} line {row.line}: {row.file_name!r} is outside the folder")
         if not path.is_file():
             missing.append(row.file_name)
@@ -223,10 +232,7 @@ def _listed_clip(folder: Path, row: Row, *, with_extension: bool) -> Clip:
 
 
 def _clip(path: Path, identifier: str, text: str, attributes: Attributes, tags: tuple[str, ...] = ()) -> Clip:
-    duration_s = audio_duration_s(path)
-    if duration_s == 0:
-        raise MelodyError(f"audio {path} is empty: 0 samples")
-    return Clip(identifier, text, tags, attributes, duration_s, FileAudio(path))
+    return Clip(identifier, text, tags, attributes, check_audio(path, str(path)).duration_s, FileAudio(path))
 
 
 def _stem(name: str) -> str:
@@ -257,14 +263,10 @@ def _demo_page_facts(name: PurePosixPath) -> tuple[str, str, Attributes] | None:
     return None
 
 
-def _audio_files(folder: Path) -> list[str]:
-    """Audio files below a folder as relative paths, sorted; hidden ones left out."""
-    names = [
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in INPUT_EXTENSIONS and path.is_file()
-    ]
-    return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+def _audio_files(folder: Path) -> tuple[list[str], list[Fault]]:
+    """Sounds below a folder by relative path, sorted, hidden ones left out; and folders and links that lead nowhere."""
+    names, faults = walk(folder)
+    return [name for name in names if PurePosixPath(name).suffix.lower() in {*INPUT_EXTENSIONS, *NOT_READ}], faults
 
 
 def training_share(corpus: Corpus, split: str) -> Corpus:
@@ -287,6 +289,6 @@ def _nothing_to_read(folder: Path) -> str:
         if path.is_file() and path.suffix in (".csv", ".tsv", ".txt", ".json", ".jsonl")
     )
     hint = did_you_mean(METADATA, names) if names else ""
-    count = len(_audio_files(folder))
+    count = len(_audio_files(folder)[0])
     bare = f"; it holds {count} audio files, which captions=False takes without texts" if count else ""
     return f"folder {folder} has no {METADATA} (expected columns {', '.join(REQUIRED_COLUMNS)}){hint}{bare}"

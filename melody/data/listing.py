@@ -7,16 +7,16 @@ Unicode's composed form, so that names from two systems of files meet. Sets are 
 from __future__ import annotations
 
 import csv
-import os
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from melody.data.audio import INPUT_EXTENSIONS
+from melody.data.containers import INPUT_EXTENSIONS, NOT_READ, not_read
 from melody.data.corpus import Fault
+from melody.data.decoding import header_of
 from melody.data.folders import REQUIRED_COLUMNS
-from melody.data.recordings import check_header
+from melody.data.walking import printable, walk
 from melody.errors import MelodyError, did_you_mean
 
 
@@ -31,12 +31,15 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """The clips of a folder, by identifier in order; ``others`` counts files that are no sounds by their extension."""
+    """The clips of a folder, by identifier in order.
+
+    ``others`` counts the files that are no sounds, by their extension (in lower case, with its dot, or nothing).
+    """
 
     folder: Path
     clips: tuple[Listed, ...]
     faults: tuple[Fault, ...]
-    others: int
+    others: dict[str, int]
 
     @property
     def expected(self) -> int:
@@ -57,64 +60,35 @@ def list_clips(folder: Path) -> Listing:
     if not folder.is_dir():
         what = "it is a file" if folder.is_file() else "no such folder"
         raise MelodyError(f"cannot evaluate {folder}: {what}; expected a folder of audio files")
-    names, faults, others = _walk(folder)
+    files, faults = walk(folder)
+    extensions = {name: PurePosixPath(name).suffix.lower() for name in files}
+    names = [name for name, extension in extensions.items() if extension in INPUT_EXTENSIONS]
+    others = Counter(extension for extension in extensions.values() if extension not in {*INPUT_EXTENSIONS, *NOT_READ})
+    faults += [
+        Fault(printable(name), not_read(NOT_READ[extension], str(folder / name)))
+        for name, extension in extensions.items()
+        if extension in NOT_READ
+    ]
     if not names and not faults:
         raise MelodyError(f"folder {folder} holds no audio (expected {', '.join(sorted(INPUT_EXTENSIONS))})")
     usable = []
     for name in names:
         if (problem := _problem(folder, name)) is not None:
-            faults.append(Fault(_printable(name), problem))
+            faults.append(Fault(printable(name), problem))
         else:
             usable.append(name)
     clips, doubled = _identified(folder, usable, names)
-    return Listing(folder, clips, tuple(sorted([*faults, *doubled], key=lambda fault: fault.file)), others)
-
-
-def _walk(folder: Path) -> tuple[list[str], list[Fault], int]:
-    """Names of sounds below a folder, sorted; folders that cannot be gone into; how many files are something else."""
-    names: list[str] = []
-    faults: list[Fault] = []
-    others = 0
-
-    def unreadable(error: OSError) -> None:
-        name = os.path.relpath(error.filename or folder, folder)
-        faults.append(Fault(name, f"the folder cannot be read: {error.strerror}"))
-
-    for place, folders, files in os.walk(folder, onerror=unreadable):
-        below = Path(place).relative_to(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        linked = [(below / name).as_posix() for name in folders if Path(place, name).is_symlink()]
-        faults += [Fault(name, "it is a link to a folder, which is not followed") for name in linked]
-        for name in files:
-            if name.startswith("."):
-                continue
-            if PurePosixPath(name).suffix.lower() in INPUT_EXTENSIONS:
-                names.append((below / name).as_posix())
-            else:
-                others += 1
-    return sorted(names), faults, others
-
-
-def _printable(name: str) -> str:
-    """A name for messages and JSON, whatever bytes it has."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    return Listing(folder, clips, tuple(sorted([*faults, *doubled], key=lambda fault: fault.file)), dict(others))
 
 
 def _problem(folder: Path, name: str) -> str | None:
-    path = folder / name
     try:
         name.encode()
-        if not path.exists():  # asked first, for no link in a circle can be resolved
-            return "it is a link to nothing"
-        if not path.resolve().is_relative_to(folder.resolve()):
-            return "it is a link that points outside of the folder; copy the file"
-        if not path.is_file():
-            return "it is no regular file"
-        check_header(path)
+        header_of(folder / name)
     except UnicodeEncodeError:
         return "its name is not UTF-8"
-    except (OSError, MelodyError) as error:
-        return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    except MelodyError as error:
+        return str(error)
     return None
 
 

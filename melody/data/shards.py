@@ -14,8 +14,9 @@ import json
 import os
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -25,7 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from melody.config import parse
-from melody.data.audio import INPUT_EXTENSIONS, audio_duration_s, check_end, decode_audio, to_int16
+from melody.data.audio import check_audio, decode_audio, to_int16
+from melody.data.containers import INPUT_EXTENSIONS, NOT_READ, not_read
 from melody.data.corpus import (
     SAMPLE_RATE,
     SPLITS,
@@ -54,10 +56,11 @@ class ShardAudio:
     offset: int
     size: int
     sha256: str | None = None
+    key: str = ""
 
     def waveform(self, sample_rate: int) -> Tensor:
         """Mono ``(T,)``; raises ``MelodyError`` that names shard and sample if it cannot be read."""
-        return decode_audio(io.BytesIO(self.content()), f"{self.path}:{self.name}", sample_rate)
+        return decode_audio(self.content(), f"{self.path}:{self.name}", sample_rate)
 
     def content(self) -> bytes:
         """The audio file's bytes."""
@@ -110,22 +113,27 @@ class Facts(BaseModel):
 
 @dataclass(frozen=True)
 class Sample:
-    """The members of one key: audio by place, texts by content."""
+    """The members of one key: audio by place, texts by content, and what we do not read, or is there twice."""
 
     shard: Path
     key: str
-    sounds: dict[str, tuple[int, int]]
-    texts: dict[str, bytes]
+    sounds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    texts: dict[str, bytes] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
 
 
 def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: bool = False) -> Corpus:
     """The clips of shards; where samples say their split, those of ``split``.
 
+    A sample that does not say its identifier has that of its key, behind its shard's name where shards share keys.
+
     Args:
         report: leave out what cannot be used and tell it in ``faults``, instead of raising.
 
     Raises:
-        MelodyError: a shard that is no tar file or ends early, a sample without text, unreadable or empty sound.
+        MelodyError: a shard that is no tar file or ends early, a sample without text, unreadable or empty sound, two
+            samples of one identifier.
     """
     clips: list[Clip] = []
     faults: list[Fault] = []
@@ -135,12 +143,16 @@ def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: boo
         try:
             clip = _clip(sample)
             if report:
-                check_new(place, _checked_digest(clip.audio), seen)
+                check_new(place, _digest(clip.audio), seen)
             clips.append(clip)
         except MelodyError as error:
             if not report:
                 raise
             faults.append(Fault(place, str(error)))
+    clips, doubled = _identified(clips)
+    if doubled and not report:
+        raise MelodyError(doubled[0].reason)
+    faults += doubled
     if report:
         belongs, without = of_a_split([(_place(clip), clip.attributes.get("split")) for clip in clips])
         clips, faults = list(compress(clips, belongs)), faults + without
@@ -152,31 +164,57 @@ def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: boo
     return Corpus(name, clips, faults=tuple(faults))
 
 
+def _identified(clips: list[Clip]) -> tuple[list[Clip], list[Fault]]:
+    """The clips, told apart by their shards where keys begin anew in each; and those that even so have one name."""
+    counts = Counter(clip.identifier for clip in clips)
+    found: dict[str, Clip] = {}
+    faults = []
+    for clip in clips:
+        assert isinstance(clip.audio, ShardAudio)
+        if counts[clip.identifier] > 1 and clip.identifier == clip.audio.key:
+            clip = replace(clip, identifier=f"{clip.audio.path.stem}/{clip.identifier}")
+        if clip.identifier in found:
+            where = f"shard {clip.audio.path}, sample {clip.audio.key!r}"
+            faults.append(Fault(_place(clip), f"{where}: another sample is called {clip.identifier!r}"))
+        else:
+            found[clip.identifier] = clip
+    return list(found.values()), faults
+
+
 def _samples(path: Path) -> Iterator[Sample]:
     """The samples of one tar file, in its order: members that follow each other and share what is before the dot."""
     current: Sample | None = None
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                if not member.isfile():
-                    continue
                 base = PurePosixPath(member.name)
+                if not member.isfile() or any(part.startswith(".") for part in base.parts):
+                    continue  # hidden, as what macOS writes beside each file
                 stem, _, extension = base.name.partition(".")
                 key = (base.parent / stem).as_posix()
                 if current is None or current.key != key:
                     if current is not None:
                         yield current
-                    current = Sample(path, key, {}, {})
-                if f".{extension.lower()}" in INPUT_EXTENSIONS:
-                    current.sounds[extension] = (member.offset_data, member.size)
-                elif extension in ("json", "txt"):
-                    content = tar.extractfile(member)
-                    current.texts[extension] = content.read() if content is not None else b""
+                    current = Sample(path, key)
+                _add(current, extension.lower(), member, tar)
             _check_ending(path, tar.offset)
     except (OSError, tarfile.TarError) as error:
         raise MelodyError(f"cannot read shard {path}: {error}") from None
     if current is not None:
         yield current
+
+
+def _add(sample: Sample, extension: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+    """Add a member to its sample."""
+    if extension in sample.sounds or extension in sample.texts:
+        sample.doubled.append(member.name)
+    elif f".{extension}" in INPUT_EXTENSIONS:
+        sample.sounds[extension] = (member.offset_data, member.size)
+    elif f".{extension}" in NOT_READ:
+        sample.unread.append(member.name)
+    elif extension in ("json", "txt"):
+        content = tar.extractfile(member)
+        sample.texts[extension] = content.read() if content is not None else b""
 
 
 def _check_ending(path: Path, offset: int) -> None:
@@ -189,17 +227,31 @@ def _check_ending(path: Path, offset: int) -> None:
 
 def _clip(sample: Sample) -> Clip:
     where = f"shard {sample.shard}, sample {sample.key!r}"
-    if not sample.sounds:
-        raise MelodyError(f"{where}: no audio (expected {', '.join(sorted(INPUT_EXTENSIONS))})")
+    _check_members(sample, where)
     facts = _facts(sample, where)
     extension, (offset, size) = next(iter(sample.sounds.items()))
-    audio = ShardAudio(sample.shard, f"{sample.key}.{extension}", offset, size, facts.sha256)
+    name = f"{sample.key}.{extension}"
+    audio = ShardAudio(sample.shard, name, offset, size, facts.sha256, sample.key)
     duration_s = facts.duration_s
     if duration_s is None:
-        duration_s = audio_duration_s(io.BytesIO(audio.content()), f"{sample.shard}:{audio.name}")
+        duration_s = check_audio(audio.content(), f"{sample.shard}:{name}").duration_s
     if not duration_s:
         raise MelodyError(f"{where} is empty: 0 samples")
     return Clip(facts.identifier or sample.key, facts.text, tuple(facts.tags), facts.attributes, duration_s, audio)
+
+
+def _check_members(sample: Sample, where: str) -> None:
+    """Raise ``MelodyError`` unless there is one sound, and nothing twice: of two samples of one key neither is told."""
+    if sample.doubled:
+        raise MelodyError(f"{where}: {sample.doubled[0]} is there twice: two samples of one key follow each other")
+    if sample.unread and not sample.sounds:
+        raise MelodyError(
+            f"{where}: {not_read(NOT_READ[PurePosixPath(sample.unread[0]).suffix.lower()], sample.unread[0])}"
+        )
+    if not sample.sounds:
+        raise MelodyError(f"{where}: no audio (expected {', '.join(sorted(INPUT_EXTENSIONS))})")
+    if len(sample.sounds) > 1:
+        raise MelodyError(f"{where}: {len(sample.sounds)} sounds ({', '.join(sample.sounds)}); expected one")
 
 
 def _facts(sample: Sample, where: str) -> Facts:
@@ -207,7 +259,7 @@ def _facts(sample: Sample, where: str) -> Facts:
     try:
         said = json.loads(sample.texts.get("json", b"{}"))
         if isinstance(said, dict) and "text" not in said and "txt" in sample.texts:
-            said["text"] = sample.texts["txt"].decode().strip()
+            said["text"] = sample.texts["txt"].decode("utf-8-sig").strip()
     except ValueError as error:
         raise MelodyError(f"{where}: its texts cannot be read: {error}") from None
     if not isinstance(said, dict) or not isinstance(said.get("text"), str) or not said["text"].strip():
@@ -218,18 +270,18 @@ def _facts(sample: Sample, where: str) -> Facts:
     return parse(Facts, said, where)
 
 
-def _checked_digest(audio: Any) -> str:
+def _digest(audio: Any) -> str:
     """Hash of the bytes; those that nobody has hashed are looked at to their end, as files of a folder are."""
     if audio.sha256:
         return str(audio.sha256)
     content = audio.content()
-    check_end(io.BytesIO(content), f"{audio.path}:{audio.name}")
+    check_audio(content, f"{audio.path}:{audio.name}")
     return hashlib.sha256(content).hexdigest()
 
 
 def _place(clip: Clip) -> str:
     assert isinstance(clip.audio, ShardAudio)
-    return f"{clip.audio.path.name}:{clip.identifier}"
+    return f"{clip.audio.path.name}:{clip.audio.key}"
 
 
 def whole_corpora(where: str) -> list[tuple[str | None, Corpus]]:

@@ -36,11 +36,13 @@ class Inputs(Schema):
     read: int
     others: int
     """Files that are no sounds by their extension, and were passed over."""
+    passed_over: dict[str, int] = Field(default_factory=dict)
+    """The same by extension, in lower case with its dot, or nothing."""
     seconds: float
     formats: dict[str, int]
     """How many files of each format, rate and number of channels."""
     beyond_full_scale: int
-    """Files with samples beyond ±1 in the mono mix: measured as they are, not clipped."""
+    """Files with samples beyond ±1 in a channel: measured as they are, not clipped."""
     highest_peak: float
     silent: list[str] = Field(default_factory=list)
     """Files without a sample above −60 dB of full scale, of those that were read."""

@@ -1,15 +1,17 @@
 """``clipping-rate``, ``silence-rate`` and ``peak``: plain faults of a waveform, mean over clips. Definitions ours.
-Version 1.
+Version 2.
 
-- ``clipping-rate``: share of samples that lie in a run of at least 3 at or above 0.999 of full scale in magnitude,
-  of either sign; single peaks, as peak normalisation leaves them, do not count. Lower is better.
-- ``silence-rate``: share of frames of 100 ms, side by side, whose root mean square is below −60 dB of full scale. A
-  last part that fills no frame is left out; a clip shorter than a frame is one frame. Lower is better.
-- ``peak``: largest magnitude of a sample (not of the signal between samples), in units of full scale. No direction.
+- ``clipping-rate``: share of all channels' samples that lie in a run, within a channel, of at least 3 at or above
+  0.999 of full scale in magnitude, of either sign; single peaks, as peak normalisation leaves them, do not count.
+  Lower is better.
+- ``silence-rate``: share of frames of 100 ms, side by side, in which every channel's root mean square is below −60 dB
+  of full scale. A last part that fills no frame is left out; a clip shorter than a frame is one frame. Lower is better.
+- ``peak``: largest magnitude of a sample of any channel (not of the signal between samples), in units of full scale.
+  No direction.
 
-All take mono clips ``(B, 1, T)``, full scale ±1; every clip counts one. Of a file with several channels that is their
-mean, so clipping of one channel alone is not seen; in an 8-bit file, whose positive full scale is 127/128, only
-negative samples can reach 0.999.
+All take clips ``(B, C, T)`` as the file has them, at its own rate and never mixed (``hears = "file"``), full scale ±1;
+every clip counts one. In an 8-bit file, whose positive full scale is 127/128, only negative samples can reach 0.999.
+Until version 2 they heard the mean of the channels, and ``silence-rate`` that at 24 kHz.
 """
 
 from __future__ import annotations
@@ -33,37 +35,44 @@ FRAMES_AT_ONCE = 600
 
 
 def clipping_rate(waveform: Tensor) -> Tensor:
-    """Clips ``(B, 1, T)`` -> share of clipped samples ``(B,)``, in [0, 1]."""
+    """Clips ``(B, C, T)`` -> share of clipped samples ``(B,)``, in [0, 1]."""
     samples = _samples(waveform)
     hot = (samples >= CLIPPED_LEVEL) | (samples <= -CLIPPED_LEVEL)
-    if hot.shape[1] < CLIPPED_RUN:
+    if hot.shape[2] < CLIPPED_RUN:
         return torch.zeros(len(hot), dtype=torch.float64, device=hot.device)
-    places = hot.shape[1] - CLIPPED_RUN + 1
-    full, clipped = hot[:, :places].clone(), torch.zeros_like(hot)
+    places = hot.shape[2] - CLIPPED_RUN + 1
+    full, clipped = hot[..., :places].clone(), torch.zeros_like(hot)
     for later in range(1, CLIPPED_RUN):
-        full &= hot[:, later : later + places]  # a run begins or goes on here
+        full &= hot[..., later : later + places]  # a run begins or goes on here
     for later in range(CLIPPED_RUN):
-        clipped[:, later : later + places] |= full  # a sample is clipped if one of the runs that hold it is full
-    return torch.stack([clip.count_nonzero() for clip in clipped]).double() / hot.shape[1]
+        clipped[..., later : later + places] |= full  # a sample is clipped if one of the runs that hold it is full
+    return torch.stack([clip.count_nonzero() for clip in clipped]).double() / hot[0].numel()
 
 
 def silence_rate(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Clips ``(B, 1, T)`` -> share of silent frames ``(B,)``, in [0, 1]."""
+    """Clips ``(B, C, T)`` -> share of silent frames ``(B,)``, in [0, 1]."""
     samples = _samples(waveform)
-    frame = min(round(FRAME_S * sample_rate), samples.shape[1])
-    groups = samples.unfold(1, frame, frame).split(FRAMES_AT_ONCE, dim=1)
-    power = torch.cat([group.double().square().mean(dim=2) for group in groups], dim=1)  # (B, frames)
-    return (power < 10 ** (SILENCE_DB / 10)).double().mean(dim=1)
+    frame = min(round(FRAME_S * sample_rate), samples.shape[2])
+    groups = samples.unfold(2, frame, frame).split(FRAMES_AT_ONCE, dim=2)
+    power = torch.cat([group.double().square().mean(dim=3) for group in groups], dim=2)  # (B, C, frames)
+    return (power.amax(dim=1) < 10 ** (SILENCE_DB / 10)).double().mean(dim=1)
 
 
 def peak(waveform: Tensor) -> Tensor:
-    """Clips ``(B, 1, T)`` -> largest magnitude ``(B,)``."""
-    low, high = _samples(waveform).aminmax(dim=1)
+    """Clips ``(B, C, T)`` -> largest magnitude ``(B,)``."""
+    low, high = _samples(waveform).flatten(1).aminmax(dim=1)
     return torch.maximum(high, -low).double()
 
 
+class _Level(ClipMean):
+    """A metric of a file's own samples."""
+
+    version: ClassVar[str] = "2"
+    hears: ClassVar[Literal["mix", "file"]] = "file"
+
+
 @metrics.register("clipping-rate")
-class ClippingRate(ClipMean):
+class ClippingRate(_Level):
     """Share of samples in runs at full scale (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
@@ -76,8 +85,8 @@ class ClippingRate(ClipMean):
 
 
 @metrics.register("silence-rate")
-class SilenceRate(ClipMean):
-    """Share of 100 ms frames below −60 dB of full scale (lower is better)."""
+class SilenceRate(_Level):
+    """Share of 100 ms frames below −60 dB of full scale in all channels (lower is better)."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
     tells: ClassVar[frozenset[str] | None] = frozenset({"silence"})
@@ -93,7 +102,7 @@ class SilenceRate(ClipMean):
 
 
 @metrics.register("peak")
-class Peak(ClipMean):
+class Peak(_Level):
     """Largest magnitude of a sample, in units of full scale."""
 
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
@@ -105,7 +114,7 @@ class Peak(ClipMean):
 
 
 def _samples(waveform: Tensor) -> Tensor:
-    if waveform.ndim != 3 or waveform.shape[1] != 1 or waveform.numel() == 0:
-        raise MelodyError(f"levels: clips have shape {tuple(waveform.shape)}; expected mono (B, 1, T) with T > 0")
+    if waveform.ndim != 3 or waveform.numel() == 0:
+        raise MelodyError(f"levels: clips have shape {tuple(waveform.shape)}; expected (B, channels, T) with T > 0")
     check_finite(waveform, "levels: the waveform")
-    return waveform.detach()[:, 0]
+    return waveform.detach()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from melody.harness.evaluation_results import Comparison, Control, Difference, Evaluation, Score
+from melody.harness.evaluation_results import Comparison, Control, Difference, Evaluation, Inputs, Score
 from melody.harness.results import Direction, Measurement
 from melody.report.layout import ARROWS
 from melody.report.numbers import measured, rounded
@@ -161,10 +161,18 @@ def headline(result: Evaluation | Comparison) -> str:
     return f"{given.folder}{against}: {given.read} of {given.expected} clips, {len(result.scores)} numbers"
 
 
+def passed_over(one: Inputs, what: str) -> str:
+    """Files beside the clips that were not looked at, by kind."""
+    kinds = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in one.passed_over.items())
+    return f"passed over beside the {what} clips, as no sounds by their extension: {kinds or one.others}"
+
+
 def remarks(result: Evaluation) -> list[str]:
     """What a reader must know of the sounds themselves."""
     found = list(result.notes)
     for what, one in (("generated", result.generated), ("reference", result.reference)):
+        if one is not None and one.others:
+            found.append(passed_over(one, what))
         if one is not None and one.beyond_full_scale:
             found.append(
                 f"{one.beyond_full_scale} {what} clips have samples beyond ±1 (up to {one.highest_peak:.3g}): "

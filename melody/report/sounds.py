@@ -12,6 +12,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from melody.data.decoding import decode
+from melody.errors import MelodyError
 from melody.harness.results import Clip, Results
 
 EMBED_BYTES = 12_000_000
@@ -62,7 +64,6 @@ def _size(folder: Path, clip: Clip) -> int:
 
 def load_sound(clip: Clip, folder: Path, embed: bool) -> Sound:
     """One sound, embedded or linked; if it cannot be heard, with what is wrong with it."""
-    import soundfile
 
     def silent(problem: str) -> Sound:
         return Sound(clip.title, clip.text, problem=problem)
@@ -74,20 +75,19 @@ def load_sound(clip: Clip, folder: Path, embed: bool) -> Sound:
         return silent(f"{clip.path}: outside the folder of the results")
     try:
         content = (folder / clip.path).read_bytes()
-        waveform, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+        sound = decode(content)
     except FileNotFoundError:
         return silent(f"{clip.path}: the file is missing")
     except OSError as error:
         return silent(f"{clip.path}: the file cannot be read: {error.strerror or error}")
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except MelodyError as error:
         return silent(f"{clip.path}: not readable as a sound: {error}")
-    if len(waveform) == 0:
-        return silent(f"{clip.path}: the file holds no sound")
+    waveform, rate = sound.mono, sound.header.sample_rate
     source = _uri(kind, content) if embed else quote(clip.path)
     facts = (
         f"{len(waveform) / rate:.2f} s at {rate:,} Hz; picture: mel scale, 0 to {rate / 2000:g} kHz, {RANGE_DB:g} dB"
     )
-    return Sound(clip.title, clip.text, source, embed, _uri("image/png", picture(waveform.mean(axis=1), rate)), facts)
+    return Sound(clip.title, clip.text, source, embed, _uri("image/png", picture(waveform, rate)), facts)
 
 
 def picture(waveform: NDArray[np.float32], sample_rate: int) -> bytes:

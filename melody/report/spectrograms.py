@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from melody.data.decoding import decode
+from melody.errors import MelodyError
 from melody.harness.results import Clip, Table
 from melody.report.sounds import RANGE_DB, inside, mel_spectrogram
 
@@ -30,15 +32,13 @@ def draw_beside(table: Table, folder: Path) -> tuple[str, bytes] | None:
 
 
 def _read(folder: Path, clip: Clip) -> tuple[NDArray[np.float32], int] | None:
-    import soundfile
-
     if not inside(clip.path):
         return None
     try:
-        waveform, rate = soundfile.read(folder / clip.path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError):  # the list of sounds says what is wrong with it
+        sound = decode(folder / clip.path)
+    except MelodyError:  # the list of sounds says what is wrong with it
         return None
-    return (waveform.mean(axis=1), int(rate)) if len(waveform) else None
+    return sound.mono, sound.header.sample_rate
 
 
 def _picture(rows: Sequence[tuple[Pair, Sequence[Any]]]) -> bytes:

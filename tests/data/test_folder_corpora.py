@@ -114,9 +114,10 @@ def test_splits(tmp_path: Path) -> None:
         ("file_name,text\na.wav,x\nb.wav,y\nc.wav,z\n", "2 of 3 files that are not in .*: b.wav, c.wav"),
         ("file_name,text\n../outside.wav,x\n", "'../outside.wav' is outside the folder"),
         ("file_name,text\n/etc/hostname,x\n", "'/etc/hostname' is outside the folder"),
-        ("file_name,text\nlink.wav,x\n", "'link.wav' is outside the folder"),
+        ("file_name,text\nlost.wav,x\n", "1 of 1 files that are not in .*: lost.wav"),
+        ("file_name,text\ncut.wav,x\n", "cannot read audio .*cut.wav: it ends before its header says"),
         ("file_name,text\nbroken.wav,x\n", "cannot read audio .*broken.wav"),
-        ("file_name,text\nempty.wav,x\n", "empty.wav is empty"),
+        ("file_name,text\nempty.wav,x\n", "empty.wav: it is empty"),
         ('file_name,text\n"a.wav,x\n', "cannot read .*metadata.csv"),
     ],
 )
@@ -124,12 +125,40 @@ def test_bad_metadata_is_one_clear_line(tmp_path: Path, text: str, reason: str) 
     folder = write_metadata(tmp_path / "set", text)
     write_tone(folder / "a.wav")
     write_tone(tmp_path / "outside.wav")
-    os.symlink(tmp_path / "outside.wav", folder / "link.wav")
+    os.symlink(tmp_path / "nowhere.wav", folder / "lost.wav")
+    whole = (tmp_path / "outside.wav").read_bytes()
+    (folder / "cut.wav").write_bytes(whole[: len(whole) // 10])
     (folder / "broken.wav").write_bytes(b"RIFF")
     soundfile.write(folder / "empty.wav", np.zeros(0), 24_000)
     with pytest.raises(MelodyError, match=reason) as raised:
         load_corpus(folder)
     assert "\n" not in str(raised.value)
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    """As hub caches and datasets on another disk are laid out: every file and folder a link."""
+    write_tone(tmp_path / "disk/more/b.wav")
+    write_tone(tmp_path / "disk/a.wav", pitch=300)
+    folder = write_metadata(tmp_path / "set", "file_name,text\na.wav,x\nmore/b.wav,y\n")
+    os.symlink(tmp_path / "disk/a.wav", folder / "a.wav")
+    os.symlink(tmp_path / "disk/more", folder / "more")
+    assert [clip.identifier for clip in load_corpus(folder)] == ["a", "more/b"]
+    assert [clip.identifier for clip in load_corpus(folder, captions=False)] == ["a.wav", "more/b.wav"]
+    os.symlink(folder, folder / "more/again")
+    with pytest.raises(MelodyError, match="more/again: it is a link to a folder that it lies in"):
+        load_corpus(folder, captions=False)
+
+
+def test_sounds_that_are_not_read_are_told(tmp_path: Path) -> None:
+    write_tone(tmp_path / "a.wav")
+    (tmp_path / "b.m4a").write_bytes(b"\0\0\0\x1cftypM4A " + bytes(20))
+    with pytest.raises(MelodyError, match=r"b.m4a: it is AAC .* ffmpeg -i .*b.m4a .*b.wav"):
+        load_corpus(tmp_path, captions=False)
+    write_metadata(tmp_path, "file_name,text\na.wav,x\n")
+    assert load_corpus(tmp_path).left_out == ("b.m4a",)
+    write_metadata(tmp_path, "file_name,text\na.wav,x\nb.m4a,y\n")
+    corpus = load_corpus(tmp_path, report=True)
+    assert [fault.file for fault in corpus.faults] == ["b.m4a"]
 
 
 def test_metadata_that_is_not_text(tmp_path: Path) -> None:

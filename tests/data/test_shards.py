@@ -36,10 +36,10 @@ def write_folder(folder: Path, columns: str = "file_name,text,tags", split: bool
     return folder
 
 
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+def write_tar(path: Path, members: dict[str, bytes] | list[tuple[str, bytes]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
+        for name, content in members.items() if isinstance(members, dict) else members:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
@@ -141,6 +141,71 @@ def test_a_sample_that_ends_early_is_told_as_a_file_is(tmp_path: Path) -> None:
     members = {"a.flac": tone(300), "a.txt": b"whole", "b.flac": noise.getvalue()[:40_000], "b.txt": b"broken off"}
     corpus = load_corpus(write_tar(tmp_path / "x.tar", members), report=True)
     assert [fault.file for fault in corpus.faults] == ["x.tar:b"]
+
+
+def told(text: str) -> bytes:
+    return json.dumps({"text": text}).encode()
+
+
+@pytest.mark.parametrize("second", ["000.flac", "000.wav"])
+def test_no_sound_gets_the_text_of_another(tmp_path: Path, second: str) -> None:
+    """Two samples of one key, one after the other: which text belongs to which sound is not to be guessed."""
+    members = [("000.flac", tone(300)), ("000.json", told("slow")), (second, tone(400)), ("000.json", told("fast"))]
+    members += [("001.flac", tone(500)), ("001.json", told("good"))]
+    path = write_tar(tmp_path / "x.tar", members)
+    with pytest.raises(MelodyError, match=r"x\.tar, sample '000': 000\.\w+ is there twice"):
+        load_corpus(path)
+    corpus = load_corpus(path, report=True)
+    assert [(clip.identifier, clip.text) for clip in corpus] == [("001", "good")]
+    assert [fault.file for fault in corpus.faults] == ["x.tar:000"]
+
+
+def test_a_sample_with_two_sounds_is_told(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", {"0.flac": tone(300), "0.wav": tone(300), "0.json": told("a")})
+    with pytest.raises(MelodyError, match=r"sample '0': 2 sounds \(flac, wav\); expected one"):
+        load_corpus(path)
+
+
+def test_keys_that_begin_anew_in_every_shard(tmp_path: Path) -> None:
+    for number in range(3):
+        members = {"000.flac": tone(300 + number), "000.json": told(f"text {number}")}
+        write_tar(
+            tmp_path / f"s-{number}.tar", members | {f"own{number}.flac": tone(500), f"own{number}.json": told("x")}
+        )
+    corpus = load_corpus(tmp_path)
+    found = {clip.identifier: clip.text for clip in corpus}
+    assert found == {f"s-{n}/000": f"text {n}" for n in range(3)} | {f"own{n}": "x" for n in range(3)}
+
+
+def test_one_key_at_two_places_of_a_shard(tmp_path: Path) -> None:
+    members = [
+        (f"{key}.{kind}", tone(pitch) if kind == "flac" else told(key))
+        for key, pitch in (("a", 300), ("b", 400), ("a", 500))
+        for kind in ("flac", "json")
+    ]
+    path = write_tar(tmp_path / "x.tar", members)
+    with pytest.raises(MelodyError, match="sample 'a': another sample is called 'x/a'"):
+        load_corpus(path)
+    assert {clip.identifier for clip in load_corpus(path, report=True)} == {"x/a", "b"}
+
+
+def test_what_other_systems_put_into_a_tar(tmp_path: Path) -> None:
+    """A byte-order mark is no letter of a text, and macOS's twin of every file is no file."""
+    twin = b"\0\5\26\7\0\2\0\0Mac OS X"
+    members = {"./._a.txt": twin, "./a.txt": b"\xef\xbb\xbfslow piano\r\n", "./._a.flac": twin, "./a.flac": tone(300)}
+    members |= {"b.json": b"\xef\xbb\xbf" + told("a flute"), "b.FLAC": tone(400)}
+    corpus = load_corpus(write_tar(tmp_path / "x.tar", members))
+    assert [(clip.identifier, clip.text) for clip in corpus] == [("a", "slow piano"), ("b", "a flute")]
+
+
+def test_a_cut_wav_is_no_sample(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(0).uniform(-0.5, 0.5, 48_000), 24_000, format="WAV")
+    members = {"a.flac": tone(300), "a.txt": b"whole", "b.wav": buffer.getvalue()[:20_000], "b.txt": b"cut"}
+    path = write_tar(tmp_path / "x.tar", members)
+    assert [fault.file for fault in load_corpus(path, report=True).faults] == ["x.tar:b"]
+    with pytest.raises(MelodyError, match="b.wav: it ends before its header says"):
+        load_corpus(path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "shards"])

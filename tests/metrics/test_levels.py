@@ -46,11 +46,26 @@ def test_peak_and_means_over_clips() -> None:
     assert metric.scored == 2
 
 
+def test_every_channel_is_heard_for_itself() -> None:
+    """One channel clipped and one silent: in their mean there is neither."""
+    time = torch.arange(24_000) / 24_000
+    tone = 0.9 * torch.sin(2 * math.pi * 100 * time)
+    clip = torch.stack([(4 * tone).clamp(-1, 1), -(4 * tone).clamp(-1, 1)])[None]
+    assert float(clipping_rate(clip)) == pytest.approx(float(clipping_rate(clip[:, :1])))
+    assert float(clipping_rate(clip)) > 0.5
+    assert float(peak(clip)) == 1
+    assert float(silence_rate(clip, 24_000)) == 0  # their mean is silent
+    half = torch.stack([tone, torch.zeros_like(tone)])[None]
+    assert float(silence_rate(half, 24_000)) == 0
+    assert float(silence_rate(torch.zeros(1, 2, 24_000), 24_000)) == 1
+    assert float(clipping_rate(torch.stack([torch.ones(10), torch.zeros(10)])[None])) == 0.5
+
+
 @pytest.mark.parametrize("metric", [ClippingRate, SilenceRate, Peak])
 def test_bad_input_is_one_clear_line(metric: type[Peak]) -> None:
-    with pytest.raises(MelodyError, match=r"expected mono \(B, 1, T\)"):
-        metric().update(torch.zeros(1, 2, 10))
-    with pytest.raises(MelodyError, match=r"expected mono \(B, 1, T\)"):
+    with pytest.raises(MelodyError, match=r"expected \(B, channels, T\)"):
+        metric().update(torch.zeros(2, 10))
+    with pytest.raises(MelodyError, match=r"expected \(B, channels, T\)"):
         metric().update(torch.zeros(1, 1, 0))
     with pytest.raises(MelodyError, match="10 of 10 values are NaN or infinite"):
         metric().update(torch.full((1, 1, 10), math.inf))

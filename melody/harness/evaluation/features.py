@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import soundfile
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from melody.config import load_preset, preset_names
+from melody.data.recordings import Facts
 from melody.devices import device_of
 from melody.embedders.cache import EmbeddingCache
 from melody.errors import MelodyError, did_you_mean
@@ -37,8 +39,9 @@ class Feature:
     label: str
     key: str
     sample_rate: int | None
-    compute: Callable[[Tensor, int], Tensors]
-    """``compute(waveform (T,), rate in Hz)``."""
+    compute: Callable[[Tensor, Facts], Tensors]
+    """``compute(waveform, what the file is)``, of the mix ``(T,)`` at the rate or of the file ``(C, T)`` as it is."""
+    hears: Literal["mix", "file"] = "mix"
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,17 @@ class Source:
     model: Any
 
 
+@cache
+def reading_hash() -> str:
+    """Hash of all code that reads files."""
+    return source_hash("melody.data.recordings")
+
+
 def key_of(facts: Mapping[str, Any], device: str = "cpu") -> str:
     """Short hash of all that decides a feature."""
     whole = {
         **facts,
-        "reading": source_hash("melody.data.recordings"),
+        "reading": reading_hash(),
         "versions": {**deciding_versions(), "libsndfile": soundfile.__libsndfile_version__},
         "device": device_class(device),
     }
@@ -69,7 +78,7 @@ def embedder_source(text: str, device: str) -> Source:
     embedder, facts = _created(audio_embedders, text, device)
     cache = EmbeddingCache()
 
-    def embed(waveform: Tensor, _: int) -> Tensors:
+    def embed(waveform: Tensor, _: Facts) -> Tensors:
         with torch.inference_mode():
             return {"vectors": cache.embed(facts["name"], embedder, waveform)}
 
@@ -81,7 +90,7 @@ def tagger_source(text: str, device: str) -> Source:
     tagger, facts = _created(audio_taggers, text, device)
     cache = EmbeddingCache()
 
-    def tag(waveform: Tensor, _: int) -> Tensors:
+    def tag(waveform: Tensor, _: Facts) -> Tensors:
         with torch.inference_mode():
             return {"vectors": cache.tag(facts["name"], tagger, waveform)}
 
@@ -92,7 +101,7 @@ def joint_source(name: str, device: str) -> Source:
     """The joint embedding of a preset with weights, or of a folder or hub id of model files."""
     joint, identity = _joint(name, device)
 
-    def embed(waveform: Tensor, _: int) -> Tensors:
+    def embed(waveform: Tensor, _: Facts) -> Tensors:
         with torch.inference_mode():
             return {"vectors": joint.embed_audio(waveform[None, None].to(device_of(device))).float().cpu()}
 
@@ -131,7 +140,7 @@ def _source(
     component: Any,
     facts: dict[str, Any],
     width: str,
-    compute: Callable[[Tensor, int], Tensors],
+    compute: Callable[[Tensor, Facts], Tensors],
     device: str,
 ) -> Source:
     name, arguments = parse_component(text)

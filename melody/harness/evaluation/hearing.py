@@ -17,7 +17,7 @@ from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing
 from melody.data.recordings import Facts, Recording, read_recording
 from melody.errors import MelodyError
-from melody.harness.evaluation.features import Feature
+from melody.harness.evaluation.features import Feature, reading_hash
 from melody.harness.evaluation.plan import Measure, states_of_one_pair
 from melody.harness.evaluation.records import Record, Records, Tensors
 from melody.harness.evaluation_results import Inputs
@@ -100,9 +100,9 @@ def _hear_file(clip: Listed, features: Sequence[Feature], records: Records) -> t
         raise MelodyError(f"it cannot be read: {error.strerror or error}") from None
     record = records.read(key)
     missing = [feature for feature in features if not _known(record, feature.key)]
-    if missing or "sample_rate" not in record.facts:
-        recording = read_recording(clip.path)
-        record.facts |= asdict(recording.facts)
+    if missing or record.facts.get("reading") != reading_hash():
+        recording = read_recording(clip.path, keep_channels=any(one.hears == "file" for one in missing))
+        record.facts |= {**asdict(recording.facts), "reading": reading_hash()}
         failed = complete(record, recording, missing)
         records.write(key, record)
     else:
@@ -118,9 +118,12 @@ def complete(record: Record, recording: Recording, missing: Sequence[Feature]) -
     for feature in missing:
         rate = feature.sample_rate
         try:
+            if feature.hears == "file":
+                record.add(feature.key, feature.compute(recording.as_it_is, recording.facts))
+                continue
             if rate not in waveforms:
                 waveforms[rate] = recording.at(rate)
-            record.add(feature.key, feature.compute(waveforms[rate], rate or recording.facts.sample_rate))
+            record.add(feature.key, feature.compute(waveforms[rate], recording.facts))
         except Exception as error:  # a plug-in may fail in any way, and must spoil only its own numbers
             failed[feature.key] = one_line(error)
     return failed
@@ -201,7 +204,8 @@ def inputs_of(heard: Heard) -> Inputs:
         folder=str(heard.listing.folder),
         expected=heard.listing.expected,
         read=len(heard.sounds),
-        others=heard.listing.others,
+        others=sum(heard.listing.others.values()),
+        passed_over=dict(sorted(heard.listing.others.items())),
         seconds=round(sum(one.duration_s for one in facts), 3),
         formats=dict(sorted(formats.items())),
         beyond_full_scale=sum(one.peak > 1 for one in facts),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from melody.data.recordings import Facts
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.evaluation.features import (
     Feature,
@@ -194,18 +195,22 @@ def _of_vectors(name: str, source: Source, device: str) -> Measure:
 
 
 def _of_waveforms(name: str, takes: str, device: str) -> Measure:
-    rate = getattr(registered.create(name), "sample_rate", None)
-    facts = {"metric": component_facts(registered, name), "takes": takes, "sample_rate": rate}
+    hears = getattr(registered.get(name), "hears", "mix") if takes == "clips" else "mix"
+    rate = None if hears == "file" else getattr(registered.create(name), "sample_rate", None)
+    facts = {"metric": component_facts(registered, name), "takes": takes, "sample_rate": rate, "hears": hears}
     key = key_of(facts, device)
-    feature = Feature(name, key, rate, _states_of_one_clip(name))
+    feature = Feature(name, key, rate, _states_of_one_clip(name, hears), hears)
     return Measure(name, name, {}, None, feature, key)
 
 
-def _states_of_one_clip(name: str) -> Callable[[Tensor, int], Tensors]:
-    def compute(waveform: Tensor, _: int) -> Tensors:
+def _states_of_one_clip(name: str, hears: str) -> Callable[[Tensor, Facts], Tensors]:
+    accepted = {parameter.name for parameter in registered.parameters(name)} if hears == "file" else set()
+
+    def compute(waveform: Tensor, facts: Facts) -> Tensors:
+        told = {"sample_rate": facts.sample_rate, "layout": facts.layout}
         with around(name):
-            metric = registered.create(name)
-            metric.update(waveform[None, None])
+            metric = registered.create(name, {key: value for key, value in told.items() if key in accepted})
+            metric.update(waveform.expand(1, 1, -1) if waveform.ndim == 1 else waveform[None])
             return _states_and_value(metric)
 
     return compute

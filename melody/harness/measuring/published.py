@@ -7,11 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import soundfile
 import torch
 
 from melody.data.corpus import Clip, Corpus, load_corpus
-from melody.data.folders import FileAudio
+from melody.data.recordings import read_recording
 from melody.errors import MelodyError
 from melody.harness.context import Context
 from melody.harness.provenance import source_hash
@@ -51,14 +50,9 @@ def describe_samples(config: dict[str, Any], context: Context) -> Outcome:
     windows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     joint = []
     for clip in clips:
+        for key, value in _levels(clip).items():
+            rows[key].append(value)
         waveform = clip.waveform(SAMPLE_RATE)
-        loudness = integrated_loudness(waveform, SAMPLE_RATE)
-        rows["duration_s"].append(clip.duration_s)
-        rows["sample_rate"].append(_native_rate(clip))
-        rows["loudness"].append(loudness if math.isfinite(loudness) else None)
-        rows["peak"].append(float(peak(waveform[None, None])))
-        rows["clipping"].append(float(clipping_rate(waveform[None, None])))
-        rows["silence"].append(float(silence_rate(waveform[None, None], SAMPLE_RATE)))
         joint.append(context.embed_joint(waveform[None, None], SAMPLE_RATE))
         for name in names:
             windows[name].append(context.embed_windows(name, waveform, SAMPLE_RATE))
@@ -71,11 +65,20 @@ def describe_samples(config: dict[str, Any], context: Context) -> Outcome:
     return Outcome({"clips": len(clips), "windows": counts, "rows": rows}, arrays)
 
 
+def _levels(clip: Clip) -> dict[str, Any]:
+    """What a file is, and its levels as it is: all channels, at its own rate."""
+    recording = read_recording(clip.audio.content(), keep_channels=True)
+    facts, samples = recording.facts, recording.as_it_is
+    loudness = integrated_loudness(samples, facts.sample_rate, facts.layout)
+    return {
+        "duration_s": clip.duration_s,
+        "sample_rate": facts.sample_rate,
+        "loudness": loudness if math.isfinite(loudness) else None,
+        "peak": float(peak(samples[None])),
+        "clipping": float(clipping_rate(samples[None])),
+        "silence": float(silence_rate(samples[None], facts.sample_rate)),
+    }
+
+
 def _sound_hash(clip: Clip) -> str:
     return hashlib.sha256(clip.audio.content()).hexdigest()
-
-
-def _native_rate(clip: Clip) -> int:
-    if isinstance(clip.audio, FileAudio):
-        return int(soundfile.info(clip.audio.path).samplerate)
-    return SAMPLE_RATE
