@@ -7,11 +7,13 @@ leaves out the penalty on the features' size. Figures are those of wav2vec 2.0's
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from melody.conditioning.tower_names import QUANTIZER
 
 SIMILARITY_TEMPERATURE = 0.1
 DIVERSITY_WEIGHT = 0.1
@@ -29,6 +31,8 @@ class ContrastiveTargets(nn.Module):
         codevector_dim: of a target, all groups together; and of the space where targets are compared.
         negatives: other places that each masked place is told from.
     """
+
+    library_names: ClassVar = {"quantizer": QUANTIZER}
 
     def __init__(
         self, hidden_size: int, feature_size: int, groups: int, entries: int, codevector_dim: int, negatives: int

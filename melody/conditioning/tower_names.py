@@ -71,3 +71,7 @@ CONFORMER = Names(
         "blocks.#.norm": "encoder.layers.#.final_layer_norm",
     },
 )
+
+QUANTIZER = Names(
+    "transformers' Wav2Vec2ConformerGumbelVectorQuantizer", {"entries": "codevectors", "scores": "weight_proj"}
+)

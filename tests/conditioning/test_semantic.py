@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from melody import registry
 from melody.conditioning.contrastive import negative_places
@@ -186,6 +187,15 @@ def test_the_contrastive_objective_learns_and_gives_tokens() -> None:
     tokenizer.eval()
     tokenizer.fit_codebook(tokenizer.features(waveform).flatten(0, 1).detach(), seed=0)
     assert tokenizer.tokenize(waveform).shape == (4, 50)
+
+
+def test_the_contrastive_quantisers_tensors_have_our_names(tmp_path: Path) -> None:
+    tokenizer, path = _built("waveform", **CONTRASTIVE), tmp_path / "semantic.safetensors"
+    save_weights(tokenizer, path, {"use": "x"}, dtype="float32")
+    assert {"contrast.quantizer.entries", "contrast.quantizer.scores.weight"} <= load_file(path).keys()
+    again = ConformerTokenizer(**{**SMALL, **CONTRASTIVE, "front_end": "waveform"}).eval()
+    load_weights(again, path, {"use": "x"})
+    assert torch.equal(again.contrast.quantizer.codevectors, tokenizer.contrast.quantizer.codevectors)
 
 
 def test_draws_of_the_contrastive_objective_become_surer() -> None:
