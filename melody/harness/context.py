@@ -87,6 +87,8 @@ class Context:
     published_samples: Path | None = None
     training_of: Callable[[int], Corpus] | None = None
     """So many clips of the split that the system learnt from: for what judges and n-gram models learn."""
+    pieces_of: Callable[[float], Corpus] | None = None
+    """The held-out corpus again, each piece composed to another length in seconds."""
     timing_repeats: int = 3
     """Timed calls for each seed, of which the median is taken."""
     others: Mapping[str, SystemUnderTest] = field(default_factory=dict)
@@ -183,14 +185,34 @@ class Context:
         return self.corpus_of()
 
     @cached_property
-    def _corpus_hashes(self) -> dict[int, str]:
+    def _corpus_hashes(self) -> dict[tuple[int, float], str]:
         return {}
 
-    def corpus_hash(self, clips: int) -> str:
-        """SHA-256 over the corpus's first clips."""
-        if clips not in self._corpus_hashes:
-            self._corpus_hashes[clips] = self.corpus[:clips].content_hash()
-        return self._corpus_hashes[clips]
+    def corpus_hash(self, clips: int, duration_s: float = 0.0) -> str:
+        """SHA-256 over the first clips of the corpus, or of its pieces of another length."""
+        if (clips, duration_s) not in self._corpus_hashes:
+            self._corpus_hashes[clips, duration_s] = self.pieces(duration_s)[:clips].content_hash()
+        return self._corpus_hashes[clips, duration_s]
+
+    def pieces(self, duration_s: float) -> Corpus:
+        """Held-out pieces of ``duration_s`` or more: the corpus, or where its clips are shorter, longer ones.
+
+        Raises:
+            MelodyError: the clips are shorter, and the run has no others.
+        """
+        if duration_s <= self.corpus[0].duration_s:
+            return self.corpus
+        if self.pieces_of is None:
+            raise MelodyError(
+                f"{self.corpus.name}: clips of {self.corpus[0].duration_s:g} s, and none of {duration_s:g} s"
+            )
+        if duration_s not in self._pieces:
+            self._pieces[duration_s] = self.pieces_of(duration_s)
+        return self._pieces[duration_s]
+
+    @cached_property
+    def _pieces(self) -> dict[float, Corpus]:
+        return {}
 
     def training(self, clips: int) -> Corpus:
         """Training clips; raises ``MelodyError`` where the run has none."""

@@ -11,7 +11,7 @@ from melody import __version__, registry
 from melody.baselines.melody_system import MelodySystem
 from melody.config import Preset, load_preset
 from melody.data.corpus import load_corpus
-from melody.data.embedded import DEFAULT_SIZES, distinct_prompts
+from melody.data.embedded import DEFAULT_SIZES, distinct_prompts, embedded_corpus
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, Parts, Subject
@@ -72,6 +72,7 @@ def preset_context(
         samplers=None if samplers is None else tuple(dict.fromkeys(samplers)),
         published_samples=published_samples,
         training_of=lambda count: load_corpus("embedded", split="train", num_clips=count),
+        pieces_of=lambda duration_s: embedded_corpus(split, HELD_OUT_CLIPS, durations_s=(duration_s,)),
         others=systems_of(Surroundings(loaded, device), systems),
         ratings=ratings,
     )

@@ -21,7 +21,7 @@ from melody.harness.results import Cell, Measurement, Results, Table
 from melody.harness.runner import plan, run
 from melody.harness.store import Store
 from melody.harness.subject import preset_context
-from melody.harness.suite import Suite, TargetClaim, group_names, load_suite, load_suites, suite_names
+from melody.harness.suite import ListedRow, Suite, TargetClaim, group_names, load_suite, load_suites, suite_names
 from melody.harness.tables.cells import check_measures
 from melody.harness.tables.kinds import kind_of
 from melody.harness.tables.sounds import constant_guess
@@ -38,7 +38,7 @@ def context() -> Context:
 def small(name: str) -> Suite:
     suite = load_suite(f"demo-card/{name}")
     sizes: dict[str, Any] = {"prompts": 6, "clips": 4, "reference_clips": 16, "training_clips": TRAINING_CLIPS}
-    sizes |= {"duration_s": 2.0, "num_steps": 2}
+    sizes |= {"duration_s": 4.0 if name == "length" else 2.0, "num_steps": 2}
     return suite.model_copy(update={"settings": suite.settings.model_copy(update=sizes)})
 
 
@@ -53,7 +53,7 @@ def _table(results: Results, name: str) -> Table:
     return next(table for table in results.tables if table.suite == f"demo-card/{name}")
 
 
-def _value(table: Table, column: str, **row: str) -> float:
+def _value(table: Table, column: str, **row: str | int) -> float:
     (cell,) = [c for c in table.cells if c.column == column and c.row == row]
     assert cell.measured is not None, cell.reason
     return cell.measured.value
@@ -64,7 +64,7 @@ def test_the_group_is_run_by_name_only_and_its_suites_are_valid() -> None:
     assert not any("card" in name for name in suite_names())
     suites = load_suites(["demo-card", "demo-card/codec"])
     assert [s.name for s in suites] == [
-        f"demo-card/{name}" for name in ("codec", "denoiser", "joint-embedding", "language-model", "system")
+        f"demo-card/{name}" for name in ("codec", "denoiser", "joint-embedding", "language-model", "length", "system")
     ]
     for suite in suites:
         check_measures(suite, kind_of(suite).measures)
@@ -134,6 +134,29 @@ def test_every_place_of_the_card_has_a_number_or_a_reason(card: tuple[Results, P
         assert all(target.verdict != "not attempted" for target in table.targets)
 
 
+def test_longer_clips_are_heard_window_by_window_beside_real_pieces_of_their_length(
+    card: tuple[Results, Path], context: Context
+) -> None:
+    table, (_, folder) = _table(card[0], "length"), card
+    for sound in ("text", "codec only", "real clips"):
+        windows = [_value(table, "mcc", sound=sound, windows=3, window=w) for w in (1, 2, 3)]
+        assert len(set(windows)) == 3, "three windows, not one thrice"
+    # The real pieces are longer ones, not clips of 10 s that end before the third window does.
+    assert context.pieces(12.0)[0].duration_s == 12.0
+    cells = [c for c in table.cells if c.row == {"sound": "real clips", "windows": 3, "window": 3}]
+    assert {c.provenance.config["duration_s"] for c in cells if c.provenance} == {12.0}
+    longer = [clip for clip in table.clips if clip.title == "text, 12 s"]
+    assert longer
+    assert soundfile.info(folder / "out" / longer[0].path).duration == pytest.approx(12.0)
+
+
+def test_the_head_of_a_table_says_what_training_has_met_of_its_prompts(card: tuple[Results, Path]) -> None:
+    for name in ("system", "length"):
+        (note,) = [note for note in _table(card[0], name).notes if note.startswith("Held-out clips, not held-out")]
+        assert "of 6 prompts, 6 have a combination of attributes" in note
+        assert "6,144 training clips" in note
+
+
 def test_controls_fall_where_they_must(card: tuple[Results, Path]) -> None:
     system = _table(card[0], "system")
     fad = {name: _value(system, "fad", sound=name) for name in ("real clips", "pieces shuffled", "white noise")}
@@ -182,6 +205,7 @@ def test_a_second_run_computes_nothing(card: tuple[Results, Path], context: Cont
 def test_what_cannot_be_asked_for_ends_the_run_before_it_begins(context: Context, tones: Any) -> None:
     for name, row in (
         ("system", {"sound": "txet"}),
+        ("length", {"sound": "txet", "windows": 3, "window": 1}),
         ("codec", {"against": "orginal"}),
         ("language-model", {"model": "x"}),
     ):
@@ -189,6 +213,12 @@ def test_what_cannot_be_asked_for_ends_the_run_before_it_begins(context: Context
         bad = suite.model_copy(update={"rows": (suite.rows[0].model_copy(update={"row": row}),)})
         with pytest.raises(MelodyError, match="unknown"):
             plan([bad], context)
+    suite = small("length")
+    outside = suite.model_copy(update={"rows": (ListedRow(row={"sound": "text", "windows": 3, "window": 4}),)})
+    with pytest.raises(MelodyError, match="expected a window from 1 to 3"):
+        plan([outside], context)
+    with pytest.raises(MelodyError, match="clips of 10 s, and none of 12 s"):
+        plan([suite], replace(context, pieces_of=None))
     with pytest.raises(MelodyError, match="lacks attributes of the embedded corpus"):
         plan([small("joint-embedding")], tones.context())
     with pytest.raises(MelodyError, match="no training split"):

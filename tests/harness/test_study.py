@@ -53,7 +53,12 @@ def test_the_card_speaks_of_the_weights_that_are_there() -> None:
         assert entry["seed"] == int(stem[-1])
         for part, digest in entry["needs"].items():
             assert digest == file_hash(demo / f"{part}.safetensors")
-    assert len({(e["steps"], e["settings"]["batch_size"], e["settings"]["learning_rate"]) for e in card.values()}) == 1
+    assert len({(e["steps"], e["settings"]["batch_size"]) for e in card.values()}) == 1
+    for name in NAMES:
+        preset = load_preset(f"table5-{name}").training
+        rates = {card[f"{name}-{seed}"]["settings"]["learning_rate"] for seed in SEEDS}
+        assert preset is not None
+        assert rates == {preset.dpd.learning_rate}  # type: ignore[union-attr]
 
 
 @needs_weights

@@ -11,6 +11,7 @@ from melody.harness.measuring.continuation import continue_clips
 from melody.harness.measuring.counting import count_work, run_counted
 from melody.harness.measuring.generation import count_passes, generate_and_embed, time_generation
 from melody.harness.measuring.hearing import learn_judges
+from melody.harness.measuring.overlap import count_overlap
 from melody.harness.measuring.parts import embed_pairs, predict_tokens, predict_velocity, through_codec, tokenize
 from melody.harness.measuring.published import describe_samples
 from melody.harness.measuring.reference import denoise_reference, embed_control, embed_reference
@@ -31,6 +32,7 @@ COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
     "samples": describe_samples,
     "judges": learn_judges,
     "sounds": hear_sounds,
+    "overlap": count_overlap,
     "codec": through_codec,
     "tokens": tokenize,
     "language-model": predict_tokens,

@@ -53,8 +53,15 @@ def sound_units(
     training_clips: int,
     seed: int,
     held_out: int,
+    windows: int = 1,
 ) -> list[Unit]:
-    """Sounds of a kind for the clips at ``places``, in batches; raises ``MelodyError`` for an unknown kind."""
+    """Sounds of a kind for the clips at ``places``, in batches.
+
+    Args:
+        windows: equal parts of each sound that are heard one by one; see ``heard_in``.
+    Raises:
+        MelodyError: an unknown kind; sounds longer than the run has pieces.
+    """
     if kind not in SOUNDS:
         raise MelodyError(f"unknown kind of sound {kind!r}{did_you_mean(kind, SOUNDS)}")
     facts = {
@@ -62,8 +69,9 @@ def sound_units(
         **setting_facts(context, setting),
         **judges_facts(context, training_clips),
         "measuring": source_hash(__name__),
-        "corpus": context.corpus_hash(held_out),
+        "corpus": context.corpus_hash(held_out, setting.duration_s),
         "sound": kind,
+        "windows": windows,
         "seed": seed,
         "embedder": context.embedder_facts(embedder),
     }
@@ -76,8 +84,29 @@ def sound_units(
 
 def hear_sounds(config: dict[str, Any], context: Context) -> Outcome:
     """Compute a sounds unit."""
-    clips = [context.corpus[place] for place in config["places"]]
+    pieces = context.pieces(config["duration_s"])
+    clips = [pieces[place] for place in config["places"]]
     waveform, rate = SOUNDS[config["sound"]](config, context, clips)
+    length = waveform.shape[2] // config["windows"]
+    parts = [
+        _heard(config, context, clips, waveform[..., number * length : (number + 1) * length], rate)
+        for number in range(config["windows"])
+    ]
+    arrays = {f"{number}.{name}": array for number, part in enumerate(parts) for name, array in part.arrays.items()}
+    kept = range(min(STORED_CLIPS, len(clips)) if config["first"] == 0 else 0)
+    sounds = {f"{row:02d}": flac(waveform[row, 0], rate) for row in kept}
+    return Outcome({"clips": len(clips), "parts": [part.values for part in parts]}, arrays, sounds)
+
+
+def heard_in(outcome: Outcome, number: int) -> Outcome:
+    """What was heard in one of a unit's windows, counted from 0: values and arrays without the window's number."""
+    prefix = f"{number}."
+    arrays = {name.removeprefix(prefix): array for name, array in outcome.arrays.items() if name.startswith(prefix)}
+    return Outcome(outcome.values["parts"][number], arrays)
+
+
+def _heard(config: dict[str, Any], context: Context, clips: Sequence[Clip], waveform: Tensor, rate: int) -> Outcome:
+    """One window of every clip's sound ``(B, 1, T)``."""
     heard = context.judges(config["training_clips"]).judge(waveform, rate)
     windows = [context.embed_windows(config["embedder"]["name"], row[0], rate) for row in waveform]
     texts = [caption_of(clip) for clip in clips]
@@ -93,8 +122,7 @@ def hear_sounds(config: dict[str, Any], context: Context) -> Outcome:
         "heard": [asdict(judgement) for judgement in heard],
         "windows": {config["embedder"]["name"]: [len(w) for w in windows]},
     }
-    kept = range(min(STORED_CLIPS, len(clips)) if config["first"] == 0 else 0)
-    return Outcome(values, arrays, {f"{row:02d}": flac(waveform[row, 0], rate) for row in kept})
+    return Outcome(values, arrays)
 
 
 def _real(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:

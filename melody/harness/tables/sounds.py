@@ -13,7 +13,8 @@ from melody.data.corpus import Corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, texts_hash
 from melody.harness.measuring.hearing import judges_unit
-from melody.harness.measuring.sounds import SOUNDS, chosen_clips, sound_units
+from melody.harness.measuring.overlap import overlap_note, overlap_units
+from melody.harness.measuring.sounds import SOUNDS, chosen_clips, heard_in, sound_units
 from melody.harness.results import Clip, Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
@@ -52,11 +53,13 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
     for listed in suite.rows:
         if (name := str(listed.row.get("sound"))) not in known:
             raise MelodyError(f"suite {suite.name}: unknown sound {name!r}{did_you_mean(name, known)}")
+        if not 1 <= _window(listed.row) <= _windows(listed.row):
+            raise MelodyError(f"suite {suite.name}: {listed.row}: expected a window from 1 to {_windows(listed.row)}")
     sets = _Sets(suite, context)
-    units = [judges_unit(context, training_clips=suite.settings.training_clips)]
+    units = [judges_unit(context, training_clips=suite.settings.training_clips), *overlap_units(context, sets.chosen)]
     for listed in suite.rows:
-        units += sets.of(str(listed.row["sound"]))
-    return [*units, *sets.reference]
+        units += [*sets.of(listed.row), *sets.reference(listed.row)]
+    return units
 
 
 def fill(filling: Filling) -> Filled:
@@ -67,8 +70,19 @@ def fill(filling: Filling) -> Filled:
             filling.cell(listed.row, column, filling.attempt(_finding, filling, sets, listed.row, column))
             for column in filling.suite.columns
         ]
-        filled.clips += _clips(filling, sets, str(listed.row["sound"]))
+        filled.clips += _clips(filling, sets, listed.row)
+    filled.notes += overlap_note(filling.context, sets.chosen, filling.outcomes)
     return filled
+
+
+def _windows(row: Row) -> int:
+    """Into how many parts a row's sounds are cut, each as long as the suite's ``duration_s``."""
+    return int(row.get("windows", 1))
+
+
+def _window(row: Row) -> int:
+    """Which of them is heard, counted from 1."""
+    return int(row.get("window", 1))
 
 
 @dataclass(frozen=True)
@@ -86,20 +100,21 @@ class _Sets:
     def held_out(self) -> int:
         return min(self.suite.settings.reference_clips, len(self.context.corpus))
 
-    @property
-    def reference(self) -> list[Unit]:
-        """The held-out clips whose captions are no prompts."""
-        return self._units("real clips", [p for p in range(self.held_out) if p not in set(self.chosen)])
+    def reference(self, row: Row) -> list[Unit]:
+        """Of a row's length, the held-out clips whose captions are no prompts."""
+        return self._units("real clips", [p for p in range(self.held_out) if p not in set(self.chosen)], _windows(row))
 
-    def of(self, sound: str) -> list[Unit]:
+    def of(self, row: Row) -> list[Unit]:
+        sound, windows = str(row["sound"]), _windows(row)
         if sound == UNGUIDED:
-            return self._units(TEXT, self.chosen, guidance_scale=1.0)
+            return self._units(TEXT, self.chosen, windows, guidance_scale=1.0)
         kind = {SHUFFLED: TEXT, CONSTANT: "real clips"}.get(sound, sound)
-        return self._units(kind, self.chosen)
+        return self._units(kind, self.chosen, windows)
 
-    def _units(self, kind: str, places: Sequence[int], guidance_scale: float | None = None) -> list[Unit]:
+    def _units(self, kind: str, places: Sequence[int], windows: int, guidance_scale: float | None = None) -> list[Unit]:
         settings = self.suite.settings
-        setting = setting_of(self.suite, self.context, settings_row(self.suite))
+        duration_s = windows * settings.duration_s
+        setting = setting_of(self.suite, self.context, settings_row(self.suite), duration_s=duration_s)
         if guidance_scale is not None:
             setting = replace(setting, options={**setting.options, "guidance_scale": guidance_scale})
         return sound_units(
@@ -111,20 +126,24 @@ class _Sets:
             training_clips=settings.training_clips,
             seed=self.context.seeds(settings.seeds)[0],
             held_out=self.held_out,
+            windows=windows,
         )
 
 
 def _finding(filling: Filling, sets: _Sets, row: Row, column: Column) -> Finding:
     sound, settings = str(row["sound"]), filling.suite.settings
-    units = sets.of(sound) + (sets.reference if column.measure == "fad" else [])
+    reference = sets.reference(row) if column.measure == "fad" else []
+    units = sets.of(row) + reference
     if column.measure not in ATTRIBUTES and sound in DERIVED:
         return Finding(absent=DERIVED[sound])
-    if column.measure == "fad" and not sets.reference:
+    if column.measure == "fad" and not reference:
         return Finding(absent="every held-out clip is a prompt's: none is left to take the distance to")
-    outcomes = filling.computed(units)
-    own = outcomes[: len(sets.of(sound))]
+    outcomes = [heard_in(outcome, _window(row) - 1) for outcome in filling.computed(units)]
+    own = outcomes[: len(sets.of(row))]
     measured = _measured(filling, sound, column, own, outcomes[len(own) :])
-    config = {"sound": sound, "clips": settings.prompts, "duration_s": settings.duration_s}
+    config = {"sound": sound, "clips": settings.prompts, "duration_s": units[0].config["duration_s"]}
+    if _windows(row) > 1:
+        config |= {"windows": _windows(row), "window": _window(row)}
     if sound.startswith(TEXT) or sound == "own tokens":
         facts = units[0].config["options"]
         names = {"sampler": facts["sampler"]["name"], "grid": facts["grid"]["name"], "num_steps": facts["num_steps"]}
@@ -195,11 +214,12 @@ def _gain(text: torch.Tensor, audio: torch.Tensor, expected: int) -> Measurement
     return measured.model_copy(update={"p_value": permutation_p_value(text, audio), "interval": interval})
 
 
-def _clips(filling: Filling, sets: _Sets, sound: str) -> list[tuple[Clip, bytes]]:
+def _clips(filling: Filling, sets: _Sets, row: Row) -> list[tuple[Clip, bytes]]:
     """The first sounds of a row, unless they are another row's."""
-    if sound in DERIVED:
+    sound = str(row["sound"])
+    if sound in DERIVED or _window(row) > 1:
         return []
-    unit = sets.of(sound)[0]
+    unit = sets.of(row)[0]
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
         return []
@@ -207,8 +227,8 @@ def _clips(filling: Filling, sets: _Sets, sound: str) -> list[tuple[Clip, bytes]
     return [
         (
             Clip(
-                title=sound,
-                text=outcome.values["texts"][int(name)],
+                title=sound if _windows(row) == 1 else f"{sound}, {unit.config['duration_s']:g} s",
+                text=outcome.values["parts"][0]["texts"][int(name)],
                 path=f"audio/card-{stem}-{unit.key[:8]}-{name}.flac",
             ),
             content,
