@@ -60,6 +60,7 @@ from melody.cli_options import (
     SuitesArgument,
     SystemOption,
     SystemsOption,
+    ThreadsOption,
     TrainSeedOption,
     TrainSystemOption,
     TrainWeightsOption,
@@ -67,6 +68,7 @@ from melody.cli_options import (
     WeightsOption,
 )
 from melody.errors import MelodyError
+from melody.threads import every_free_core, fix_patiently, govern
 
 app = typer.Typer(
     name="melody",
@@ -132,6 +134,7 @@ def generate(
     preset: SystemOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
 ) -> None:
     """Make music for a prompt, go on from a file, or make a part of a file anew; and write it to a file.
 
@@ -145,7 +148,7 @@ def generate(
     check_output(output)
     system, folder = _system(preset, weights)
     pipeline = MelodyPipeline.from_preset(system, weights=folder, device=device)
-    with progress_bar() as bar:
+    with progress_bar() as bar, every_free_core():
         common: dict[str, Any] = {
             "prompt_audio": prompt_audio,
             "num_steps": steps,
@@ -238,8 +241,10 @@ def train(
     num_nodes: NumNodesOption = 1,
     strategy: StrategyOption = "auto",
     stop_after: StopAfterOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Train one stage of a preset, or all of them."""
+    fix_patiently()
     try:
         from melody.training.baselines import trainable
         from melody.training.hardware import Hardware
@@ -328,6 +333,7 @@ def reproduce(
     preset: SystemOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
     sampler: ReproduceSamplerOption = None,
     system: SystemsOption = None,
     seed: ReproduceSeedOption = 0,
@@ -433,6 +439,7 @@ def _results_file(path: Path) -> Path:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 a gate or a check fell, 2 bad input or interrupted."""
     show_own_warnings()
+    govern()
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.stdout.flush()

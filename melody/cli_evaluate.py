@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from melody.cli_console import console, notes, progress_bar
-from melody.cli_options import DeviceOption
+from melody.cli_options import DeviceOption, ThreadsOption
 
 if TYPE_CHECKING:
     from melody.harness.evaluation_results import Comparison, Evaluation
@@ -75,6 +75,7 @@ def evaluate(
     seed: EvaluationSeedOption = 0,
     store: RecordsOption = STORE,
     device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
 ) -> None:
     """Measure a folder of sounds, whoever made them: every number with its interval and its controls."""
     _check_outputs(json_file, html, captions)
@@ -116,6 +117,7 @@ def compare(
     seed: EvaluationSeedOption = 0,
     store: RecordsOption = STORE,
     device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
 ) -> None:
     """Compare two systems on the same prompts: paired differences with intervals, p-values and Holm's correction."""
     _check_outputs(json_file, html, captions)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from melody.threads import fix
+
 PresetOption = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset, or the path of a TOML file.")]
 SystemOption = Annotated[
     str | None,
@@ -18,6 +20,17 @@ WeightsOption = Annotated[
     str | None,
     typer.Option(
         "--weights", help="Folder of model files, or a hub id OWNER/NAME\\[@REVISION]; the preset's own if not given."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        max=1024,
+        help="Threads of the processor's arithmetic. \\[default: OMP_NUM_THREADS, else one, and every free core where "
+        "music is made]",
+        callback=lambda count: count if count is None else fix(count),
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]

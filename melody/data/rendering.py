@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from melody.data.attributes import INSTRUMENTS
 from melody.data.composer import TICKS_PER_BEAT, Note, Part, Piece
@@ -66,6 +65,8 @@ def num_samples(duration_s: float) -> int:
 
 def played(part: Part, bpm: int, synth: Any, samples: int) -> NDArray[np.float64]:
     """One part alone, ``(samples,)``; amplitude goes with the square of velocity, as General MIDI advises."""
+    from scipy.signal import lfilter  # late: a second of every command that needs none of it
+
     layers: dict[int, list[Note]] = {}
     for note in part.notes:
         layers.setdefault(round(note.velocity / VELOCITY_STEP) * VELOCITY_STEP, []).append(note)

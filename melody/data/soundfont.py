@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from melody.errors import MelodyError
 
@@ -193,6 +192,8 @@ def _shaped(sound: NDArray[np.float64], rate: float, g: Generators) -> NDArray[n
 
 def _filtered(sound: NDArray[np.float64], rate: float, g: Generators) -> NDArray[np.float64]:
     """The low-pass filter, its cutoff moved by the filter envelope block by block."""
+    from scipy.signal import lfilter  # late: a second of every command that needs none of it
+
     seconds = np.arange(0, len(sound), BLOCK) / rate
     envelope = _envelope(g, FILTER_ENVELOPE, seconds, in_db=False)
     cutoffs = 8.176 * 2 ** ((g[FILTER_CUTOFF] + g.get(ENVELOPE_TO_FILTER, 0) * envelope) / 1200)

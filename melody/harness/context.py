@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from melody import threads
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.config import Preset
 from melody.data.audio import resampled
@@ -247,7 +248,7 @@ class Context:
             "commit": commit(),
             "versions": versions(),
             "device": f"{self.device} ({self.device_name})",
-            "threads": torch.get_num_threads(),
+            "threads": threads.of_timings(),
         }
 
     @cached_property

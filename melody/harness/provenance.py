@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from melody import __version__
+from melody import __version__, threads
 from melody.paths import PACKAGE
 from melody.protocols import Makings
 from melody.registry import Entry, Registry, registry
@@ -85,9 +85,7 @@ def device_class(device: str) -> str:
 
 def machine() -> dict[str, Any]:
     """What timings depend on beside the device: the processor, its cores, and the threads that torch may use."""
-    import torch
-
-    return {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    return {"processor": _processor(), "cores": os.cpu_count(), "threads": threads.of_timings()}
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody import threads
 from melody.errors import MelodyError
 from melody.lm.decoding import check_decoding, draw, draw_uniforms, guide, token_probabilities
 from melody.protocols import LanguageModel
@@ -136,6 +137,7 @@ class DecoderOnly(nn.Module, LanguageModel):
         cache = self.empty_cache(len(rows), capacity=rows.shape[1] + num_tokens)
         drawn: list[Tensor] = []
         while len(drawn) < num_tokens:
+            threads.adapt()
             logits = self(rows, cache)[:, -1, self.first_semantic_row :]  # (B, codebook_size)
             if guided:
                 logits = guide(logits, guidance_scale)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody import threads
 from melody.errors import MelodyError
 from melody.lm.backbone import INTO_RESIDUAL, NORM_EPSILON, Cache, check_heads, layers_of, rotation_of, through_layers
 from melody.lm.decoder_only import DROPPED, INIT_STD, embed
@@ -159,6 +160,7 @@ class MultiStream(nn.Module):
         cache = self.empty_cache(batch, rows.shape[1] + total)
         drawn: list[Tensor] = []
         while len(drawn) < total:
+            threads.adapt()
             level = len(drawn) % self.num_levels
             logits = self(rows, positions, level, cache)  # (B, codebook_size)
             if not torch.isfinite(logits).all():

@@ -27,12 +27,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from melody.checks import check_finite
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
+from melody.metrics.base import TorchMetric
 from melody.metrics.statistics import Estimate, group_labels, jackknife_estimate
 from melody.protocols import Metric, Takes
 from melody.registry import metrics
@@ -207,7 +207,7 @@ def fad_difference_with_jackknife(
 
 
 @metrics.register("fad")
-class FrechetDistance(torchmetrics.Metric, Metric):
+class FrechetDistance(TorchMetric, Metric):
     """Fréchet audio distance between generated and reference embeddings (lower is better)."""
 
     version: ClassVar[str] = "1"

@@ -9,20 +9,19 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-import torchmetrics
 from torch import Tensor
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from melody.checks import check_finite
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
+from melody.metrics.base import TorchMetric, gather_all_tensors
 from melody.metrics.frechet import Statistics
 from melody.protocols import Metric, Takes
 
 SIDES = ("generated", "reference")
 
 
-class KeptVectors(torchmetrics.Metric, Metric):
+class KeptVectors(TorchMetric, Metric):
     """States that are lists of tensors, joined over processes even where a process was given nothing."""
 
     full_state_update: bool | None = False

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from melody.checks import check_scored
+from melody.metrics.base import TorchMetric
 from melody.metrics.label_distributions import AUDIOSET_LABELS, Pooling, check_num_labels, clip_log_distribution
 from melody.protocols import Metric, Takes
 from melody.registry import metrics
@@ -42,7 +42,7 @@ def label_inception_score(clips: Sequence[Tensor], *, pooling: Pooling = "logits
 
 
 @metrics.register("label-is")
-class LabelInceptionScore(torchmetrics.Metric, Metric):
+class LabelInceptionScore(TorchMetric, Metric):
     """How clear each clip's labels are, and how they differ from clip to clip (higher is better)."""
 
     version: ClassVar[str] = "1"

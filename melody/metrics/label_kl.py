@@ -24,11 +24,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from melody.checks import check_scored
 from melody.errors import MelodyError
+from melody.metrics.base import TorchMetric
 from melody.metrics.label_distributions import AUDIOSET_LABELS, Pooling, check_num_labels, clip_log_distribution
 from melody.protocols import Metric, Takes
 from melody.registry import metrics
@@ -52,7 +52,7 @@ def paired_kl(preds: Tensor, target: Tensor, *, pooling: Pooling = "logits") -> 
 
 
 @metrics.register("kl")
-class PairedLabelKL(torchmetrics.Metric, Metric):
+class PairedLabelKL(TorchMetric, Metric):
     """Divergence of a clip's label distribution from its reference clip's, mean over pairs (lower is better)."""
 
     version: ClassVar[str] = "1"
@@ -88,7 +88,7 @@ class PairedLabelKL(torchmetrics.Metric, Metric):
 
 
 @metrics.register("kl-pooled")
-class PooledLabelKL(torchmetrics.Metric, Metric):
+class PooledLabelKL(TorchMetric, Metric):
     """Divergence of all generated clips' mean label distribution from the reference's (lower is better)."""
 
     version: ClassVar[str] = "1"

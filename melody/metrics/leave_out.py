@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchmetrics
 from numpy.typing import NDArray
 from torch import Tensor
 
 from melody.errors import MelodyError
+from melody.metrics.base import TorchMetric
 from melody.metrics.statistics import Estimate, group_labels, jackknife_estimate
 
 
@@ -141,7 +141,7 @@ def value_of(metric: Any) -> float:
     return float(value)
 
 
-def _check_merges(metric: torchmetrics.Metric) -> None:
+def _check_merges(metric: TorchMetric) -> None:
     try:
         metric.clone().merge_state(metric)
     except RuntimeError:

@@ -30,15 +30,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torchmetrics
 from numpy.typing import NDArray
-from scipy.signal import bilinear, lfilter
 from torch import Tensor
 
 from melody.checks import check_finite, check_scored
 from melody.data.audio import resampled
 from melody.data.layouts import layout_of
 from melody.errors import MelodyError
+from melody.metrics.base import TorchMetric
 from melody.protocols import Metric, Takes
 from melody.registry import metrics
 
@@ -69,6 +68,8 @@ def k_weighting(sample_rate: int) -> list[tuple[Floats, Floats]]:
     """
     if sample_rate < LOWEST_RATE:
         raise MelodyError(f"loudness: the sample rate is {sample_rate} Hz; expected at least {LOWEST_RATE} Hz")
+    from scipy.signal import bilinear  # late: a second of every command that needs none of it
+
     shelf_omega = _prewarped(SHELF_HZ, sample_rate)
     gain = 10 ** (SHELF_GAIN_DB / 20)
     numerator = [gain, gain**SHELF_MIDDLE_EXPONENT * shelf_omega / SHELF_Q, shelf_omega**2]
@@ -118,7 +119,7 @@ def integrated_loudness(waveform: Tensor, sample_rate: int, layout: str = "") ->
 
 
 @metrics.register("loudness")
-class Loudness(torchmetrics.Metric, Metric):
+class Loudness(TorchMetric, Metric):
     """Integrated loudness by ITU-R BS.1770-4, mean over the clips that are not silent."""
 
     version: ClassVar[str] = "2"
@@ -197,6 +198,8 @@ def _block_power(channels: NDArray[np.floating[Any]], sample_rate: int, weights:
 
 def _weighted(channels: NDArray[np.floating[Any]], sample_rate: int) -> Iterator[Floats]:
     """The K-weighted channels, a minute at a time, float64; the filters keep their states in between."""
+    from scipy.signal import lfilter  # late: a second of every command that needs none of it
+
     filters = k_weighting(sample_rate)
     states = [np.zeros((len(channels), 2)) for _ in filters]
     length = PIECE_S * sample_rate

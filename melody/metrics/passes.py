@@ -33,11 +33,11 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from melody.checks import check_scored
 from melody.errors import MelodyError
+from melody.metrics.base import TorchMetric
 from melody.protocols import Metric
 from melody.registry import metrics
 
@@ -138,7 +138,7 @@ def saving(ours: float, theirs: float) -> float:
 
 
 @metrics.register("passes")
-class Passes(torchmetrics.Metric, Metric):
+class Passes(TorchMetric, Metric):
     """Forward passes a generation, counted on the run and checked against the formula (lower is better)."""
 
     version: ClassVar[str] = "1"

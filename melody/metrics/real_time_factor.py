@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from melody.checks import check_scored
 from melody.devices import synchronize
 from melody.errors import MelodyError
+from melody.metrics.base import TorchMetric
 from melody.protocols import Metric
 from melody.registry import metrics
 
@@ -80,7 +80,7 @@ def time_calls(
 
 
 @metrics.register("rtf")
-class RealTimeFactor(torchmetrics.Metric, Metric):
+class RealTimeFactor(TorchMetric, Metric):
     """Seconds of audio made per second of wall clock (higher is better)."""
 
     version: ClassVar[str] = "1"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from melody.checks import check_scored
+from melody.metrics.base import TorchMetric
 from melody.protocols import Metric
 
 
-class RunningMean(torchmetrics.Metric, Metric):
+class RunningMean(TorchMetric, Metric):
     """Mean over items of a number that each has for itself; ``update`` calls ``add``."""
 
     version: ClassVar[str] = "1"

@@ -22,12 +22,12 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from melody.checks import check_audible, check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
 from melody.metrics.angle_bins import NUM_BINS, AngleBin, bin_index, bin_means, check_num_bins
+from melody.metrics.base import TorchMetric
 from melody.metrics.running_mean import RunningMean
 from melody.protocols import Metric, Takes
 from melody.registry import metrics
@@ -89,7 +89,7 @@ class SISNR(RunningMean):
 
 
 @metrics.register("si-snri")
-class SISNRImprovement(torchmetrics.Metric, Metric):
+class SISNRImprovement(TorchMetric, Metric):
     """Improvement of SI-SNR by one denoising step, overall and per angle bin (higher is better)."""
 
     version: ClassVar[str] = "1"

@@ -15,12 +15,12 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 from melody.checks import check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
 from melody.metrics.angle_bins import NUM_BINS, AngleBin, bin_index, bin_means, check_num_bins
+from melody.metrics.base import TorchMetric
 from melody.protocols import Metric
 from melody.registry import metrics
 
@@ -35,7 +35,7 @@ def velocity_mse(preds: Tensor, target: Tensor) -> float:
 
 
 @metrics.register("velocity-mse")
-class VelocityMSE(torchmetrics.Metric, Metric):
+class VelocityMSE(TorchMetric, Metric):
     """Mean squared error of the predicted velocity, overall and per angle bin (lower is better)."""
 
     version: ClassVar[str] = "1"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melody import registry
+from melody import registry, threads
 from melody.errors import MelodyError
 from melody.protocols import Sampler, Velocity
 
@@ -58,6 +58,7 @@ def sample(
     held, known = (start == 0).unsqueeze(-1), latents
     state = method.init(latents, angles)
     for step in range(num_steps):
+        threads.adapt()
         where = f"at step {step + 1} of {num_steps}"
         try:
             returned = method.step(model, latents, angles[step], angles[step + 1], state, generator)

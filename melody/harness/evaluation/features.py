@@ -16,7 +16,6 @@ from typing import Any, Literal
 import soundfile
 import torch
 from torch import Tensor
-from torchmetrics.utilities import dim_zero_cat
 
 from melody.config import load_preset, preset_names
 from melody.data.recordings import Facts
@@ -26,6 +25,7 @@ from melody.errors import MelodyError, did_you_mean
 from melody.harness.evaluation.records import Tensors
 from melody.harness.provenance import component_facts, deciding_versions, device_class, source_hash
 from melody.harness.units import canonical
+from melody.metrics.base import dim_zero_cat
 from melody.pipeline import load_part, shipped_weights
 from melody.protocols import JointEmbedder
 from melody.registry import Registry, audio_embedders, audio_taggers, parse_component

@@ -13,6 +13,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from melody import threads
 from melody.data.audio import to_int16
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import SEED_STRIDE, Context
@@ -134,12 +135,13 @@ def time_generation(config: dict[str, Any], context: Context) -> Outcome:
     def call(seed: int) -> None:
         generated(config, context, [config["prompt"]], [seed * SEED_STRIDE])
 
-    begin = time.perf_counter()
-    call(config["seeds"][0])  # warm-up
-    repeats = 1 if time.perf_counter() - begin > SLOW_S else config["repeats"]
-    for seed in config["seeds"]:
-        timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=context.device)
-        seconds[str(seed)] = timing.median_s
+    with threads.every_core():
+        begin = time.perf_counter()
+        call(config["seeds"][0])  # warm-up
+        repeats = 1 if time.perf_counter() - begin > SLOW_S else config["repeats"]
+        for seed in config["seeds"]:
+            timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=context.device)
+            seconds[str(seed)] = timing.median_s
     rate = context.system(config["system"]["name"]).sample_rate
     return Outcome({"seconds": seconds, "duration_s": config["duration_s"], "sample_rate": rate})
 
@@ -185,7 +187,8 @@ def generated(config: dict[str, Any], context: Context, texts: list[str], seeds:
     if system.longest_s is not None and duration_s > system.longest_s:
         raise MelodyError(f"system {name!r} makes clips of {system.longest_s:g} s at most, not of {duration_s:g} s")
     try:
-        generation = system.generate(texts, duration_s=duration_s, seeds=seeds, **given_options(config))
+        with threads.every_free_core():
+            generation = system.generate(texts, duration_s=duration_s, seeds=seeds, **given_options(config))
     except MelodyError:
         raise
     except Exception as error:  # another project's system may fail in any way, and must spoil only its own cells

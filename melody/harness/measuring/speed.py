@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
+from melody import threads
 from melody.config import Preset
 from melody.devices import synchronize
 from melody.errors import MelodyError, did_you_mean
@@ -200,7 +201,7 @@ def time_call(one: Work, budget_s: float, device: str) -> dict[str, Any]:
     wall: list[float] = []
     processor: list[float] = []
     begin = time.perf_counter()
-    with torch.inference_mode():
+    with torch.inference_mode(), threads.every_core():
         for number in range(1 + REPEATS):
             if one.setup is not None:
                 one.setup()
