@@ -52,17 +52,21 @@ class Component(Strict):
     arguments: dict[str, Any] = {}
 
 
+PAPER_GUIDANCE_SCALE = 2.5
+"""Of the denoiser, in every generation of the paper (grade S: a public summary of the paper)."""
+
+
 class Generation(Strict):
     """How music is generated, unless a call says otherwise."""
 
     segment_s: PositiveFloat = 10.0
-    """Length that the denoiser makes at once (section 1 of the paper: 10 s)."""
+    """Length that the denoiser makes at once (main text: 10 s)."""
     chunks: Positive = 4
     """M: a continuation adds one chunk, 1/M of a segment (Algorithm 2)."""
     sampler: str = "ddim"
     grid: str = "melody-linear"
     num_steps: Positive = 20
-    guidance_scale: float = 2.5
+    guidance_scale: float = PAPER_GUIDANCE_SCALE
     temperature: PositiveFloat = 1.0
     top_k: Positive | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -171,7 +175,7 @@ class DenoiserStage(Stage):
     earlier: ClassVar[Mapping[str, Any]] = {"latents": "mean"}
 
     guidance_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Probability that a row is trained without tokens (section 4.3)."""
+    """Probability that a row is trained without tokens (grade S: a public summary of the paper)."""
     latents: Literal["sample", "mean"] = "sample"
     """What is learnt: mapped samples of the codec's posterior, drawn anew in every step (appendix B.1), or its mapped
     means (ours)."""
@@ -196,7 +200,7 @@ class Training(Strict):
 
 
 class Rvq(Strict):
-    """Residual vector quantiser of the joint embedding (section 1: 12 tokens of 1,024)."""
+    """Residual vector quantiser of the joint embedding (main text: 12 tokens of 1,024)."""
 
     num_levels: Positive = 12
     codebook_size: Positive = 1024

@@ -21,7 +21,7 @@ PAPER_MILLIONS = {
     "joint_embedder": 195.3,
     "semantic_tokenizer": 199.5,
 }
-"""Section 1 and appendix B.1 of the paper."""
+"""Main text and appendix B.1 of the paper."""
 
 
 @pytest.mark.parametrize("part", sorted(PAPER_MILLIONS))

@@ -52,7 +52,7 @@ ENCODEC_32KHZ: dict[str, Any] = {
     "use_causal_conv": False,
     "use_conv_shortcut": False,
 }
-"""facebook/encodec_32khz: 50 Hz, 4 codebooks of 2,048 (section 3 of the paper); the rest recalled."""
+"""facebook/encodec_32khz: 50 Hz, 4 codebooks of 2,048 (MusicGen, arXiv 2306.05284, section 3); the rest recalled."""
 TOP_K = 250
 
 

@@ -30,7 +30,7 @@ _MEL_CENTRE, _MEL_SPREAD = -4.5, 2.0
 
 @joint_embedders.register("mulan")
 class MulanEmbedder(nn.Module, JointEmbedder):
-    """Music by an Audio Spectrogram Transformer, text by BERT, both projected to one unit sphere (section 1).
+    """Music by an Audio Spectrogram Transformer, text by BERT, both projected to one unit sphere (appendix B.3).
 
     The defaults are AST base (arXiv 2104.01778) and BERT base (arXiv 1810.04805) at 24 kHz, 195.3M in the paper. The
     text tower has no pooler of its own; a vocabulary is learnt by ``fit_vocabulary`` and travels with the weights.

@@ -16,7 +16,7 @@ class ResidualVectorQuantizer(nn.Module, PretrainedPart):
     """Quantise embeddings level by level, each level coding what the levels before it left over.
 
     Residual vector quantisation as in SoundStream (DOI 10.1109/TASLP.2021.3129994), with codebooks from k-means on a
-    frozen embedding, since the paper prints no training of its own. Levels and sizes: 12 tokens of 1,024 (section 1).
+    frozen embedding, since the paper prints no training of its own. Levels and sizes: 12 tokens of 1,024 (main text).
 
     Args:
         num_levels: P, tokens a vector.

@@ -1,4 +1,4 @@
-"""Semantic tokens: a self-supervised Wav2Vec2-Conformer at 25 Hz, its features clustered by k-means (section 1)."""
+"""Semantic tokens: a self-supervised Wav2Vec2-Conformer at 25 Hz, its features clustered by k-means (appendix B.2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from melody.protocols import SemanticTokenizer
 from melody.registry import semantic_tokenizers
 
 TOKEN_RATE = 25.0
-"""Tokens a second (section 1 of the paper)."""
+"""Tokens a second (Table 3 counts 25·T)."""
 
 _POSITIONS = Lock()
 """Held while the encoder's rotary angles, which it keeps for one length, are made."""
@@ -30,7 +30,7 @@ _POSITIONS = Lock()
 class ConformerTokenizer(nn.Module, SemanticTokenizer):
     """Wav2Vec2-Conformer features (transformers' blocks) to the nearest of 1,024 k-means centroids, 25 a second.
 
-    The paper's tokenizer has 199.5M parameters, a rate of 25 Hz and 1,024 centroids (section 1); widths and depth are
+    The paper's tokenizer has 199.5M parameters, a rate of 25 Hz and 1,024 centroids (main text); widths and depth are
     ours. Rotary positions. Each clip is scaled to the same level first, so loudness says nothing.
 
     Spans of the input are masked, and one of two objectives asks for what they hid. ``contrastive`` is wav2vec 2.0's,

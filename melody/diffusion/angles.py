@@ -1,4 +1,4 @@
-"""The algebra of angles (section 2 of the paper): noisy latents are a rotation of clean latents towards noise.
+"""The algebra of angles (Eq. 2–9 of the paper): noisy latents are a rotation of clean latents towards noise.
 
 Latents, noise and velocity are ``(B, L, D)``; an angle ``(B, L)`` in [0, π/2] belongs to a frame, not to a whole row,
 because the chunks of a row may be at different angles.
@@ -15,31 +15,31 @@ from melody.errors import MelodyError
 
 
 def add_noise(latents: Tensor, noise: Tensor, angle: Tensor) -> Tensor:
-    """Noisy latents ``z_δ = cos(δ)·z + sin(δ)·ε`` (section 2, Eq. 2–9), ``(B, L, D)``."""
+    """Noisy latents ``z_δ = cos(δ)·z + sin(δ)·ε`` (Eq. 2–9), ``(B, L, D)``."""
     cos, sin = _cos_sin(angle, latents)
     return cos * latents + sin * noise
 
 
 def velocity_target(latents: Tensor, noise: Tensor, angle: Tensor) -> Tensor:
-    """Velocity ``v_δ = dz_δ/dδ = cos(δ)·ε − sin(δ)·z`` (section 2), what the denoiser learns, ``(B, L, D)``."""
+    """Velocity ``v_δ = dz_δ/dδ = cos(δ)·ε − sin(δ)·z`` (Eq. 2–9), what the denoiser learns, ``(B, L, D)``."""
     cos, sin = _cos_sin(angle, latents)
     return cos * noise - sin * latents
 
 
 def latents_from_velocity(noisy: Tensor, velocity: Tensor, angle: Tensor) -> Tensor:
-    """Clean latents ``z = cos(δ)·z_δ − sin(δ)·v`` (section 2), ``(B, L, D)``."""
+    """Clean latents ``z = cos(δ)·z_δ − sin(δ)·v`` (Eq. 2–9), ``(B, L, D)``."""
     cos, sin = _cos_sin(angle, noisy)
     return cos * noisy - sin * velocity
 
 
 def noise_from_velocity(noisy: Tensor, velocity: Tensor, angle: Tensor) -> Tensor:
-    """Noise ``ε = sin(δ)·z_δ + cos(δ)·v`` (section 2), ``(B, L, D)``."""
+    """Noise ``ε = sin(δ)·z_δ + cos(δ)·v`` (Eq. 2–9), ``(B, L, D)``."""
     cos, sin = _cos_sin(angle, noisy)
     return sin * noisy + cos * velocity
 
 
 def chunk_bounds(length: int, chunks: int) -> list[tuple[int, int]]:
-    """First frame and end of each of M chunks: chunk m is frames [⌊(m−1)L/M⌋, ⌊mL/M⌋) (section 2, multi-chunk).
+    """First frame and end of each of M chunks: chunk m is frames [⌊(m−1)L/M⌋, ⌊mL/M⌋) (appendix A, multi-chunk).
 
     >>> chunk_bounds(10, 4)
     [(0, 2), (2, 5), (5, 7), (7, 10)]
@@ -55,7 +55,7 @@ def chunk_bounds(length: int, chunks: int) -> list[tuple[int, int]]:
 def draw_chunk_angles(batch: int, length: int, chunks: int, generator: torch.Generator | None = None) -> Tensor:
     """One angle a chunk, uniform in [0, π/2), repeated over its frames: ``(batch, length)``.
 
-    The appendix prints the interval as [0, 1]; section 2 and the sampler need [0, π/2].
+    Appendix A prints the interval as [0, 1]; the main text and the sampler need [0, π/2].
     """
     sizes = torch.tensor([end - begin for begin, end in chunk_bounds(length, chunks)])
     device = None if generator is None else generator.device

@@ -1,4 +1,4 @@
-"""Roformer layers of the coarse path: rotary self-attention, attention to the tokens, feed-forward (section 3).
+"""Roformer layers of the coarse path: rotary self-attention, attention to the tokens, feed-forward (Figure 2).
 
 What is built in the middle of a pass is a named tuple, not a dataclass, for ``torch.compile`` can follow those.
 """
@@ -95,7 +95,7 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention of all columns to the semantic tokens; of unconditional rows to their own hidden sequence instead.
 
-    The weights are the same for both, so that nothing but the sequence is replaced (section 4.3 of the paper).
+    The weights are the same for both, so that nothing but the sequence is replaced (grade S: a public summary).
     """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:

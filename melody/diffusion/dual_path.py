@@ -1,4 +1,4 @@
-"""The dual-path denoiser of MeLoDy (section 4 and figure 2 of the paper).
+"""The dual-path denoiser of MeLoDy (Figure 2 of the paper).
 
 Latents are cut into half-overlapping segments. Every block then works along two short paths: the coarse path attends
 across segments, on columns merged to few, and to the semantic tokens; the fine path runs a recurrence within each
@@ -36,10 +36,10 @@ class Places(NamedTuple):
 
 @denoisers.register("dual-path")
 class DualPathDenoiser(nn.Module, Denoiser):
-    """Dual-path diffusion network that predicts the velocity of noisy latents (section 4).
+    """Dual-path diffusion network that predicts the velocity of noisy latents (Figure 2).
 
     Defaults are the paper's where it prints them: hidden size 768, 8 blocks, segments of 64, latents of 16 at 250 Hz,
-    1,024 semantic tokens at 25 Hz (section 1), angle vectors of 256, two layers of SRU; the others are ours, such that
+    1,024 semantic tokens at 25 Hz, angle vectors of 256, two layers of SRU; the others are ours, such that
     there are the 296.6M parameters of the paper to within 1 %: 295.4M.
 
     Args:

@@ -16,7 +16,8 @@ def guided_velocity(denoiser: Denoiser, condition: Any, guidance_scale: float) -
     """The velocity that a sampler sees: ``v = v_uncond + scale·(v_cond − v_uncond)``.
 
     Both halves go through the network in one call, a batch of 2B with the conditional rows first. At scale 1 the
-    unconditional half would cancel, so only B rows are computed. The paper generates at scale 2.5.
+    unconditional half would cancel, so only B rows are computed. The paper's scale is
+    ``melody.config.PAPER_GUIDANCE_SCALE``.
 
     Args:
         denoiser: called as a module, so that hooks on it see every pass.

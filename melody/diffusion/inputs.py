@@ -39,7 +39,8 @@ class Condition:
 
 
 class AngleEmbedding(nn.Module):
-    """E_δ: spherical interpolation of two learned vectors, then an MLP: ``(B, L)`` -> ``(B, L, d)`` (section 3)."""
+    """E_δ: spherical interpolation of two learned vectors, then an MLP: ``(B, L)`` -> ``(B, L, d)`` (Figure 2; the
+    interpolation is of grade S: from a public summary of the paper)."""
 
     def __init__(self, width: int, hidden_size: int) -> None:
         super().__init__()

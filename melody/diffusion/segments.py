@@ -1,4 +1,4 @@
-"""Segmentation into half-overlapping segments and its inverse, and the merging and repeating of columns (section 3).
+"""Segmentation into half-overlapping segments and its inverse, and the merging and repeating of columns (Figure 2).
 
 Segments are kept column first, ``(K, B, S, width)``: what runs along K walks over the first dimension, and what runs
 across segments finds them side by side.
@@ -19,7 +19,7 @@ class Segmentation:
     """How ``length`` frames lie in ``num_segments`` segments of ``size`` frames that overlap by half.
 
     Half a segment of padding in front, and half a segment or more behind, let every frame lie in exactly two segments:
-    2,500 frames in segments of 64 make 80 of them, as the paper prints (section 1).
+    2,500 frames in segments of 64 make 80 of them, as the paper prints.
 
     >>> Segmentation.of(2500, 64).num_segments
     80

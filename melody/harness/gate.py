@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from xml.etree import ElementTree
@@ -45,6 +46,14 @@ class Threshold(Strict):
     baseline: Path | None = None
     """A results file, relative to the thresholds file."""
     standard_errors: Annotated[float, Field(ge=0)] | None = None
+
+    @property
+    def condition(self) -> str:
+        """What it asks of a cell, as a part of the check's name: two thresholds on one cell are two checks."""
+        if self.bound is not None:
+            return f"at {'most' if self.direction == 'lower' else 'least'} {self.bound:g}"
+        assert self.baseline is not None
+        return f"no worse than {self.baseline.name} by more than {self.standard_errors:g} standard errors"
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -111,7 +120,16 @@ def gate(results: Results, thresholds: Thresholds) -> GateOutcome:
     for number, threshold in enumerate(thresholds.thresholds, start=1):
         where = f"threshold {number} ({threshold.suite}.{threshold.column})"
         checks += [_check(cell, threshold, where) for cell in _selected(results, threshold, where, "the results")]
-    return GateOutcome(thresholds.title, tuple(checks))
+    return GateOutcome(thresholds.title, tuple(_named_apart(checks)))
+
+
+def _named_apart(checks: Iterable[Check]) -> Iterator[Check]:
+    """Checks of which no two of a suite share a name: a hosted CI keeps the first of each name and drops the others."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for check in checks:
+        seen[check.suite, check.name] += 1
+        times = seen[check.suite, check.name]
+        yield check if times == 1 else replace(check, name=f"{check.name} ({times})")
 
 
 def junit(outcome: GateOutcome) -> bytes:
@@ -143,12 +161,12 @@ def write_junit(outcome: GateOutcome, path: Path) -> None:
 
 def _check(cell: Cell, threshold: Threshold, where: str) -> Check:
     row = ", ".join(f"{key} = {value}" for key, value in cell.row.items())
-    name = f"{cell.column} [{row}]"
+    name = f"{cell.column} [{row}] {threshold.condition}"
     if cell.direction != "none" and cell.direction != threshold.direction:
         raise MelodyError(
             f"{where}: direction is {threshold.direction!r}, but of {cell.metric} {cell.direction} is better"
         )
-    measured, where = cell.measured, f"{threshold.suite} {name}"
+    measured, where = cell.measured, f"{threshold.suite} {cell.column} [{row}]"
     if measured is None:
         return Check(name, threshold.suite, False, f"{where}: not measured: {cell.reason}")
     if not math.isfinite(measured.value):

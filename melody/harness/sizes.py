@@ -27,13 +27,13 @@ TITLES = {
     "semantic_tokenizer": "semantic tokenizer",
 }
 PAPER_MILLIONS = {
-    "language_model": (429.5, "section 1"),
-    "denoiser": (296.6, "section 1"),
+    "language_model": (429.5, "main text"),
+    "denoiser": (296.6, "main text"),
     "codec": (100.1, "appendix B.1"),
     "codec encoder": (40.0, "appendix B.1"),
     "codec decoder": (60.1, "appendix B.1"),
-    "joint_embedder": (195.3, "section 1"),
-    "semantic_tokenizer": (199.5, "section 1"),
+    "joint_embedder": (195.3, "main text"),
+    "semantic_tokenizer": (199.5, "main text"),
 }
 """Sizes that the paper prints, in millions of parameters, and where."""
 

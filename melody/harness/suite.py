@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from melody.config import Positive, PositiveFloat, Strict, parse, read_toml
+from melody.config import PAPER_GUIDANCE_SCALE, Positive, PositiveFloat, Strict, parse, read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.results import Reference
 from melody.paths import declarations
@@ -31,8 +31,7 @@ class Settings(Strict):
     """Captions of the held-out split, no two of the same combination of attributes."""
     duration_s: PositiveFloat = 10.0
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
-    guidance_scale: float = 2.5
-    """Section 2: 2.5 always."""
+    guidance_scale: float = PAPER_GUIDANCE_SCALE
     reference_clips: Annotated[int, Field(ge=4)] = 256
     judges: bool = False
     """Whether judges of attributes hear every generated clip; tables that agree in this share their runs."""

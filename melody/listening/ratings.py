@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from melody.errors import MelodyError, did_you_mean
 
 QUESTIONS = ("musicality", "audio quality", "text correlation")
-"""The paper's three, in its order (section 5 and Table 3)."""
+"""The paper's three, in its order (Table 3)."""
 ANSWERS = ("first", "second", "similar")
 REQUIRED = ("rater", "item", "question", "system_a", "system_b", "answer")
 OPTIONAL = ("first_shown", "attention", "repeat", "timestamp")

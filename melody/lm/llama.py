@@ -1,4 +1,4 @@
-"""The semantic language model: a decoder-only Transformer of the LLaMA architecture (section 1 of the paper).
+"""The semantic language model: a decoder-only Transformer of the LLaMA architecture (main text of the paper).
 
 RMSNorm before every part, rotary positions, SwiGLU, no biases, a head of its own.
 """
@@ -15,15 +15,15 @@ from melody.registry import language_models
 
 @language_models.register("llama")
 class Llama(DecoderOnly):
-    """LLaMA-type language model from MuLan tokens to semantic tokens (section 1: 429.5M parameters).
+    """LLaMA-type language model from MuLan tokens to semantic tokens (main text: 429.5M parameters).
 
     The paper prints the architecture, the number of tokens and the size. The widths are ours, such that there are
     429.97M parameters, 0.1 % more than it prints.
 
     Args:
-        num_prefix_tokens: P, MuLan tokens before the semantic ones, one a level of the quantiser (section 1).
+        num_prefix_tokens: P, MuLan tokens before the semantic ones, one a level of the quantiser (main text).
         prefix_codebook_size: size of a level of the quantiser.
-        codebook_size: how many semantic tokens there are (section 1).
+        codebook_size: how many semantic tokens there are (main text).
         hidden_size: width (ours).
         num_layers: layers (ours).
         num_heads: heads of attention (ours).

@@ -39,9 +39,9 @@ class TransformersLlama(DecoderOnly):
     With the weights of a ``llama`` (``from_llama``) it has the same logits, and draws the same tokens.
 
     Args:
-        num_prefix_tokens: P, MuLan tokens before the semantic ones, one a level of the quantiser (section 1).
+        num_prefix_tokens: P, MuLan tokens before the semantic ones, one a level of the quantiser (main text).
         prefix_codebook_size: size of a level of the quantiser.
-        codebook_size: how many semantic tokens there are (section 1).
+        codebook_size: how many semantic tokens there are (main text).
         hidden_size: width (ours).
         num_layers: layers (ours).
         num_heads: heads of attention (ours).

@@ -42,7 +42,7 @@ from melody.protocols import Metric
 from melody.registry import metrics
 
 SEMANTIC_RATE = 25
-"""Semantic tokens a second (section 1 and Table 3), MeLoDy's and MusicLM's."""
+"""Semantic tokens a second (Table 3), MeLoDy's and MusicLM's."""
 MUSICLM_RATES = (25, 200, 400)
 """Semantic, coarse and fine tokens a second (Table 3): 50 Hz × 4 and × 8 levels."""
 FINE_FRAME_RATE = 50

@@ -7,7 +7,7 @@
 - The number depends on how the angles are drawn: uniform over [0, π/2] as in training; ``by_angle`` shows it per
   bin, each frame in the bin of its own angle.
 
-Source: Table 5 and the training loss of section 3 of the paper. Version 1.
+Source: Table 5 and the training loss (Eq. 2–9) of the paper. Version 1.
 """
 
 from __future__ import annotations

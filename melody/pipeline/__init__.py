@@ -1,4 +1,4 @@
-"""The MeLoDy system (section 1, Algorithms 1 and 2): prompt -> MuLan tokens -> semantic tokens -> latents -> sound."""
+"""The MeLoDy system (Algorithms 1 and 2): prompt -> MuLan tokens -> semantic tokens -> latents -> sound."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def parse_span(text: str) -> tuple[float, float]:
 
 
 def inpainted_latents(run: Run, prefix: Tensor, given: Tensor, gap: Gap, plan: Plan) -> Tensor:
-    """Latents ``(B, L, D)`` of the gap's window: noise in the gap, angle 0 elsewhere, as in section 2 of the paper.
+    """Latents ``(B, L, D)`` of the gap's window: noise in the gap, angle 0 elsewhere, as in appendix A of the paper.
 
     Outside the gap they are those of the file, to the bit. The tokens are estimated from what remains (the paper says
     no more; this is ours): those before and behind the gap are heard apart, so that nothing in the gap bears on them,

@@ -288,7 +288,7 @@ class MelodyPipeline(Pretrained):
         prompt_audio: AudioInput | list[AudioInput] | None = None,
         **options: Unpack[Options],
     ) -> Generation:
-        """Make a span of given audio anew: noise in the gap, angle 0 elsewhere (section 2 of the paper).
+        """Make a span of given audio anew: noise in the gap, angle 0 elsewhere (appendix A of the paper).
 
         The networks see a segment around the gap, so audio may be of any length, and a gap at most a segment less a
         chunk long (7.5 s). Tokens of the gap are drawn by the language model after those before it.

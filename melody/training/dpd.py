@@ -1,4 +1,4 @@
-"""Stage ``dpd``: velocity prediction on multi-chunk noisy latents (Eq. 2-9, section 4 of the paper)."""
+"""Stage ``dpd``: velocity prediction on multi-chunk noisy latents (Eq. 2–9 of the paper)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage ``joint``: text and audio into one space, contrastively (section 1, MuLan)."""
+"""Stage ``joint``: text and audio into one space, contrastively (MuLan, appendix B.3)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALIDATION_PAIRS = 64
 
 
 class Joint(Recipe):
-    """Each audio is paired at random with its caption or its tags, as in the paper's data (section 1)."""
+    """Each audio is paired at random with its caption or its tags, as in the paper's data (appendix B.3)."""
 
     def __init__(self, part: torch.nn.Module, settings: JointStage, train: Corpus, validation: Corpus) -> None:
         _begin(part, settings, train)

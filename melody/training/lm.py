@@ -1,4 +1,4 @@
-"""Stage ``lm``: semantic tokens after MuLan tokens, on segments of 250 tokens (section 1)."""
+"""Stage ``lm``: semantic tokens after MuLan tokens, on segments of 250 tokens (main text: 10 s)."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ class Recipe(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer(self, module: nn.Module, betas: tuple[float, float] = (0.9, 0.98)) -> torch.optim.Optimizer:
-        """AdamW (section 5 of the paper's experiments) with weight decay on matrices only."""
+        """AdamW (Table 5 and appendix E) with weight decay on matrices only."""
         trainable = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         groups = [
             {

@@ -1,4 +1,4 @@
-"""Stage ``semantic``: a self-supervised encoder, then k-means over its features (section 1)."""
+"""Stage ``semantic``: a self-supervised encoder, then k-means over its features (appendix B.2)."""
 
 from __future__ import annotations
 

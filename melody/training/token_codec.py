@@ -16,7 +16,7 @@ from melody.training.shares import gathered
 from melody.vae.residual_quantizer import CodebookAverages, ResidualQuantizer
 
 FEW_LEVELS = 4
-"""Held-out figures are given for all levels and for these: what the coarse stage of MusicLM makes (section 7)."""
+"""Held-out figures are given for all levels and for these: what MusicLM's coarse stage makes."""
 
 
 class TokenCodecTraining(Reconstruction):

@@ -53,7 +53,7 @@ def test_is_registered_and_needs_no_weights() -> None:
 
 
 def test_default_size_is_the_papers() -> None:
-    """195.3M, section 1, within 1 %."""
+    """195.3M, main text, within 1 %."""
     with torch.device("meta"):
         embedder = MulanEmbedder()
     assert sum(p.numel() for p in embedder.parameters()) == pytest.approx(195.3e6, rel=0.01)

@@ -61,7 +61,7 @@ def test_is_registered() -> None:
 
 
 def test_default_size_is_the_papers() -> None:
-    """199.5M with the centroids, section 1, within 1 %."""
+    """199.5M with the centroids, main text, within 1 %."""
     with torch.device("meta"):
         tokenizer = ConformerTokenizer()
     parameters = sum(p.numel() for p in tokenizer.parameters()) + tokenizer.centroids.numel()

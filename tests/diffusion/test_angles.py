@@ -75,7 +75,7 @@ def test_chunks_cover_the_frames_once_and_differ_by_one_frame_at_most(example):
 
 
 def test_the_paper_s_chunks():
-    """L = 2,500 frames in M = 4 chunks (section 1)."""
+    """L = 2,500 frames in M = 4 chunks (main text)."""
     assert chunk_bounds(2500, 4) == [(0, 625), (625, 1250), (1250, 1875), (1875, 2500)]
 
 

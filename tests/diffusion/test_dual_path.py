@@ -57,7 +57,7 @@ def test_the_default_has_the_papers_size() -> None:
     with torch.device("meta"):
         network = registry.denoisers.create("dual-path")
     count = sum(parameter.numel() for parameter in network.parameters())
-    assert count == pytest.approx(296.6e6, rel=0.01)  # section 1 of the paper
+    assert count == pytest.approx(296.6e6, rel=0.01)  # main text of the paper
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 31, 32, 33])

@@ -37,7 +37,7 @@ def test_every_frame_lies_in_two_places_and_the_rest_is_zero(length: int, size: 
 
 
 def test_the_paper_has_80_segments() -> None:
-    assert Segmentation.of(2500, 64).num_segments == 80  # section 1
+    assert Segmentation.of(2500, 64).num_segments == 80  # main text
 
 
 def test_segments_overlap_by_half() -> None:

@@ -149,7 +149,9 @@ def test_junit_is_well_formed_and_counts(tmp_path: Path) -> None:
     root = ElementTree.fromstring(path.read_bytes())
     assert (root.get("tests"), root.get("failures")) == ("3", "2")
     cases = root.findall("testsuite[@name='table2']/testcase")
-    assert [case.get("name") for case in cases] == [f"fad [sampler = ddim, num_steps = {n}]" for n in (5, 10, 20)]
+    assert [case.get("name") for case in cases] == [
+        f"fad [sampler = ddim, num_steps = {n}] at most 10" for n in (5, 10, 20)
+    ]
     messages = [case.find("failure") for case in cases]
     assert [message is not None for message in messages] == [True, False, True]
     assert "sampler <ddim> returned NaN" in (messages[2].get("message") or "")  # type: ignore[union-attr]
@@ -163,3 +165,17 @@ def test_shipped_thresholds_are_valid(path: Path) -> None:
 
     for threshold in load_thresholds(path).thresholds:
         assert threshold.column in {column.name for column in load_suite(threshold.suite).columns}
+
+
+def test_no_two_cases_of_a_junit_file_share_a_name(tmp_path: Path) -> None:
+    """One hosted CI keeps only the first case of a name."""
+    results = _results(_cell(5, 9.0, error=0.1), _cell(10, 8.0, error=0.1))
+    baseline = tmp_path / "base.json"
+    baseline.write_text(results.model_dump_json())
+    common = {"suite": "table2", "column": "fad", "direction": "lower"}
+    several = [{"bound": 10.0}, {"bound": 12.0}, {"bound": 12.0}, {"baseline": baseline, "standard_errors": 2.0}]
+    thresholds = tuple(Threshold.model_validate({**common, **one}) for one in several)
+    root = ElementTree.fromstring(junit(gate(results, Thresholds(title="demo", thresholds=thresholds))))
+    names = [(case.get("classname"), case.get("name")) for case in root.iter("testcase")]
+    assert len(names) == len(set(names)) == 8
+    assert ("melody.table2", "fad [sampler = ddim, num_steps = 5] at most 10") in names

@@ -19,7 +19,7 @@ from melody.harness.tables.kinds import KINDS, kind_of
 
 LINEAR = {"sampler": "ddim", "grid": "melody-linear"}
 
-# Section 5 and 6 of the fact sheet, written down again: (suite, row, {column: value}).
+# The paper's tables, written down again: (suite, row, {column: value}).
 PRINTED = [
     (
         "table1",

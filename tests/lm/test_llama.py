@@ -55,8 +55,8 @@ def test_the_default_has_the_papers_size() -> None:
     with torch.device("meta"):
         model = registry.language_models.create("llama")
     count = sum(parameter.numel() for parameter in model.parameters())
-    assert count == pytest.approx(429.97e6, rel=1e-4)  # derived in the facts of section 1
-    assert count == pytest.approx(429.5e6, rel=2e-3)  # section 1 of the paper
+    assert count == pytest.approx(429.97e6, rel=1e-4)  # derived: see the arithmetic above
+    assert count == pytest.approx(429.5e6, rel=2e-3)  # main text of the paper
 
 
 def test_rows_of_levels_come_before_semantic_rows(model: Llama) -> None:

@@ -21,7 +21,7 @@ def draw(seed: int, shape: tuple[int, ...] = (3, 20, 4)) -> torch.Tensor:
 
 
 def diffuse(latents: torch.Tensor, noise: torch.Tensor, angle: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """z_δ and v_δ of section 2 of the paper."""
+    """z_δ and v_δ of Eq. 2–9 of the paper."""
     cos, sin = angle.cos()[..., None], angle.sin()[..., None]
     return cos * latents + sin * noise, cos * noise - sin * latents
 

@@ -58,7 +58,7 @@ class Windows(Strict):
 
 
 class SemanticStage(Windows):
-    """The stage of semantic tokens, by ``language_model`` or the one of MeLoDy's preset (section 7: 30 s)."""
+    """The stage of semantic tokens, by ``language_model`` or the one of MeLoDy's preset (arXiv 2301.11325: 30 s)."""
 
     window_s: PositiveFloat = 30.0
     stride_s: PositiveFloat = 15.0
@@ -71,7 +71,7 @@ class SemanticStage(Windows):
 
 class AcousticStage(Windows):
     """A stage of acoustic tokens; sizes as MusicLM's, but for the feed-forward's, which makes up for SwiGLU and for
-    vocabularies to 430M (section 7)."""
+    vocabularies to 430M (arXiv 2301.11325)."""
 
     hidden_size: Positive = 1024
     """MusicLM (recalled); so are layers and heads."""
@@ -83,18 +83,18 @@ class AcousticStage(Windows):
 
 class CoarseStage(AcousticStage):
     window_s: PositiveFloat = 10.0
-    """Section 7."""
+    """MusicLM (arXiv 2301.11325)."""
     stride_s: PositiveFloat = 5.0
     """Ours: half a window, as the semantic stage's."""
     temperature: PositiveFloat = 0.95
     """MusicLM (recalled)."""
     num_levels: Positive = 4
-    """Of the codec's, the first so many (section 7)."""
+    """Of the codec's, the first so many (arXiv 2301.11325)."""
 
 
 class FineStage(AcousticStage):
     window_s: PositiveFloat = 3.0
-    """Section 7."""
+    """MusicLM (arXiv 2301.11325)."""
     stride_s: PositiveFloat = 1.5
     """Ours; windows in one batch have no overlap."""
     temperature: PositiveFloat = 0.4
@@ -218,7 +218,7 @@ def component_of(preset: MusicLmPreset, part: str) -> dict[str, Any]:
 
 
 def _contexts(preset: MusicLmPreset, part: str, levels: dict[str, int]) -> list[list[Any]]:
-    """Streams that a stage is given: MuLan and semantic tokens, or the coarse tokens alone (section 7)."""
+    """Streams that a stage is given: MuLan and semantic tokens, or the coarse tokens alone (arXiv 2301.11325)."""
     codec = preset.codec.arguments
     if part == "fine":
         return [[levels["coarse"], codec["codebook_size"], levels["fine"] / levels["coarse"]]]

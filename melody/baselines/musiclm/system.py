@@ -1,4 +1,4 @@
-"""MusicLM-style text to music (section 7 of the paper's facts): semantic, coarse and fine tokens, then the codec.
+"""MusicLM-style text to music (arXiv 2301.11325): semantic, coarse and fine tokens, then the codec.
 
 Passes by stage and second of audio, one pass a token: 25 + 200 + 400 (Table 3), where the fine stage's windows come
 one after the other (``fine_windows="sequential"``). By default they are rows of one batch, which makes 10 s in 250 +

@@ -1,4 +1,4 @@
-"""What a step costs: the line through the seconds that Table 2's numbers of steps take (section 6's arithmetic)."""
+"""What a step costs: the line through the seconds that Table 2's numbers of steps take (arithmetic: ours)."""
 
 from __future__ import annotations
 
