@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melody.conditioning.tower_names import QUANTIZER
+from melody.errors import MelodyError
 
 SIMILARITY_TEMPERATURE = 0.1
 DIVERSITY_WEIGHT = 0.1
@@ -30,6 +31,8 @@ class ContrastiveTargets(nn.Module):
         groups, entries: codebooks side by side, and rows of each.
         codevector_dim: of a target, all groups together; and of the space where targets are compared.
         negatives: other places that each masked place is told from.
+    Raises:
+        MelodyError: a width that the groups cannot share.
     """
 
     library_names: ClassVar = {"quantizer": QUANTIZER}
@@ -38,6 +41,8 @@ class ContrastiveTargets(nn.Module):
         self, hidden_size: int, feature_size: int, groups: int, entries: int, codevector_dim: int, negatives: int
     ) -> None:
         super().__init__()
+        if groups < 1 or codevector_dim % groups:
+            raise MelodyError(f"codevector_dim {codevector_dim} is not a multiple of codevector_groups {groups}")
         self.negatives = negatives
         self.quantizer = _quantizer(feature_size, groups, entries, codevector_dim)
         self.project_hidden = nn.Linear(hidden_size, codevector_dim)

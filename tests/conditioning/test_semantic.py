@@ -222,9 +222,11 @@ def test_distractors_are_other_masked_places_of_the_same_row(rows: int, length: 
     assert torch.equal(itself, alone)
 
 
-def test_the_contrastive_objective_needs_the_waveforms_features() -> None:
+def test_a_contrastive_objective_that_does_not_fit_is_one_line() -> None:
     with pytest.raises(MelodyError, match="objective 'contrastive' needs front_end 'waveform'.*; got 'mel'"):
         ConformerTokenizer(**{**SMALL, **CONTRASTIVE, "front_end": "mel"})
+    with pytest.raises(MelodyError, match="codevector_dim 8 is not a multiple of codevector_groups 3"):
+        ConformerTokenizer(**{**SMALL, **CONTRASTIVE, "front_end": "waveform", "codevector_groups": 3})
 
 
 def test_the_papers_objective_keeps_the_papers_size() -> None:
