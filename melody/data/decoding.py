@@ -30,7 +30,7 @@ Source = Path | bytes
 BLOCK_SAMPLES = 1 << 20
 """Of all channels together."""
 MP3_SLACK = SLACK_FRAMES * 1152
-LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+LOWEST_RATE, HIGHEST_RATE = 100, 768_000
 """Ours, in Hz: what is outside is a header's error, and would be resampled to any length."""
 MAX_CHANNELS = 64
 UNKNOWN = (1 << 63) - 1
@@ -115,7 +115,7 @@ def _channels(mono: NDArray[np.float32], kept: bytearray, count: int) -> NDArray
 def _opened(source: Source) -> Iterator[tuple[BinaryIO, Parts]]:
     """A file and how to read it; whatever the system or libsndfile refuses becomes one line."""
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", opener=_regular) as raw:
+        with _file(source) as raw:
             yield raw, parts_of(raw, raw.seek(0, os.SEEK_END), _name(source))
     except OSError as error:
         raise MelodyError(f"it cannot be read: {error.strerror or error}") from None
@@ -127,11 +127,13 @@ def _name(source: Source) -> str:
     return "FILE" if isinstance(source, bytes) else str(source)
 
 
-def _regular(path: str, flags: int) -> int:
+def _file(source: Source) -> BinaryIO:
     """Open nothing but a file: a pipe would wait for ever, and a device has no end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if not stat.S_ISREG(os.stat(source).st_mode):
         raise MelodyError("it is no regular file")
-    return os.open(path, flags)
+    return open(source, "rb")
 
 
 def _sounds(source: Source, raw: BinaryIO, parts: Parts) -> Iterator[soundfile.SoundFile]:
