@@ -49,7 +49,9 @@ For [MeLoDy Toolkit](https://arxiv.org/abs/2305.15719), the open implementation 
 class Pretrained(
     ModelHubMixin,
     library_name="melody-toolkit",
-    tags=["music", "text-to-audio"],
+    license="apache-2.0",
+    pipeline_tag="text-to-audio",
+    tags=["music", "music-generation"],
     paper_url=PAPER,
     model_card_template=TEMPLATE,
 ):
