@@ -137,6 +137,7 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
         facts={"melody": __version__, **makings_facts(made), "pipeline": source_hash("melody.pipeline")},
         load=load,
         part_weights=hashes,
+        folder=folder,
         definition=loaded,
         abilities=MelodySystem.abilities,
     )

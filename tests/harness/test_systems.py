@@ -102,6 +102,13 @@ class Player(Hummer):
         return Generation(waveform, RATE, Trace())
 
 
+class Mute(Hummer):
+    """Makes silence."""
+
+    def made(self, waveform: torch.Tensor) -> Generation:
+        return super().made(torch.zeros_like(waveform))
+
+
 class Silent(Hummer):
     """Says that it continues audio, and adds silence."""
 
@@ -133,6 +140,7 @@ FAKES = {
     "brief": Brief,
     "player": Player,
     "silent": Silent,
+    "mute": Mute,
     "deaf": Deaf,
     "absent": Absent,
 }
@@ -236,9 +244,13 @@ def test_passes_are_counted_by_the_papers_convention_and_at_best(
         tones.small(name, counted={"hummer": {"slowly": 1}}, judges=False).model_copy(update={"targets": ()})
         for name in ("table3", "claims")
     ]
-    suites[0] = suites[0].model_copy(update={"columns": (suites[0].column("nfe"),), "paper": ()})
+    columns = tuple(suites[0].column(name) for name in ("nfe", "nfe_of_clips"))
+    suites[0] = suites[0].model_copy(update={"columns": columns, "paper": ()})
     table3, claims = run(suites, context, store=Store(tmp_path / "store"), output=tmp_path).tables
     assert _value(_of(table3, "nfe", "musiclm")) == 70
+    assert _value(_of(table3, "nfe_of_clips", "musiclm")) == 7
+    assert "musiclm: the proxies are of clips of 7 passes, not of the 70 that are counted." in table3.notes
+    assert not any(note.startswith("melody: the proxies") for note in table3.notes)
     counts = {
         (cell.row["basis"], cell.column): _value(cell)
         for cell in claims.cells
@@ -253,6 +265,16 @@ def test_passes_are_counted_by_the_papers_convention_and_at_best(
 def _value(cell: Cell) -> float:
     assert cell.measured is not None, cell.reason
     return cell.measured.value
+
+
+def test_silent_clips_are_told_beside_every_number_that_they_are_in(compared: tuple[Results, Path]) -> None:
+    results, _ = compared
+    for suite in ("table2", "table3"):
+        cell = _cell(results, suite, "fad", "mute")
+        assert cell.measured is not None, cell.reason
+        assert (cell.measured.warning or "").startswith("18 of 18 generated clips are silent")
+        assert "silent" not in (_cell(results, suite, "fad", "hummer").measured.warning or "")
+    assert _cell(results, "table2", "passes", "mute").measured.warning is None
 
 
 def test_what_makes_no_pass_has_neither_passes_nor_speed(compared: tuple[Results, Path]) -> None:

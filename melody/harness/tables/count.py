@@ -5,11 +5,13 @@ The paper's rates, this run's ratings and the automatic proxies are columns of t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from melody.harness.context import Context, texts_hash
-from melody.harness.results import Measurement
+from melody.harness.results import Cell, Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.systems import OWN
-from melody.harness.tables import estimates
+from melody.harness.tables import budgets, estimates
 from melody.harness.tables.cells import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges
 from melody.harness.tables.runs import (
     DEFAULT_EMBEDDER,
@@ -23,8 +25,10 @@ from melody.harness.tables.runs import (
 from melody.harness.units import Failure, Outcome, Unit
 
 MEASURES = {
+    **budgets.MEASURES,
     "passes": Measure("passes"),
     "passes_formula": Measure("passes-by-formula", "lower", "passes"),
+    "passes_of_clips": Measure("passes-of-the-clips", "lower", "passes"),
     "preference": Measure("preference", "higher"),
     "rated_musicality": Measure("rated-preference", "higher"),
     "rated_quality": Measure("rated-preference", "higher"),
@@ -38,7 +42,9 @@ MEASURES = {
 COUNTS = {"passes": "passes", "passes_formula": "formula"}
 RATED = {"rated_musicality": "musicality", "rated_quality": "audio quality", "rated_text": "text correlation"}
 BY_CLIP = ("beat_strength", "key_clarity")
-PROXIES = (*BY_CLIP, "fad", "mcc", "instrument")
+OF_CLIPS = "passes_of_clips"
+"""Passes of the clips that the proxies are of, which need not be those that are counted."""
+PROXIES = (OF_CLIPS, *BY_CLIP, "fad", "mcc", "instrument")
 NO_RATINGS = "needs listeners: give the file of their answers with --ratings"
 
 
@@ -63,7 +69,24 @@ def fill(filling: Filling) -> Filled:
             filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column, listed.absent))
             for column in filling.suite.columns
         ]
+    filled.notes += _other_clips(filled.cells)
+    if any(column.measure in budgets.MEASURES for column in filling.suite.columns):
+        filled.notes += budgets.notes(filling.context, _systems(filling.suite, filling.context))
     return filled
+
+
+def _other_clips(cells: Sequence[Cell]) -> Iterator[str]:
+    """Systems whose proxies are of clips that were made by another number of passes than is counted."""
+    found = {(str(cell.row["system"]), cell.metric): cell.measured for cell in cells}
+    for (system, metric), clips in found.items():
+        counted_passes = found.get((system, MEASURES["passes"].metric))
+        if metric != MEASURES[OF_CLIPS].metric or clips is None or counted_passes is None:
+            continue
+        if clips.value != counted_passes.value:
+            yield (
+                f"{system}: the proxies are of clips of {clips.value:,.0f} passes, not of the "
+                f"{counted_passes.value:,.0f} that are counted."
+            )
 
 
 def counted(
@@ -113,6 +136,8 @@ def _finding(filling: Filling, row: Row, column: Column, absent: str) -> Finding
         return rated(filling, system, RATED[column.measure])
     if column.measure in COUNTS:
         return counted(filling, column, filling.suite.settings.duration_s, system)
+    if column.measure in budgets.MEASURES:
+        return budgets.finding(filling.context, system, column)
     if reason := filling.context.absent(system):
         return Finding(absent=reason)
     return _proxy(filling, system, column)
@@ -124,8 +149,9 @@ def _proxy(filling: Filling, system: str, column: Column) -> Finding:
     units = [*by_seed.values(), *([_reference(suite, context)] if column.measure == "fad" else [])]
     found = filling.computed(units)
     generated = dict(zip(by_seed, found, strict=False))
+    measured = _measured(column, generated, found[-1], suite.settings.prompts * len(by_seed))
     return Finding(
-        _measured(column, generated, found[-1], suite.settings.prompts * len(by_seed)),
+        measured if column.measure == OF_CLIPS else estimates.with_silence(measured, generated),
         units=tuple(units),
         inputs=texts_hash(context.texts(suite.settings.prompts)),
         config={"prompts": suite.settings.prompts, "duration_s": suite.settings.duration_s},
@@ -134,6 +160,8 @@ def _proxy(filling: Filling, system: str, column: Column) -> Finding:
 
 
 def _measured(column: Column, generated: dict[int, Outcome], reference: Outcome, expected: int) -> Measurement:
+    if column.measure == OF_CLIPS:
+        return estimates.passes(generated, "passes")
     if column.measure == "fad":
         return estimates.fad(generated, reference, column.embedder or DEFAULT_EMBEDDER, expected)
     if column.measure == "mcc":

@@ -15,6 +15,7 @@ from melody.harness.results import Measurement
 from melody.harness.units import Outcome
 from melody.metrics.cosine import cosines, shuffled_control
 from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of, frechet_distances, warning
+from melody.metrics.levels import SILENCE_DB
 from melody.metrics.statistics import (
     Estimate,
     group_labels,
@@ -30,6 +31,7 @@ GROUPS = 20
 """At most so many groups of prompts in a jackknife."""
 FLOOR_DRAWS = 20
 """Draws of real clips for the floor of FAD: a choice of ours."""
+SILENT_PEAK = 10 ** (SILENCE_DB / 20)
 
 
 def clip_statistics(outcome: Outcome, embedder: str) -> list[Statistics]:
@@ -239,6 +241,31 @@ def percentage(successes: int, scored: int, expected: int, *, over: str = "clips
         expected=expected,
         scored=scored,
     )
+
+
+def passes(generated: Mapping[int, Outcome], count: str) -> Measurement:
+    """Passes that made each seed's clips: one of a trace's counts. It is the same for every seed, without interval.
+
+    Raises:
+        MelodyError: the system reports none.
+    """
+    traces = {str(seed): outcome.values["trace"][count] for seed, outcome in generated.items()}
+    if not any(traces.values()):
+        raise MelodyError("it reports no passes")
+    totals = {seed: float(sum(trace.values())) for seed, trace in traces.items()}
+    return Measurement(
+        value=sum(totals.values()) / len(totals), by_seed=totals, expected=len(totals), scored=len(totals)
+    )
+
+
+def with_silence(measured: Measurement, generated: Mapping[int, Outcome]) -> Measurement:
+    """A measurement that says how many of the generated clips in it are silent, if any are."""
+    peaks = [peak for outcome in generated.values() for peak in outcome.values.get("peak", [])]
+    silent = sum(peak < SILENT_PEAK for peak in peaks)
+    if not silent:
+        return measured
+    said = f"{silent} of {len(peaks)} generated clips are silent"
+    return measured.model_copy(update={"warning": "; ".join(filter(None, [said, measured.warning]))})
 
 
 def clips_of(generated: Mapping[int, Outcome]) -> int:

@@ -13,7 +13,7 @@ from melody.harness.context import Context, texts_hash
 from melody.harness.results import Clip, Measurement
 from melody.harness.suite import Column, ListedRow, Row, Suite
 from melody.harness.systems import OWN
-from melody.harness.tables import estimates
+from melody.harness.tables import budgets, estimates
 from melody.harness.tables.abilities import PLAYS_BACK, plays_back
 from melody.harness.tables.cells import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges, failure_among
 from melody.harness.tables.controls import blindness, control_finding, control_units, is_control
@@ -22,6 +22,7 @@ from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.real_time_factor import real_time_factor
 
 MEASURES = {
+    **budgets.MEASURES,
     "fad": Measure("fad"),
     "mcc": Measure("mcc"),
     "mcc_shuffled": Measure("mcc-shuffled", "none"),
@@ -32,6 +33,8 @@ MEASURES = {
     "rtf": Measure("rtf"),
     "samples_per_second": Measure("samples-per-second", "higher", "Hz"),
 }
+COUNTS = {"passes": "passes", "passes_formula": "formula", "passes_weighted": "weighted_passes"}
+"""Counts of a trace."""
 TIMED = frozenset({"rtf", "samples_per_second"})
 OF_REFERENCE = frozenset({"fad", "mcc", "mcc_shuffled", "instrument"})
 """What can be measured of real clips; they have no passes and no speed."""
@@ -73,6 +76,8 @@ def fill(filling: Filling) -> Filled:
             for column in filling.suite.columns
         ]
     filled.notes += [*blindness(filling.suite.columns, filled.cells), *_options(filling)]
+    if any(column.measure in budgets.MEASURES for column in filling.suite.columns):
+        filled.notes += budgets.notes(filling.context, [_system(row) for row in rows(filling.suite, filling.context)])
     return filled
 
 
@@ -140,6 +145,8 @@ class _Run:
             return Finding(absent=self.problem)
         if column.measure in TIMED:
             return self._speed(column)
+        if column.measure in budgets.MEASURES:
+            return budgets.finding(self.filling.context, _system(self.row), column)
         units = list(self.units.values())
         if column.measure == "fad":
             units.append(_reference(self.filling.suite, self.filling.context))
@@ -148,6 +155,8 @@ class _Run:
             return Finding(absent=reason, units=tuple(units))
         generated = {seed: _done(self.filling.outcome(unit)) for seed, unit in self.units.items()}
         measured = self._measured(column, generated, _done(found[-1]))
+        if column.measure not in COUNTS:
+            measured = estimates.with_silence(measured, generated)
         return Finding(
             measured, units=tuple(units), inputs=self._inputs(column), config=self._config, seeds=tuple(self.units)
         )
@@ -161,14 +170,7 @@ class _Run:
             return estimates.mcc_shuffled(generated, self.expected)
         if column.measure == "instrument":
             return estimates.agreement(generated)
-        count = {"passes": "passes", "passes_formula": "formula", "passes_weighted": "weighted_passes"}[column.measure]
-        if not any(outcome.values["trace"][count] for outcome in generated.values()):
-            raise MelodyError(f"system {_system(self.row)!r} reports no passes")
-        totals = {str(seed): float(sum(o.values["trace"][count].values())) for seed, o in generated.items()}
-        # A count is the same for every seed; it has no interval.
-        return Measurement(
-            value=sum(totals.values()) / len(totals), by_seed=totals, expected=len(totals), scored=len(totals)
-        )
+        return estimates.passes(generated, COUNTS[column.measure])
 
     def _speed(self, column: Column) -> Finding:
         suite, context = self.filling.suite, self.filling.context
