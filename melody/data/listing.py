@@ -1,7 +1,8 @@
 """What is in a folder of sounds, whoever made it: every clip by an identifier, and every file that cannot be used.
 
-A clip's identifier is its path below the folder, without the extension unless two files differ by it alone; in
-Unicode's composed form, so that names from two systems of files meet. Sets are paired by it, and never by their order.
+A clip's identifier is its path below the folder, without the extension unless two files differ by it alone, here or in
+a folder that this one is paired with; in Unicode's composed form, so that names from two systems of files meet. Sets
+are paired by it, and never by their order.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import unicodedata
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -51,9 +53,18 @@ class Listing:
         return tuple(clip for clip in self.clips if clip.identifier not in identifiers)
 
 
-def list_clips(folder: Path) -> Listing:
+def doubled_stems(folder: Path) -> set[str]:
+    """Names without extension that two or more sounds of a folder have, as ``a`` of ``a.wav`` and ``a.flac``."""
+    names = walk(folder)[0] if folder.is_dir() else []
+    sounds = (name for name in names if PurePosixPath(name).suffix.lower() in INPUT_EXTENSIONS)
+    return {stem for stem, count in Counter(map(identifier_of, sounds)).items() if count > 1}
+
+
+def list_clips(folder: Path, with_extension: Set[str] = frozenset()) -> Listing:
     """List a folder and the folders in it; hidden files, and what is no sound by its extension, are passed over.
 
+    Args:
+        with_extension: names without extension whose identifiers have one: those that another folder has twice.
     Raises:
         MelodyError: no such folder, or one without any sound.
     """
@@ -77,7 +88,7 @@ def list_clips(folder: Path) -> Listing:
             faults.append(Fault(printable(name), problem))
         else:
             usable.append(name)
-    clips, doubled = _identified(folder, usable, names)
+    clips, doubled = _identified(folder, usable, names, with_extension)
     return Listing(folder, clips, tuple(sorted([*faults, *doubled], key=lambda fault: fault.file)), dict(others))
 
 
@@ -92,14 +103,16 @@ def _problem(folder: Path, name: str) -> str | None:
     return None
 
 
-def _identified(folder: Path, usable: list[str], names: list[str]) -> tuple[tuple[Listed, ...], list[Fault]]:
+def _identified(
+    folder: Path, usable: list[str], names: list[str], with_extension: Set[str]
+) -> tuple[tuple[Listed, ...], list[Fault]]:
     """Clips by identifier; those whose names are one in Unicode's composed form are faults."""
     stems = Counter(identifier_of(name) for name in names)
     clips: dict[str, Listed] = {}
     doubled: list[Fault] = []
     for name in usable:
         stem = identifier_of(name)
-        identifier = stem if stems[stem] == 1 else composed(name)
+        identifier = stem if stems[stem] == 1 and stem not in with_extension else composed(name)
         if identifier in clips:
             doubled.append(Fault(name, f"its name is that of {clips[identifier].name}, written otherwise"))
         else:
@@ -144,7 +157,7 @@ def read_captions(path: Path, listing: Listing) -> tuple[dict[str, str], list[Fa
         identifier = known.get(composed(name)) or known.get(identifier_of(name))
         if identifier is None:
             if identifier_of(name) not in broken:
-                faults.append(Fault(name, f"{path} line {line}: there is no such clip{_nearest(name, known)}"))
+                faults.append(Fault(name, f"{path} line {line}: {_no_such_clip(name, known, listing)}"))
         elif identifier in lines:
             texts.pop(identifier, None)
             faults.append(Fault(name, f"{path} lists it twice: lines {lines[identifier]} and {line}"))
@@ -184,8 +197,16 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
 
 def _lookup(listing: Listing) -> dict[str, str]:
     """Identifiers by all that a row may call a clip: its name, or that without the extension if it is the only one."""
-    by_name = {composed(clip.name): clip.identifier for clip in listing.clips}
-    return {clip.identifier: clip.identifier for clip in listing.clips} | by_name
+    stems = Counter(identifier_of(clip.name) for clip in listing.clips)
+    by_stem = {stem: clip.identifier for clip in listing.clips if stems[stem := identifier_of(clip.name)] == 1}
+    return by_stem | {composed(clip.name): clip.identifier for clip in listing.clips}
+
+
+def _no_such_clip(name: str, known: dict[str, str], listing: Listing) -> str:
+    alike = [clip.name for clip in listing.clips if identifier_of(clip.name) == identifier_of(name)]
+    if len(alike) > 1:
+        return f"{' and '.join(alike)} have that name: write the extension"
+    return f"there is no such clip{_nearest(name, known)}"
 
 
 def _nearest(name: str, known: dict[str, str]) -> str:

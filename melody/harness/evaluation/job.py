@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from melody.data.corpus import Fault
-from melody.data.listing import Listed, Listing, list_clips, pair, read_captions
+from melody.data.listing import Listed, Listing, doubled_stems, identifier_of, list_clips, pair, read_captions
 from melody.errors import MelodyError
 from melody.harness.evaluation import controls
 from melody.harness.evaluation.features import Source
@@ -92,19 +93,23 @@ def prepare(
     seed: int,
     progress: Progress | None,
     allow_overlap: bool = False,
+    beside: Path | None = None,
 ) -> Job:
     """List the folders and choose the rows; what is seen to be bad without decoding goes into the tally.
 
     Args:
         insist: clips without a partner are faults, if a metric of pairs was named; else such metrics are left out.
         allow_overlap: whether generated clips may be clips of the reference; then it is told.
+        beside: another folder whose clips are paired with the generated ones.
     """
     if seed < 0:
         raise MelodyError(f"the seed is {seed}; expected 0 or more")
-    listing = list_clips(generated)
-    other = None if reference is None else list_clips(reference)
+    folders = [folder for folder in (generated, reference, beside) if folder is not None]
+    doubled = set[str]().union(*map(doubled_stems, folders))
+    listing = list_clips(generated, doubled)
+    other = None if reference is None else list_clips(reference, doubled)
     tally.add(generated, listing.faults)
-    notes: list[str] = []
+    notes = _named_alike(listing)
     if other is not None:
         tally.add(other.folder, other.faults)
         notes += check_apart(listing, other, allowed=allow_overlap)
@@ -122,6 +127,13 @@ def prepare(
         )
     notes += chosen.notes
     return Job(chosen, records, tally, seed, listing, other, pairs, texts, insist, progress, notes=notes)
+
+
+def _named_alike(listing: Listing) -> list[str]:
+    """What is to be told of clips whose names differ by the extension alone: they may be one sound, twice."""
+    stems = Counter(identifier_of(clip.name) for clip in listing.clips)
+    alike = [clip.name for clip in listing.clips if stems[identifier_of(clip.name)] > 1]
+    return [f"{some(alike)}: named alike but for the extension, each is a clip of its own"] if alike else []
 
 
 def hear_all(job: Job) -> None:

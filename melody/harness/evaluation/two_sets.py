@@ -71,8 +71,9 @@ def compare(
             seed=seed,
             progress=progress,
             allow_overlap=allow_overlap,
+            beside=Path(other),
         )
-        for folder in (a, b)
+        for folder, other in ((a, b), (b, a))
     ]
     shared = check_apart(jobs[0].listing, jobs[1].listing, allowed=allow_overlap)
     _hear_pairs(jobs, tally)
