@@ -11,7 +11,7 @@ import torch
 
 from melody import weights
 from melody.data import decoding
-from melody.data.audio import check_audio, check_output, read_audio, write_audio
+from melody.data.audio import as_mono, check_audio, check_output, read_audio, write_audio
 from melody.errors import MelodyError
 
 
@@ -55,6 +55,15 @@ def test_long_files_are_read_as_in_one_go(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(there) == 96_000
     monkeypatch.setattr(decoding, "BLOCK_SAMPLES", 10_000)
     torch.testing.assert_close(read_audio(path, 24_000), torch.from_numpy(there), atol=1e-5, rtol=0)
+
+
+def test_a_cut_file_is_no_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "theme.wav"
+    write_audio(path, torch.from_numpy(tone(440, 24_000)).float(), 24_000)
+    path.write_bytes(path.read_bytes()[:5_000])
+    for prompt in (path, str(path)):
+        with pytest.raises(MelodyError, match=r"cannot read audio .*theme\.wav: it ends before its header says"):
+            as_mono(prompt, 24_000, "prompt audio")
 
 
 def test_bad_files_are_named_in_one_line(tmp_path: Path) -> None:
