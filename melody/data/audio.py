@@ -61,7 +61,7 @@ def as_mono(audio: AudioInput, sample_rate: int, what: str) -> Tensor:
     native_rate: Any = audio[1] if isinstance(audio, tuple) and len(audio) == 2 else None
     if not isinstance(native_rate, numbers.Integral) or not int(native_rate) > 0:
         raise MelodyError(f"{what}: expected a file, or (samples, rate in whole Hz), got {_brief(audio)}")
-    if not LOWEST_RATE <= native_rate <= HIGHEST_RATE:
+    if not LOWEST_RATE <= int(native_rate) <= HIGHEST_RATE:
         raise MelodyError(f"{what}: its rate is {native_rate} Hz; expected {LOWEST_RATE:,} to {HIGHEST_RATE:,} Hz")
     waveform = _samples(audio[0], what)
     _check_samples(waveform, what)
