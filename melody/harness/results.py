@@ -16,10 +16,13 @@ from melody.errors import MelodyError
 
 SCHEMA_VERSION: Literal[1] = 1
 
-Verdict = Literal["reproduced", "off", "not comparable", "not attempted"]
+Verdict = Literal["reproduced", "off", "not comparable", "not attempted", "not counted"]
+"""Of a cell; *not counted* is what is no statement of the paper's: another basis, a number of our own derivation, a
+fact of a file, one measurement in a second unit."""
 Direction = Literal["lower", "higher", "none"]
 TargetVerdict = Literal["holds", "falls short", "not attempted"]
 OrderingVerdict = Literal["holds", "contradicted", "undecided", "not attempted"]
+StatementVerdict = Literal["comes out", "does not come out", "undecided", "not comparable", "not attempted"]
 
 
 class Schema(BaseModel):
@@ -34,6 +37,17 @@ class Reference(Schema):
     """As in ``Table 2, T = 5``."""
     grade: Literal["P", "S", "D", "M"] = "P"
     """Printed in the paper, from a public summary, derived by us, recalled (never shown without its grade)."""
+
+
+class Sample(Schema):
+    """What a number was made of, so that its difference to another can be tested at equal prompts and seeds."""
+
+    of: Literal["mean", "set", "repeats", "count"]
+    """A mean over items (prompts, clips); a number of a whole set of them; a timing, whose seeds are repeats; a count,
+    which is the same whenever it is made."""
+    rows: list[list[float]] = []
+    """A list a seed, in the order of ``by_seed``, or a single one where there are no seeds: of a mean the score of each
+    item, of a set the number without each group of items in turn."""
 
 
 class Measurement(Schema):
@@ -52,6 +66,8 @@ class Measurement(Schema):
     p_value: float | None = None
     """Of no effect; how it was tested is in ``interval``."""
     warning: str | None = None
+    sample: Sample | None = None
+    """Kept where an ordering is tested on the number."""
 
 
 class Projection(Schema):
@@ -104,6 +120,8 @@ class Cell(Schema):
     projected: Projection | None = None
     no_rank: str | None = None
     """Why the number takes no part in any ordering, though it was measured."""
+    statement: str | None = None
+    """What of the paper's the number is a part of, in words; ``None`` where it counts for nothing."""
     tolerance: float | None = None
     """Relative: |measured − paper| <= tolerance · |paper| is reproduced."""
     provenance: Provenance | None = None
@@ -118,7 +136,12 @@ class Ordering(Schema):
     verdict: OrderingVerdict
     reason: str
     difference: Measurement | None = None
+    """With the p-value of no difference, before Holm's correction."""
+    p_holm: float | None = None
+    """Corrected over all orderings of the table that could be tested."""
     paper_difference: float | None = None
+    statement: str | None = None
+    """As of a cell."""
 
 
 class Target(Schema):
@@ -154,6 +177,16 @@ class Table(Schema):
     clips: list[Clip] = []
 
 
+class Statement(Schema):
+    """Something that the paper states, with one verdict over all cells and orderings that are parts of it."""
+
+    text: str
+    verdict: StatementVerdict
+    reason: str
+    parts: int
+    """Cells and orderings of this run."""
+
+
 class Share(Schema):
     """Where a run's time went: units of one kind, of one system."""
 
@@ -177,6 +210,8 @@ class Results(Schema):
     """Units of work that were read from the store."""
     split: list[Share] = []
     """What was computed now, the longest first; failures count too."""
+    statements: list[Statement] = []
+    """What the paper states and this run's suites ask after, each once."""
     failures: list[str] = []
     """Units of work that failed, each with its reason; the cells that needed them are *not attempted*."""
     tables: list[Table]

@@ -13,13 +13,15 @@ from melody.harness.context import Context
 from melody.harness.listening_schema import ListeningResult
 from melody.harness.measuring.compute import compute
 from melody.harness.measuring.speed import check_precision
+from melody.harness.orderings import ordering_notes, orderings
 from melody.harness.results import Clip, Results, Share, Table
+from melody.harness.statements import statements
 from melody.harness.store import Store
 from melody.harness.suite import Baseline, Suite, load_baselines
 from melody.harness.tables.cells import Filled, Filling, check_measures
 from melody.harness.tables.kinds import kind_of
 from melody.harness.units import Failure, Unit
-from melody.harness.verdicts import ordering_notes, orderings, target_notes, targets
+from melody.harness.verdicts import target_notes, targets
 from melody.harness.work import Computed, Progress, compute_all
 
 RESULTS = "results.json"
@@ -103,6 +105,7 @@ def run(
         cells_computed=computed.computed,
         cells_reused=computed.reused,
         split=split(units, computed),
+        statements=statements(suites, [table for table, _ in filled]),
         failures=[
             f"{unit.label}: {outcome.reason}"
             for unit in units

@@ -24,6 +24,17 @@ ANY = "*"
 """In ``comparable_presets``: numbers of every preset compare."""
 
 
+PAPER_SETTINGS: dict[str, Any] = {
+    "duration_s": 10.0,
+    "guidance_scale": 2.5,
+    "sampler": "ddim",
+    "grid": "melody-linear",
+    "num_steps": 20,
+}
+"""What Tables 2 to 4 are of: clips of 10 s, scale 2.5 (section 4), the angle update of Eq. 32 on Eq. 4's schedule, and
+in Table 3 20 steps; where a table varies one of them, its rows say so."""
+
+
 class Settings(Strict):
     """How much is measured, and how."""
 
@@ -48,6 +59,16 @@ class Settings(Strict):
     """The same where passes are counted, whatever clips are made by: the paper's convention, for one."""
 
 
+class Condition(Strict):
+    """A circumstance of the paper's run without which a speed means nothing, as its precision."""
+
+    name: Literal["precision", "batch", "threads"]
+    value: Scalar | None = None
+    """The paper's; none where we do not know it."""
+    source: str = ""
+    """Where that is known from."""
+
+
 class Column(Strict):
     """One column: what is measured, and when our number may be held against the paper's."""
 
@@ -67,6 +88,10 @@ class Column(Strict):
     """Parts of the device's name, as in ``V100``; none means any."""
     reason: str = "the paper's scale is another one"
     """Why a number of any other preset or device does not compare."""
+    conditions: tuple[Condition, ...] = ()
+    """What else the paper's run and ours must share; what is not known of it cannot be shared."""
+    judged_by: str | None = None
+    """Column of the same measurement in another unit, which has the verdict: one measurement, one verdict."""
 
 
 class ListedRow(Strict):
@@ -87,6 +112,12 @@ class PaperValue(Strict):
     grade: Grade = "P"
     decimals: Annotated[int, Field(ge=0)] | None = None
     """Digits after the point as printed; where given, agreeing to the printed digit is *reproduced*."""
+    statement: str | None = None
+    """Which of the suite's ``[statements]`` the value is a part of; by default it is one of its own."""
+    basis: Row = Field(default_factory=dict)
+    """Where the value stands beside several rows: what the row has that measures as the paper does. No other counts."""
+    aside: str = ""
+    """Why the value is shown and is no statement of the paper's, if it is none."""
 
 
 class OrderingClaim(Strict):
@@ -94,12 +125,21 @@ class OrderingClaim(Strict):
 
     claim: str
     column: str
-    lower: Row
-    higher: Row
+    lower: Row | float
+    """A cell, or the number that the other side is held against: then that cell's own p-value decides."""
+    higher: Row | float
     lower_column: str | None = None
     """Column of the lower side, if it is another one."""
     each: str | None = None
     """Axis whose every value is tested by itself, as in ``sampler``."""
+    statement: str | None = None
+    """Which of the suite's ``[statements]`` the claim is a part of, where the paper prints both sides."""
+
+    @model_validator(mode="after")
+    def _one_cell(self) -> Self:
+        if isinstance(self.lower, float) and isinstance(self.higher, float):
+            raise ValueError(f"ordering {self.claim!r}: expected a row at lower or at higher")
+        return self
 
 
 class TargetClaim(Strict):
@@ -141,7 +181,11 @@ class Suite(Strict):
     compare: bool = False
     """Whether the run's other systems are rows of a table over samplers, grids and steps."""
     rows: tuple[ListedRow, ...] = ()
+    statements: dict[str, str] = Field(default_factory=dict)
+    """What the paper states, in words, by a name that values and orderings go by; several suites may share one."""
     paper: tuple[PaperValue, ...] = ()
+    paper_settings: dict[str, Any] = Field(default_factory=PAPER_SETTINGS.copy)
+    """Of ``[settings]``: those that the paper's values are bound to. At any other they do not compare."""
     orderings: tuple[OrderingClaim, ...] = ()
     targets: tuple[TargetClaim, ...] = ()
 
@@ -164,9 +208,19 @@ class Suite(Strict):
         used += [(f"ordering {o.claim!r}", o.lower_column) for o in self.orderings if o.lower_column]
         used += [(f"target {t.claim!r}", t.column) for t in self.targets]
         used += [(f"target {t.claim!r}", t.below_column) for t in self.targets if t.below_column]
+        used += [(f"column {c.name!r}: judged_by", c.judged_by) for c in self.columns if c.judged_by]
         for what, name in used:
             if name not in names:
                 raise ValueError(f"{what}: unknown column {name!r}{did_you_mean(name, names)}")
+        stated = [(f"paper value at {v.place}", v.statement) for v in self.paper]
+        stated += [(f"ordering {o.claim!r}", o.statement) for o in self.orderings]
+        for what, statement in stated:
+            if statement is not None and statement not in self.statements:
+                hint = did_you_mean(statement, self.statements)
+                raise ValueError(f"{what}: unknown statement {statement!r}{hint}")
+        for name in self.paper_settings:
+            if name not in Settings.model_fields:
+                raise ValueError(f"paper_settings: unknown setting {name!r}{did_you_mean(name, Settings.model_fields)}")
         places = [(v.column, tuple(sorted((k, str(s)) for k, s in v.row.items()))) for v in self.paper]
         if len(set(places)) < len(places):
             raise ValueError("two paper values stand in the same cell")
@@ -175,6 +229,19 @@ class Suite(Strict):
     def column(self, name: str) -> Column:
         """The column of that name."""
         return next(column for column in self.columns if column.name == name)
+
+    def statement_of(self, part: PaperValue | OrderingClaim) -> str:
+        """In words what a value or an ordering is a part of; its own place or claim where it names nothing."""
+        if part.statement is not None:
+            return self.statements[part.statement]
+        return part.place if isinstance(part, PaperValue) else part.claim
+
+    def other_settings(self) -> str:
+        """How the suite's settings differ from those that the paper's values are bound to; empty if they do not."""
+        ours = self.settings.model_dump()
+        theirs = Settings.model_validate({**ours, **self.paper_settings}).model_dump()
+        differing = [name for name in ours if ours[name] != theirs[name]]
+        return ", ".join(f"{name} {ours[name]!r} (the paper's: {theirs[name]!r})" for name in differing)
 
     def paper_value(self, row: Mapping[str, Scalar], column: str) -> PaperValue | None:
         """The paper's value of a cell, if it prints one."""

@@ -1,45 +1,79 @@
-"""What a table's numbers say: a verdict for every cell, ordering of the paper's, and target of ours."""
+"""What a table's numbers say: a verdict for every cell with the paper's value, and for every target of ours."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from melody.harness.results import Cell, Measurement, Ordering, OrderingVerdict, Target, TargetVerdict, Verdict
-from melody.harness.suite import ANY, Column, OrderingClaim, PaperValue, Row, Scalar, Suite, TargetClaim, selects
-from melody.metrics.statistics import mean_interval
+from melody.harness.results import Cell, Measurement, Target, TargetVerdict, Verdict
+from melody.harness.suite import ANY, Column, Condition, PaperValue, Row, Scalar, Suite, TargetClaim, selects
 
-CAVEATS = ", at the same prompts; not corrected for several claims"
-"""Of the interval of an ordering."""
+NO_VALUE = "the paper prints no value here"
+GRADES = {"S": "known from a public summary", "D": "derived by us from printed numbers", "M": "recalled"}
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Under which a number was measured."""
+
+    preset: str
+    device: str
+    """The device's own name, as in ``Tesla V100-SXM2-32GB``."""
+    other_settings: str = ""
+    """How the suite's settings differ from those of the paper's values."""
+    conditions: Mapping[str, Scalar] = field(default_factory=dict)
+    """Precision, batch and threads of a timing."""
 
 
 def judge(
-    column: Column,
-    paper: PaperValue | None,
-    measured: Measurement | None,
-    *,
-    absent: str,
-    preset: str,
-    device: str,
+    column: Column, paper: PaperValue | None, row: Row, measured: Measurement | None, absent: str, here: Circumstances
 ) -> tuple[Verdict, str]:
-    """A cell's verdict with its reason.
-
-    Args:
-        absent: why nothing was measured, if nothing was.
-        device: the device's own name, as in ``Tesla V100-SXM2-32GB``.
-    """
+    """A cell's verdict with its reason; ``absent``: why nothing was measured, if nothing was."""
     if measured is None:
         return "not attempted", absent
     if measured.scored < measured.expected:
         return "not comparable", f"only {measured.scored} of {measured.expected} items could be scored"
     if paper is None:
-        return "not comparable", "the paper prints no value here"
-    if ANY not in column.comparable_presets and preset not in column.comparable_presets:
-        return "not comparable", column.reason
-    if column.comparable_devices and not any(part in device for part in column.comparable_devices):
-        wanted = " or ".join(column.comparable_devices)
-        return "not comparable", f"the paper's device is a {wanted}, this run's is {device}"
+        return "not comparable", NO_VALUE
+    if reason := not_counted(column, paper, row):
+        return "not counted", reason
+    if reason := _incomparable(column, here):
+        return "not comparable", reason
     return compare(column, paper, measured.value)
+
+
+def not_counted(column: Column, paper: PaperValue, row: Row) -> str:
+    """Why a value that stands in a cell is no statement of the paper's about it; empty if it is one."""
+    if paper.grade != "P":
+        return f"{GRADES[paper.grade]} (grade {paper.grade}), not printed: shown, and not counted"
+    if column.judged_by:
+        return f"the same measurement in another unit: it has its verdict in column {column.judged_by}"
+    if not selects(paper.basis, row):
+        own = ", ".join(str(value) for value in paper.basis.values())
+        return f"another way to measure than the paper's own ({own}): shown, and not counted"
+    return paper.aside
+
+
+def _incomparable(column: Column, here: Circumstances) -> str:
+    if here.other_settings:
+        return f"measured at other settings than the paper's: {here.other_settings}"
+    if ANY not in column.comparable_presets and here.preset not in column.comparable_presets:
+        return column.reason
+    if column.comparable_devices and not any(part in here.device for part in column.comparable_devices):
+        wanted = " or ".join(column.comparable_devices)
+        return f"the paper's device is a {wanted}, this run's is {here.device}"
+    unshared = [text for one in column.conditions if (text := _unshared(one, here.conditions.get(one.name)))]
+    return "; ".join(unshared)
+
+
+def _unshared(condition: Condition, ours: Scalar | None) -> str:
+    """How a condition of the paper's is not met, or not known to be."""
+    if condition.value is not None and ours == condition.value:
+        return ""
+    here = "this run's is not known" if ours is None else f"this run's is {ours}"
+    theirs = "not known" if condition.value is None else f"{condition.value} ({condition.source})"
+    return f"{condition.name}: the paper's is {theirs}, {here}"
 
 
 def tolerance_of(column: Column, paper: PaperValue | None) -> float | None:
@@ -61,25 +95,6 @@ def compare(column: Column, paper: PaperValue, value: float) -> tuple[Verdict, s
     share = f"{100 * difference / paper.value:+.1f} %" if paper.value else f"{difference:+.4g}"
     text = f"{value:.6g} against {paper.value:g}: {share}, tolerance {100 * column.tolerance:g} %"
     return ("reproduced" if within else "off"), text
-
-
-def orderings(suite: Suite, cells: Sequence[Cell]) -> list[Ordering]:
-    """Test every ordering of a suite on its cells, for each value of the claim's ``each`` axis."""
-    return [_ordering(claim, extra, cells) for claim in suite.orderings for extra in _each(claim, cells)]
-
-
-def ordering_notes(tested: Sequence[Ordering]) -> list[str]:
-    """Lines for the head of the table, first of all what contradicts the paper."""
-    lines = [f"Contradicts the paper: {o.claim}: {o.reason}." for o in tested if o.verdict == "contradicted"]
-    undecided = [o.claim for o in tested if o.verdict == "undecided"]
-    if undecided:
-        lines.append(f"Undecided ({len(undecided)} of {len(tested)} orderings): {'; '.join(undecided)}.")
-    untested = [o for o in tested if o.verdict == "not attempted"]
-    lines += [f"Not attempted: {o.claim}: {o.reason}." for o in untested]
-    held = [o.claim for o in tested if o.verdict == "holds"]
-    if held:
-        lines.append(f"Holds ({len(held)} of {len(tested)} orderings): {'; '.join(held)}.")
-    return lines
 
 
 def targets(suite: Suite, cells: Sequence[Cell]) -> list[Target]:
@@ -129,67 +144,6 @@ def _with_interval(measured: Measurement) -> str:
     if measured.low is None or measured.high is None:
         return f"{measured.value:.4g}"
     return f"{measured.value:.4g} ({measured.low:.4g} to {measured.high:.4g})"
-
-
-def _each(claim: OrderingClaim, cells: Sequence[Cell]) -> list[Row]:
-    if claim.each is None:
-        return [{}]
-    values = dict.fromkeys(cell.row[claim.each] for cell in cells if claim.each in cell.row)
-    return [{claim.each: value} for value in values] or [{}]
-
-
-def _ordering(claim: OrderingClaim, extra: Row, cells: Sequence[Cell]) -> Ordering:
-    lower = _cell(cells, {**claim.lower, **extra}, claim.lower_column or claim.column)
-    higher = _cell(cells, {**claim.higher, **extra}, claim.column)
-    suffix = "".join(f" ({key} = {value})" for key, value in extra.items())
-    text = claim.claim + suffix
-    if lower is None or higher is None:
-        return Ordering(
-            claim=text, column=claim.column, verdict="not attempted", reason="a row that it compares is not in this run"
-        )
-    paper = None
-    if lower.paper is not None and higher.paper is not None:
-        paper = higher.paper.value - lower.paper.value
-    for cell in (lower, higher):
-        if cell.measured is None:
-            return Ordering(
-                claim=text, column=claim.column, verdict="not attempted", reason=cell.reason, paper_difference=paper
-            )
-    assert lower.measured is not None
-    assert higher.measured is not None
-    verdict, reason, difference = _decide(lower.measured, higher.measured)
-    if unranked := lower.no_rank or higher.no_rank:
-        verdict, reason = "undecided", unranked
-    return Ordering(
-        claim=text, column=claim.column, verdict=verdict, reason=reason, difference=difference, paper_difference=paper
-    )
-
-
-def _decide(lower: Measurement, higher: Measurement) -> tuple[OrderingVerdict, str, Measurement]:
-    """Holds, contradicted or undecided, by the t interval of differences at equal seeds (and so equal prompts)."""
-    seeds = [seed for seed in higher.by_seed if seed in lower.by_seed]
-    differences = [higher.by_seed[seed] - lower.by_seed[seed] for seed in seeds]
-    pairs = dict(zip(seeds, differences, strict=True))
-    if len(seeds) < 2:
-        value = higher.value - lower.value
-        measured = Measurement(value=value, by_seed=pairs, expected=2, scored=len(seeds))
-        return "undecided", f"{len(seeds)} seed gives no interval; the difference is {value:+.4g}", measured
-    estimate = mean_interval(differences, over="seeds, paired")
-    measured = Measurement(
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        interval=estimate.method,
-        standard_error=estimate.standard_error,
-        by_seed=pairs,
-        expected=len(higher.by_seed),
-        scored=len(seeds),
-    )
-    interval = f"from {estimate.low:+.4g} to {estimate.high:+.4g} ({estimate.method}{CAVEATS})"
-    text = f"difference {estimate.value:+.4g}, {interval}"
-    if estimate.low > 0:
-        return "holds", text, measured
-    return ("contradicted" if estimate.high < 0 else "undecided"), text, measured
 
 
 def _cell(cells: Sequence[Cell], selector: Mapping[str, Scalar], column: str) -> Cell | None:

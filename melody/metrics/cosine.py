@@ -60,9 +60,14 @@ def derangement(count: int, seed: int) -> list[int]:
     return [int(place) for place in drawn]
 
 
+def shuffled_cosines(text_emb: Tensor, audio_emb: Tensor, seed: int) -> Tensor:
+    """Cosine of each audio with another row's text: two ``(B, E)`` -> ``(B,)``, float64."""
+    return cosines(text_emb[derangement(len(text_emb), seed)], audio_emb)
+
+
 def shuffled_control(text_emb: Tensor, audio_emb: Tensor, seed: int) -> float:
-    """Mean cosine with every audio against another row's text: what the score would be if prompts did not matter."""
-    return mean_cosine(text_emb[derangement(len(text_emb), seed)], audio_emb)
+    """Mean of ``shuffled_cosines``: what the score would be if prompts did not matter."""
+    return float(shuffled_cosines(text_emb, audio_emb, seed).mean())
 
 
 def permutation_p_value(text_emb: Tensor, audio_emb: Tensor, *, seed: int = 0, permutations: int = 9_999) -> float:

@@ -10,7 +10,7 @@
 - Two systems on the same prompts or seeds: ``paired_difference``, with a sign-flip permutation test and Cohen's
   d_z.
 - A share of clips: ``wilson_interval``.
-- Several claims at once: ``holm``.
+- Several claims at once: ``holm``, of p-values by ``variance_levels``, which hold far out in the tail too.
 
 What is covered, ``benchmarks/interval_coverage.py`` shows on known truths: nominal 95 % comes out within 92 and 98 %
 for all of the above; for a Fréchet distance as long as its bias is small beside its standard error. A jackknife gives
@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
 from melody.errors import MelodyError
+from melody.metrics.variance_levels import Level
 
 Floats = NDArray[np.float64]
 Item = TypeVar("Item")
@@ -56,6 +57,8 @@ class Estimate:
     n: int
     bias: float | None = None
     """By how much ``value`` is too large on average, to first order in 1/n; of a jackknife only. Not subtracted."""
+    levels: tuple[Level, ...] = ()
+    """The random levels of a t interval, for a test far out in the tail; see ``variance_levels``."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def _crossed_mean(scores: Floats, confidence: float) -> TwoLevelMean:
     method = f"t interval over {seeds} seeds and {prompts} prompts, crossed, {freedom:.1f} degrees of freedom"
     error = math.sqrt(total / (seeds * prompts))
     estimate = _t_estimate(float(scores.mean()), error, freedom, confidence, method, scores.size)
+    estimate = replace(estimate, levels=_levels([square / scores.size for square in squares], (seeds, prompts)))
     between = [math.sqrt(max(0.0, (square - rest) / n)) for square, n in zip(squares, (prompts, seeds), strict=False)]
     return TwoLevelMean(estimate, freedom, between[0], between[1], math.sqrt(rest))
 
@@ -159,6 +163,12 @@ def _satterthwaite(squares: tuple[float, float, float], freedoms: tuple[int, int
     # As shares of the total, whose squares do not fall below the smallest number.
     spread = sum((square / total) ** 2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
     return total, max(float(min(freedoms)), 1 / spread)
+
+
+def _levels(variances: Sequence[float], members: tuple[int, int]) -> tuple[Level, Level]:
+    """Seeds, whose part holds the rest too, and what prompts have beside the rest."""
+    of_seeds, of_prompts, rest = variances
+    return Level(of_seeds, members[0] - 1), Level(max(0.0, of_prompts - rest), members[1] - 1)
 
 
 def bootstrap_mean(
@@ -286,7 +296,8 @@ def two_level_jackknife(
     squares = (float(values.var(ddof=1)) / seeds, joint, both)
     total, freedom = _satterthwaite(squares, (seeds - 1, groups - 1, (seeds - 1) * (groups - 1)))
     method = f"jackknife over {over}, {groups} groups, and {seeds} seeds, crossed, {freedom:.1f} degrees of freedom"
-    return _t_estimate(float(values.mean()), math.sqrt(total), freedom, confidence, method, n)
+    estimate = _t_estimate(float(values.mean()), math.sqrt(total), freedom, confidence, method, n)
+    return replace(estimate, levels=_levels(squares, (seeds, groups)))
 
 
 def paired_difference(
@@ -353,7 +364,8 @@ def holm(p_values: ArrayLike) -> list[float]:
 def _t_estimate(value: float, error: float, freedom: float, confidence: float, method: str, n: int) -> Estimate:
     _check_confidence(confidence)
     half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
-    return Estimate(value, value - half, value + half, error, f"{100 * confidence:g} % {method}", n)
+    levels = (Level(error**2, freedom),)
+    return Estimate(value, value - half, value + half, error, f"{100 * confidence:g} % {method}", n, levels=levels)
 
 
 def _as_extreme(sums: NDArray[Any], observed: Floats) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from melody.harness.results import Results, Table
 from melody.report.facts import provenance
 from melody.report.layout import GRADES, HEADINGS, KINDS, MARKS, MEANINGS, Entry, Kind, Line, View, lay_out
 from melody.report.sounds import inside
-from melody.report.summary import headline, misses, ordering_tally, tally, target_tally, time_spent
+from melody.report.summary import headline, ordering_tally, statements_by_verdict, tally, target_tally, time_spent
 
 Picture = tuple[str, str]
 """What a picture shows, and its path relative to the report."""
@@ -23,7 +23,7 @@ def render_markdown(results: Results, pictures: dict[str, list[Picture]], csv_pa
         "",
         f"**{escaped(headline(results))}**",
         "",
-        *_misses(results),
+        *_statements(results),
         *_run(results),
         *_how_to_read(),
     ]
@@ -43,12 +43,12 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", plain)
 
 
-def _misses(results: Results) -> list[str]:
-    missed = misses(results)
-    return [
-        *(f"- {MARKS[m.verdict]} *{m.suite}*: {escaped(f'{m.claim}: {m.reason}')}" for m in missed),
-        *([""] if missed else []),
-    ]
+def _statements(results: Results) -> list[str]:
+    rows = [(s.text, f"{MARKS[s.verdict]} {s.verdict}", s.reason) for s in statements_by_verdict(results)]
+    if not rows:
+        return []
+    lines = ["| what the paper states | verdict | why |", "|---|---|---|"]
+    return [*lines, *(_joined(map(escaped, row)) for row in rows), ""]
 
 
 def _run(results: Results) -> list[str]:
@@ -56,7 +56,7 @@ def _run(results: Results) -> list[str]:
         f"{results.seconds:.1f} s, {results.cells_computed} units of work computed, "
         f"{results.cells_reused} read from the store"
     )
-    lines = ["| | " + " | ".join(tally([])) + " | |", "|---|" + "---:|" * 5]
+    lines = ["| | " + " | ".join(tally([])) + " | |", "|---|" + "---:|" * (len(tally([])) + 1)]
     cells, orders = tally(results.tables), ordering_tally(results.tables)
     lines.append("| cells | " + " | ".join(map(str, cells.values())) + f" | {sum(cells.values())} |")
     lines += ["", "| | " + " | ".join(ordering_tally([])) + " | |", "|---|" + "---:|" * 5]

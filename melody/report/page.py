@@ -15,7 +15,7 @@ from melody.report.facts import facts, long_facts
 from melody.report.figures import Plot
 from melody.report.layout import Group, Kind, View, lay_out
 from melody.report.sounds import Sound
-from melody.report.summary import Miss, headline, misses, ordering_tally, tally, target_tally, time_spent
+from melody.report.summary import headline, ordering_tally, statements_by_verdict, tally, target_tally, time_spent
 
 PAPER = "https://arxiv.org/abs/2305.15719"
 
@@ -54,7 +54,7 @@ def render_page(results: Results, plots: Mapping[str, Sequence[Plot]], sounds: M
         sections=sections,
         headline=headline(results),
         time_spent=time_spent(results),
-        misses=_by_section(misses(results), sections),
+        statements=statements_by_verdict(results),
         counts=tally(results.tables),
         order_counts=ordering_tally(results.tables),
         target_counts=target_tally(results.tables),
@@ -80,11 +80,6 @@ def cell_name(group: Group, heading: str, kind: Kind) -> str:
     'FAD, ddim · 5, paper'
     """
     return f"{group.label}, {heading}, {layout.HEADINGS[kind]}"
-
-
-def _by_section(missed: Sequence[Miss], sections: Sequence[Section]) -> list[tuple[Section, list[Miss]]]:
-    found = [(section, [miss for miss in missed if miss.suite == section.view.table.suite]) for section in sections]
-    return [(section, misses) for section, misses in found if misses]
 
 
 def page_environment() -> Environment:

@@ -1,28 +1,25 @@
-"""What a reader must know first: the claims that did not come out, and how many cells ended how."""
+"""What a reader must know first: what the paper states and how it came out, and how many cells ended how."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 from typing import get_args
 
-from melody.harness.results import OrderingVerdict, Results, Table, TargetVerdict, Verdict
-from melody.report.layout import axis_name, place_on
+from melody.harness.results import (
+    OrderingVerdict,
+    Results,
+    Statement,
+    StatementVerdict,
+    Table,
+    TargetVerdict,
+    Verdict,
+)
 
 
-@dataclass(frozen=True)
-class Miss:
-    """Something of the paper's that this run contradicts."""
-
-    suite: str
-    title: str
-    claim: str
-    verdict: str
-    reason: str
-
-
-def misses(results: Results) -> list[Miss]:
-    """Contradicted orderings and cells that are off, in the order of the tables."""
-    return [miss for table in results.tables for miss in _misses(table)]
+def statements_by_verdict(results: Results) -> list[Statement]:
+    """What the paper states, first of all what does not come out."""
+    order = ["does not come out", "comes out", *get_args(StatementVerdict)]
+    return sorted(results.statements, key=lambda statement: order.index(statement.verdict))
 
 
 def tally(tables: list[Table]) -> dict[str, int]:
@@ -59,44 +56,19 @@ def time_spent(results: Results) -> str:
 
 
 def headline(results: Results) -> str:
-    """A sentence or two: whether what could be tested came out as the paper says, and how many of our targets hold."""
-    cells, orders = tally(results.tables), ordering_tally(results.tables)
+    """A sentence or two: how many of the paper's statements come out, each once, and how many of our targets hold."""
     aimed_at = target_tally(results.tables)
-    about_paper = any(cell.paper for table in results.tables for cell in table.cells) or any(orders.values())
-    sentences = [_about_the_paper(cells, orders)] if about_paper or not aimed_at else []
+    sentences = [_about_the_paper(results.statements)] if results.statements or not aimed_at else []
     if aimed_at:
         sentences.append(f"{aimed_at['holds']} of our own {sum(aimed_at.values())} targets hold.")
     return " ".join(sentences)
 
 
-def _about_the_paper(cells: dict[str, int], orders: dict[str, int]) -> str:
-    tested = cells["reproduced"] + cells["off"] + orders["holds"] + orders["contradicted"]
-    if not tested:
-        return "Nothing in this run decides whether the paper's statements come out."
-    missed = cells["off"] + orders["contradicted"]
-    if missed:
-        return f"{missed} of the {tested} statements of the paper that this run could decide do not come out."
-    return f"All {tested} statements of the paper that this run could decide come out."
-
-
-def _misses(table: Table) -> list[Miss]:
-    orderings = [
-        Miss(table.suite, table.title, o.claim, o.verdict, o.reason)
-        for o in table.orderings
-        if o.verdict == "contradicted"
-    ]
-    cells = [
-        Miss(table.suite, table.title, f"{cell.label} at {row_text(cell.row)}", cell.verdict, cell.reason)
-        for cell in table.cells
-        if cell.verdict == "off"
-    ]
-    return orderings + cells
-
-
-def row_text(row: dict[str, str | int | float]) -> str:
-    """A row in words.
-
-    >>> row_text({"sampler": "ddim", "num_steps": 5})
-    'sampler ddim, steps 5'
-    """
-    return ", ".join(f"{axis_name(axis)} {place_on(axis, value)}" for axis, value in row.items())
+def _about_the_paper(stated: list[Statement]) -> str:
+    if not stated:
+        return "This run asks after no statement of the paper."
+    counts = Counter(statement.verdict for statement in stated)
+    out, missed = counts["comes out"], counts["does not come out"]
+    rest = [f"{counts[name]} {name}" for name in get_args(StatementVerdict)[2:] if counts[name]]
+    told = f"Of {len(stated)} printed statements of the paper {out} come out and {missed} do not"
+    return f"{told}; {', '.join(rest)}." if rest else f"{told}."

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from melody.harness.results import Results, Target
 from melody.report.layout import DASH, HEADINGS, MARKS, Entry, Group, Line, OrderingLine, View, lay_out
-from melody.report.summary import headline, misses, ordering_tally, tally, target_tally, time_spent
+from melody.report.summary import headline, ordering_tally, statements_by_verdict, tally, target_tally, time_spent
 
 MAX_WIDTH = 120
 HEADING_SHARE = 4
@@ -23,6 +23,9 @@ STYLES = {
     "off": "bold red",
     "not comparable": "yellow",
     "not attempted": "bright_black",
+    "not counted": "bright_black",
+    "comes out": "green",
+    "does not come out": "bold red",
     "holds": "green",
     "contradicted": "bold red",
     "undecided": "yellow",
@@ -69,10 +72,12 @@ def result_lines(results: Results, width: int) -> list[Text]:
 
 
 def _head(results: Results, width: int) -> list[Text]:
-    missed = misses(results)
+    stated = statements_by_verdict(results)
+    missed = any(one.verdict == "does not come out" for one in stated)
     lines = _wrapped(headline(results), width, style="bold red" if missed else "bold")
-    for miss in missed:
-        lines += _wrapped(f"{MARKS[miss.verdict]} {miss.suite}: {miss.claim}: {miss.reason}", width, "  ", "red")
+    for one in stated:
+        text = f"{MARKS[one.verdict]} {one.verdict}: {one.text}: {one.reason}"
+        lines += _wrapped(text, width, "  ", STYLES[one.verdict])
     counts = [_counted(tally(results.tables), "cells"), _counted(ordering_tally(results.tables), "orderings")]
     if aimed_at := target_tally(results.tables):
         counts.append(_counted(aimed_at, "targets of our own"))

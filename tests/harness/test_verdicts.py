@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melody.harness.results import Cell, Measurement, Reference
-from melody.harness.suite import Column, OrderingClaim, PaperValue, Suite, load_suite
-from melody.harness.verdicts import compare, judge, ordering_notes, orderings, tolerance_of
+from melody.harness.results import Measurement
+from melody.harness.suite import Column, Condition, PaperValue, Row, Scalar, load_suite
+from melody.harness.verdicts import Circumstances, compare, judge, tolerance_of
 
 COLUMN = Column(
     name="fad", label="FAD", measure="fad", tolerance=0.05, comparable_presets=("paper",), reason="another scale"
@@ -21,10 +21,15 @@ def _measured(value: float, by_seed: dict[str, float] | None = None, **fields: i
 
 
 def _judge(
-    measured: Measurement | None, column: Column = COLUMN, paper: PaperValue | None = PAPER, **surroundings: str
+    measured: Measurement | None,
+    column: Column = COLUMN,
+    paper: PaperValue | None = PAPER,
+    row: Row | None = None,
+    conditions: dict[str, Scalar] | None = None,
+    **surroundings: str,
 ) -> tuple[str, str]:
-    options = {"absent": "it was not run", "preset": "paper", "device": "Tesla V100", **surroundings}
-    return judge(column, paper, measured, **options)
+    here = Circumstances(**{"preset": "paper", "device": "Tesla V100", **surroundings}, conditions=conditions or {})
+    return judge(column, paper, row or {}, measured, "it was not run", here)
 
 
 @given(st.floats(-1e6, 1e6))
@@ -76,84 +81,57 @@ def test_printed_digits_decide_where_they_are_given(value: float, verdict: str) 
     assert math.isclose(tolerance * 95.7, 0.05)
 
 
-def _cell(
-    num_steps: int, measured: Measurement | None, column: str = "fad", sampler: str = "ddim", paper: float | None = None
-) -> Cell:
-    return Cell(
-        row={"sampler": sampler, "num_steps": num_steps},
-        column=column,
-        label=column,
-        metric=column,
-        metric_version="1",
-        direction="lower",
-        verdict="not comparable" if measured else "not attempted",
-        reason="it failed",
-        measured=measured,
-        paper=None if paper is None else Reference(value=paper, place="Table 2"),
+@pytest.mark.parametrize("grade", ["S", "D", "M"])
+def test_what_is_not_printed_is_no_statement_of_the_paper(grade: str) -> None:
+    paper = PaperValue.model_validate({**PAPER.model_dump(), "grade": grade})
+    verdict, reason = _judge(_measured(10.0), paper=paper)
+    assert verdict == "not counted"
+    assert f"grade {grade}" in reason
+
+
+def test_another_basis_than_the_papers_is_shown_and_not_counted() -> None:
+    paper = PAPER.model_copy(update={"basis": {"basis": "as printed"}})
+    assert _judge(_measured(10.0), paper=paper, row={"basis": "as printed"})[0] == "reproduced"
+    assert _judge(_measured(17.0), paper=paper, row={"basis": "another"})[0] == "not counted"
+    aside = PAPER.model_copy(update={"aside": "a fact of files"})
+    assert _judge(_measured(10.0), paper=aside) == ("not counted", "a fact of files")
+
+
+def test_one_measurement_in_two_units_has_one_verdict() -> None:
+    twice = COLUMN.model_copy(update={"judged_by": "hz"})
+    verdict, reason = _judge(_measured(10.0), twice)
+    assert verdict == "not counted"
+    assert "hz" in reason
+    for suite in (load_suite("table2"), load_suite("speed/speed")):
+        judged = [column for column in suite.columns if column.comparable_devices and not column.judged_by]
+        assert len({column.comparable_devices for column in judged}) == len(judged) == 2
+
+
+def test_other_settings_than_the_papers_do_not_compare() -> None:
+    verdict, reason = _judge(_measured(10.0), other_settings="duration_s 5.0 (the paper's: 10.0)")
+    assert verdict == "not comparable"
+    assert "5.0 (the paper's: 10.0)" in reason
+
+
+def test_a_speed_compares_where_precision_batch_and_threads_do() -> None:
+    half = Condition(name="precision", value="float16", source="its peak")
+    batch = Condition(name="batch", value=1, source="told")
+    column = COLUMN.model_copy(update={"conditions": (half, batch)})
+    assert _judge(_measured(10.0), column, conditions={"precision": "float16", "batch": 1})[0] == "reproduced"
+    verdict, reason = _judge(_measured(10.0), column, conditions={"precision": "float32", "batch": 1})
+    assert (verdict, reason) == (
+        "not comparable",
+        "precision: the paper's is float16 (its peak), this run's is float32",
     )
+    assert "batch" in _judge(_measured(10.0), column, conditions={"precision": "float16"})[1]
+    unknown = COLUMN.model_copy(update={"conditions": (Condition(name="threads"),)})
+    verdict, reason = _judge(_measured(10.0), unknown, conditions={"threads": 2})
+    assert (verdict, reason) == ("not comparable", "threads: the paper's is not known, this run's is 2")
 
 
-def _suite(**claim: str) -> Suite:
-    ordering = OrderingClaim(
-        claim="FAD of 10 is lower than of 5", column="fad", lower={"num_steps": 10}, higher={"num_steps": 5}, **claim
-    )
-    return load_suite("table2").model_copy(update={"orderings": (ordering,)})
-
-
-def _seeds(*values: float) -> Measurement:
-    return _measured(sum(values) / len(values), {str(seed): value for seed, value in enumerate(values)})
-
-
-@pytest.mark.parametrize(
-    ("five", "ten", "verdict"),
-    [
-        ((7.0, 7.2, 6.9), (5.0, 5.1, 4.9), "holds"),
-        ((5.0, 5.1, 4.9), (7.0, 7.2, 6.9), "contradicted"),
-        ((7.0, 5.0, 6.0), (6.5, 5.9, 5.2), "undecided"),
-        ((7.0,), (5.0,), "undecided"),
-    ],
-)
-def test_orderings_by_paired_seeds(five: tuple[float, ...], ten: tuple[float, ...], verdict: str) -> None:
-    cells = [_cell(5, _seeds(*five), paper=7.23), _cell(10, _seeds(*ten), paper=5.93)]
-    (tested,) = orderings(_suite(), cells)
-    assert tested.verdict == verdict
-    assert tested.difference is not None
-    assert math.isclose(tested.difference.value, sum(five) / len(five) - sum(ten) / len(ten))
-    assert tested.reason.endswith(
-        "(95 % t interval over seeds, paired, at the same prompts; not corrected for several claims)"
-    ) == (len(five) > 1)
-    assert tested.paper_difference is not None
-    assert math.isclose(tested.paper_difference, 1.3)
-
-
-def test_pairing_finds_what_unpaired_means_hide() -> None:
-    cells = [_cell(5, _seeds(1.1, 5.1, 9.12)), _cell(10, _seeds(1.0, 5.0, 9.0))]
-    assert orderings(_suite(), cells)[0].verdict == "holds"
-
-
-def test_ordering_without_a_number_is_not_attempted_with_the_cells_reason() -> None:
-    tested = orderings(_suite(), [_cell(5, _seeds(1, 2)), _cell(10, None)])
-    assert (tested[0].verdict, tested[0].reason) == ("not attempted", "it failed")
-    assert orderings(_suite(), [_cell(5, _seeds(1, 2))])[0].verdict == "not attempted"
-
-
-def test_each_value_of_an_axis_is_tested_by_itself() -> None:
-    cells = [
-        _cell(5, _seeds(7, 7.1, 7.2)),
-        _cell(10, _seeds(5, 5.1, 5.2)),
-        _cell(5, _seeds(5, 5.1, 5.2), sampler="heun"),
-        _cell(10, _seeds(7, 7.1, 7.2), sampler="heun"),
-    ]
-    tested = orderings(_suite(each="sampler"), cells)
-    assert [o.verdict for o in tested] == ["holds", "contradicted"]
-    assert tested[1].claim.endswith("(sampler = heun)")
-    notes = ordering_notes(tested)
-    assert notes[0].startswith("Contradicts the paper: FAD of 10 is lower than of 5 (sampler = heun)")
-    assert "Holds (1 of 2" in notes[-1]
-
-
-def test_ordering_across_columns() -> None:
-    claim = OrderingClaim(claim="above control", column="mcc", lower_column="control", lower={}, higher={})
-    suite = load_suite("table2").model_copy(update={"orderings": (claim,)})
-    cells = [_cell(5, _seeds(0.5, 0.51, 0.52), "mcc"), _cell(5, _seeds(0.1, 0.1, 0.1), "control")]
-    assert orderings(suite, cells)[0].verdict == "holds"
+def test_table_2_in_fp32_does_not_compare_on_a_v100() -> None:
+    column = load_suite("table2").column("gpu_hz")
+    ours: dict[str, Scalar] = {"precision": "float32", "batch": 1, "threads": 2}
+    verdict, reason = _judge(_measured(181_100.0), column, conditions=ours, device="Tesla V100-SXM2-32GB")
+    assert verdict == "not comparable"
+    assert "precision: the paper's is float16" in reason

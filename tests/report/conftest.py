@@ -21,6 +21,7 @@ from melody.harness.results import (
     Reference,
     Results,
     Share,
+    Statement,
     Table,
     Verdict,
 )
@@ -322,6 +323,12 @@ def results() -> Results:
         split=[
             Share(work="melody: generation", units=3, seconds=41.4),
             Share(work="melody: count", units=1, seconds=0.2),
+        ],
+        statements=[
+            Statement(text="More steps are better (Table 2)", verdict="undecided", reason="2 undecided", parts=2),
+            Statement(text="99.6 % fewer passes (abstract)", verdict="does not come out", reason="95.04", parts=1),
+            Statement(text="95.7 % fewer passes (abstract)", verdict="comes out", reason="95.68", parts=1),
+            Statement(text=f"Listeners {HOSTILE}", verdict="not attempted", reason=f"no {HOSTILE}", parts=0),
         ],
         tables=tables,
     )

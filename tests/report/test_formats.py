@@ -270,3 +270,13 @@ def test_every_page_says_where_the_time_went(results: Results, sound_folder: Pat
     page = (sound_folder / name).read_text()
     assert "Seconds by work (units of it): melody: generation 41 s (3)." in page
     assert "melody: count" not in page, "what took less than a second is not worth a word"
+
+
+def test_what_the_paper_states_stands_first_in_every_format(results: Results, written: dict[str, Path]) -> None:
+    told = "Of 4 printed statements of the paper 1 come out and 1 do not; 1 undecided, 1 not attempted."
+    terminal = "\n".join(line.plain for line in result_lines(results, 120))
+    texts = [terminal, *(written[name].read_text(encoding="utf-8") for name in ("REPORT.md", "report.html"))]
+    for text in texts:
+        assert told in text
+        places = [text.index(word) for word in (told, "99.6 % fewer passes (abstract)", "Table 1: abilities")]
+        assert places == sorted(places)

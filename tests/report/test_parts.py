@@ -11,7 +11,16 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melody.harness.results import Cell, Clip, Measurement, Projection, Results, Table
+from melody.harness.results import (
+    Cell,
+    Clip,
+    Measurement,
+    Projection,
+    Results,
+    Statement,
+    StatementVerdict,
+    Table,
+)
 from melody.report import numbers
 from melody.report.bars import pass_panels
 from melody.report.curves import step_panels
@@ -194,10 +203,11 @@ def test_csv_keeps_every_digit() -> None:
     assert repr(value) in text
 
 
-def test_the_headline_counts_only_what_was_decided() -> None:
-    good = _cell({"a": 1}, verdict="reproduced")
-    bad = _cell({"a": 2}, verdict="off")
-    other = _cell({"a": 3}, verdict="not comparable")
-    assert headline(_run(_table(good, bad, other))).startswith("1 of the 2 statements")
-    assert headline(_run(_table(good, other))) == "All 1 statements of the paper that this run could decide come out."
-    assert headline(_run(_table(other))).startswith("Nothing in this run decides")
+def test_the_headline_counts_statements_and_not_cells() -> None:
+    cells = [_cell({"a": number}, verdict="off") for number in range(17)]
+    run = _run(_table(*cells))
+    assert headline(run) == "This run asks after no statement of the paper."
+    verdicts: tuple[StatementVerdict, ...] = ("does not come out", "comes out", "undecided", "undecided")
+    stated = [Statement(text=f"{n}", verdict=verdict, reason="r", parts=17) for n, verdict in enumerate(verdicts)]
+    told = headline(run.model_copy(update={"statements": stated}))
+    assert told == "Of 4 printed statements of the paper 1 come out and 1 do not; 2 undecided."

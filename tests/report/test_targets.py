@@ -9,7 +9,7 @@ import pytest
 
 from melody.harness.results import Clip, Results, Target
 from melody.report.spectrograms import draw_beside
-from melody.report.summary import headline, misses, target_tally
+from melody.report.summary import headline, target_tally
 from melody.report.terminal import result_lines
 from melody.report.write import write_report
 
@@ -35,8 +35,8 @@ def aimed(results: Results) -> Results:
 def test_targets_are_counted_apart_from_the_paper(aimed: Results, results: Results) -> None:
     assert target_tally(aimed.tables) == {"holds": 1, "falls short": 1, "not attempted": 1}
     assert target_tally(results.tables) == {}
+    aimed = aimed.model_copy(update={"statements": []})
     assert headline(aimed) == "1 of our own 3 targets hold."
-    assert misses(aimed) == []
     both = results.model_copy(update={"tables": [*results.tables[:-1], *aimed.tables]})
     assert headline(both) == f"{headline(results)} 1 of our own 3 targets hold."
 

@@ -8,7 +8,7 @@ from melody.harness.context import Context, texts_hash
 from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
-from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among
+from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among, timed_under
 from melody.harness.tables.runs import (
     continuation,
     generation_units,
@@ -144,7 +144,8 @@ def _speed(filling: Filling, name: str) -> Finding:
     seeds = tuple(context.seeds(suite.settings.seeds))
     interval = f"real-time factors {', '.join(f'{factor:.3g}' for factor in factors)}"
     measured = Measurement(value=float(min(factors) > 1), interval=interval, expected=len(seeds), scored=len(factors))
-    return Finding(measured, units=(unit,), config=unit.config["options"], seeds=seeds)
+    conditions = timed_under(outcome)
+    return Finding(measured, units=(unit,), config=unit.config["options"], seeds=seeds, conditions=conditions)
 
 
 def plays_back(filling: Filling, units: dict[int, Unit]) -> bool:

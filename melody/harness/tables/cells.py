@@ -9,11 +9,22 @@ from typing import Any, ParamSpec
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context
-from melody.harness.results import Cell, Clip, Composition, Direction, Measurement, Projection, Provenance, Reference
-from melody.harness.suite import Baseline, Column, Row, Suite, published_number
+from melody.harness.orderings import used_columns
+from melody.harness.results import (
+    Cell,
+    Clip,
+    Composition,
+    Direction,
+    Measurement,
+    Projection,
+    Provenance,
+    Reference,
+    Verdict,
+)
+from melody.harness.suite import Baseline, Column, PaperValue, Row, Scalar, Suite, published_number
 from melody.harness.systems import OWN
 from melody.harness.units import Failure, Outcome, Outcomes, Unit, one_line
-from melody.harness.verdicts import compare, judge, tolerance_of
+from melody.harness.verdicts import Circumstances, compare, judge, not_counted, tolerance_of
 
 P = ParamSpec("P")
 
@@ -64,8 +75,16 @@ class Finding:
     config: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     precision: str = "float32"
+    conditions: dict[str, Scalar] = field(default_factory=dict)
+    """Of a timing: precision, batch and threads, which decide whether it compares."""
     weights: str | None = None
     """SHA-256 of what made the numbers, where that is no system of the run."""
+
+
+def timed_under(outcome: Outcome, precision: str = "float32") -> dict[str, Scalar]:
+    """Conditions of a timing, which is of one clip at a time."""
+    threads = outcome.origin.get("threads")
+    return {"precision": precision, "batch": 1, **({} if threads is None else {"threads": int(threads)})}
 
 
 @dataclass
@@ -91,15 +110,11 @@ class Filling:
         """The cell at a row and column, with the paper's value and the verdict."""
         paper = self.suite.paper_value(row, column.name)
         version, direction, unit = self.measures[column.measure].facts
-        if finding.projected and not finding.fitted and paper and paper.grade == "P":
-            # Held against a number that we derived from the paper too, it could only agree.
-            verdict, reason = compare(column, paper, finding.projected.value)
-            reason = f"by formula: {reason}"
-        else:
-            preset, device = self._preset(finding), self.context.device_name
-            verdict, reason = judge(
-                column, paper, finding.measured, absent=finding.absent, preset=preset, device=device
-            )
+        verdict, reason = self._verdict(row, column, paper, finding)
+        counts = paper is not None and not not_counted(column, paper, row)
+        measured = finding.measured
+        if measured is not None and column.name not in used_columns(self.suite):
+            measured = measured.model_copy(update={"sample": None})
         return Cell(
             row=row,
             column=column.name,
@@ -112,12 +127,27 @@ class Filling:
             reason=reason,
             paper=Reference(value=paper.value, place=paper.place, grade=paper.grade) if paper else None,
             published=published_number(self.baselines, self.suite.name, row, column.name),
-            measured=finding.measured,
+            measured=measured,
             composed=finding.composed,
             projected=finding.projected,
+            statement=self.suite.statement_of(paper) if paper is not None and counts else None,
             tolerance=tolerance_of(column, paper),
             provenance=self._provenance(column, finding) if finding.measured or finding.composed else None,
         )
+
+    def _verdict(self, row: Row, column: Column, paper: PaperValue | None, finding: Finding) -> tuple[Verdict, str]:
+        if finding.projected and not finding.fitted and paper is not None and finding.measured is None:
+            if reason := not_counted(column, paper, row):
+                return "not counted", f"by formula only; {reason}"
+            verdict, reason = compare(column, paper, finding.projected.value)
+            return verdict, f"by formula: {reason}"
+        here = Circumstances(
+            preset=self._preset(finding),
+            device=self.context.device_name,
+            other_settings=self.suite.other_settings(),
+            conditions=finding.conditions,
+        )
+        return judge(column, paper, row, finding.measured, finding.absent, here)
 
     def attempt(self, find: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs) -> Finding:
         """What ``find`` finds; what cannot be estimated, as of one clip or of silence, spoils only its own cell."""

@@ -104,7 +104,7 @@ def counted(
         return Finding(absent=f"system {system!r} reports no passes", units=(unit,))
     options = settings_row(filling.suite) if system == OWN else unit.config["options"]
     return Finding(
-        Measurement(value=float(sum(by_part.values())), expected=1, scored=1),
+        estimates.count({"0": float(sum(by_part.values()))}),
         units=(unit,),
         inputs=texts_hash([unit.config["prompt"]]),
         config={**options, "duration_s": duration_s, "by_part": outcome.values["trace"]},

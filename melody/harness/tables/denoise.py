@@ -13,7 +13,6 @@ from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, unregistered
 from melody.harness.units import Outcome, Unit
-from melody.metrics.statistics import two_level_mean
 
 MEASURES = {
     "velocity_mse": Measure("velocity-mse"),
@@ -126,7 +125,7 @@ def _scored(
             return Finding(absent="the denoiser is no torch module, so nothing of it is counted")
         measured = _same([outcome.values[name] / unit for outcome in found.values()])
     else:
-        measured = _errors(column.measure, found, expected=len(found) * filling.suite.settings.clips, study=study)
+        measured = _errors(column.measure, found, len(found) * filling.suite.settings.clips)
     return Finding(
         measured,
         units=tuple(units),
@@ -137,15 +136,9 @@ def _scored(
     )
 
 
-def _errors(measure: str, found: dict[str, Outcome], *, expected: int, study: Study | None) -> Measurement:
-    """Mean over seeds; training seeds met the same clips, noise and angles, so that clips are a level of their own."""
-    scores = {seed: outcome.values[measure] for seed, outcome in found.items()}
-    by_seed = {seed: sum(values) / len(values) for seed, values in scores.items()}
-    scored = sum(map(len, scores.values()))
-    if study is None or len(scores) < 2:
-        return estimates.over_seeds(by_seed, expected=expected, scored=scored)
-    estimate = two_level_mean(list(scores.values())).estimate
-    return estimates.measurement(estimate, expected=expected, scored=scored, by_seed=by_seed)
+def _errors(measure: str, found: dict[str, Outcome], expected: int) -> Measurement:
+    """Mean over seeds, of training or of noise, and over clips, which are the same for every seed: two levels."""
+    return estimates.over_prompts({int(seed): outcome.values[measure] for seed, outcome in found.items()}, expected)
 
 
 def _same(values: Sequence[float]) -> Measurement:

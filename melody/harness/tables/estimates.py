@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from melody.errors import MelodyError
-from melody.harness.results import Measurement
+from melody.harness.results import Measurement, Sample
 from melody.harness.units import Outcome
-from melody.metrics.cosine import cosines, shuffled_control
+from melody.metrics.cosine import cosines, shuffled_cosines
 from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of, frechet_distances, warning
 from melody.metrics.levels import SILENCE_DB
 from melody.metrics.statistics import (
@@ -81,7 +81,8 @@ def fad(generated: Mapping[int, Outcome], reference: Outcome, embedder: str, exp
     first = next(iter(generated.values()))
     measured = measurement(found.estimate, expected=expected, scored=clips_of(generated), by_seed=found.by_seed)
     said = warning(pooled(clip_statistics(first, embedder)), target)
-    return _above_zero(measured).model_copy(update={"warning": said})
+    sample = Sample(of="set", rows=found.without.tolist())
+    return _above_zero(measured).model_copy(update={"warning": said, "sample": sample})
 
 
 def _above_zero(measured: Measurement) -> Measurement:
@@ -166,7 +167,8 @@ def over_prompts(by_seed: Mapping[int, Sequence[float]], expected: int) -> Measu
     scores = [np.asarray(values) for values in by_seed.values()]
     estimate = two_level_mean(scores).estimate if len(scores) > 1 else mean_interval(scores[0], over="prompts")
     means = {str(seed): float(np.mean(values)) for seed, values in by_seed.items()}
-    return measurement(estimate, expected=expected, scored=sum(map(len, by_seed.values())), by_seed=means)
+    measured = measurement(estimate, expected=expected, scored=sum(map(len, by_seed.values())), by_seed=means)
+    return measured.model_copy(update={"sample": Sample(of="mean", rows=[list(row) for row in by_seed.values()])})
 
 
 def agreement(generated: Mapping[int, Outcome]) -> Measurement:
@@ -201,17 +203,25 @@ def _instruments(outcome: Outcome) -> list[float]:
 
 def mcc_shuffled(generated: Mapping[int, Outcome], expected: int) -> Measurement:
     """The same with every clip against another prompt: the score where prompts do not matter."""
-    by_seed = {str(seed): shuffled_control(*joint(outcome), seed=seed) for seed, outcome in generated.items()}
-    scored = sum(outcome.values["clips"] for outcome in generated.values())
-    return over_seeds(by_seed, expected=expected, scored=scored)
+    rows = {seed: shuffled_cosines(*joint(outcome), seed=seed).tolist() for seed, outcome in generated.items()}
+    return over_prompts(rows, expected)
 
 
-def over_seeds(by_seed: Mapping[str, float], *, expected: int, scored: int) -> Measurement:
-    """Mean over seeds with Student's t interval, or without an interval for a single seed."""
-    values = list(by_seed.values())
+def over_repeats(by_seed: Mapping[str, float], *, expected: int) -> Measurement:
+    """Mean over repeats of a timing with Student's t interval, or without an interval for a single one."""
+    values, sample = list(by_seed.values()), Sample(of="repeats")
     if len(values) < 2:
-        return Measurement(value=values[0], by_seed=dict(by_seed), expected=expected, scored=scored)
-    return measurement(mean_interval(values), expected=expected, scored=scored, by_seed=by_seed)
+        return Measurement(value=values[0], by_seed=dict(by_seed), expected=expected, scored=len(values), sample=sample)
+    estimate = mean_interval(values, over="repeats")
+    measured = measurement(estimate, expected=expected, scored=len(values), by_seed=by_seed)
+    return measured.model_copy(update={"sample": sample})
+
+
+def count(by_seed: Mapping[str, float]) -> Measurement:
+    """A count, which has no spread: it is the same whenever it is made, so nothing is tested of it."""
+    value = sum(by_seed.values()) / len(by_seed)
+    items = len(by_seed)
+    return Measurement(value=value, by_seed=dict(by_seed), expected=items, scored=items, sample=Sample(of="count"))
 
 
 def over_clips(values: Sequence[float], expected: int) -> Measurement:
@@ -243,19 +253,16 @@ def percentage(successes: int, scored: int, expected: int, *, over: str = "clips
     )
 
 
-def passes(generated: Mapping[int, Outcome], count: str) -> Measurement:
+def passes(generated: Mapping[int, Outcome], counted: str) -> Measurement:
     """Passes that made each seed's clips: one of a trace's counts. It is the same for every seed, without interval.
 
     Raises:
         MelodyError: the system reports none.
     """
-    traces = {str(seed): outcome.values["trace"][count] for seed, outcome in generated.items()}
+    traces = {str(seed): outcome.values["trace"][counted] for seed, outcome in generated.items()}
     if not any(traces.values()):
         raise MelodyError("it reports no passes")
-    totals = {seed: float(sum(trace.values())) for seed, trace in traces.items()}
-    return Measurement(
-        value=sum(totals.values()) / len(totals), by_seed=totals, expected=len(totals), scored=len(totals)
-    )
+    return count({seed: float(sum(trace.values())) for seed, trace in traces.items()})
 
 
 def with_silence(measured: Measurement, generated: Mapping[int, Outcome]) -> Measurement:

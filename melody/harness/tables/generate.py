@@ -15,7 +15,16 @@ from melody.harness.suite import Column, ListedRow, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.tables import budgets, estimates
 from melody.harness.tables.abilities import PLAYS_BACK, plays_back
-from melody.harness.tables.cells import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges, failure_among
+from melody.harness.tables.cells import (
+    INSTRUMENT,
+    Filled,
+    Filling,
+    Finding,
+    Measure,
+    check_judges,
+    failure_among,
+    timed_under,
+)
 from melody.harness.tables.controls import blindness, control_finding, control_units, is_control
 from melody.harness.tables.runs import generation_units, held_out_unit, judges_first, setting_of, timing
 from melody.harness.units import Failure, Outcome, Unit
@@ -187,8 +196,10 @@ class _Run:
             seed: factor * real_time_factor(outcome.values["duration_s"], seconds)
             for seed, seconds in outcome.values["seconds"].items()
         }
-        measured = estimates.over_seeds(by_seed, expected=len(self.units), scored=len(by_seed))
-        return Finding(measured, units=(unit,), config={**self._config, "batch": 1}, seeds=tuple(self.units))
+        measured = estimates.over_repeats(by_seed, expected=len(self.units))
+        conditions = timed_under(outcome)
+        config = {**self._config, **conditions}
+        return Finding(measured, units=(unit,), config=config, seeds=tuple(self.units), conditions=conditions)
 
     def _inputs(self, column: Column) -> str:
         suite, context = self.filling.suite, self.filling.context

@@ -91,8 +91,7 @@ class Ablation:
             str(seed): float(outcome.values["trace"]["passes"]["denoiser"])
             for seed, outcome in self._generated(row).items()
         }
-        value = sum(by_seed.values()) / len(by_seed)
-        return Measurement(value=value, by_seed=by_seed, expected=len(by_seed), scored=len(by_seed))
+        return estimates.count(by_seed)
 
     def fad_difference(self, row: Row, embedder: str) -> Measurement:
         """FAD of a row less the reference's."""

@@ -17,7 +17,7 @@ from melody.harness.random_systems import named_by_preset, why_not
 from melody.harness.results import Composition, Measurement, Projection
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.systems import OWN
-from melody.harness.tables.cells import Filled, Filling, Finding, Measure
+from melody.harness.tables.cells import Filled, Filling, Finding, Measure, timed_under
 from melody.harness.tables.counting import Asked, by_formula, by_network, definition
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.real_time_factor import real_time_factor
@@ -106,10 +106,10 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
         value = by_formula(found | {"parameters": outcome.values["parameters"]}, column.measure)
         method = f"from shapes: {by_network(found)}"
         return Finding(absent="it follows from shapes", projected=Projection(value=value, method=method))
-    return _speed(filling, column, found, unit)
+    return _speed(filling, column, found, unit, outcome)
 
 
-def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Unit) -> Finding:
+def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Unit, outcome: Outcome) -> Finding:
     context, duration_s = filling.context, filling.suite.settings.duration_s
     projected = _projection(filling, found) if column.measure == "rtf_v100" else None
     wanted = DEVICES.get(column.measure)
@@ -152,6 +152,7 @@ def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Unit) 
         units=(unit,),
         config=config,
         precision=precision,
+        conditions=timed_under(outcome, precision),
     )
 
 

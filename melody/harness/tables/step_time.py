@@ -57,7 +57,7 @@ def _line(outcomes: list[Outcome], suite: Suite, measure: str) -> Measurement:
         seconds = [outcome.values["seconds"][seed] for outcome in outcomes]
         slope, intercept = np.polyfit(steps, seconds, 1)
         by_seed[seed] = float(slope if measure == "seconds_per_step" else intercept)
-    return estimates.over_seeds(by_seed, expected=len(by_seed), scored=len(by_seed))
+    return estimates.over_repeats(by_seed, expected=len(by_seed))
 
 
 def _units(suite: Suite, context: Context) -> list[Unit]:

@@ -1,0 +1,150 @@
+"""The difference of two numbers of a table, with the p-value of none: at equal prompts and seeds where both have them.
+
+- Two means, or two numbers of whole sets: paired by prompt and by seed, both of them random levels (two_level_mean,
+  two_level_jackknife). Differences of seeds alone would say nothing of other prompts; they are told as a remark.
+- Two means of which one has no seeds, as that of real clips: not paired, each with its own levels.
+- Two timings: paired by repeat, so that the interval speaks of repeats on this machine and of nothing else.
+- Two counts: exact, without a test.
+- A rate against a number: the rate's own p-value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melody.harness.results import Measurement, Sample
+from melody.metrics.statistics import Estimate, mean_interval, two_level_jackknife, two_level_mean
+from melody.metrics.variance_levels import half_width, p_value
+
+OF_REPEATS = "of repeats on this machine only"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Higher less lower."""
+
+    measured: Measurement
+    exact: bool = False
+    """Whether its sign needs no test."""
+    remark: str = ""
+    """What stands beside the interval, or why there is none."""
+
+    @property
+    def text(self) -> str:
+        """In words, with the interval where there is one."""
+        found = self.measured
+        text = f"difference {found.value:+.4g}"
+        if found.low is None or found.high is None:
+            return text
+        return f"{text}, from {found.low:+.4g} to {found.high:+.4g} ({found.interval})"
+
+
+Side = Measurement | float
+
+
+def difference(lower: Side, higher: Side) -> Difference:
+    """Higher less lower, by what the two are made of."""
+    if isinstance(lower, float) or isinstance(higher, float):
+        return _against_a_number(lower, higher)
+    kinds = [None if one.sample is None else one.sample.of for one in (lower, higher)]
+    if kinds == ["count", "count"]:
+        return Difference(_bare(lower, higher), exact=True, remark="counts, which are exact")
+    seeds = [seed for seed in higher.by_seed if seed in lower.by_seed]
+    if None in kinds or kinds[0] != kinds[1]:
+        return Difference(_bare(lower, higher), remark="no values by prompt and seed that could be paired")
+    if kinds[0] == "mean" and (not lower.by_seed or not higher.by_seed):
+        return _unpaired(lower, higher)
+    if len(seeds) < 2:
+        return Difference(_bare(lower, higher), remark=f"{len(seeds)} seed in common gives no interval over seeds")
+    pairs = {seed: higher.by_seed[seed] - lower.by_seed[seed] for seed in seeds}
+    alone = mean_interval(list(pairs.values()), over="repeats, paired" if kinds[0] == "repeats" else "seeds, paired")
+    if kinds[0] == "repeats":
+        return Difference(_measured(alone, pairs), remark=OF_REPEATS)
+    rows = [_rows(one, seeds) for one in (higher, lower)]
+    if rows[0].shape != rows[1].shape:
+        return Difference(_bare(lower, higher), remark="the two lost different clips, so that prompts do not pair")
+    remark = f"by seeds alone, at these very prompts, from {alone.low:+.4g} to {alone.high:+.4g}"
+    return Difference(_measured(_two_levels(kinds[0], pairs, rows[0] - rows[1]), pairs), remark=remark)
+
+
+def _two_levels(kind: str | None, pairs: dict[str, float], rows: NDArray[np.float64]) -> Estimate:
+    if kind == "mean":
+        return _paired(two_level_mean(list(rows)).estimate)
+    return _paired(two_level_jackknife(list(pairs.values()), rows, n=rows.shape[1]))
+
+
+def _paired(estimate: Estimate) -> Estimate:
+    kind = estimate.method.rpartition(", ")[0]  # without Satterthwaite's degrees of freedom, which are not used here
+    return replace(estimate, method=f"{kind}, each with its own degrees of freedom; paired by both")
+
+
+def _unpaired(lower: Measurement, higher: Measurement) -> Difference:
+    """Two means over other items each: all their levels together."""
+    sides = [_estimate(one) for one in (higher, lower)]
+    if any(side is None for side in sides):
+        return Difference(_bare(lower, higher), remark="a single value gives no interval")
+    estimates = [side for side in sides if side is not None]
+    levels = tuple(level for side in estimates for level in side.levels)
+    value = higher.value - lower.value
+    n = sum(side.n for side in estimates)
+    half = half_width(levels)
+    method = "95 % interval over the prompts and seeds of both sides, not paired: one has no seeds"
+    error = math.sqrt(sum(level.variance for level in levels))
+    estimate = Estimate(value, value - half, value + half, error, method, n, levels=levels)
+    return Difference(_measured(estimate, {}))
+
+
+def _estimate(measured: Measurement) -> Estimate | None:
+    rows = measured.sample.rows if measured.sample else []
+    if len(rows) > 1:
+        return two_level_mean(rows).estimate
+    return mean_interval(rows[0], over="prompts") if rows and len(rows[0]) > 1 else None
+
+
+def _against_a_number(lower: Side, higher: Side) -> Difference:
+    measured = higher if isinstance(higher, Measurement) else lower
+    assert isinstance(measured, Measurement), "a suite's claims hold one cell at least"
+    number = lower if isinstance(lower, float) else higher
+    assert isinstance(number, float)
+    sign = 1 if measured is higher else -1
+    ends = [None if end is None else sign * (end - number) for end in (measured.low, measured.high)]
+    low, high = ends if sign > 0 else ends[::-1]
+    found = measured.model_copy(update={"value": sign * (measured.value - number), "low": low, "high": high})
+    exact = measured.sample is not None and measured.sample.of == "count"
+    remark = "" if exact or measured.p_value is not None else "the number has no p-value"
+    return Difference(found, exact=exact, remark=remark)
+
+
+def _rows(measured: Measurement, seeds: Sequence[str]) -> NDArray[np.float64]:
+    sample, order = measured.sample, list(measured.by_seed)
+    assert isinstance(sample, Sample)
+    rows = [sample.rows[order.index(seed)] for seed in seeds]
+    shortest = min(map(len, rows))
+    return np.array(rows if all(len(row) == shortest for row in rows) else [[] for _ in rows])
+
+
+def _measured(estimate: Estimate, by_seed: dict[str, float]) -> Measurement:
+    half = half_width(estimate.levels)
+    items = max(2, len(by_seed))
+    return Measurement(
+        value=estimate.value,
+        low=estimate.value - half,
+        high=estimate.value + half,
+        interval=estimate.method,
+        standard_error=estimate.standard_error,
+        by_seed=by_seed,
+        expected=items,
+        scored=items,
+        p_value=p_value(estimate.value, estimate.levels),
+    )
+
+
+def _bare(lower: Measurement, higher: Measurement) -> Measurement:
+    pairs = {seed: higher.by_seed[seed] - lower.by_seed[seed] for seed in higher.by_seed if seed in lower.by_seed}
+    items = max(1, len(pairs))
+    return Measurement(value=higher.value - lower.value, by_seed=pairs, expected=items, scored=items)
