@@ -31,7 +31,7 @@ VERDICTS: dict[str, StatementVerdict] = {
     "holds": "comes out",
 }
 """What a part's verdict says of its statement, the worst first."""
-NO_PART = "no row of this run is about it"
+NO_PART = "no row of this run is about it, at the settings that the paper prints it for"
 
 
 @dataclass(frozen=True)

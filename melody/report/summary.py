@@ -70,5 +70,6 @@ def _about_the_paper(stated: list[Statement]) -> str:
     counts = Counter(statement.verdict for statement in stated)
     out, missed = counts["comes out"], counts["does not come out"]
     rest = [f"{counts[name]} {name}" for name in get_args(StatementVerdict)[2:] if counts[name]]
-    told = f"Of {len(stated)} printed statements of the paper {out} come out and {missed} do not"
+    verbs = "comes" if out == 1 else "come", "does" if missed == 1 else "do"
+    told = f"Of {len(stated)} printed statements of the paper {out} {verbs[0]} out, {missed} {verbs[1]} not"
     return f"{told}; {', '.join(rest)}." if rest else f"{told}."

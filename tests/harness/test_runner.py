@@ -12,6 +12,7 @@ import soundfile
 
 from melody.errors import MelodyError
 from melody.harness.measuring.study import FOLDER
+from melody.harness.orderings import orderings
 from melody.harness.results import Cell, Results, Table, load_results
 from melody.harness.runner import plan, run
 from melody.harness.store import Store
@@ -109,12 +110,33 @@ def test_counts_and_claims(undisturbed: tuple[Results, Path]) -> None:
     assert counted[10, "saving"].measured is not None
     assert counted[10, "saving"].measured.value == pytest.approx(95.68)
     (printed,) = _cells(tables["claims"], "saving", duration_s=30, basis="printed formula")
-    assert printed.verdict == "off"
+    assert printed.verdict == "not counted", "the paper's own basis has the verdict"
+    assert counted[30, "saving"].verdict == "off"
     assert printed.measured is None
     assert printed.projected is not None
     assert printed.projected.value == pytest.approx(95.893, abs=1e-3)
     (theirs,) = _cells(tables["claims"], "musiclm_passes", duration_s=30, basis="printed formula")
-    assert theirs.verdict == "not attempted", "a formula held against itself could only agree"
+    assert theirs.verdict == "not counted", "a formula held against itself could only agree"
+    stated = {one.text: one for one in undisturbed[0].statements}
+    assert len(stated) == 16
+    verdicts = {text[:6]: one.verdict for text, one in stated.items()}
+    assert (verdicts["95.7 %"], verdicts["99.6 %"]) == ("comes out", "does not come out")
+    facts = [cell for cell in tables["published-samples"].cells if cell.column == "sample_rate"]
+    assert facts
+    assert all(cell.statement is None for cell in [printed, theirs, *facts])
+
+
+def test_orderings_can_be_tested_again_from_what_is_kept(
+    undisturbed: tuple[Results, Path], tones: SimpleNamespace
+) -> None:
+    results, folder = undisturbed
+    kept = {table.suite: table for table in load_results(folder / "out" / "results.json").tables}
+    for table in results.tables:
+        assert orderings(tones.small(table.suite), kept[table.suite].cells) == table.orderings
+    decided = [o for o in kept["table2"].orderings if o.p_holm is not None]
+    assert len(decided) >= 6
+    assert any("paired by both" in o.reason for o in decided)
+    assert any("not paired" in o.reason for o in decided), "real clips have no seeds"
 
 
 def test_what_cannot_be_measured_says_why_by_look_up(undisturbed: tuple[Results, Path]) -> None:

@@ -100,6 +100,13 @@ def test_a_sampler_that_fails_spoils_only_its_rows(
     )
 
 
+def test_without_an_interval_nothing_is_decided() -> None:
+    alone = Measurement(value=-5.0, expected=1, scored=1)
+    curve = Curve((Point({"num_steps": 5}, alone, alone),), margin=0.1)
+    assert curve.decided() is None
+    assert curve.possible() is not None
+
+
 def _point(evaluations: int, value: float, half: float) -> Point:
     counted = Measurement(value=evaluations, expected=3, scored=3)
     difference = Measurement(value=value, low=value - half, high=value + half, expected=3, scored=3)
@@ -112,8 +119,9 @@ def _point(evaluations: int, value: float, half: float) -> Point:
         (((0.9, 0.1), (0.3, 0.4), (0.02, 0.05)), 20, 10),
         (((0.1, 0.2), (0.3, 0.1), (0.3, 0.1)), None, 5),
         (((0.9, 0.1), (0.8, 0.1), (0.7, 0.1)), None, None),
-        (((-0.9, 0.1), (0.8, 0.1), (0.7, 0.1)), 5, 5),
-        (((0.05, 0.04), (0.5, 0.1), (0.5, 0.1)), 5, None),  # decided to be worse, but by less than the margin
+        (((-0.9, 0.1), (0.8, 0.1), (0.7, 0.1)), None, 5),  # nothing is enough where more evaluations are not
+        (((-0.9, 0.1), (0.01, 0.05), (0.02, 0.05)), 5, 5),
+        (((0.05, 0.04), (0.02, 0.05), (0.0, 0.05)), 5, 10),  # decided to be worse, but by less than the margin
     ],
 )
 def test_the_fewest_that_are_enough(

@@ -13,13 +13,13 @@ from melody.config import load_preset
 from melody.harness.context import Context
 from melody.harness.measuring import study
 from melody.harness.measuring.study import FOLDER, Study
-from melody.harness.results import Cell, Measurement, Table
+from melody.harness.orderings import orderings
+from melody.harness.results import Cell, Measurement, Sample, Table
 from melody.harness.runner import run
 from melody.harness.store import Store
 from melody.harness.subject import preset_context
 from melody.harness.suite import Column, load_suite
 from melody.harness.tables.denoise import ranked
-from melody.harness.verdicts import orderings
 from melody.pipeline import shipped_weights
 from melody.weights import file_hash
 
@@ -105,7 +105,8 @@ def _row(error: float, improvement: float, zero: float = 0.55) -> list[Cell]:
 
 def _cell(column: Column, value: float | None) -> Cell:
     seeds = {"0": value, "1": value, "2": value}
-    measured = None if value is None else Measurement(value=value, by_seed=seeds, expected=3, scored=3)
+    sample = Sample(of="mean", rows=[[value] * 4] * 3) if value is not None else None
+    measured = None if value is None else Measurement(value=value, by_seed=seeds, expected=3, scored=3, sample=sample)
     return Cell(
         row={"denoiser": "unet-1d"},
         column=column.name,

@@ -210,4 +210,4 @@ def test_the_headline_counts_statements_and_not_cells() -> None:
     verdicts: tuple[StatementVerdict, ...] = ("does not come out", "comes out", "undecided", "undecided")
     stated = [Statement(text=f"{n}", verdict=verdict, reason="r", parts=17) for n, verdict in enumerate(verdicts)]
     told = headline(run.model_copy(update={"statements": stated}))
-    assert told == "Of 4 printed statements of the paper 1 come out and 1 do not; 2 undecided."
+    assert told == "Of 4 printed statements of the paper 1 comes out, 1 does not; 2 undecided."

@@ -2,14 +2,19 @@
 
 Of the numbers that were measured, by the paired difference of FAD to the reference (see ``samplers``):
 
-- *enough, decided*: the fewest whose whole interval lies below the margin, 5 % of the reference's FAD;
-- *not excluded*: the fewest whose interval does not lie above 0, so that they may be enough.
+- *enough, decided*: from many to few, the last whose whole interval lies below the margin, 5 % of the reference's FAD,
+  before the first that does not;
+- *not excluded*: from few to many, the first whose interval does not lie above 0, so that it may be enough.
 
-The answer lies between the two. Each interval is of its own number, and is not corrected for the choice of the fewest.
+The answer lies between the two. A walk in a fixed order that ends at the first undecided number needs no correction for
+its length (a fixed sequence of tests, each at full level); samplers and grids are questions of their own, and the best
+of several grids is not corrected for that choice.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,8 +54,9 @@ class Curve:
     """In units of FAD."""
 
     def decided(self) -> Point | None:
-        """The first point that is no worse than the margin, to the end of its interval."""
-        return next((point for point in self.points if _end(point.difference, "high") <= self.margin), None)
+        """The fewest evaluations from which on every point is no worse than the margin, to the end of its interval."""
+        enough = itertools.takewhile(lambda one: _end(one.difference, "high") <= self.margin, reversed(self.points))
+        return next(reversed(list(enough)), None)
 
     def possible(self) -> Point | None:
         """The first point that is not decided to be worse."""
@@ -106,9 +112,9 @@ def _not_reached(curve: Curve) -> str:
 
 
 def _end(difference: Measurement, name: str) -> float:
-    """An end of the interval."""
+    """An end of the interval; without an interval nothing is decided."""
     end: float | None = getattr(difference, name)
-    return difference.value if end is None else end
+    return end if end is not None else math.inf if name == "high" else -math.inf
 
 
 def _best(cells: Sequence[Cell], reference: Row) -> Iterator[str]:
