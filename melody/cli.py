@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.table import Table
 from melody import __version__, cli_listening
 from melody.cli_cache import cache
 from melody.cli_components import check_plugin, components, describe
-from melody.cli_console import console, notes, progress_bar, show_own_warnings
+from melody.cli_console import console, drop, notes, progress_bar, say_what_streams_can, show_own_warnings
 from melody.cli_evaluate import compare, evaluate
 from melody.cli_options import (
     AcceleratorOption,
@@ -68,6 +67,7 @@ from melody.cli_options import (
     WeightsOption,
 )
 from melody.errors import MelodyError
+from melody.progress import PlainProgress
 from melody.threads import every_free_core, fix_patiently, govern
 
 app = typer.Typer(
@@ -107,12 +107,15 @@ def info(
     from melody.config import load_preset
     from melody.harness.sizes import sizes
     from melody.report.sizes import print_sizes
-    from melody.weights import write_bytes
+    from melody.weights import check_can_write, write_bytes
 
+    if json_file is not None:
+        check_can_write(json_file)
     found = sizes(load_preset(preset))
-    print_sizes(found, console)
     if json_file is not None:
         write_bytes(json_file, (found.to_json() + "\n").encode())
+    print_sizes(found, console)
+    if json_file is not None:
         console.print(escape(str(json_file)))
 
 
@@ -170,7 +173,7 @@ def generate(
     _show_trace(output, generation, new_s)
 
 
-def _parts_on(bar: Progress) -> Callable[[str, int, int], None]:
+def _parts_on(bar: Progress | PlainProgress) -> Callable[[str, int, int], None]:
     """A line of the bar for each part of the pipeline that reports."""
     tasks: dict[str, Any] = {}
 
@@ -353,9 +356,11 @@ def reproduce(
     from melody.listening.analysis import analyse
     from melody.report.terminal import print_results
     from melody.report.write import write_report
+    from melody.weights import check_can_write
 
     own, folder = _system(preset, weights)
     chosen = load_suites(suites or (), full=full)
+    check_can_write(next(place for place in (output, *output.absolute().parents) if place.exists()) / "results.json")
     with progress_bar() as bar:
         task = bar.add_task("reproduce", total=None)
         results = run(
@@ -396,8 +401,9 @@ def report(
 
     path = _results_file(results)
     loaded = load_results(path)
-    for written in write_report(loaded, path.parent):
-        console.print(escape(str(written)))
+    written = write_report(loaded, path.parent)
+    for one in written:
+        console.print(escape(str(one)))
     print_results(loaded, console)
 
 
@@ -411,13 +417,16 @@ def gate(
     from melody.harness.gate import gate as check
     from melody.harness.gate import load_thresholds, write_junit
     from melody.harness.results import load_results
+    from melody.weights import check_can_write
 
+    if junit is not None:
+        check_can_write(junit)
     outcome = check(load_results(_results_file(results)), load_thresholds(thresholds))
+    if junit is not None:
+        write_junit(outcome, junit)
     for one in outcome.checks:
         mark = "[green]holds[/green]" if one.passed else "[red]falls past[/red]"
         console.print(f"{mark}  {escape(one.line)}")
-    if junit is not None:
-        write_junit(outcome, junit)
     console.print(
         f"{len(outcome.checks) - len(outcome.failed)} hold, {len(outcome.failed)} fall past: {escape(outcome.title)}"
     )
@@ -438,18 +447,18 @@ def _results_file(path: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 a gate or a check fell, 2 bad input or interrupted."""
+    say_what_streams_can()
     show_own_warnings()
     govern()
     try:
         code = app(args=arguments, standalone_mode=False)
-        sys.stdout.flush()
     except MelodyError as error:
         _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe went away: nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # What no console of ours printed, as typer's help: nothing is wrong, and nothing more can be said.
+        drop(sys.stdout)
         sys.exit(0)
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -464,6 +473,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fail(error.format_message())
     if code == INTERRUPTED:
         _fail("interrupted; what was finished is kept")
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop(sys.stdout)
     sys.exit(code if isinstance(code, int) else 0)
 
 

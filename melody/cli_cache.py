@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from melody.cli_console import console
 
 
 def cache(
@@ -20,7 +21,6 @@ def cache(
     """Show the cache of embeddings: where it is, entries and size by embedder, and its limit."""
     from melody.embedders.cache import EmbeddingCache, parse_bytes, show_bytes
 
-    console = Console()
     wanted = None if limit is None else parse_bytes(limit)
     embeddings = EmbeddingCache()
     if clear:

@@ -1,7 +1,10 @@
-"""What the commands print on, and the bar that they show progress with."""
+"""What the commands print on, and how they show progress; neither can end a command."""
 
 from __future__ import annotations
 
+import codecs
+import os
+import sys
 import warnings
 from typing import Any
 
@@ -10,9 +13,47 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from melody.errors import MelodyWarning
+from melody.progress import PlainProgress
 
-console = Console()
-notes = Console(stderr=True)
+PLAIN_GLYPHS = {
+    "×": "x", "±": "+-", "–": "-", "—": "-", "−": "-", "…": "...", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "✓": "+",
+    "✗": "x", "○": "o", "·": ".", "→": "->", "↓": "v", "↑": "^", "’": "'", "‘": "'", "“": '"', "”": '"', "•": "*",
+    "«": '"', "»": '"', "²": "2", "µ": "u",
+}  # fmt: skip
+"""What stands for a glyph on a stream that cannot say it; for all others a question mark."""
+
+
+class CommandConsole(Console):
+    """A console whose reader may go away: then nothing more is said, and the command goes on to its own end."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        drop(sys.stderr if self.stderr else sys.stdout)
+
+
+console = CommandConsole()
+notes = CommandConsole(stderr=True)
+
+
+def drop(stream: Any) -> None:
+    """Send what is still to be written to nowhere, so that the flush at the end finds no broken pipe."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def say_what_streams_can() -> None:
+    """Let a stream of another encoding replace the glyphs that it lacks: no number is lost for a sign beside it."""
+    codecs.register_error("melody-plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and not (stream.encoding or "").lower().startswith("utf"):
+            stream.reconfigure(errors="melody-plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN_GLYPHS.get(glyph, "?") for glyph in lacking), error.end
 
 
 def show_own_warnings() -> None:
@@ -28,8 +69,10 @@ def show_own_warnings() -> None:
     warnings.showwarning = show
 
 
-def progress_bar() -> Progress:
-    """A bar with counts, time and ETA, on stderr where that is a terminal, gone when it ends."""
+def progress_bar() -> Progress | PlainProgress:
+    """On a terminal's stderr a bar with counts, time and ETA, gone when it ends; else a line now and then."""
+    if not notes.is_terminal:
+        return PlainProgress(notes)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -38,4 +81,4 @@ def progress_bar() -> Progress:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal)
+    return Progress(*columns, console=notes, transient=True)

@@ -147,14 +147,14 @@ def compare(
 def _check_outputs(json_file: Path | None, html: Path | None, captions: Path | None) -> None:
     """Refuse, before hours of work, what could not be written after them, or would overwrite what is read."""
     from melody.errors import MelodyError
+    from melody.weights import check_can_write
 
     files = [path.resolve() for path in (json_file, html, captions) if path is not None]
     if len(set(files)) < len(files):
         raise MelodyError("--json, --html and --captions name one file twice: expected different ones")
     for path in (json_file, html):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            what = "it is a folder" if path.is_dir() else f"there is no folder {path.absolute().parent}"
-            raise MelodyError(f"cannot write {path}: {what}")
+        if path is not None:
+            check_can_write(path)
 
 
 @contextmanager
@@ -179,10 +179,12 @@ def _deliver(result: Evaluation | Comparison, json_file: Path | None, html: Path
     from melody.report.evaluation_page import write_page
     from melody.report.evaluation_terminal import print_evaluation
 
-    print_evaluation(result, console)
     if json_file is not None:
         result.save(json_file)
-        console.print(escape(str(json_file)))
     if html is not None:
         write_page(result, html)
+    print_evaluation(result, console)
+    if json_file is not None:
+        console.print(escape(str(json_file)))
+    if html is not None:
         console.print(f"page: {escape(str(html))}")

@@ -237,6 +237,25 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     write_chunks(path, [content])
 
 
+def check_can_write(path: Path) -> None:
+    """Find out before hours of work whether a file could be written after them: by one beside it that is gone at once.
+
+    Raises:
+        MelodyError: the path is a folder, its folder is none or missing, cannot be written, or its disk is full.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
+        raise MelodyError(
+            f"cannot write {path}: {'it is a folder' if path.is_dir() else f'there is no folder {folder}'}"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        raise MelodyError(f"cannot write {path}: {error.strerror or error}") from None
+
+
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """``write_bytes`` of content that comes in pieces."""
     temporary = None

@@ -12,9 +12,11 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from melody.errors import MelodyError
+from melody.progress import PlainProgress
 from melody.training.shares import is_main
 from melody.weights import write_bytes
 
@@ -84,7 +86,8 @@ class Bar(L.Callback):
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
         )
-        self.progress = Progress(*columns, refresh_per_second=2)
+        bar = Progress(*columns, refresh_per_second=2)
+        self.progress = bar if bar.console.is_terminal else PlainProgress(Console(stderr=True))
         self.task = self.progress.add_task(title, total=total, losses="")
 
     def on_train_start(self, trainer: L.Trainer, recipe: L.LightningModule) -> None:
