@@ -76,6 +76,8 @@ class Registered:
     _supplied: ClassVar[frozenset[str] | None] = None
     """Arguments that are given where the toolkit builds a component by itself, so that all others need a default;
     ``None`` where it builds none by itself."""
+    _sized: ClassVar[bool] = True
+    """Whether its arguments decide how much memory it takes."""
 
 
 class Codec(PretrainedPart, Registered, ABC):
@@ -258,6 +260,7 @@ class Sampler(Registered, ABC):
     stochastic: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int] = 1
 
+    _sized = False
     _declares = (
         Declaration("order", "a whole number, 1 or more", _is_count),
         Declaration("stochastic", "true or false", _is_bool),
@@ -363,6 +366,7 @@ class System(Registered, ABC):
     weights_from: ClassVar[str] = ""
     """Where its weights are to be had, for whoever gives none."""
 
+    _sized = False
     _declares = (
         Declaration("abilities", "a frozenset of names", _are_names),
         Declaration("options", "a frozenset of names", _are_names),
@@ -423,6 +427,7 @@ class AudioEmbedder(Registered, ABC):
     weights_hash: str | None = None
     """SHA-256 of the weights' files; ``None`` if it has no weights."""
 
+    _sized = False
     _declares = (VERSION, PROTOCOL)
 
     def facts(self) -> dict[str, Any]:
@@ -445,6 +450,7 @@ class AudioTagger(Registered, ABC):
     protocol: str = ""
     weights_hash: str | None = None
 
+    _sized = False
     _declares = (VERSION, PROTOCOL)
 
     def facts(self) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import importlib
 import inspect
 import pkgutil
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from importlib.metadata import EntryPoint
 from threading import RLock
 from typing import Any
@@ -102,10 +102,19 @@ class Registry:
                 )
             if problem := self._misfit(component):
                 raise MelodyError(f"{self.label} {name!r}: {problem}")
-            self._components[name] = component
-            return component
+            self._components[name] = self._guarded(component, f"{self.label} {name!r}")
+            return self._components[name]
 
         return decorate
+
+    def _guarded(self, component: Any, what: str) -> Any:
+        """The component, whose arguments are checked wherever it is built or called: from a preset, or in Python."""
+        if not inspect.isclass(component):
+            return _checked(component, component, what, sized=False)
+        if component.__init__ is not object.__init__:  # an inherited one becomes the class's own
+            sized = self.base is not None and self.base._sized
+            component.__init__ = _checked(component.__init__, component, what, sized=sized)
+        return component
 
     def names(self) -> list[str]:
         """Names of the components that can be used, sorted."""
@@ -248,13 +257,31 @@ def _described(component: Any) -> str:
 
 
 def _type_name(annotation: Any) -> str:
+    """As it is written, with the bounds that an annotation adds: ``int, 1 to 128``.
+
+    >>> from melody.bounds import Layers
+    >>> _type_name(Layers)
+    'int, 1 to 128'
+    """
     if annotation is inspect.Parameter.empty:
         return "Any"
-    return (
-        annotation.__name__
-        if inspect.isclass(annotation) and not typing.get_args(annotation)
-        else str(annotation).replace("typing.", "")
-    )
+    if typing.get_origin(annotation) is typing.Annotated:
+        plain, *notes = typing.get_args(annotation)
+        bounds = [text for note in notes if (text := _bounds(getattr(note, "metadata", ())))]
+        return ", ".join([_type_name(plain), *bounds])
+    if inspect.isclass(annotation) and not typing.get_args(annotation):
+        return annotation.__name__
+    if typing.get_origin(annotation) is tuple:
+        return f"tuple[{', '.join('...' if one is ... else _type_name(one) for one in typing.get_args(annotation))}]"
+    return str(annotation).replace("typing.", "")
+
+
+def _bounds(metadata: Iterable[Any]) -> str:
+    """The bounds of a pydantic field in words."""
+    found = {name: getattr(one, name) for one in metadata for name in ("ge", "gt", "le", "lt") if hasattr(one, name)}
+    low = f"{found['ge']:g}" if "ge" in found else f"above {found['gt']:g}" if "gt" in found else ""
+    high = f"{found['le']:g}" if "le" in found else f"below {found['lt']:g}" if "lt" in found else ""
+    return f"{low} to {high}" if low and high else low or high
 
 
 def _signature(component: Any) -> dict[str, inspect.Parameter]:
@@ -281,6 +308,32 @@ def _arguments_model(component: Any) -> type[BaseModel]:
     }
     config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
     return create_model("Arguments", __config__=config, **fields)
+
+
+def _checked(function: Callable[..., Any], component: Any, what: str, *, sized: bool) -> Callable[..., Any]:
+    """The function, which refuses by ``MelodyError`` arguments outside the bounds of their annotations.
+
+    Args:
+        sized: whether it builds what may be too large for the memory.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # Python's own error names the argument
+        fields = _arguments_model(component).model_fields
+        given = {name: value for name, value in bound.arguments.items() if name in fields}
+        bound.arguments.update(_validated(component, given, what))
+        if not sized:
+            return function(*bound.args, **bound.kwargs)
+        from melody.memory import within_memory
+
+        return within_memory(lambda: function(*bound.args, **bound.kwargs), what)
+
+    return checked
 
 
 def _validated(component: Any, arguments: dict[str, Any], where: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody.bounds import Width
 from melody.conditioning.windows import WINDOWS_AT_ONCE, check_waveform, cut_windows
 from melody.errors import MelodyError
 from melody.protocols import JointEmbedder
@@ -49,7 +50,7 @@ class ClapEmbedder(nn.Module, JointEmbedder):
         self,
         checkpoint: str = "",
         audio_model: Literal["HTSAT-tiny", "HTSAT-base", "auto"] = "HTSAT-tiny",
-        embedding_dim: int = 512,
+        embedding_dim: Width = 512,
     ) -> None:
         super().__init__()
         self.sample_rate = 48_000

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody.bounds import Bands, Entries, Heads, Layers, SampleRate, Samples, Seconds, ShareBelowOne, Tokens, Width
 from melody.conditioning.ast_bands import FRAME, FRAMES, HOP, AstBands
 from melody.conditioning.ast_bands import SAMPLE_RATE as AST_RATE
 from melody.conditioning.mel import LogMel
@@ -62,24 +63,24 @@ class MulanEmbedder(nn.Module, JointEmbedder):
 
     def __init__(
         self,
-        sample_rate: int = 24_000,
-        embedding_dim: int = 128,
-        window_s: float = 10.0,
-        num_mels: int = 128,
-        n_fft: int = 2048,
-        mel_hop_length: int = 240,
-        patch_size: int = 16,
-        patch_stride: int = 10,
-        audio_hidden_size: int = 768,
-        audio_layers: int = 12,
-        audio_heads: int = 12,
-        text_hidden_size: int = 768,
-        text_layers: int = 12,
-        text_heads: int = 12,
-        vocabulary_size: int = 30_522,
-        max_text_tokens: int = 512,
+        sample_rate: SampleRate = 24_000,
+        embedding_dim: Width = 128,
+        window_s: Seconds = 10.0,
+        num_mels: Bands = 128,
+        n_fft: Samples = 2048,
+        mel_hop_length: Samples = 240,
+        patch_size: Samples = 16,
+        patch_stride: Samples = 10,
+        audio_hidden_size: Width = 768,
+        audio_layers: Layers = 12,
+        audio_heads: Heads = 12,
+        text_hidden_size: Width = 768,
+        text_layers: Layers = 12,
+        text_heads: Heads = 12,
+        vocabulary_size: Entries = 30_522,
+        max_text_tokens: Tokens = 512,
         pooling: Literal["cls", "mean"] = "cls",
-        dropout: float = 0.1,
+        dropout: ShareBelowOne = 0.1,
         front_end: Literal["log-mel", "ast"] = "log-mel",
     ) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody.bounds import Bands, Blocks, Entries, Factor, Heads, PerSecond, Width
 from melody.diffusion.inputs import AngleEmbedding, check_inputs
 from melody.diffusion.token_memory import TokenMemory, waves
 from melody.errors import MelodyError
@@ -54,20 +55,20 @@ class AUNet(TokenMemory, Denoiser):
 
     def __init__(
         self,
-        latent_dim: int = 16,
-        frame_rate: float = 250.0,
-        codebook_size: int = 1024,
-        token_rate: float = 25.0,
-        channels: tuple[int, ...] = (256, 512, 512, 1024, 1024),
-        factors: tuple[int, ...] = (1, 2, 2, 2, 2),
-        items: tuple[int, ...] = (2, 2, 4, 5, 5),
-        attention: tuple[bool, ...] = (False, False, True, True, True),
-        heads: int = 8,
-        head_dim: int = 64,
-        semantic_dim: int = 768,
-        angle_embedding_dim: int = 256,
-        position_channels: int = 16,
-        norm_groups: int = 8,
+        latent_dim: Width = 16,
+        frame_rate: PerSecond = 250.0,
+        codebook_size: Entries = 1024,
+        token_rate: PerSecond = 25.0,
+        channels: Blocks[Width] = (256, 512, 512, 1024, 1024),
+        factors: Blocks[Factor] = (1, 2, 2, 2, 2),
+        items: Blocks[Factor] = (2, 2, 4, 5, 5),
+        attention: Blocks[bool] = (False, False, True, True, True),
+        heads: Heads = 8,
+        head_dim: Width = 64,
+        semantic_dim: Width = 768,
+        angle_embedding_dim: Width = 256,
+        position_channels: Width = 16,
+        norm_groups: Bands = 8,
     ) -> None:
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         _check_sizes(channels, factors, items, attention, position_channels, norm_groups)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from melody.bounds import Entries, Heads, Layers, PerSecond, Samples, Stack, Width
 from melody.diffusion.attention import Columns, CrossAttention, Guidance, Memory, RoformerLayer, Rotation
 from melody.diffusion.inputs import AngleEmbedding, Condition, check_inputs, check_tokens, mlp
 from melody.diffusion.norm import RMSNorm
@@ -62,19 +63,19 @@ class DualPathDenoiser(nn.Module, Denoiser):
 
     def __init__(
         self,
-        latent_dim: int = 16,
-        hidden_size: int = 768,
-        num_blocks: int = 8,
-        segment_size: int = 64,
-        frame_rate: float = 250.0,
-        codebook_size: int = 1024,
-        token_rate: float = 25.0,
-        angle_embedding_dim: int = 256,
-        merge_widths: tuple[int, ...] = (64, 32, 16, 8, 8, 16, 32, 64),
-        num_heads: int = 12,
-        coarse_layers: int = 2,
-        feed_forward_size: int = 2816,
-        recurrent_size: int = 768,
+        latent_dim: Width = 16,
+        hidden_size: Width = 768,
+        num_blocks: Layers = 8,
+        segment_size: Samples = 64,
+        frame_rate: PerSecond = 250.0,
+        codebook_size: Entries = 1024,
+        token_rate: PerSecond = 25.0,
+        angle_embedding_dim: Width = 256,
+        merge_widths: Stack[Width] = (64, 32, 16, 8, 8, 16, 32, 64),
+        num_heads: Heads = 12,
+        coarse_layers: Layers = 2,
+        feed_forward_size: Width = 2816,
+        recurrent_size: Width = 768,
     ) -> None:
         super().__init__()
         _check_sizes(hidden_size, num_blocks, segment_size, merge_widths, num_heads)

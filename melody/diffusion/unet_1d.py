@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody.bounds import Blocks, Entries, Factor, PerSecond, Times, Width
 from melody.diffusion.attention import Columns, CrossAttention, Guidance, Memory, RoformerLayer, Rotation
 from melody.diffusion.inputs import AngleEmbedding, Condition, check_inputs, check_tokens, mlp
 from melody.diffusion.norm import RMSNorm
@@ -56,18 +57,18 @@ class UNet1d(nn.Module, Denoiser):
 
     def __init__(
         self,
-        latent_dim: int = 16,
-        frame_rate: float = 250.0,
-        codebook_size: int = 1024,
-        token_rate: float = 25.0,
-        channels: tuple[int, ...] = (256, 512, 512, 1024, 1024),
-        factors: tuple[int, ...] = (1, 2, 2, 2, 2),
-        items: tuple[int, ...] = (2, 2, 2, 4, 3),
-        attention: tuple[bool, ...] = (False, False, True, True, True),
-        head_dim: int = 64,
-        feed_forward_factor: float = 2.0,
-        semantic_dim: int = 768,
-        angle_embedding_dim: int = 256,
+        latent_dim: Width = 16,
+        frame_rate: PerSecond = 250.0,
+        codebook_size: Entries = 1024,
+        token_rate: PerSecond = 25.0,
+        channels: Blocks[Width] = (256, 512, 512, 1024, 1024),
+        factors: Blocks[Factor] = (1, 2, 2, 2, 2),
+        items: Blocks[Factor] = (2, 2, 2, 4, 3),
+        attention: Blocks[bool] = (False, False, True, True, True),
+        head_dim: Width = 64,
+        feed_forward_factor: Times = 2.0,
+        semantic_dim: Width = 768,
+        angle_embedding_dim: Width = 256,
     ) -> None:
         super().__init__()
         _check_sizes(channels, factors, items, attention, head_dim)

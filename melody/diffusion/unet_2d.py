@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody.bounds import Blocks, Entries, Factor, Heads, PerSecond, Width
 from melody.diffusion.inputs import check_inputs
 from melody.diffusion.token_memory import TokenMemory, waves
 from melody.diffusion.unet_2d_names import UNET
@@ -57,17 +58,17 @@ class UNet2d(TokenMemory, Denoiser):
 
     def __init__(
         self,
-        latent_dim: int = 16,
-        frame_rate: float = 250.0,
-        codebook_size: int = 1024,
-        token_rate: float = 25.0,
-        channels: tuple[int, ...] = (192, 320, 512, 832),
-        layers: int = 2,
-        attention: tuple[bool, ...] = (False, False, True, True),
-        heads: int = 8,
-        semantic_dim: int = 768,
-        position_channels: int = 16,
-        norm_groups: int = 32,
+        latent_dim: Width = 16,
+        frame_rate: PerSecond = 250.0,
+        codebook_size: Entries = 1024,
+        token_rate: PerSecond = 25.0,
+        channels: Blocks[Width] = (192, 320, 512, 832),
+        layers: Factor = 2,
+        attention: Blocks[bool] = (False, False, True, True),
+        heads: Heads = 8,
+        semantic_dim: Width = 768,
+        position_channels: Width = 16,
+        norm_groups: Width = 32,
     ) -> None:
         _check_sizes(channels, layers, attention, heads, position_channels, norm_groups)
         super().__init__(codebook_size, semantic_dim, position_channels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from melody.bounds import Entries, Heads, Layers, Levels, Tokens, Width
 from melody.lm.backbone import INTO_RESIDUAL, NORM_EPSILON, Cache, check_heads, layers_of, rotation_of, through_layers
 from melody.lm.decoder_only import DecoderOnly, embed
 from melody.registry import language_models
@@ -35,14 +36,14 @@ class Llama(DecoderOnly):
 
     def __init__(
         self,
-        num_prefix_tokens: int = 12,
-        prefix_codebook_size: int = 1024,
-        codebook_size: int = 1024,
-        hidden_size: int = 1024,
-        num_layers: int = 24,
-        num_heads: int = 16,
-        feed_forward_size: int = 4096,
-        max_tokens: int = 512,
+        num_prefix_tokens: Levels = 12,
+        prefix_codebook_size: Entries = 1024,
+        codebook_size: Entries = 1024,
+        hidden_size: Width = 1024,
+        num_layers: Layers = 24,
+        num_heads: Heads = 16,
+        feed_forward_size: Width = 4096,
+        max_tokens: Tokens = 512,
     ) -> None:
         super().__init__(num_prefix_tokens, prefix_codebook_size, codebook_size, max_tokens)
         check_heads(hidden_size, num_heads)

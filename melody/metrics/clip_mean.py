@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from melody.bounds import SampleRate
 from melody.errors import MelodyError
 from melody.metrics.running_mean import RunningMean
 from melody.protocols import Takes
@@ -30,7 +31,7 @@ class ClipMean(RunningMean):
 class SampledClipMean(ClipMean):
     """``ClipMean`` of a function of one clip and its sample rate."""
 
-    def __init__(self, sample_rate: int = 24_000) -> None:
+    def __init__(self, sample_rate: SampleRate = 24_000) -> None:
         super().__init__()
         self.sample_rate = sample_rate
 

@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from melody.bounds import Neighbours, Width
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
 from melody.metrics.pairwise import ball_counts, checked_sets
@@ -70,7 +71,7 @@ class Density(NeighbourMetric):
 
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence"})
 
-    def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:
+    def __init__(self, dimension: Width = DIMENSION, k: Neighbours = NEIGHBOURS) -> None:
         super().__init__(dimension, k)
 
     def of_sets(self, generated: Tensor, reference: Tensor) -> float:
@@ -84,7 +85,7 @@ class Coverage(NeighbourMetric):
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
     plot_upper_bound: float | None = 1.0
 
-    def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:
+    def __init__(self, dimension: Width = DIMENSION, k: Neighbours = NEIGHBOURS) -> None:
         super().__init__(dimension, k)
 
     def of_sets(self, generated: Tensor, reference: Tensor) -> float:

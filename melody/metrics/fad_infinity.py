@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from melody.bounds import Draws, Seed, Width
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
 from melody.metrics.frechet import Statistics, frechet_distances
@@ -117,7 +118,7 @@ class FrechetInfinity(EmbeddingSets):
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
 
-    def __init__(self, dimension: int = DIMENSION, draws: int = DRAWS, seed: int = 0) -> None:
+    def __init__(self, dimension: Width = DIMENSION, draws: Draws = DRAWS, seed: Seed = 0) -> None:
         super().__init__(dimension)
         self.draws, self.seed = draws, seed
 

@@ -29,6 +29,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from melody.bounds import Width
 from melody.checks import check_finite
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
@@ -224,7 +225,7 @@ class FrechetDistance(TorchMetric, Metric):
     reference_sum: Tensor
     reference_outer: Tensor
 
-    def __init__(self, dimension: int = DIMENSION) -> None:
+    def __init__(self, dimension: Width = DIMENSION) -> None:
         super().__init__()
         self.dimension = dimension
         for side in ("generated", "reference"):

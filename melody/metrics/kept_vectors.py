@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from melody.bounds import Width
 from melody.checks import check_finite
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
@@ -62,7 +63,7 @@ class EmbeddingSets(KeptVectors):
     takes: ClassVar[Takes] = "windows"
     unit: ClassVar[str] = ""
 
-    def __init__(self, dimension: int = DIMENSION) -> None:
+    def __init__(self, dimension: Width = DIMENSION) -> None:
         super().__init__()
         self.dimension = dimension
         for side in SIDES:

@@ -21,6 +21,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from melody.bounds import Width
 from melody.checks import check_scored
 from melody.metrics.base import TorchMetric
 from melody.metrics.label_distributions import AUDIOSET_LABELS, Pooling, check_num_labels, clip_log_distribution
@@ -57,7 +58,7 @@ class LabelInceptionScore(TorchMetric, Metric):
     negative_entropy: Tensor
     count: Tensor
 
-    def __init__(self, num_labels: int = AUDIOSET_LABELS, pooling: Pooling = "logits") -> None:
+    def __init__(self, num_labels: Width = AUDIOSET_LABELS, pooling: Pooling = "logits") -> None:
         super().__init__()
         self.num_labels, self.pooling = num_labels, pooling
         self.add_state("total", torch.zeros(num_labels, dtype=torch.float64), dist_reduce_fx="sum")

@@ -26,6 +26,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from melody.bounds import Width
 from melody.checks import check_scored
 from melody.errors import MelodyError
 from melody.metrics.base import TorchMetric
@@ -103,7 +104,7 @@ class PooledLabelKL(TorchMetric, Metric):
     generated_count: Tensor
     reference_count: Tensor
 
-    def __init__(self, num_labels: int = AUDIOSET_LABELS, pooling: Pooling = "logits") -> None:
+    def __init__(self, num_labels: Width = AUDIOSET_LABELS, pooling: Pooling = "logits") -> None:
         super().__init__()
         self.num_labels, self.pooling = num_labels, pooling
         for side in ("generated", "reference"):

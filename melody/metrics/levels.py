@@ -21,6 +21,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from melody.bounds import SampleRate
 from melody.checks import check_finite
 from melody.errors import MelodyError
 from melody.metrics.clip_mean import ClipMean
@@ -93,7 +94,7 @@ class SilenceRate(_Level):
     plot_lower_bound: float | None = 0.0
     plot_upper_bound: float | None = 1.0
 
-    def __init__(self, sample_rate: int = 24_000) -> None:
+    def __init__(self, sample_rate: SampleRate = 24_000) -> None:
         super().__init__()
         self.sample_rate = sample_rate
 

@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from melody.bounds import SampleRate
 from melody.checks import check_finite, check_scored
 from melody.data.audio import resampled
 from melody.data.layouts import layout_of
@@ -134,7 +135,7 @@ class Loudness(TorchMetric, Metric):
     count: Tensor
     silent: Tensor
 
-    def __init__(self, sample_rate: int = 24_000, layout: str = "") -> None:
+    def __init__(self, sample_rate: SampleRate = 24_000, layout: str = "") -> None:
         super().__init__()
         self.sample_rate = sample_rate
         self.layout = layout

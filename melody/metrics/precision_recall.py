@@ -23,6 +23,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from melody.bounds import Neighbours, Width
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
 from melody.metrics.kept_vectors import EmbeddingSets
@@ -63,7 +64,7 @@ class NeighbourMetric(EmbeddingSets):
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     plot_lower_bound: float | None = 0.0
 
-    def __init__(self, dimension: int = DIMENSION, k: int = NEIGHBOURS) -> None:
+    def __init__(self, dimension: Width = DIMENSION, k: Neighbours = NEIGHBOURS) -> None:
         super().__init__(dimension)
         self.k = k
 

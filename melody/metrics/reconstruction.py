@@ -22,6 +22,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from melody.bounds import SampleRate
 from melody.checks import check_audible, check_finite, check_same_shape
 from melody.embedders.mel_stats import mel_filterbank
 from melody.errors import MelodyError
@@ -136,7 +137,7 @@ class LogMelDistance(PairMetric):
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "targets shuffled"})
     unit: ClassVar[str] = "dB"
 
-    def __init__(self, sample_rate: int = 24_000) -> None:
+    def __init__(self, sample_rate: SampleRate = 24_000) -> None:
         super().__init__()
         self.sample_rate = sample_rate
 

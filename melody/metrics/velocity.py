@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from melody.bounds import Width
 from melody.checks import check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
 from melody.metrics.angle_bins import NUM_BINS, AngleBin, bin_index, bin_means, check_num_bins
@@ -47,7 +48,7 @@ class VelocityMSE(TorchMetric, Metric):
     elements: Tensor
     items: Tensor
 
-    def __init__(self, num_bins: int = NUM_BINS) -> None:
+    def __init__(self, num_bins: Width = NUM_BINS) -> None:
         check_num_bins(num_bins)
         super().__init__()
         self.num_bins = num_bins

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from melody.errors import MelodyError
+from melody.bounds import Share
 from melody.protocols import Sampler, Velocity
 from melody.registry import samplers
 from melody.samplers.noise import standard_normal
@@ -26,9 +26,7 @@ class Ancestral(Sampler):
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
 
-    def __init__(self, eta: float = 1.0) -> None:
-        if not 0 <= eta <= 1:
-            raise MelodyError(f"sampler 'ancestral': eta: expected a number from 0 to 1, got {eta}")
+    def __init__(self, eta: Share = 1.0) -> None:
         self.eta = eta
 
     def step(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from melody.bounds import Entries, LayersOrNone, Levels, SampleRate, Samples, Width
 from melody.errors import MelodyError
 from melody.registry import codecs, token_codecs
 from melody.vae.residual import ResidualCodec
@@ -107,14 +108,14 @@ class FourierVae(FourierBackbone, VariationalCodec):
 
     def __init__(
         self,
-        sample_rate: int = 24000,
-        hop_length: int = 480,
-        latent_dim: int = 32,
-        hidden_dim: int = 208,
-        encoder_layers: int = 2,
-        decoder_layers: int = 3,
-        n_fft: int = 480,
-        stft_hop_length: int = 120,
+        sample_rate: SampleRate = 24000,
+        hop_length: Samples = 480,
+        latent_dim: Width = 32,
+        hidden_dim: Width = 208,
+        encoder_layers: LayersOrNone = 2,
+        decoder_layers: LayersOrNone = 3,
+        n_fft: Samples = 480,
+        stft_hop_length: Samples = 120,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
@@ -146,16 +147,16 @@ class FourierRvq(FourierBackbone, ResidualCodec):
 
     def __init__(
         self,
-        sample_rate: int = 24000,
-        hop_length: int = 480,
-        num_levels: int = 12,
-        codebook_size: int = 128,
-        latent_dim: int = 64,
-        hidden_dim: int = 208,
-        encoder_layers: int = 2,
-        decoder_layers: int = 3,
-        n_fft: int = 480,
-        stft_hop_length: int = 120,
+        sample_rate: SampleRate = 24000,
+        hop_length: Samples = 480,
+        num_levels: Levels = 12,
+        codebook_size: Entries = 128,
+        latent_dim: Width = 64,
+        hidden_dim: Width = 208,
+        encoder_layers: LayersOrNone = 2,
+        decoder_layers: LayersOrNone = 3,
+        n_fft: Samples = 480,
+        stft_hop_length: Samples = 120,
     ) -> None:
         super().__init__()
         widths, layers = (latent_dim, latent_dim, hidden_dim), (encoder_layers, decoder_layers)

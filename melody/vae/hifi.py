@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
+from melody.bounds import Blocks, Entries, Factor, Levels, SampleRate, Samples, Width
 from melody.errors import MelodyError
 from melody.registry import codecs, token_codecs
 from melody.vae.residual import ResidualCodec
@@ -131,18 +132,18 @@ class HifiVae(HifiBackbone, VariationalCodec):
 
     def __init__(
         self,
-        sample_rate: int = 24000,
-        latent_dim: int = 16,
-        encoder_rates: tuple[int, ...] = (2, 3, 4, 4),
-        encoder_widths: tuple[int, ...] = (32, 64, 128, 256),
-        encoder_kernels: tuple[int, ...] = (5, 7, 9, 9),
-        encoder_residual_kernels: tuple[int, ...] = (3, 7, 9),
-        encoder_units: int = 4,
-        decoder_rates: tuple[int, ...] = (4, 4, 3, 2),
-        decoder_widths: tuple[int, ...] = (768, 384, 192, 96),
-        decoder_kernels: tuple[int, ...] = (9, 9, 5, 7),
-        decoder_residual_kernels: tuple[int, ...] = (3, 7, 11),
-        decoder_input_width: int = 1024,
+        sample_rate: SampleRate = 24000,
+        latent_dim: Width = 16,
+        encoder_rates: Blocks[Factor] = (2, 3, 4, 4),
+        encoder_widths: Blocks[Width] = (32, 64, 128, 256),
+        encoder_kernels: Blocks[Samples] = (5, 7, 9, 9),
+        encoder_residual_kernels: Blocks[Samples] = (3, 7, 9),
+        encoder_units: Factor = 4,
+        decoder_rates: Blocks[Factor] = (4, 4, 3, 2),
+        decoder_widths: Blocks[Width] = (768, 384, 192, 96),
+        decoder_kernels: Blocks[Samples] = (9, 9, 5, 7),
+        decoder_residual_kernels: Blocks[Samples] = (3, 7, 11),
+        decoder_input_width: Width = 1024,
     ) -> None:
         super().__init__()
         self.sample_rate, self.latent_dim = _positive("hifi-vae", sample_rate), latent_dim
@@ -190,20 +191,20 @@ class HifiRvq(HifiBackbone, ResidualCodec):
 
     def __init__(
         self,
-        sample_rate: int = 24000,
-        num_levels: int = 12,
-        codebook_size: int = 1024,
-        latent_dim: int = 128,
-        encoder_rates: tuple[int, ...] = (3, 4, 5, 8),
-        encoder_widths: tuple[int, ...] = (32, 64, 128, 256),
-        encoder_kernels: tuple[int, ...] = (7, 9, 11, 17),
-        encoder_residual_kernels: tuple[int, ...] = (3, 7, 9),
-        encoder_units: int = 4,
-        decoder_rates: tuple[int, ...] = (8, 5, 4, 3),
-        decoder_widths: tuple[int, ...] = (768, 384, 192, 96),
-        decoder_kernels: tuple[int, ...] = (17, 11, 9, 7),
-        decoder_residual_kernels: tuple[int, ...] = (3, 7, 11),
-        decoder_input_width: int = 1024,
+        sample_rate: SampleRate = 24000,
+        num_levels: Levels = 12,
+        codebook_size: Entries = 1024,
+        latent_dim: Width = 128,
+        encoder_rates: Blocks[Factor] = (3, 4, 5, 8),
+        encoder_widths: Blocks[Width] = (32, 64, 128, 256),
+        encoder_kernels: Blocks[Samples] = (7, 9, 11, 17),
+        encoder_residual_kernels: Blocks[Samples] = (3, 7, 9),
+        encoder_units: Factor = 4,
+        decoder_rates: Blocks[Factor] = (8, 5, 4, 3),
+        decoder_widths: Blocks[Width] = (768, 384, 192, 96),
+        decoder_kernels: Blocks[Samples] = (17, 11, 9, 7),
+        decoder_residual_kernels: Blocks[Samples] = (3, 7, 11),
+        decoder_input_width: Width = 1024,
     ) -> None:
         super().__init__()
         self.sample_rate = _positive("hifi-rvq", sample_rate)

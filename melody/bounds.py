@@ -1,0 +1,59 @@
+"""What the numbers of presets, components and calls may be: types whose bounds are checked wherever one is built.
+
+The upper bounds are ours: some ten times what anyone has published, and low enough that a slip of the keyboard is told
+as such and no machine is asked to build it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+T = TypeVar("T")
+
+SampleRate = Annotated[int, Field(ge=1, le=768_000)]
+"""In Hz."""
+Width = Annotated[int, Field(ge=1, le=65_536)]
+"""Channels, dimensions, kernels."""
+Layers = Annotated[int, Field(ge=1, le=128)]
+"""Layers, blocks or units of one stack."""
+LayersOrNone = Annotated[int, Field(ge=0, le=128)]
+Heads = Annotated[int, Field(ge=1, le=1_024)]
+Entries = Annotated[int, Field(ge=1, le=1_048_576)]
+"""Of a codebook or a vocabulary."""
+Levels = Annotated[int, Field(ge=1, le=256)]
+"""Of a quantiser, or tokens of a prefix."""
+Samples = Annotated[int, Field(ge=1, le=32_768)]
+"""Lengths of windows and hops, in samples or frames."""
+Bands = Annotated[int, Field(ge=1, le=1_024)]
+"""Of a mel filter bank, or groups of a norm."""
+Tokens = Annotated[int, Field(ge=1, le=1_048_576)]
+"""In a sequence."""
+Factor = Annotated[int, Field(ge=1, le=64)]
+"""By how much a block changes the rate, or how often something is repeated in it."""
+PerSecond = Annotated[float, Field(ge=1e-3, le=768_000.0)]
+"""Frames or tokens a second."""
+Times = Annotated[float, Field(gt=0, le=64.0)]
+"""A width as a multiple of another."""
+Seconds = Annotated[float, Field(ge=1e-3, le=86_400.0)]
+"""A length of audio: a millisecond to a day."""
+Neighbours = Annotated[int, Field(ge=1, le=65_536)]
+Draws = Annotated[int, Field(ge=1, le=10_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What a generator of torch takes."""
+Steps = Annotated[int, Field(ge=1, le=10_000)]
+"""Of a sampler; twenty times what the paper's baselines take."""
+TrainingSteps = Annotated[int, Field(ge=1, le=1_000_000_000)]
+StepsOrNone = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Batch = Annotated[int, Field(ge=1, le=1_048_576)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+"""Of a term of a loss."""
+GuidanceScale = Annotated[float, Field(ge=0, le=1_000.0)]
+Temperature = Annotated[float, Field(ge=1e-3, le=1_000.0)]
+Blocks = Annotated[tuple[T, ...], Field(min_length=1, max_length=12)]
+"""One value for each block or level of a network."""
+Stack = Annotated[tuple[T, ...], Field(min_length=1, max_length=128)]
+"""One value for each layer of a stack."""
