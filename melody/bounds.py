@@ -44,16 +44,33 @@ Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What a generator of torch takes."""
-Steps = Annotated[int, Field(ge=1, le=10_000)]
+MAX_STEPS = 10_000
+MAX_GUIDANCE = 1_000.0
+MAX_SEED = 2**63 - 1
+MAX_RUN_SEED = 2**32 - 1
+"""Of runs and evaluations, which other libraries draw from too."""
+RunSeed = Annotated[int, Field(ge=0, le=MAX_RUN_SEED)]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 """Of a sampler; twenty times what the paper's baselines take."""
 TrainingSteps = Annotated[int, Field(ge=1, le=1_000_000_000)]
 StepsOrNone = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Batch = Annotated[int, Field(ge=1, le=1_048_576)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 """Of a term of a loss."""
-GuidanceScale = Annotated[float, Field(ge=0, le=1_000.0)]
+GuidanceScale = Annotated[float, Field(ge=0, le=MAX_GUIDANCE)]
 Temperature = Annotated[float, Field(ge=1e-3, le=1_000.0)]
 Blocks = Annotated[tuple[T, ...], Field(min_length=1, max_length=12)]
 """One value for each block or level of a network."""
 Stack = Annotated[tuple[T, ...], Field(min_length=1, max_length=128)]
 """One value for each layer of a stack."""
+
+
+def shown(number: object) -> str:
+    """A number for a message, however many digits it has (Python prints no more than 4,300).
+
+    >>> shown(-3), shown(10**5000)
+    ('-3', 'a whole number of 16610 bits')
+    """
+    if isinstance(number, int) and number.bit_length() > 128:
+        return f"a whole number of {number.bit_length()} bits"
+    return repr(number)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from melody.bounds import MAX_GUIDANCE, MAX_RUN_SEED, MAX_SEED, MAX_STEPS
 from melody.threads import fix
 
 PresetOption = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset, or the path of a TOML file.")]
@@ -51,11 +52,11 @@ ContinuationOption = Annotated[
     str | None,
     typer.Option(help="Algorithm 2 beyond a segment: fixed (known frames held) or as-printed. \\[default: fixed]"),
 ]
-StepsOption = Annotated[int | None, typer.Option(help="Sampler steps.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, max=MAX_STEPS, help="Sampler steps.")]
 SamplerOption = Annotated[str | None, typer.Option(help="See: melody components samplers.")]
 GridOption = Annotated[str | None, typer.Option(help="Angle schedule; see: melody components grids.")]
-GuidanceScaleOption = Annotated[float | None, typer.Option(help="1 is without guidance.")]
-SeedOption = Annotated[int, typer.Option(help="The same seed gives the same bits on CPU.")]
+GuidanceScaleOption = Annotated[float | None, typer.Option(min=0, max=MAX_GUIDANCE, help="1 is without guidance.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed gives the same bits on CPU.")]
 StageArgument = Annotated[
     str,
     typer.Argument(
@@ -85,7 +86,8 @@ TrainWeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Folder with parts of earlier stages that the run folder has not.")
 ]
 TrainSeedOption = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Of the weights' start and of all batches, for all stages.")
+    int | None,
+    typer.Option("--seed", min=0, max=MAX_SEED, help="Of the weights' start and of all batches, for all stages."),
 ]
 PrecisionOption = Annotated[
     str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed (Lightning's names), for all stages.")
@@ -123,7 +125,7 @@ SystemsOption = Annotated[
 RatingsOption = Annotated[
     Path | None, typer.Option(help="CSV file of listeners' answers about the systems (format: docs/listening.md).")
 ]
-ReproduceSeedOption = Annotated[int, typer.Option(help="Added to every seed of a suite.")]
+ReproduceSeedOption = Annotated[int, typer.Option(min=0, max=MAX_RUN_SEED, help="Added to every seed of a suite.")]
 StoreOption = Annotated[Path, typer.Option(help="Where known cells are kept; any number of runs may share it.")]
 ReproduceOutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="Folder for results, page, tables and plots.")

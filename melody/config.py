@@ -23,6 +23,22 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from melody import registry
+from melody.bounds import (
+    Batch,
+    Entries,
+    Factor,
+    GuidanceScale,
+    Levels,
+    SampleRate,
+    Seconds,
+    Seed,
+    Steps,
+    StepsOrNone,
+    Temperature,
+    TrainingSteps,
+    Weight,
+    Width,
+)
 from melody.errors import MelodyError, did_you_mean
 from melody.paths import PACKAGE
 from melody.pretrained import CONFIG, read_config
@@ -35,14 +51,14 @@ INDIFFERENT = frozenset({"name", "description", "training"})
 
 Model = TypeVar("Model", bound=BaseModel)
 
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class Strict(BaseModel):
-    """A table of a TOML file: frozen, no keys beyond those declared."""
+    """A table of a TOML file: frozen, no keys beyond those declared, no number that is NaN or infinite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Component(Strict):
@@ -59,18 +75,18 @@ PAPER_GUIDANCE_SCALE = 2.5
 class Generation(Strict):
     """How music is generated, unless a call says otherwise."""
 
-    segment_s: PositiveFloat = 10.0
+    segment_s: Seconds = 10.0
     """Length that the denoiser makes at once (main text: 10 s)."""
-    chunks: Positive = 4
+    chunks: Factor = 4
     """M: a continuation adds one chunk, 1/M of a segment (Algorithm 2)."""
     sampler: str = "ddim"
     grid: str = "melody-linear"
-    num_steps: Positive = 20
-    guidance_scale: float = PAPER_GUIDANCE_SCALE
-    temperature: PositiveFloat = 1.0
-    top_k: Positive | None = None
+    num_steps: Steps = 20
+    guidance_scale: GuidanceScale = PAPER_GUIDANCE_SCALE
+    temperature: Temperature = 1.0
+    top_k: Entries | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    token_guidance_scale: Annotated[float, Field(ge=0)] = 1.0
+    token_guidance_scale: GuidanceScale = 1.0
     """Guidance of the language model by its prefix; 1 is none, as in the paper."""
 
 
@@ -80,19 +96,19 @@ class Stage(Strict):
     earlier: ClassVar[Mapping[str, Any]] = {}
     """What was done before a setting was one, where that is not its default: what runs and cards without it mean."""
 
-    steps: Positive
-    batch_size: Positive
+    steps: TrainingSteps
+    batch_size: Batch
     """Of one step, over all processes and accumulated parts."""
     learning_rate: PositiveFloat
-    clip_s: PositiveFloat = 10.0
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip_s: Seconds = 10.0
+    warmup_steps: StepsOrNone = 0
     restart_at: Positive | None = None
     """Step at which the learning rate has come to zero and begins anew, with its warm-up (SGDR, arXiv 1608.03983): a
     longer run that begins as a shorter one did. None if it lies at or beyond ``steps``."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     gradient_clip: PositiveFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    seed: int = 0
+    seed: Seed = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Lightning's name: the arithmetic of the passes; weights, losses and updates stay in float32."""
     accumulate: Positive = 1
@@ -131,17 +147,17 @@ class ReconstructionStage(Stage):
     reduction: Literal["sum", "mean"] = "sum"
     """Of spectra over resolutions and of features and judgements over discriminators: Eq. 34 to 36 sum; the mean, over
     the discriminators of one kind, is ours."""
-    stft_weight: float = 50.0
+    stft_weight: Weight = 50.0
     """Appendix B.1."""
-    feature_weight: float = 20.0
+    feature_weight: Weight = 20.0
     """Appendix B.1."""
-    adversarial_weight: float = 1.0
+    adversarial_weight: Weight = 1.0
     """Appendix B.1."""
-    log_stft_weight: float = 0.0
+    log_stft_weight: Weight = 0.0
     """Log magnitudes at the same resolutions: not in the paper."""
-    waveform_weight: float = 0.0
+    waveform_weight: Weight = 0.0
     """L1 of the waveform: not in the paper."""
-    discriminator_width: Positive = 32
+    discriminator_width: Width = 32
     decoder_only_from: Positive | None = None
     """First step of the decoder alone: the encoder stays as its moving average is, so that the latents stay what
     later stages learn, and the discriminators rest. Ours."""
@@ -152,7 +168,7 @@ class ReconstructionStage(Stage):
 class CodecStage(ReconstructionStage):
     earlier: ClassVar[Mapping[str, Any]] = {"reduction": "mean", "map_samples": False}
 
-    kl_weight: float = 5e-3
+    kl_weight: Weight = 5e-3
     """Appendix B.1: "critical to lower the scale of the KL"."""
     map_samples: bool = True
     """Whether the decoder is trained on mapped samples, clamp(z̄/3, −1, 1) (appendix B.1, figure 4); samples that are
@@ -184,8 +200,8 @@ class DenoiserStage(Stage):
 class RvqStage(Strict):
     """The quantiser is fitted, not trained: to the embeddings of pieces of this length."""
 
-    clip_s: PositiveFloat = 10.0
-    seed: int = 0
+    clip_s: Seconds = 10.0
+    seed: Seed = 0
 
 
 class Training(Strict):
@@ -202,8 +218,8 @@ class Training(Strict):
 class Rvq(Strict):
     """Residual vector quantiser of the joint embedding (main text: 12 tokens of 1,024)."""
 
-    num_levels: Positive = 12
-    codebook_size: Positive = 1024
+    num_levels: Levels = 12
+    codebook_size: Entries = 1024
 
 
 class Preset(Strict):
@@ -211,7 +227,7 @@ class Preset(Strict):
 
     name: str
     description: str
-    sample_rate: Positive = 24_000
+    sample_rate: SampleRate = 24_000
     codec: Component
     joint_embedder: Component
     rvq: Rvq
@@ -351,8 +367,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MelodyError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MelodyError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise MelodyError(f"{path} is not valid TOML: its tables or lists are nested too deep") from None
+    except ValueError as error:  # malformed, not UTF-8, or a number of more digits than Python reads
+        raise MelodyError(f"{path} is not valid TOML: {str(error).partition(';')[0]}") from None
 
 
 def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:

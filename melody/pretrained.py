@@ -277,7 +277,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MelodyError(f"cannot read {path}: {error}") from None
     if not isinstance(content, dict):
         raise MelodyError(f"cannot read {path}: expected a table, got {type(content).__name__}")

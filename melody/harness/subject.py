@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from melody import __version__, registry
 from melody.baselines.melody_system import MelodySystem
+from melody.bounds import MAX_RUN_SEED, shown
 from melody.config import Preset, load_preset
 from melody.data.corpus import load_corpus
 from melody.data.embedded import DEFAULT_SIZES, distinct_prompts, embedded_corpus
@@ -55,8 +56,8 @@ def preset_context(
     device_of(device)
     if published_samples is None and os.environ.get(PUBLISHED_SAMPLES):
         published_samples = Path(os.environ[PUBLISHED_SAMPLES])
-    if seed < 0:
-        raise MelodyError(f"the seed is {seed}: expected 0 or more")
+    if not 0 <= seed <= MAX_RUN_SEED:
+        raise MelodyError(f"the seed is {shown(seed)}: expected 0 or more, and below 2^32")
     for name in samplers or ():
         registry.samplers.entry(name)
     if published_samples is not None and not published_samples.is_dir():

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from melody.config import PAPER_GUIDANCE_SCALE, Positive, PositiveFloat, Strict, parse, read_toml
+from melody.bounds import GuidanceScale, RunSeed, Seconds, Steps
+from melody.config import PAPER_GUIDANCE_SCALE, Positive, Strict, parse, read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.results import Reference
 from melody.paths import declarations
@@ -40,9 +41,9 @@ class Settings(Strict):
 
     prompts: Positive = 16
     """Captions of the held-out split, no two of the same combination of attributes."""
-    duration_s: PositiveFloat = 10.0
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
-    guidance_scale: float = PAPER_GUIDANCE_SCALE
+    duration_s: Seconds = 10.0
+    seeds: Annotated[tuple[RunSeed, ...], Field(min_length=1, max_length=10_000)] = (0, 1, 2)
+    guidance_scale: GuidanceScale = PAPER_GUIDANCE_SCALE
     reference_clips: Annotated[int, Field(ge=4)] = 256
     judges: bool = False
     """Whether judges of attributes hear every generated clip; tables that agree in this share their runs."""
@@ -52,7 +53,7 @@ class Settings(Strict):
     """Clips of the training split that judges and n-gram models learn from."""
     sampler: str = "ddim"
     grid: str = "melody-linear"
-    num_steps: Positive = 20
+    num_steps: Steps = 20
     systems: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
     """Options of other systems' ``generate`` by the system's registered name; what is not set is the system's own."""
     counted: dict[str, dict[str, Scalar]] = Field(default_factory=dict)

@@ -36,6 +36,8 @@ from melody.listening.tally import Tally, count
 from melody.metrics.statistics import Estimate, holm, jackknife_estimate, sign_flip_p_value, wilson_interval
 
 LEVEL = 0.05
+MAX_SYSTEMS = 100
+"""Ours: their 4,950 pairs are each tested, three questions over; no listening test has compared as many."""
 
 
 def analyse(path: Path, *, max_failed: float = MAX_FAILED) -> ListeningResult:
@@ -53,6 +55,10 @@ def analyse(path: Path, *, max_failed: float = MAX_FAILED) -> ListeningResult:
     kept = [one for one in ratings.judgements if one.counts and one.rater not in excluded]
     _check_raters(ratings.judgements, kept, excluded, path.name)
     systems = list(dict.fromkeys(name for one in kept for name in (one.system_a, one.system_b)))
+    if len(systems) > MAX_SYSTEMS:
+        raise MelodyError(
+            f"{path.name}: {len(systems):,} systems: expected at most {MAX_SYSTEMS}, each with all others"
+        )
     questions = [question for question in QUESTIONS if any(one.question == question for one in kept)]
     tallies = {question: count(kept, systems, question) for question in questions}
     records = rater_records(ratings.judgements, excluded)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from melody import registry
+from melody.bounds import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, shown
 from melody.config import Generation as Defaults
 from melody.errors import MelodyError
 from melody.protocols import Sampler
@@ -68,7 +69,7 @@ class Settings:
             _sampler(sampler or defaults.sampler),
             defaults.grid if grid is None else grid,
             _check_steps(defaults.num_steps if num_steps is None else num_steps),
-            defaults.guidance_scale if guidance_scale is None else guidance_scale,
+            _check_guidance(defaults.guidance_scale if guidance_scale is None else guidance_scale),
             _row_seeds(seeds, rows),
             progress,
         )
@@ -81,7 +82,9 @@ class Settings:
 def check_duration(duration_s: float) -> float:
     """Raises ``MelodyError`` unless it is a number of seconds above 0, and an hour at most."""
     if not 0 < duration_s <= MAX_DURATION_S:
-        raise MelodyError(f"the duration is {duration_s} s: expected more than 0 and at most {MAX_DURATION_S:.0f} s")
+        raise MelodyError(
+            f"the duration is {shown(duration_s)} s: expected more than 0 and at most {MAX_DURATION_S:.0f} s"
+        )
     return float(duration_s)
 
 
@@ -96,7 +99,9 @@ def _row_seeds(seeds: int | Sequence[int], rows: int) -> list[int]:
     if len(given) != rows:
         raise MelodyError(f"expected one seed a prompt: got {len(given)} seeds for {rows} prompts")
     if any(seed < 0 for seed in given):
-        raise MelodyError(f"a seed is 0 or more, got {min(given)}")
+        raise MelodyError(f"a seed is 0 or more, got {shown(min(given))}")
+    if any(seed > MAX_SEED for seed in given):
+        raise MelodyError(f"a seed is below 2^63, got {shown(max(given))}")
     return given
 
 
@@ -110,6 +115,12 @@ def _sampler(sampler: str | Sampler) -> Sampler:
 
 
 def _check_steps(num_steps: int) -> int:
-    if num_steps < 1:
-        raise MelodyError(f"the number of steps is {num_steps}: expected 1 or more")
+    if not isinstance(num_steps, int) or not 1 <= num_steps <= MAX_STEPS:
+        raise MelodyError(f"the number of steps is {shown(num_steps)}: expected 1 or more, and at most {MAX_STEPS:,}")
     return num_steps
+
+
+def _check_guidance(scale: float) -> float:
+    if not 0 <= scale <= MAX_GUIDANCE:
+        raise MelodyError(f"the guidance scale is {shown(scale)}: expected a number from 0 to {MAX_GUIDANCE:,.0f}")
+    return scale

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from melody import registry, threads
+from melody.bounds import MAX_STEPS, shown
 from melody.errors import MelodyError
 from melody.protocols import Sampler, Velocity
 
@@ -120,8 +121,10 @@ def _name(method: Sampler) -> str:
 
 
 def _check_num_steps(num_steps: int) -> None:
-    if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
-        raise MelodyError(f"num_steps: expected an integer of 1 or more, got {num_steps!r}")
+    if not isinstance(num_steps, int) or isinstance(num_steps, bool) or not 1 <= num_steps <= MAX_STEPS:
+        raise MelodyError(
+            f"num_steps: expected an integer of 1 or more, and at most {MAX_STEPS:,}, got {shown(num_steps)}"
+        )
 
 
 def _check_latents(latents: Tensor) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from melody.bounds import MAX_RUN_SEED, shown
 from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing, doubled_stems, identifier_of, list_clips, pair, read_captions
 from melody.errors import MelodyError
@@ -102,8 +103,8 @@ def prepare(
         allow_overlap: whether generated clips may be clips of the reference; then it is told.
         beside: another folder whose clips are paired with the generated ones.
     """
-    if seed < 0:
-        raise MelodyError(f"the seed is {seed}; expected 0 or more")
+    if not 0 <= seed <= MAX_RUN_SEED:
+        raise MelodyError(f"the seed is {shown(seed)}; expected 0 or more, and below 2^32")
     folders = [folder for folder in (generated, reference, beside) if folder is not None]
     doubled = set[str]().union(*map(doubled_stems, folders))
     listing = list_clips(generated, doubled)
