@@ -170,11 +170,12 @@ def _identified(clips: list[Clip]) -> tuple[list[Clip], list[Fault]]:
     found: dict[str, Clip] = {}
     faults = []
     for clip in clips:
-        assert isinstance(clip.audio, ShardAudio)
-        if counts[clip.identifier] > 1 and clip.identifier == clip.audio.key:
-            clip = replace(clip, identifier=f"{clip.audio.path.stem}/{clip.identifier}")
+        audio = clip.audio
+        assert isinstance(audio, ShardAudio)
+        if counts[clip.identifier] > 1 and clip.identifier == audio.key:
+            clip = replace(clip, identifier=f"{audio.path.stem}/{clip.identifier}")
         if clip.identifier in found:
-            where = f"shard {clip.audio.path}, sample {clip.audio.key!r}"
+            where = f"shard {audio.path}, sample {audio.key!r}"
             faults.append(Fault(_place(clip), f"{where}: another sample is called {clip.identifier!r}"))
         else:
             found[clip.identifier] = clip

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -195,7 +195,7 @@ def _of_vectors(name: str, source: Source, device: str) -> Measure:
 
 
 def _of_waveforms(name: str, takes: str, device: str) -> Measure:
-    hears = getattr(registered.get(name), "hears", "mix") if takes == "clips" else "mix"
+    hears: Literal["mix", "file"] = registered.get(name).hears if takes == "clips" else "mix"
     rate = None if hears == "file" else getattr(registered.create(name), "sample_rate", None)
     facts = {"metric": component_facts(registered, name), "takes": takes, "sample_rate": rate, "hears": hears}
     key = key_of(facts, device)
