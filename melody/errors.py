@@ -13,6 +13,13 @@ class MelodyError(Exception):
     """
 
 
+class StorageError(MelodyError):
+    """A store or a file of ours that cannot be read or written: it ends the run, and is no fault of what is measured.
+
+    Whoever turns errors into a reason beside one clip, number or unit lets this one through.
+    """
+
+
 class MelodyWarning(UserWarning):
     """Something that goes on, and may not do what was meant; the command line prints it as one line on stderr."""
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from melody.errors import MelodyError, did_you_mean
+from melody.errors import MelodyError, StorageError, did_you_mean
 from melody.tensor_names import installed_names, own_names
 
 FORMAT_VERSION = "2"
@@ -233,7 +233,7 @@ def canonical(value: Any) -> str:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all; raises ``MelodyError`` if the folder cannot be written or the disk is full."""
+    """Write a file whole or not at all; raises ``StorageError`` if the folder cannot be written or the disk is full."""
     write_chunks(path, [content])
 
 
@@ -274,7 +274,7 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
             Path(temporary).unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
-        raise MelodyError(f"cannot write {path}: {error.strerror or error}") from None
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from melody.errors import MelodyError
+from melody.errors import MelodyError, StorageError
 from melody.harness.units import Outcome, Unit, canonical
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Store:
     """A folder of outcomes by key, for any number of processes at once.
 
     Raises:
-        MelodyError: the folder cannot be made, written or read.
+        StorageError: the folder cannot be made, written or read.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -61,7 +61,7 @@ class Store:
                 return None
             problem = "a file is missing"
         except OSError as error:
-            raise MelodyError(f"cannot read the store {self.folder}: {error.strerror or error}") from None
+            raise StorageError(f"cannot read the store {self.folder}: {error.strerror or error}") from None
         except (ValueError, SafetensorError) as error:
             problem = str(error)
         logger.warning("store: entry %s is damaged (%s); it is discarded and computed again", unit.key[:12], problem)
@@ -128,7 +128,7 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise MelodyError(f"cannot {verb} the store {self.folder}: {error.strerror or error}") from None
+            raise StorageError(f"cannot {verb} the store {self.folder}: {error.strerror or error}") from None
 
 
 def _files(unit: Unit, outcome: Outcome) -> dict[str, bytes]:

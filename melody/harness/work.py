@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from melody.errors import StorageError
 from melody.harness.store import Store
 from melody.harness.units import Failure, Outcome, Unit, one_line
 
@@ -87,6 +88,8 @@ def _settle(unit: Unit, store: Store, compute: Callable[[Unit], Outcome], done: 
     begin = time.perf_counter()
     try:
         outcome = compute(unit)
+    except StorageError:
+        raise
     except (Exception, SystemExit) as error:  # a plug-in may fail in any way, and must spoil only its own cells
         done.outcomes[unit.key] = Failure(one_line(error))
         return

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from melody.data.listing import Listed
 from melody.data.recordings import Facts, Recording, read_recording
-from melody.errors import MelodyError
+from melody.errors import MelodyError, StorageError
 from melody.harness.evaluation.features import Feature
 from melody.harness.evaluation.hearing import Heard, Sound, aligned, complete
 from melody.harness.evaluation.plan import Measure, states_of_one_pair
@@ -325,5 +325,7 @@ def _control(name: str, number: Number, against: int | None = None) -> Control:
 def _tried(name: str, count: int, compute: Callable[[], Number], against: int | None = None) -> Control:
     try:
         return _control(name, compute(), against)
+    except StorageError:
+        raise
     except Exception as error:  # a metric may refuse silence, and a plug-in may fail in any way
         return Control(name=name, value=None, n=count, against=against, reason=one_line(error))

@@ -16,7 +16,7 @@ from torch import Tensor
 from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing
 from melody.data.recordings import Facts, Recording, read_recording
-from melody.errors import MelodyError
+from melody.errors import MelodyError, StorageError
 from melody.harness.evaluation.features import Feature, reading_hash
 from melody.harness.evaluation.plan import Measure, states_of_one_pair
 from melody.harness.evaluation.records import Record, Records, Tensors
@@ -81,6 +81,8 @@ def hear(listing: Listing, features: Sequence[Feature], records: Records, progre
         progress(clip.name)
         try:
             sound, failed, fresh = _hear_file(clip, features, records)
+        except StorageError:
+            raise
         except MelodyError as error:
             heard.faults.append(Fault(clip.name, str(error)))
             continue
@@ -124,6 +126,8 @@ def complete(record: Record, recording: Recording, missing: Sequence[Feature]) -
             if rate not in waveforms:
                 waveforms[rate] = recording.at(rate)
             record.add(feature.key, feature.compute(waveforms[rate], recording.facts))
+        except StorageError:
+            raise
         except Exception as error:  # a plug-in may fail in any way, and must spoil only its own numbers
             failed[feature.key] = one_line(error)
     return failed
@@ -159,6 +163,8 @@ def hear_pairs(
         sound = sounds[ours.identifier]
         try:
             pair, failed = _hear_pair(sound, ours, theirs, measures, heard.records)
+        except StorageError:
+            raise
         except MelodyError as error:
             failed = {measure.key: f"{theirs.path}: {error}" for measure in measures}
         else:
@@ -181,6 +187,8 @@ def _hear_pair(
         for measure in missing:
             try:
                 record.add(measure.key, states_of_one_pair(measure, *aligned(preds, target, measure.sample_rate)))
+            except StorageError:
+                raise
             except Exception as error:  # as above
                 failed[measure.key] = one_line(error)
         records.write(key, record)

@@ -14,7 +14,7 @@ from torch import Tensor
 from melody.bounds import MAX_RUN_SEED, shown
 from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing, doubled_stems, identifier_of, list_clips, pair, read_captions
-from melody.errors import MelodyError
+from melody.errors import MelodyError, StorageError
 from melody.harness.evaluation import controls
 from melody.harness.evaluation.features import Source
 from melody.harness.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
@@ -238,6 +238,8 @@ def _scored(job: Job, measure: Measure) -> Scored:
     try:
         with around(measure.metric):
             return SCORED[measure.takes](job, measure)
+    except StorageError:
+        raise
     except MelodyError as error:
         if job.insist or not measure.from_elsewhere:
             raise

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from melody.errors import MelodyError
+from melody.errors import StorageError
 from melody.weights import canonical, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Records:
     """A folder of records, for any number of processes at once.
 
     Raises:
-        MelodyError: the folder cannot be made, written or read.
+        StorageError: the folder cannot be made, written or read.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -65,7 +65,7 @@ class Records:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
         except OSError as error:
-            raise MelodyError(f"cannot use the records {self.folder}: {error.strerror or error}") from None
+            raise StorageError(f"cannot use the records {self.folder}: {error.strerror or error}") from None
 
     def read(self, key: str) -> Record:
         """What is known of a sound; an empty record if nothing is."""
@@ -75,7 +75,7 @@ class Records:
         except FileNotFoundError:
             return Record()
         except OSError as error:
-            raise MelodyError(f"cannot read the records {self.folder}: {error.strerror or error}") from None
+            raise StorageError(f"cannot read the records {self.folder}: {error.strerror or error}") from None
         try:
             tensors = load(content)
             metadata = _metadata(content)

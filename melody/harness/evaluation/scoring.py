@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from melody.errors import MelodyError
+from melody.errors import MelodyError, StorageError
 from melody.harness.evaluation.hearing import Heard, Pair, Sound
 from melody.harness.evaluation.plan import VALUE, Measure
 from melody.harness.evaluation.records import Tensors
@@ -82,6 +82,8 @@ def _estimated(number: Number, parts: LeaveOneGroupOut, seed: int) -> Number:
         return number
     try:
         value = parts.value
+    except StorageError:
+        raise
     except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
         number.reason, number.refused = one_line(error), isinstance(error, MelodyError)
         return number
@@ -127,6 +129,8 @@ def _interval(number: Number, parts: LeaveOneGroupOut, values: Sequence[float], 
         if len(values) < FEW:
             return mean_interval(values, over="clips")
         return bootstrap_mean(values, seed=seed, over="clips")
+    except StorageError:
+        raise
     except MelodyError as error:
         number.warnings.append(f"no interval: {error}")
         return None
@@ -161,6 +165,8 @@ def over_sets(groups: LeaveOneGroupOut) -> Number:
         number.value = finite(value)
         number.warnings += _own_warnings(whole)
         number.warns = bool(number.warnings)
+    except StorageError:
+        raise
     except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
         number.reason, number.refused = one_line(error), isinstance(error, MelodyError)
         return number
@@ -182,6 +188,8 @@ def _jackknife(number: Number, groups: LeaveOneGroupOut) -> None:
         number.bias = finite((len(number.replicates) - 1) * (mean - number.value))
         if number.warnings and number.bias is not None:
             number.warnings.append(f"bias by the jackknife over clips: about {number.bias:.3g}")
+    except StorageError:
+        raise
     except Exception as error:  # as above: too few clips are left, say
         number.warnings.append(f"no interval: {one_line(error)}")
 
@@ -196,6 +204,8 @@ def per_clip(
     whole = metric if reference is None else merged(measure.create, [reference, metric])
     try:
         values = whole.per_clip()
+    except StorageError:
+        raise
     except MelodyError as error:
         number.warnings.append(f"no values of single clips: {error}")
         return

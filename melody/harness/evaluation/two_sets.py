@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from melody.data.listing import pair
-from melody.errors import MelodyError
+from melody.errors import MelodyError, StorageError
 from melody.harness.evaluation.hearing import Progress
 from melody.harness.evaluation.job import Job, hear_all, prepare, score_all
 from melody.harness.evaluation.one_set import EMBEDDERS, STORE, planner, result_of
@@ -147,6 +147,8 @@ def _differences(jobs: Sequence[Job], scores: Sequence[list[Score]], seed: int) 
         replicates = [job.replicates[name] for job in jobs]
         try:
             rows.append(_of_sets(a, b, replicates) if replicates[0] else _of_clips(a, b, seed))
+        except StorageError:
+            raise
         except MelodyError as error:
             rows.append(_row(a, b, reason=str(error)))
     tested = [row for row in rows if row.p_value is not None]
