@@ -16,6 +16,8 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "MPLBACKEND": "Agg",
 }
+MAIN_PATHS = ("tests/test_main_paths.py", "tests/test_tensor_names.py")
+"""Generation, evaluation, a table with its gate and report, and every shipped weight."""
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -33,6 +35,22 @@ def tests(session: nox.Session) -> None:
     _install(session, "test")
     threads = {"OMP_NUM_THREADS": "1"}  # two workers, one core each
     session.run("pytest", "--numprocesses", "2", *session.posargs, env=ENVIRONMENT | threads)
+
+
+@nox.session
+def tests_lowest(session: nox.Session) -> None:
+    """Run the main paths with the oldest release of every library that pyproject.toml allows."""
+    session.install("--resolution", "lowest-direct", "--editable", ".[full]")
+    session.install(*CONSTRAINTS, "pytest")
+    session.run("pytest", *MAIN_PATHS, *session.posargs, env=ENVIRONMENT | {"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+@nox.parametrize("transformers", ["==5.8.1", ""], ids=["renamed-since", "newest"])
+def weights_compat(session: nox.Session, transformers: str) -> None:
+    """Load every shipped weight and generate, with a release of transformers from before 5.9 renamed tensors."""
+    session.install("--editable", ".[diffusers]", f"transformers{transformers}", "pytest")
+    session.run("pytest", *MAIN_PATHS, *session.posargs, env=ENVIRONMENT | {"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
