@@ -27,13 +27,13 @@ ANY = "*"
 
 PAPER_SETTINGS: dict[str, Any] = {
     "duration_s": 10.0,
-    "guidance_scale": 2.5,
+    "guidance_scale": PAPER_GUIDANCE_SCALE,
     "sampler": "ddim",
     "grid": "melody-linear",
     "num_steps": 20,
 }
-"""What Tables 2 to 4 are of: clips of 10 s, scale 2.5 (section 4), the angle update of Eq. 32 on Eq. 4's schedule, and
-in Table 3 20 steps; where a table varies one of them, its rows say so."""
+"""What Tables 2 to 4 are of: clips of 10 s, the angle update of Eq. 32 on Eq. 4's schedule, and in Table 3 20 steps;
+where a table varies one of them, its rows say so. The guidance is of grade S (``PAPER_GUIDANCE_SCALE``)."""
 
 
 class Settings(Strict):
