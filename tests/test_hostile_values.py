@@ -67,7 +67,7 @@ def test_arguments_of_a_call(options: dict[str, object]) -> None:
 def test_thousands_of_systems_in_one_file_of_ratings(tmp_path: Path) -> None:
     head = "rater,item,question,system_a,system_b,answer,first_shown"
     path = tmp_path / "ratings.csv"
-    rows = [f"r{n % 3},i{n},quality,s{n},s{n + 1},a,a" for n in range(3000)]
+    rows = [f"r{n % 3},i{n},audio quality,s{n},s{n + 1},first,a" for n in range(3000)]
     path.write_text("\n".join([head, *rows]) + "\n")
     begin = time.process_time()
     with pytest.raises(MelodyError) as error:
