@@ -72,5 +72,5 @@ def test_thousands_of_systems_in_one_file_of_ratings(tmp_path: Path) -> None:
     begin = time.process_time()
     with pytest.raises(MelodyError) as error:
         analyse(path)
-    assert "expected at most 100 systems" in str(error.value)
+    assert "3,001 systems: expected at most 100" in str(error.value)
     assert time.process_time() - begin < 10
