@@ -67,6 +67,7 @@ from melody.cli_options import (
     WeightsOption,
 )
 from melody.errors import MelodyError
+from melody.extras import lacking
 from melody.progress import PlainProgress
 from melody.threads import every_free_core, fix_patiently, govern
 
@@ -257,7 +258,7 @@ def train(
     except ModuleNotFoundError as error:
         if error.name != "lightning":
             raise
-        raise MelodyError('training needs lightning: pip install "melody-toolkit[train]"') from None
+        raise MelodyError(lacking(["lightning"], "training")) from None
     hardware = Hardware(accelerator, devices, num_nodes, strategy)
     kind = trainable(system)
     loaded = with_settings(
@@ -381,6 +382,7 @@ def reproduce(
             progress=lambda done, total, label: bar.update(
                 task, completed=done, total=total, description=escape(label or "reproduce")
             ),
+            tell=lambda line: notes.print(line, markup=False, highlight=False, soft_wrap=True),
             command=" ".join(["melody", *sys.argv[1:]]),
         )
     pages = write_report(results, output)

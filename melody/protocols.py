@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from melody.errors import MelodyError, did_you_mean
 from melody.pretrained import PretrainedPart
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class Registered:
     """What the classes of every kind share: what a class declares, and which arguments the toolkit supplies."""
 
     _declares: ClassVar[tuple[Declaration, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Modules that an extra of ours installs (``melody.extras``): where one is missing, rows of tables that want the
+    component are not attempted."""
     _supplied: ClassVar[frozenset[str] | None] = None
     """Arguments that are given where the toolkit builds a component by itself, so that all others need a default;
     ``None`` where it builds none by itself."""
@@ -387,6 +391,13 @@ class System(Registered, ABC):
             MelodyError: no such preset, or one that cannot be read.
         """
         return None
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Raise ``MelodyError`` for an option that ``generate`` does not take."""
+        for name in options:
+            if name not in cls.options:
+                raise MelodyError(f"system {cls.name!r} takes no option {name!r}{did_you_mean(name, cls.options)}")
 
     def facts(self) -> dict[str, Any]:
         """What decides its bits, as plain values: sizes, hashes of weights or files; part of the key of its clips."""

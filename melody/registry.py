@@ -24,6 +24,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from melody.errors import MelodyError, did_you_mean
+from melody.extras import lacking
 from melody.plugins import contained, examined, points_of, source_of
 
 
@@ -148,6 +149,10 @@ class Registry:
     def get(self, name: str) -> Any:
         """The class or function registered as ``name``; raises ``MelodyError`` as ``entry`` does."""
         return self.entry(name).component
+
+    def lacks(self, name: str) -> str:
+        """The extra that a component needs and that is not installed, in one line; empty if there is none."""
+        return lacking(getattr(self.get(name), "needs", ()), f"{self.label} {name!r}")
 
     def parameters(self, name: str) -> list[Parameter]:
         """The typed arguments that the component takes."""

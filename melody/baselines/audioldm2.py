@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
@@ -24,7 +25,6 @@ from melody.baselines.public_models import (
     check_steps,
     content_hash,
     counted,
-    library,
     load_part,
     load_text,
     model_folder,
@@ -37,6 +37,7 @@ from melody.baselines.public_models import (
 )
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
+from melody.extras import need
 from melody.protocols import Generation, System, Work
 from melody.registry import systems
 
@@ -86,6 +87,7 @@ class AudioLDM2System(System):
     """
 
     name = "audioldm2"
+    needs: ClassVar[tuple[str, ...]] = ("diffusers",)
     weights_from = MODEL.source
     abilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset({"num_steps", "guidance_scale"})
@@ -97,8 +99,8 @@ class AudioLDM2System(System):
 
     def __init__(self, weights: str | Path, device: str = "cpu") -> None:
         folder = model_folder(weights, MODEL)
-        diffusers = library("diffusers", MODEL, "diffusers")
-        transformers = library("transformers", MODEL, "diffusers")
+        diffusers = need("diffusers", MODEL.title)
+        transformers = import_module("transformers")
         place = device_of(device)
         kinds = {
             "vae": diffusers.AutoencoderKL,
@@ -124,8 +126,8 @@ class AudioLDM2System(System):
         """The published size with random weights and tokenizers of letters; ``device="meta"`` has shapes only."""
         if size not in SIZES:
             raise MelodyError(f"unknown size {size!r} of AudioLDM 2{did_you_mean(size, SIZES)}")
-        diffusers = library("diffusers", MODEL, "diffusers")
-        transformers = library("transformers", MODEL, "diffusers")
+        diffusers = need("diffusers", MODEL.title)
+        transformers = import_module("transformers")
         with random_weights(seed, device):
             networks = _published(diffusers, transformers, SIZES[size])
         for network in networks.values():
@@ -165,7 +167,7 @@ class AudioLDM2System(System):
         seeds: Sequence[int],
         num_steps: int = 200,
         guidance_scale: float = 3.5,
-        **_: Any,
+        **others: Any,
     ) -> Generation:
         """One clip a prompt; row r is what its prompt and seed give alone, to rounding.
 
@@ -174,6 +176,7 @@ class AudioLDM2System(System):
         Raises:
             MelodyError: a duration beyond 10.24 s; counts that differ from the formula.
         """
+        self.check_options(others)
         check_call(self.name, prompts, duration_s, seeds, self.longest_s)
         pipe, guided = self.pipeline, guidance_scale > 1
         with self.lock, counted(self._parts(), 1) as trace:  # the scheduler holds the state of a run
@@ -197,11 +200,14 @@ class AudioLDM2System(System):
         made = waveform.reshape(len(prompts), 1, -1)
         return Generation(mono(made, round(duration_s * self.sample_rate), self.name), self.sample_rate, trace)
 
-    def work(self, duration_s: float, *, num_steps: int = 200, guidance_scale: float = 3.5, **_: Any) -> list[Work]:
+    def work(
+        self, duration_s: float, *, num_steps: int = 200, guidance_scale: float = 3.5, **others: Any
+    ) -> list[Work]:
         """Texts and states with and without the prompt, a call a step, decoder and vocoder once.
 
         Left out is the projection of the texts, a product a token.
         """
+        self.check_options(others)
         pipe, sides = self.pipeline, 1 + (guidance_scale > 1)
         clap, t5, unet, vae, vocoder = (
             pipe.text_encoder.text_model,

@@ -90,6 +90,7 @@ class FolderSystem(System):
             MelodyError: prompts without a clip, clips too short; and of several prompts, clips of a folder without
                 ``metadata.csv`` that belong to none of them.
         """
+        self.check_options(options)
         if len(seeds) != len(prompts):
             raise MelodyError(f"expected one seed a prompt: got {len(seeds)} seeds for {len(prompts)} prompts")
         self._check(prompts)

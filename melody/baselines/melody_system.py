@@ -57,16 +57,19 @@ class MelodySystem(System):
         self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
     ) -> Generation:
         """One clip of ``duration_s`` for each prompt; options: sampler, grid, num_steps, guidance_scale."""
+        self.check_options(options)
         return self.pipeline(prompts, duration_s=duration_s, seeds=seeds, **options)
 
     def continue_from(
         self, audio: AudioInput, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
     ) -> Generation:
         """The given audio and ``duration_s`` of what follows, once for each prompt; options as of ``generate``."""
+        self.check_options(options)
         return self.pipeline.continue_from(audio, prompts, duration_s=duration_s, seeds=seeds, **options)
 
     def work(self, duration_s: float, **options: Any) -> list[Work]:
         """What one clip is made of by Algorithms 1 and 2; options as of ``generate``."""
+        self.check_options(options)
         return self.pipeline.work(duration_s, **options)
 
     def _use(self, pipeline: MelodyPipeline) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
@@ -22,7 +23,6 @@ from melody.baselines.public_models import (
     check_call,
     content_hash,
     counted,
-    library,
     load_part,
     load_text,
     model_folder,
@@ -87,7 +87,7 @@ class MusicGenSystem(System):
 
     def __init__(self, weights: str | Path, device: str = "cpu") -> None:
         folder = model_folder(weights, MODEL)
-        transformers = library("transformers", MODEL, "full")
+        transformers = import_module("transformers")
         place = device_of(device)
         model = load_part(transformers.MusicgenForConditionalGeneration, folder, MODEL)
         self._use(model.to(place), load_text(transformers.T5Tokenizer, folder, MODEL))
@@ -98,7 +98,7 @@ class MusicGenSystem(System):
         """A published size with random weights and a tokenizer of letters; ``device="meta"`` has shapes only."""
         if size not in SIZES:
             raise MelodyError(f"unknown size {size!r} of MusicGen{did_you_mean(size, SIZES)}")
-        transformers = library("transformers", MODEL, "full")
+        transformers = import_module("transformers")
         width, layers, heads = SIZES[size]
         config = transformers.MusicgenConfig(
             text_encoder=transformers.T5Config(**T5_BASE).to_dict(),
@@ -130,13 +130,20 @@ class MusicGenSystem(System):
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], guidance_scale: float = 3.0, **_: Any
+        self,
+        prompts: Sequence[str],
+        *,
+        duration_s: float,
+        seeds: Sequence[int],
+        guidance_scale: float = 3.0,
+        **others: Any,
     ) -> Generation:
         """One clip a prompt; row r is what its prompt and seed give alone, to rounding.
 
         Raises:
             MelodyError: a duration beyond 30 s, which the model was trained for; counts that differ from the formula.
         """
+        self.check_options(others)
         check_call(self.name, prompts, duration_s, seeds, self.longest_s)
         frames = self._frames(duration_s)
         with self.lock:  # which pads by a setting of its own
@@ -156,8 +163,9 @@ class MusicGenSystem(System):
         settle(trace, {"language_model": frames + self.delayed}, {"text_encoder": 1, "codec": self.channels})
         return Generation(mono(waveform, round(duration_s * self.sample_rate), self.name), self.sample_rate, trace)
 
-    def work(self, duration_s: float, *, guidance_scale: float = 3.0, **_: Any) -> list[Work]:
+    def work(self, duration_s: float, *, guidance_scale: float = 3.0, **others: Any) -> list[Work]:
         """The text once, a pass a token at a few lengths of the cache, and the codec once."""
+        self.check_options(others)
         frames, rows = self._frames(duration_s), 1 + (guidance_scale > 1)
         held: list[Any] = []
         encoder, decoder = self.model.text_encoder, self.model.audio_encoder.decoder

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,14 +56,6 @@ def model_folder(source: str | Path, model: Published) -> Path:
         raise MelodyError(
             f"{model.title}: {error}; its weights are {model.source}: --system {model.system}=FOLDER_OR_ID"
         ) from None
-
-
-def library(module: str, model: Published, extra: str) -> Any:
-    """Import a library late; raises ``MelodyError`` that names what to install."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MelodyError(f"{model.title} needs {module} ({error}): pip install 'melody-toolkit[{extra}]'") from None
 
 
 def load_part(kind: Any, folder: Path, model: Published, **options: Any) -> Any:

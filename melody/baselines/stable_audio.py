@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
@@ -20,7 +21,6 @@ from melody.baselines.public_models import (
     check_steps,
     content_hash,
     counted,
-    library,
     load_part,
     load_text,
     model_folder,
@@ -32,6 +32,7 @@ from melody.baselines.public_models import (
 )
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
+from melody.extras import need
 from melody.protocols import Generation, System, Work
 from melody.registry import systems
 
@@ -81,6 +82,7 @@ class StableAudioSystem(System):
     """
 
     name = "stable-audio-open"
+    needs: ClassVar[tuple[str, ...]] = ("diffusers",)
     weights_from = MODEL.source
     abilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset({"num_steps", "guidance_scale"})
@@ -90,8 +92,8 @@ class StableAudioSystem(System):
 
     def __init__(self, weights: str | Path, device: str = "cpu") -> None:
         folder = model_folder(weights, MODEL)
-        diffusers = library("diffusers", MODEL, "diffusers")
-        transformers = library("transformers", MODEL, "diffusers")
+        diffusers = need("diffusers", MODEL.title)
+        transformers = import_module("transformers")
         from diffusers.pipelines.stable_audio import StableAudioProjectionModel
 
         place = device_of(device)
@@ -111,8 +113,8 @@ class StableAudioSystem(System):
         """The published size with random weights and a tokenizer of letters; ``device="meta"`` has shapes only."""
         if size not in SIZES:
             raise MelodyError(f"unknown size {size!r} of Stable Audio Open{did_you_mean(size, SIZES)}")
-        diffusers = library("diffusers", MODEL, "diffusers")
-        transformers = library("transformers", MODEL, "diffusers")
+        diffusers = need("diffusers", MODEL.title)
+        transformers = import_module("transformers")
         from diffusers.pipelines.stable_audio import StableAudioProjectionModel
 
         with random_weights(seed, device):
@@ -156,13 +158,14 @@ class StableAudioSystem(System):
         seeds: Sequence[int],
         num_steps: int = 100,
         guidance_scale: float = 7.0,
-        **_: Any,
+        **others: Any,
     ) -> Generation:
         """One clip a prompt; row r is what its prompt and seed give alone, to rounding.
 
         Raises:
             MelodyError: a duration beyond the window; counts that differ from the formula.
         """
+        self.check_options(others)
         check_call(self.name, prompts, duration_s, seeds, self.longest_s)
         pipe = self.pipeline
         parts = {"text_encoder": pipe.text_encoder, "denoiser": pipe.transformer, "codec": pipe.vae.decoder}
@@ -179,11 +182,14 @@ class StableAudioSystem(System):
         settle(trace, {"denoiser": num_steps}, {"text_encoder": 1, "codec": 1})
         return Generation(mono(waveform, round(duration_s * self.sample_rate), self.name), self.sample_rate, trace)
 
-    def work(self, duration_s: float, *, num_steps: int = 100, guidance_scale: float = 7.0, **_: Any) -> list[Work]:
+    def work(
+        self, duration_s: float, *, num_steps: int = 100, guidance_scale: float = 7.0, **others: Any
+    ) -> list[Work]:
         """The text once, a call a step over the whole window, and the decoder once, whatever the duration.
 
         Left out are the projections of text and seconds, a few products of vectors.
         """
+        self.check_options(others)
         pipe, rows = self.pipeline, 1 + (guidance_scale > 1)
         dit, config, encoder, decoder = pipe.transformer, pipe.transformer.config, pipe.text_encoder, pipe.vae.decoder
         text_length = pipe.tokenizer.model_max_length
@@ -251,5 +257,5 @@ def _scheduler(diffusers: Any, folder: Path) -> Any:
     if named not in names:
         raise MelodyError(f"{MODEL.title}: {folder} names scheduler {named!r}{did_you_mean(str(named), names)}")
     if named == names[0]:
-        library("torchsde", MODEL, "diffusers")  # its noise
+        need("torchsde", MODEL.title)  # its noise
     return load_text(getattr(diffusers, named), folder, MODEL)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from melody.bounds import Width
 from melody.conditioning.windows import WINDOWS_AT_ONCE, check_waveform, cut_windows
 from melody.errors import MelodyError
+from melody.extras import need
 from melody.protocols import JointEmbedder
 from melody.registry import joint_embedders
 from melody.weights import read_foreign
@@ -45,6 +46,8 @@ class ClapEmbedder(nn.Module, JointEmbedder):
     Raises:
         MelodyError: the package, the checkpoint or the tokenizer's files are missing, or the checkpoint does not fit.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("laion_clap",)
 
     def __init__(
         self,
@@ -98,9 +101,7 @@ def _audio_model_of(tensors: dict[str, Tensor]) -> str:
 def _build(audio_model: str) -> Any:
     with _offline_by_default():
         try:
-            import laion_clap
-        except ImportError:
-            raise MelodyError('laion-clap is not installed: pip install "melody-toolkit[embedders]"') from None
+            laion_clap = need("laion_clap", "joint embedder 'laion-clap'")
         except OSError as error:
             raise _missing_tokenizer(error) from None
         try:

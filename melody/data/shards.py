@@ -42,6 +42,7 @@ from melody.data.corpus import (
 from melody.data.embedded import is_embedded
 from melody.data.folders import METADATA, holds_shards, metadata_corpus, of_a_split
 from melody.errors import MelodyError
+from melody.extras import need
 
 PATTERN = "shards-%06d.tar"
 SHARD_BYTES = 1_000_000_000
@@ -90,11 +91,7 @@ def shard_paths(where: str) -> list[Path]:
 def _expanded(where: str) -> list[str]:
     if "{" not in where:
         return [where]
-    try:
-        from webdataset.shardlists import expand_urls
-    except ModuleNotFoundError:
-        raise MelodyError('shards by pattern need webdataset: pip install "melody-toolkit[train]"') from None
-    names: list[str] = expand_urls(where)
+    names: list[str] = need("webdataset.shardlists", "a pattern of shards").expand_urls(where)
     return names
 
 
@@ -310,17 +307,14 @@ def write_shards(
     Raises:
         MelodyError: the folder is there already, a clip cannot be read, the disk is full.
     """
-    try:
-        from webdataset import ShardWriter
-    except ModuleNotFoundError:
-        raise MelodyError('writing shards needs webdataset: pip install "melody-toolkit[train]"') from None
+    webdataset = need("webdataset", "writing shards")
     if folder.exists():
         raise MelodyError(f"{folder} is there already; choose another --out, or delete it")
     clips = [(split, clip) for split, corpus in corpora for clip in corpus]
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
-        with ShardWriter(str(temporary / PATTERN), maxsize=shard_bytes, verbose=0) as writer:
+        with webdataset.ShardWriter(str(temporary / PATTERN), maxsize=shard_bytes, verbose=0) as writer:
             for number, (split, clip) in enumerate(clips):
                 writer.write(_sample_of(number, split, clip))
                 if progress is not None:

@@ -14,7 +14,7 @@ too. How the paper sized it and gave it angles and tokens is not said; ours:
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from melody.bounds import Bands, Blocks, Entries, Factor, Heads, PerSecond, Widt
 from melody.diffusion.inputs import AngleEmbedding, check_inputs
 from melody.diffusion.token_memory import TokenMemory, waves
 from melody.errors import MelodyError
+from melody.extras import need
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 
@@ -52,6 +53,8 @@ class AUNet(TokenMemory, Denoiser):
     Raises:
         MelodyError: a-unet is not installed, or sizes that do not fit together.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("a_unet",)
 
     def __init__(
         self,
@@ -122,31 +125,18 @@ class AUNet(TokenMemory, Denoiser):
 
 def _network(in_channels: int, out_channels: int, levels: list[tuple[int, int, int, bool]], **sizes: int) -> nn.Module:
     """a-unet's network of levels, each (channels, factor, items, whether it attends)."""
-    try:
-        from a_unet.apex import (
-            AttentionItem,
-            CrossAttentionItem,
-            ModulationItem,
-            ResnetItem,
-            SkipModulate,
-            XBlock,
-            XUNet,
-        )
-    except ImportError:
-        raise MelodyError(
-            "denoiser 'a-unet': the a-unet package is not installed: pip install \"melody-toolkit[a-unet]\""
-        ) from None
-    attending = [AttentionItem, CrossAttentionItem]
+    a_unet = need("a_unet.apex", "denoiser 'a-unet'")
+    attending = [a_unet.AttentionItem, a_unet.CrossAttentionItem]
     blocks = [
-        XBlock(
+        a_unet.XBlock(
             channels=width,
             factor=factor,
-            items=[ResnetItem, ModulationItem, *(attending if attends else [])] * items,
-            skip_t=SkipModulate,
+            items=[a_unet.ResnetItem, a_unet.ModulationItem, *(attending if attends else [])] * items,
+            skip_t=a_unet.SkipModulate,
         )
         for width, factor, items, attends in levels
     ]
-    network: nn.Module = XUNet(dim=1, in_channels=in_channels, out_channels=out_channels, blocks=blocks, **sizes)
+    network: nn.Module = a_unet.XUNet(dim=1, in_channels=in_channels, out_channels=out_channels, blocks=blocks, **sizes)
     return network
 
 

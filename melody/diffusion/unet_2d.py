@@ -28,6 +28,7 @@ from melody.diffusion.inputs import check_inputs
 from melody.diffusion.token_memory import TokenMemory, waves
 from melody.diffusion.unet_2d_names import UNET
 from melody.errors import MelodyError
+from melody.extras import need
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 
@@ -54,6 +55,7 @@ class UNet2d(TokenMemory, Denoiser):
         MelodyError: diffusers is not installed, or sizes that do not fit together.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("diffusers",)
     library_names: ClassVar = {"network": UNET}
 
     def __init__(
@@ -118,13 +120,7 @@ def _unet(
     semantic_dim: int,
     norm_groups: int,
 ) -> Any:
-    try:
-        from diffusers import UNet2DConditionModel
-    except ImportError:
-        raise MelodyError(
-            "denoiser 'unet-2d': the diffusers package is not installed: pip install \"melody-toolkit[diffusers]\""
-        ) from None
-    return UNet2DConditionModel(
+    return need("diffusers", "denoiser 'unet-2d'").UNet2DConditionModel(
         in_channels=in_channels,
         out_channels=1,
         block_out_channels=channels,

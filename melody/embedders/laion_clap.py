@@ -41,6 +41,7 @@ class LaionClap(AudioEmbedder):
         MelodyError: the package, the checkpoint or the tokenizer's files are missing, or the checkpoint does not fit.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("laion_clap",)
     version: ClassVar[str] = "1"
     name: ClassVar[str] = "laion-clap"
     sample_rate = FADTK_CLAP.sample_rate

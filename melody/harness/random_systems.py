@@ -27,7 +27,7 @@ def why_not(name: str) -> str:
         return f"system {name!r} cannot be used: {found.error}"
     if not hasattr(found.component, "random"):
         return f"system {name!r} cannot be built with random weights: it has no networks of its own"
-    return ""
+    return systems.lacks(name)
 
 
 def named_by_preset(name: str) -> bool:

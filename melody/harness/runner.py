@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,6 +11,7 @@ from pathlib import Path
 
 from melody.config import Preset
 from melody.errors import MelodyError
+from melody.harness.asked import Tell, check_options, missing_extras, options_of
 from melody.harness.context import Context
 from melody.harness.listening_schema import ListeningResult
 from melody.harness.measuring.compute import compute
@@ -24,7 +27,11 @@ from melody.harness.units import Failure, Unit
 from melody.harness.verdicts import target_notes, targets
 from melody.harness.work import Computed, Progress, compute_all
 
+logger = logging.getLogger(__name__)
+
 RESULTS = "results.json"
+BUDGET_S = 600.0
+"""What the speed table may spend on a system, unless a run says otherwise."""
 
 
 def reproduce(
@@ -42,8 +49,9 @@ def reproduce(
     systems: Sequence[str] = (),
     ratings: ListeningResult | None = None,
     precision: str = "fp32",
-    budget_s: float = 600.0,
+    budget_s: float = BUDGET_S,
     progress: Progress | None = None,
+    tell: Tell = logger.warning,
     command: str = "",
 ) -> Results:
     """Fill the tables of suites for a preset of ours, and write ``results.json`` and a few clips into ``output``.
@@ -57,12 +65,25 @@ def reproduce(
         ratings: what listeners said of systems of these names.
         precision: of the speed table's networks: fp32, bf16 or fp16.
         budget_s: seconds that the speed table may spend on each system.
+        tell: takes what must be said before anything is computed: options that a suite has no use for, rows that lack
+            an extra.
     Raises:
         MelodyError: bad input, found before anything is computed; a store or an output that cannot be written.
     """
-    from melody.harness.subject import preset_context, random_context
+    from melody.harness.subject import PUBLISHED_SAMPLES, preset_context, random_context
 
     check_timing(suites, precision, budget_s)
+    options = options_of(
+        systems,
+        samplers,
+        ratings=ratings is not None,
+        # What the environment gives is given to every run, and asked for in none.
+        published_samples=published_samples is not None and str(published_samples) != os.environ.get(PUBLISHED_SAMPLES),
+        budget=budget_s != BUDGET_S,
+    )
+    check_options(suites, list(options), tell)
+    for line in missing_extras(suites):
+        tell(line)
     if all(kind_of(suite).weightless for suite in suites) and weights is None:
         context = random_context(preset, device=device, seed=seed)
     else:

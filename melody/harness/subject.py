@@ -59,7 +59,8 @@ def preset_context(
     if not 0 <= seed <= MAX_RUN_SEED:
         raise MelodyError(f"the seed is {shown(seed)}: expected 0 or more, and below 2^32")
     for name in samplers or ():
-        registry.samplers.entry(name)
+        if lacks := registry.samplers.lacks(name):
+            raise MelodyError(lacks)
     if published_samples is not None and not published_samples.is_dir():
         raise MelodyError(f"no folder of published samples: {published_samples}")
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)

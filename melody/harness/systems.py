@@ -133,6 +133,8 @@ def _ships_weights(entry: Entry) -> bool:
 def _by_itself(entry: Entry, around: Surroundings) -> SystemUnderTest:
     if entry.error:
         return SystemUnderTest(entry.name, entry.name, absent=f"system {entry.name!r} cannot be used: {entry.error}")
+    if lacks := registry.systems.lacks(entry.name):
+        return SystemUnderTest(entry.name, entry.name, absent=lacks)
     required = [p.name for p in registry.systems.parameters(entry.name) if p.default is ...]
     if missing := [name for name in required if name not in ("preset", "device")]:
         why = f"system {entry.name!r} needs {missing[0]!r}: ask for it with --system {entry.name}=…"
@@ -177,6 +179,8 @@ def _declared(text: str) -> Declared:
 
 
 def _asked_for(declared: Declared, around: Surroundings) -> SystemUnderTest:
+    if lacks := registry.systems.lacks(declared.use):
+        raise MelodyError(f"{lacks} (for --system)")
     one = _under_test(declared, around)
     one.wanted = True
     if not one.makings or set(declared.arguments) & set(PLACES):

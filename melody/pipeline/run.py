@@ -13,6 +13,7 @@ from melody.diffusion.guidance import guided_velocity
 from melody.pipeline.meter import Meter
 from melody.pipeline.prompts import Prompt
 from melody.pipeline.settings import Settings
+from melody.pipeline.taken import check_guidance
 from melody.protocols import Velocity
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
@@ -32,6 +33,8 @@ class Run:
         self.totals: dict[str, int] = {}
         """How far progress goes, by part; without it there is none to report."""
         self._done: dict[str, int] = {}
+        check_guidance(pipeline.denoiser, settings.guidance_scale)
+        self._token_options = pipeline.token_options()
         self._token_streams = settings.generators("tokens", pipeline.device)
         self._noise_streams = settings.generators("latents", pipeline.device)
 
@@ -42,20 +45,14 @@ class Run:
 
     def draw_tokens(self, prefix: Tensor, context: Tensor, count: int) -> Tensor:
         """``count`` semantic tokens ``(B, count)`` that follow the prefix ``(B, P)`` and the context ``(B, N)``."""
-        defaults = self.settings.defaults
         self.meter.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
         model = self.pipeline.language_model
-        # Only where it is wanted, so that a language model need not know of guidance.
-        guidance = {} if defaults.token_guidance_scale == 1 else {"guidance_scale": defaults.token_guidance_scale}
         with self.meter.metered("language_model", model):  # type: ignore[arg-type]
             return model.generate(
                 prefix,
                 count,
                 semantic_tokens=context if context.shape[1] else None,
-                temperature=defaults.temperature,
-                top_k=defaults.top_k,
-                top_p=defaults.top_p,
-                **guidance,
+                **self._token_options,
                 generator=self._token_streams,
                 callback=self._callback("language_model"),
             )

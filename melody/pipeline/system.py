@@ -27,6 +27,7 @@ from melody.pipeline.prompts import Prompt, read_prompt
 from melody.pipeline.run import Run
 from melody.pipeline.settings import Options, Settings, check_duration
 from melody.pipeline.streaming import Stream
+from melody.pipeline.taken import token_options
 from melody.pipeline.work import pipeline_work
 from melody.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
 from melody.protocols import (
@@ -103,6 +104,22 @@ class MelodyPipeline(Pretrained):
         self.codec.remove_weight_norm()
         for part in parts.values():
             part.eval().requires_grad_(False)
+        self.token_options()
+
+    def token_options(self) -> dict[str, Any]:
+        """How the preset draws tokens, for ``language_model.generate``; raises ``MelodyError`` for what has no effect.
+
+        A language model need not know of what is not wanted.
+        """
+        generation = self.preset.generation
+        return token_options(
+            self.language_model,
+            f"preset {self.preset.name!r} [generation]",
+            temperature=generation.temperature,
+            top_k=generation.top_k,
+            top_p=generation.top_p,
+            guidance_scale=generation.token_guidance_scale,
+        )
 
     @classmethod
     def from_preset(

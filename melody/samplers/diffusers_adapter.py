@@ -6,7 +6,6 @@ v-prediction, which is our velocity, it makes its own update and nothing else.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from melody.errors import MelodyError, did_you_mean
+from melody.extras import need
 from melody.protocols import Sampler, Velocity
 from melody.registry import samplers
 from melody.samplers.rotation import rotate
@@ -94,6 +94,7 @@ class DiffusersScheduler(Sampler):
         MelodyError: diffusers is not installed; the scheduler or an option is unknown or cannot be used here.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("diffusers",)
     order: ClassVar[int] = 2
 
     def __init__(self, scheduler: str = "DPMSolverMultistepScheduler", options: dict[str, Any] | None = None) -> None:
@@ -174,12 +175,7 @@ class _Run:
 
 
 def _scheduler_class(name: str) -> Any:
-    try:
-        module = importlib.import_module("diffusers")
-    except ImportError:
-        raise MelodyError(
-            "sampler 'diffusers': the diffusers package is not installed: pip install \"melody-toolkit[diffusers]\""
-        ) from None
+    module = need("diffusers", "sampler 'diffusers'")
     found = getattr(module, name, None)
     if name in FAMILIES and found is not None:
         return found

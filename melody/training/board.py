@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from melody.conditioning.mel import LogMel
 from melody.data.corpus import SAMPLE_RATE
-from melody.errors import MelodyError
+from melody.extras import need
 from melody.training.shares import is_main
 
 NUM_MELS = 80
@@ -32,12 +32,9 @@ class Board(L.Callback):
     """
 
     def __init__(self, folder: Path, every: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError:
-            raise MelodyError(
-                'validation in TensorBoard needs tensorboard: pip install "melody-toolkit[train]"'
-            ) from None
+        need("tensorboard", "validation in TensorBoard")
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer: Any = None
         self.open = lambda step: SummaryWriter(str(folder), purge_step=step)
         self.every = every

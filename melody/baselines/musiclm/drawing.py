@@ -13,6 +13,7 @@ from melody.conditioning.semantic import TOKEN_RATE
 from melody.lm.multi_stream import MultiStream
 from melody.pipeline.meter import Meter
 from melody.pipeline.settings import Settings
+from melody.pipeline.taken import token_options
 
 if TYPE_CHECKING:
     from melody.baselines.musiclm.system import MusicLmSystem
@@ -33,8 +34,14 @@ class Drawing:
     def semantic(self, prefix: Tensor, known: Tensor, total: int) -> Tensor:
         """MuLan tokens ``(B, P)``, semantic tokens so far ``(B, K)`` -> ``(B, total)``."""
         stage, model = self.system.preset.semantic, self.system.language_model
-        # Only where it is wanted, so that a language model need not know of guidance.
-        guidance = {} if stage.guidance_scale == 1 else {"guidance_scale": stage.guidance_scale}
+        options = token_options(
+            model,
+            f"preset {self.system.preset.name!r} of musiclm [semantic]",
+            temperature=stage.temperature,
+            top_k=stage.top_k,
+            top_p=stage.top_p,
+            guidance_scale=stage.guidance_scale,
+        )
         # The stream is MeLoDy's own, so that with its language model the tokens are those that it draws.
         streams = self.settings.generators("tokens", self.system.device)
         tokens = known
@@ -46,10 +53,7 @@ class Drawing:
                     prefix,
                     window.new,
                     semantic_tokens=context if context.shape[1] else None,
-                    temperature=stage.temperature,
-                    top_k=stage.top_k,
-                    top_p=stage.top_p,
-                    **guidance,
+                    **options,
                     generator=streams,
                 )
                 tokens = torch.cat([tokens, new], dim=1)

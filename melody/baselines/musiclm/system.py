@@ -138,6 +138,7 @@ class MusicLmSystem(System):
         Raises:
             MelodyError: a bad prompt, duration, seed or option.
         """
+        self.check_options(options)
         duration = check_duration(duration_s)
         prompt = read_prompt(prompts, None, self.joint_embedder)
         drawing = self._drawing(prompt, seeds, options)
@@ -170,6 +171,7 @@ class MusicLmSystem(System):
         Raises:
             MelodyError: as ``generate``; audio that is unreadable, empty, or holds NaN.
         """
+        self.check_options(options)
         duration = check_duration(duration_s)
         given = as_mono(audio, self.sample_rate, "the audio to continue")
         own = (given, self.sample_rate) if prompts is None else None
@@ -197,6 +199,7 @@ class MusicLmSystem(System):
         Raises:
             MelodyError: a bad duration or option.
         """
+        self.check_options(options)
         return work_of(self, check_duration(duration_s), _fine_windows(**options))
 
     def passes(self, tokens: int, frames: int, known_frames: int, fine_windows: str) -> dict[str, int]:

@@ -49,6 +49,8 @@ class Study:
 
     def lacking(self, context: Context) -> str | None:
         """Why it cannot be scored on the system under test, if it cannot."""
+        if lacks := denoisers.lacks(load_preset(self.preset).denoiser.use):
+            return lacks
         missing = [path.name for path in self.files.values() if not path.is_file()]
         if missing:
             return (

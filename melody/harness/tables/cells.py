@@ -108,6 +108,8 @@ class Filling:
 
     def cell(self, row: Row, column: Column, finding: Finding) -> Cell:
         """The cell at a row and column, with the paper's value and the verdict."""
+        if lacks := lacking_embedder(column):
+            finding = Finding(absent=lacks)
         paper = self.suite.paper_value(row, column.name)
         version, direction, unit = self.measures[column.measure].facts
         verdict, reason = self._verdict(row, column, paper, finding)
@@ -226,6 +228,19 @@ def check_measures(suite: Suite, measures: dict[str, Measure]) -> None:
         if column.measure not in measures:
             hint = did_you_mean(column.measure, measures)
             raise MelodyError(f"suite {suite.name}: column {column.name!r}: unknown measure {column.measure!r}{hint}")
+
+
+def lacking_embedder(column: Column) -> str:
+    """The extra that a column's embedder needs and that is not installed, in one line; empty if there is none."""
+    if not column.measure.startswith("fad") or column.embedder not in registry.audio_embedders:
+        return ""
+    return registry.audio_embedders.lacks(column.embedder)
+
+
+def embedders_of(suite: Suite) -> list[str]:
+    """The embedders of a suite's distances that can be had."""
+    distances = [column for column in suite.columns if column.measure.startswith("fad") and column.embedder]
+    return sorted({str(column.embedder) for column in distances if not lacking_embedder(column)})
 
 
 def check_judges(suite: Suite) -> None:

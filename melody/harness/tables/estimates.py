@@ -36,6 +36,8 @@ SILENT_PEAK = 10 ** (SILENCE_DB / 20)
 
 def clip_statistics(outcome: Outcome, embedder: str) -> list[Statistics]:
     """Statistics of each clip of a unit."""
+    if f"embedding.{embedder}" not in outcome.arrays:
+        raise MelodyError(f"no clip was embedded by {embedder!r}")
     embeddings = torch.from_numpy(outcome.arrays[f"embedding.{embedder}"])
     return [Statistics.of(clip) for clip in embeddings.split(outcome.values["windows"][embedder])]
 

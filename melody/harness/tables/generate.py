@@ -22,6 +22,7 @@ from melody.harness.tables.cells import (
     Finding,
     Measure,
     check_judges,
+    embedders_of,
     failure_among,
     timed_under,
 )
@@ -62,11 +63,11 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
     units: list[Unit] = judges_first(suite, context)
     for row in rows(suite, context):
         if not problem_with(row, context):
-            units += generation_units(suite, context, row, _embedders(suite), _system(row)).values()
+            units += generation_units(suite, context, row, embedders_of(suite), _system(row)).values()
             if any(_is_timed(column, context) for column in suite.columns):
                 units.append(timing(suite, context, row, _system(row)))
     if any(column.measure in OF_REFERENCE for column in suite.columns):
-        units += [_reference(suite, context), *control_units(suite, context, _embedders(suite))]
+        units += [_reference(suite, context), *control_units(suite, context, embedders_of(suite))]
     return units
 
 
@@ -119,10 +120,9 @@ def problem_with(row: Row, context: Context) -> str:
     if (system := _system(row)) != OWN:
         return context.absent(system)
     try:
-        registry.samplers.entry(str(row["sampler"]))
+        return registry.samplers.lacks(str(row["sampler"]))
     except MelodyError as error:
         return str(error)
-    return ""
 
 
 def _system(row: Row) -> str:
@@ -143,7 +143,7 @@ class _Run:
     @cached_property
     def units(self) -> dict[int, Unit]:
         suite, context = self.filling.suite, self.filling.context
-        return generation_units(suite, context, self.row, _embedders(suite), _system(self.row))
+        return generation_units(suite, context, self.row, embedders_of(suite), _system(self.row))
 
     @property
     def expected(self) -> int:
@@ -246,7 +246,7 @@ class _Run:
 def _listed_finding(filling: Filling, column: Column, listed: ListedRow) -> Finding:
     unit = _reference(filling.suite, filling.context)
     if is_control(listed.row):
-        return control_finding(filling, column, str(listed.row["system"]), unit, _embedders(filling.suite))
+        return control_finding(filling, column, str(listed.row["system"]), unit, embedders_of(filling.suite))
     if column.measure not in OF_REFERENCE:
         return Finding(absent=listed.absent)
     return _reference_finding(filling, column, unit)
@@ -270,12 +270,7 @@ def _reference_finding(filling: Filling, column: Column, unit: Unit) -> Finding:
 
 
 def _reference(suite: Suite, context: Context) -> Unit:
-    return held_out_unit(suite, context, _embedders(suite))
-
-
-def _embedders(suite: Suite) -> list[str]:
-    names = {column.embedder for column in suite.columns if column.measure == "fad" and column.embedder}
-    return sorted(names)
+    return held_out_unit(suite, context, embedders_of(suite))
 
 
 def _is_timed(column: Column, context: Context) -> bool:

@@ -39,23 +39,33 @@ class Kind:
     fill: Callable[[Filling], Filled]
     weightless: bool = False
     """Whether it needs no trained weights, so that any preset can be named."""
+    compares: Callable[[Suite, str], bool] = lambda suite, system: False
+    """Whether a system that the run asks for is a row of a suite, or is counted in one."""
+    samples: bool = False
+    """Whether samplers that the run asks for are its rows."""
+
+
+def _always(suite: Suite, system: str) -> bool:
+    return True
 
 
 KINDS = {
-    "abilities": Kind(abilities.MEASURES, abilities.plan, abilities.fill),
-    "generate": Kind(generate.MEASURES, generate.plan, generate.fill),
-    "count": Kind(count.MEASURES, count.plan, count.fill),
+    "abilities": Kind(abilities.MEASURES, abilities.plan, abilities.fill, compares=_always),
+    "generate": Kind(
+        generate.MEASURES, generate.plan, generate.fill, compares=lambda suite, system: suite.compare, samples=True
+    ),
+    "count": Kind(count.MEASURES, count.plan, count.fill, compares=_always),
     "counting": Kind(counting.MEASURES, counting.plan, counting.fill, weightless=True),
     "speed": Kind(speed.MEASURES, speed.plan, speed.fill, weightless=True),
     "denoise": Kind(denoise.MEASURES, denoise.plan, denoise.fill),
-    "claims": Kind(claims.MEASURES, claims.plan, claims.fill),
+    "claims": Kind(claims.MEASURES, claims.plan, claims.fill, compares=lambda suite, system: system == claims.THEIRS),
     "step-time": Kind(step_time.MEASURES, step_time.plan, step_time.fill),
     "codec": Kind(codec.MEASURES, codec.plan, codec.fill),
     "language-model": Kind(language_model.MEASURES, language_model.plan, language_model.fill),
     "denoiser": Kind(denoiser.MEASURES, denoiser.plan, denoiser.fill),
     "retrieval": Kind(retrieval.MEASURES, retrieval.plan, retrieval.fill),
-    "samplers": Kind(samplers.MEASURES, samplers.plan, samplers.fill),
-    "passes-needed": Kind(passes_needed.MEASURES, passes_needed.plan, passes_needed.fill),
+    "samplers": Kind(samplers.MEASURES, samplers.plan, samplers.fill, samples=True),
+    "passes-needed": Kind(passes_needed.MEASURES, passes_needed.plan, passes_needed.fill, samples=True),
     "sounds": Kind(sounds.MEASURES, sounds.plan, sounds.fill),
     "published-samples": Kind(published_samples.MEASURES, published_samples.plan, published_samples.fill),
 }

@@ -12,7 +12,7 @@ from melody.harness.measuring.published import published_corpus, samples_unit
 from melody.harness.results import Cell, Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
-from melody.harness.tables.cells import Filled, Filling, Finding, Measure
+from melody.harness.tables.cells import Filled, Filling, Finding, Measure, embedders_of
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.cosine import cosines
 
@@ -135,8 +135,7 @@ def _paired(
 
 
 def _units(suite: Suite, context: Context) -> dict[str, Unit]:
-    embedders = sorted({column.embedder for column in suite.columns if column.measure == "fad" and column.embedder})
-    corpus = published_corpus(context)
+    embedders, corpus = embedders_of(suite), published_corpus(context)
     sets: dict[str, list[Clip]] = {name: [] for name in EXPECTED}
     for clip in corpus:
         name = _set_of(clip)

@@ -17,7 +17,7 @@ from melody.harness.context import Context, texts_hash
 from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
-from melody.harness.tables.cells import Filled, Filling, Finding, Measure
+from melody.harness.tables.cells import Filled, Filling, Finding, Measure, embedders_of
 from melody.harness.tables.generate import check_axes, problem_with, rows
 from melody.harness.tables.runs import generation_units, held_out_unit, settings_row
 from melody.harness.units import Outcome, Unit
@@ -153,13 +153,8 @@ class Ablation:
 
 
 def _generations(suite: Suite, context: Context, row: Row) -> dict[int, Unit]:
-    return generation_units(suite, context, row, _embedders(suite))
+    return generation_units(suite, context, row, embedders_of(suite))
 
 
 def _held_out(suite: Suite, context: Context) -> Unit:
-    return held_out_unit(suite, context, _embedders(suite))
-
-
-def _embedders(suite: Suite) -> list[str]:
-    names = {column.embedder for column in suite.columns if column.measure.startswith("fad") and column.embedder}
-    return sorted(names)
+    return held_out_unit(suite, context, embedders_of(suite))
