@@ -10,10 +10,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from melody.errors import MelodyError, did_you_mean
+from melody.makings import Makings
 from melody.pretrained import PretrainedPart
 
 if TYPE_CHECKING:
@@ -340,20 +340,6 @@ class Work:
     once: bool = False
     """Beside the loop: an encoder of the prompt, a decoder at the end. Such calls are no passes of ``Trace.passes``, as
     Table 3's formulas count none; they are in every sum of FLOPs, bytes and seconds."""
-
-
-@dataclass(frozen=True)
-class Makings:
-    """What a system of a preset is made of, told without loading it: what decides its bits beside its own code."""
-
-    preset: str
-    """Its name, for readers: another name changes no number."""
-    content: dict[str, Any]
-    """The preset's plain values, but for words and recipes of training."""
-    components: dict[str, tuple[str, str]]
-    """Kind and name of what sits in each seat, as in ``{"codec": ("codecs", "fourier-vae")}``."""
-    weights: dict[str, Path]
-    """The file of each part, whether it is there or not."""
 
 
 class System(Registered, ABC):

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from melody.config import SEATS, Preset, load_preset
 from melody.data.audio import AudioInput
 from melody.hub import local_folder
+from melody.makings import Makings
 from melody.pipeline import PARTS, MelodyPipeline, shipped_weights
-from melody.protocols import Generation, Makings, System, Work
+from melody.protocols import Generation, System, Work
 from melody.registry import systems
 
 

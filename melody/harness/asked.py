@@ -47,12 +47,15 @@ def check_options(suites: Sequence[Suite], options: Sequence[Option], tell: Tell
 def options_of(
     systems: Sequence[str], samplers: Sequence[str] | None, *, ratings: bool, published_samples: bool, budget: bool
 ) -> Iterator[Option]:
-    """The options that only some suites have a use for."""
+    """The options that only some suites have a use for; raises ``MelodyError`` for a name that there is not."""
     for text in systems:
-        name = _name(text)
+        if not (name := _name(text)):
+            continue  # a file that names no system, of which more is told when it is read
+        registry.systems.entry(name)
         hint = "systems are rows of tables 1 to 3, and of suites of kind generate with compare = true"
         yield Option(f"--system {text}", lambda suite, name=name: kind_of(suite).compares(suite, name), hint)  # type: ignore[misc]
     for name in samplers or ():
+        registry.samplers.entry(name)
         hint = "samplers are rows of suites with an axis of samplers"
         yield Option(f"--sampler {name}", lambda suite: kind_of(suite).samples, hint)
     if ratings:

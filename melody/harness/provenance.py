@@ -19,8 +19,8 @@ from types import ModuleType
 from typing import Any
 
 from melody import __version__, threads
+from melody.makings import Makings
 from melody.paths import PACKAGE
-from melody.protocols import Makings
 from melody.registry import Entry, Registry, registry
 
 SEAMS = frozenset(

@@ -21,6 +21,7 @@ from melody.harness.results import Clip, Results, Share, Table
 from melody.harness.statements import statements
 from melody.harness.store import Store
 from melody.harness.suite import Baseline, Suite, load_baselines
+from melody.harness.tables.arguments import check_arguments
 from melody.harness.tables.cells import Filled, Filling, check_measures
 from melody.harness.tables.kinds import kind_of
 from melody.harness.units import Failure, Unit
@@ -162,6 +163,7 @@ def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:
     for suite in suites:
         kind = kind_of(suite)
         check_measures(suite, kind.measures)
+        check_arguments(suite, kind.uses)
         for unit in kind.plan(suite, context):
             units.setdefault(unit.key, unit)
     # One system at a time is in memory, so the units of each stand together; the preset's own come first.

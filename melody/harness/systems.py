@@ -22,8 +22,9 @@ from melody.config import Preset, Strict, parse, read_toml
 from melody.errors import MelodyError
 from melody.harness.provenance import component_facts, makings_facts, weights_hash
 from melody.harness.units import one_line
+from melody.makings import Makings
 from melody.paths import PACKAGE
-from melody.protocols import Makings, System
+from melody.protocols import System
 from melody.registry import Entry
 from melody.weights import file_hash
 

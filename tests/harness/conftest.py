@@ -16,6 +16,7 @@ from torch import Tensor
 from melody.data.corpus import Clip, Corpus
 from melody.harness.context import Context, Parts, Subject
 from melody.harness.suite import Suite, load_suite
+from melody.harness.tables.kinds import kind_of
 from melody.protocols import Generation, Sampler, System, Trace
 from melody.registry import Entry, samplers
 
@@ -132,9 +133,10 @@ def tone_context(system: ToneSystem | None = None, **options: Any) -> Context:
 
 
 def small(name: str, **settings: Any) -> Suite:
-    """A shipped suite at a size for tests."""
+    """A shipped suite at a size for tests; of the settings, those that its kind reads."""
     suite = load_suite(name)
     sizes = {"prompts": 6, "duration_s": 2.0, "reference_clips": 12, "clips": 10, **settings}
+    sizes = {key: value for key, value in sizes.items() if key in kind_of(suite).uses.settings}
     return suite.model_copy(update={"settings": suite.settings.model_copy(update=sizes)})
 
 

@@ -39,6 +39,7 @@ def small(name: str) -> Suite:
     suite = load_suite(f"demo-card/{name}")
     sizes: dict[str, Any] = {"prompts": 6, "clips": 4, "reference_clips": 16, "training_clips": TRAINING_CLIPS}
     sizes |= {"duration_s": 4.0 if name == "length" else 2.0, "num_steps": 2}
+    sizes = {key: size for key, size in sizes.items() if key in kind_of(suite).uses.settings}
     return suite.model_copy(update={"settings": suite.settings.model_copy(update=sizes)})
 
 

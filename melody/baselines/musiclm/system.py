@@ -37,6 +37,7 @@ from melody.data.audio import AudioInput, as_mono, resampled
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.lm.multi_stream import MultiStream
+from melody.makings import Makings
 from melody.paths import PACKAGE
 from melody.pipeline import build_part as build_melody_part
 from melody.pipeline import load_part as load_melody_part
@@ -49,7 +50,6 @@ from melody.protocols import (
     Generation,
     JointEmbedder,
     LanguageModel,
-    Makings,
     SemanticTokenizer,
     System,
     TokenCodec,

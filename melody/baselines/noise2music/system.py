@@ -27,13 +27,14 @@ from melody.config import INDIFFERENT, Preset, load_preset
 from melody.devices import device_of
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
+from melody.makings import Makings
 from melody.paths import PACKAGE
 from melody.pipeline import build_part, load_part, shipped_weights
 from melody.pipeline.meter import Meter
 from melody.pipeline.prompts import read_prompt
 from melody.pipeline.settings import Settings, check_duration
 from melody.pipeline.work import prompt_work
-from melody.protocols import Generation, Makings, System, Work
+from melody.protocols import Generation, System, Work
 from melody.registry import systems
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal

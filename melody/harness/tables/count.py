@@ -12,9 +12,8 @@ from melody.harness.results import Cell, Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.tables import budgets, estimates
-from melody.harness.tables.cells import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges
+from melody.harness.tables.cells import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges, embedders_of
 from melody.harness.tables.runs import (
-    DEFAULT_EMBEDDER,
     count,
     generation_units,
     held_out_unit,
@@ -163,7 +162,7 @@ def _measured(column: Column, generated: dict[int, Outcome], reference: Outcome,
     if column.measure == OF_CLIPS:
         return estimates.passes(generated, "passes")
     if column.measure == "fad":
-        return estimates.fad(generated, reference, column.embedder or DEFAULT_EMBEDDER, expected)
+        return estimates.fad(generated, reference, column.embedder or "", expected)
     if column.measure == "mcc":
         return estimates.mcc(generated, expected)
     if column.measure == "instrument":
@@ -172,11 +171,11 @@ def _measured(column: Column, generated: dict[int, Outcome], reference: Outcome,
 
 
 def _clips(suite: Suite, context: Context, system: str) -> dict[int, Unit]:
-    return generation_units(suite, context, settings_row(suite), system=system)
+    return generation_units(suite, context, settings_row(suite), embedders_of(suite), system)
 
 
 def _reference(suite: Suite, context: Context) -> Unit:
-    return held_out_unit(suite, context)
+    return held_out_unit(suite, context, embedders_of(suite))
 
 
 def _systems(suite: Suite, context: Context) -> list[str]:

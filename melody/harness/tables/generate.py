@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from melody import registry
-from melody.errors import MelodyError
+from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, texts_hash
 from melody.harness.results import Clip, Measurement
 from melody.harness.suite import Column, ListedRow, Row, Suite
@@ -26,7 +26,7 @@ from melody.harness.tables.cells import (
     failure_among,
     timed_under,
 )
-from melody.harness.tables.controls import blindness, control_finding, control_units, is_control
+from melody.harness.tables.controls import CONTROLS, REAL, blindness, control_finding, control_units, is_control
 from melody.harness.tables.runs import generation_units, held_out_unit, judges_first, setting_of, timing
 from melody.harness.units import Failure, Outcome, Unit
 from melody.metrics.real_time_factor import real_time_factor
@@ -278,7 +278,7 @@ def _is_timed(column: Column, context: Context) -> bool:
 
 
 def check_axes(suite: Suite, context: Context) -> None:
-    """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid, a column without embedder."""
+    """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid, a row that is no control."""
     if set(suite.axes) != set(AXES):
         raise MelodyError(f"suite {suite.name}: axes are {', '.join(suite.axes) or 'none'}; expected {', '.join(AXES)}")
     for sampler in context.samplers if context.samplers is not None else suite.axes["sampler"]:
@@ -288,11 +288,11 @@ def check_axes(suite: Suite, context: Context) -> None:
     for num_steps in suite.axes["num_steps"]:
         if not isinstance(num_steps, int) or num_steps < 1:
             raise MelodyError(f"suite {suite.name}: num_steps: expected integers of 1 or more, got {num_steps!r}")
-    for column in suite.columns:
-        if column.measure.startswith("fad") and not column.embedder:
-            known = ", ".join(registry.audio_embedders.names())
-            raise MelodyError(f"suite {suite.name}: column {column.name!r}: fad needs an embedder, one of: {known}")
     check_judges(suite)
+    known = [REAL, *CONTROLS]
+    for listed in suite.rows:
+        if (name := str(listed.row.get("system"))) not in known:
+            raise MelodyError(f"suite {suite.name}: unknown row {name!r}{did_you_mean(name, known)}")
 
 
 def _done(outcome: Outcome | Failure) -> Outcome:

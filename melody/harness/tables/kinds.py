@@ -26,6 +26,7 @@ from melody.harness.tables import (
     speed,
     step_time,
 )
+from melody.harness.tables.arguments import Uses
 from melody.harness.tables.cells import Filled, Filling, Measure
 from melody.harness.units import Unit
 
@@ -37,6 +38,8 @@ class Kind:
     measures: dict[str, Measure]
     plan: Callable[[Suite, Context], list[Unit]]
     fill: Callable[[Filling], Filled]
+    uses: Uses
+    """What of a suite it reads; all else is refused."""
     weightless: bool = False
     """Whether it needs no trained weights, so that any preset can be named."""
     compares: Callable[[Suite, str], bool] = lambda suite, system: False
@@ -49,25 +52,115 @@ def _always(suite: Suite, system: str) -> bool:
     return True
 
 
+SAMPLING = frozenset({"sampler", "grid", "num_steps"})
+CLIPS = frozenset({"prompts", "duration_s", "seeds", "guidance_scale"})
+HEARD = CLIPS | {"judges", "training_clips", "systems"}
+ABLATION = Uses(HEARD - {"systems"} | SAMPLING | {"reference_clips"}, axes=SAMPLING)
+
 KINDS = {
-    "abilities": Kind(abilities.MEASURES, abilities.plan, abilities.fill, compares=_always),
-    "generate": Kind(
-        generate.MEASURES, generate.plan, generate.fill, compares=lambda suite, system: suite.compare, samples=True
+    "abilities": Kind(
+        abilities.MEASURES,
+        abilities.plan,
+        abilities.fill,
+        Uses(HEARD | SAMPLING, listed=frozenset({"system", "prompts"})),
+        compares=_always,
     ),
-    "count": Kind(count.MEASURES, count.plan, count.fill, compares=_always),
-    "counting": Kind(counting.MEASURES, counting.plan, counting.fill, weightless=True),
-    "speed": Kind(speed.MEASURES, speed.plan, speed.fill, weightless=True),
-    "denoise": Kind(denoise.MEASURES, denoise.plan, denoise.fill),
-    "claims": Kind(claims.MEASURES, claims.plan, claims.fill, compares=lambda suite, system: system == claims.THEIRS),
-    "step-time": Kind(step_time.MEASURES, step_time.plan, step_time.fill),
-    "codec": Kind(codec.MEASURES, codec.plan, codec.fill),
-    "language-model": Kind(language_model.MEASURES, language_model.plan, language_model.fill),
-    "denoiser": Kind(denoiser.MEASURES, denoiser.plan, denoiser.fill),
-    "retrieval": Kind(retrieval.MEASURES, retrieval.plan, retrieval.fill),
-    "samplers": Kind(samplers.MEASURES, samplers.plan, samplers.fill, samples=True),
-    "passes-needed": Kind(passes_needed.MEASURES, passes_needed.plan, passes_needed.fill, samples=True),
-    "sounds": Kind(sounds.MEASURES, sounds.plan, sounds.fill),
-    "published-samples": Kind(published_samples.MEASURES, published_samples.plan, published_samples.fill),
+    "generate": Kind(
+        generate.MEASURES,
+        generate.plan,
+        generate.fill,
+        Uses(
+            HEARD | {"reference_clips"},
+            listed=frozenset({"system"}),
+            axes=SAMPLING,
+            absent=True,
+            timed=generate.TIMED,
+            compare=True,
+        ),
+        compares=lambda suite, system: suite.compare,
+        samples=True,
+    ),
+    "count": Kind(
+        count.MEASURES,
+        count.plan,
+        count.fill,
+        Uses(HEARD | SAMPLING | {"reference_clips", "counted"}, listed=frozenset({"system"}), absent=True),
+        compares=_always,
+    ),
+    "counting": Kind(
+        counting.MEASURES,
+        counting.plan,
+        counting.fill,
+        Uses(frozenset({"duration_s"}), listed=frozenset({"system", "duration_s"}), options=True),
+        weightless=True,
+    ),
+    "speed": Kind(
+        speed.MEASURES,
+        speed.plan,
+        speed.fill,
+        Uses(frozenset({"duration_s"}), listed=frozenset({"system"}), options=True),
+        weightless=True,
+    ),
+    "denoise": Kind(
+        denoise.MEASURES,
+        denoise.plan,
+        denoise.fill,
+        Uses(frozenset({"clips", "seeds"}), listed=frozenset({"denoiser"})),
+    ),
+    "claims": Kind(
+        claims.MEASURES,
+        claims.plan,
+        claims.fill,
+        Uses(
+            SAMPLING | {"prompts", "guidance_scale", "counted"},
+            listed=frozenset({"basis", "duration_s"}),
+        ),
+        compares=lambda suite, system: system == claims.THEIRS,
+    ),
+    "step-time": Kind(
+        step_time.MEASURES,
+        step_time.plan,
+        step_time.fill,
+        Uses(CLIPS | {"sampler", "grid"}, listed=frozenset({"device"}), axes=frozenset({"num_steps"})),
+    ),
+    "codec": Kind(codec.MEASURES, codec.plan, codec.fill, Uses(frozenset({"clips"}), listed=frozenset({"against"}))),
+    "language-model": Kind(
+        language_model.MEASURES,
+        language_model.plan,
+        language_model.fill,
+        Uses(frozenset({"clips", "training_clips"}), listed=frozenset({"model"}), judged=False),
+    ),
+    "denoiser": Kind(
+        denoiser.MEASURES,
+        denoiser.plan,
+        denoiser.fill,
+        Uses(frozenset({"clips", "seeds", "guidance_scale"}), cells=frozenset({"angle"})),
+    ),
+    "retrieval": Kind(
+        retrieval.MEASURES,
+        retrieval.plan,
+        retrieval.fill,
+        Uses(frozenset({"prompts", "reference_clips"}), listed=frozenset({"text"})),
+    ),
+    "samplers": Kind(samplers.MEASURES, samplers.plan, samplers.fill, ABLATION, samples=True),
+    "passes-needed": Kind(passes_needed.MEASURES, passes_needed.plan, passes_needed.fill, ABLATION, samples=True),
+    "sounds": Kind(
+        sounds.MEASURES,
+        sounds.plan,
+        sounds.fill,
+        Uses(
+            CLIPS | SAMPLING | {"reference_clips", "training_clips"},
+            listed=frozenset({"sound", "windows", "window"}),
+            embedders=frozenset({sounds.EMBEDDER}),
+            judged=False,
+        ),
+    ),
+    "published-samples": Kind(
+        published_samples.MEASURES,
+        published_samples.plan,
+        published_samples.fill,
+        Uses(frozenset(), listed=frozenset({"set", "against"})),
+    ),
 }
 
 
