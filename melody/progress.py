@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.progress import TaskID
 
 EVERY_S = 30.0
 
@@ -40,11 +41,11 @@ class PlainProgress:
     ) -> None:
         self.stop()
 
-    def add_task(self, description: str, total: float | None = None, **fields: Any) -> int:
+    def add_task(self, description: str, total: float | None = None, **fields: Any) -> TaskID:
         self.tasks.append({"description": description, "completed": 0, "total": total, **fields})
-        return len(self.tasks) - 1
+        return TaskID(len(self.tasks) - 1)
 
-    def update(self, task: int, **values: Any) -> None:
+    def update(self, task: TaskID, **values: Any) -> None:
         self.tasks[task] |= values
 
     def _tell(self) -> None:

@@ -114,7 +114,7 @@ class Registry:
             return _checked(component, component, what, sized=False)
         if component.__init__ is not object.__init__:  # an inherited one becomes the class's own
             sized = self.base is not None and self.base._sized
-            component.__init__ = _checked(component.__init__, component, what, sized=sized)
+            component.__init__ = _checked(component.__init__, component, what, sized=sized)  # type: ignore[method-assign]
         return component
 
     def names(self) -> list[str]:
