@@ -79,7 +79,7 @@ def _of_rows(suite: Suite, uses: Uses) -> Iterator[str]:
         if "absent" in listed.model_fields_set and not uses.absent:
             yield f"row {listed.row}: absent has no use in a suite of kind {suite.kind!r}"
         known = set(uses.listed)
-        if uses.options and listed.row.get("system") in registry.systems:
+        if uses.options and str(listed.row.get("system")) in registry.systems:
             known |= registry.systems.get(str(listed.row["system"])).options
         elif uses.options:
             continue  # a system that is not here has options that nobody knows

@@ -232,9 +232,10 @@ def check_measures(suite: Suite, measures: dict[str, Measure]) -> None:
 
 def lacking_embedder(column: Column) -> str:
     """The extra that a column's embedder needs and that is not installed, in one line; empty if there is none."""
-    if not column.measure.startswith("fad") or column.embedder not in registry.audio_embedders:
+    embedder = column.embedder or ""
+    if not column.measure.startswith("fad") or embedder not in registry.audio_embedders:
         return ""
-    return registry.audio_embedders.lacks(column.embedder)
+    return registry.audio_embedders.lacks(embedder)
 
 
 def embedders_of(suite: Suite) -> list[str]:
