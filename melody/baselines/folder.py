@@ -7,7 +7,6 @@ with everything but letters and digits written as ``-``.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections import Counter
@@ -21,9 +20,10 @@ from torch import Tensor
 
 from melody.data.corpus import Fault
 from melody.data.decoding import header_of
-from melody.data.folders import METADATA
+from melody.data.folders import METADATA, REQUIRED_COLUMNS
 from melody.data.listing import Listed, Listing, composed, identifier_of, list_clips, read_captions
 from melody.data.recordings import read_recording
+from melody.data.tables import file_names, read_table
 from melody.errors import MelodyError
 from melody.protocols import Generation, System, Trace
 from melody.registry import systems
@@ -32,6 +32,8 @@ from melody.weights import file_hash
 SEEDS_A_RUN = 10_000
 """The tables' seed of row r in run s is s · 10,000 + r (``melody.harness.context.SEED_STRIDE``)."""
 SHOWN = 3
+MAX_DIGITS = 18
+"""Of a seed."""
 
 
 def slug(text: str) -> str:
@@ -177,17 +179,17 @@ def _by_text(listing: Listing) -> dict[str, tuple[Take, ...]]:
 
 def _runs(path: Path) -> dict[str, int]:
     """The column ``seed`` by file; nothing where there is no such column."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        if "seed" not in (reader.fieldnames or ()):
-            return {}
-        runs = {}
-        for row in reader:
-            given, name = (row["seed"] or "").strip(), (row["file_name"] or "").strip()
-            if not given.isdecimal():
-                raise MelodyError(f"{path} line {reader.line_num}: seed {given!r} of {name}; expected 0 or more")
-            runs[composed(name)] = runs[identifier_of(name)] = int(given)
-        return runs
+    table = read_table(path, REQUIRED_COLUMNS)
+    if "seed" not in table.columns:
+        return {}
+    runs = {}
+    for line, row in table.rows:
+        given, name = row["seed"], row["file_name"]
+        if not (given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS):
+            raise MelodyError(f"{path} line {line}: seed {given!r} of {name}; expected 0 or more")
+        for one in file_names(name):
+            runs[composed(one)] = runs[identifier_of(one)] = int(given)
+    return runs
 
 
 def _by_name(listing: Listing) -> dict[str, tuple[Take, ...]]:

@@ -6,12 +6,11 @@ left off, unless two files differ by it alone.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from melody.data.audio import check_audio, read_audio
 from melody.data.containers import INPUT_EXTENSIONS, NOT_READ
 from melody.data.corpus import SPLITS, Clip, Corpus, Fault, check_new, check_some_are_left
+from melody.data.tables import file_names, read_table
 from melody.data.walking import walk
 from melody.errors import MelodyError, did_you_mean
 from melody.weights import file_hash
@@ -94,7 +94,7 @@ def metadata_corpus(folder: Path, split: str | None = "test", *, report: bool = 
     Raises:
         MelodyError: missing columns, an empty text, a file missing, listed twice, unreadable or outside the folder.
     """
-    rows = list(_rows(folder / METADATA))
+    rows = _rows(folder)
     _check_rows(folder, rows, files_too=not report)
     listed = {PurePosixPath(row.file_name).as_posix() for row in rows}
     names, astray = _audio_files(folder)
@@ -178,27 +178,18 @@ def uncaptioned_corpus(folder: Path) -> Corpus:
     return Corpus(folder.name, [_clip(folder / name, name, "", {}) for name in names])
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for column in REQUIRED_COLUMNS:
-                if column not in (reader.fieldnames or ()):
-                    raise MelodyError(f"{path} has no column {column!r}{did_you_mean(column, reader.fieldnames or ())}")
-            for values in reader:
-                yield _row(path, reader.line_num, values)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MelodyError(f"cannot read {path}: {error}") from None
+def _rows(folder: Path) -> list[Row]:
+    path = folder / METADATA
+    return [_row(folder, f"{path} line {line}", line, cells) for line, cells in read_table(path, REQUIRED_COLUMNS).rows]
 
 
-def _row(path: Path, line: int, values: dict[str, str]) -> Row:
-    if None in values or None in values.values():
-        raise MelodyError(f"{path} line {line}: the number of fields differs from the header's")
-    values = {name.strip(): value.strip() for name, value in values.items()}
-    row = Row(line, values.pop("file_name"), values.pop("text"), values)
+def _row(folder: Path, place: str, line: int, cells: dict[str, str]) -> Row:
+    others = {column: cell for column, cell in cells.items() if column not in REQUIRED_COLUMNS}
+    row = Row(line, cells["file_name"], cells["text"], others)
     if not row.file_name or not row.text:
-        raise MelodyError(f"{path} line {line}: {'text' if row.file_name else 'file_name'} is empty")
-    return row
+        raise MelodyError(f"{place}: {'text' if row.file_name else 'file_name'} is empty")
+    there = [name for name in file_names(row.file_name) if (folder / name).is_file()]
+    return replace(row, file_name=there[0]) if there else row
 
 
 def _check_rows(folder: Path, rows: list[Row], *, files_too: bool) -> None:

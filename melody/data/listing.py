@@ -7,7 +7,6 @@ are paired by it, and never by their order.
 
 from __future__ import annotations
 
-import csv
 import unicodedata
 from collections import Counter
 from collections.abc import Set
@@ -18,6 +17,7 @@ from melody.data.containers import INPUT_EXTENSIONS, NOT_READ, not_read
 from melody.data.corpus import Fault
 from melody.data.decoding import header_of
 from melody.data.folders import REQUIRED_COLUMNS
+from melody.data.tables import file_names, read_table
 from melody.data.walking import printable, walk
 from melody.errors import MelodyError, did_you_mean
 
@@ -154,9 +154,9 @@ def read_captions(path: Path, listing: Listing) -> tuple[dict[str, str], list[Fa
     lines: dict[str, int] = {}
     faults: list[Fault] = []
     for line, name, text in rows:
-        identifier = known.get(composed(name)) or known.get(identifier_of(name))
+        identifier = _meant(name, known)
         if identifier is None:
-            if identifier_of(name) not in broken:
+            if not any(identifier_of(one) in broken for one in file_names(name)):
                 faults.append(Fault(name, f"{path} line {line}: {_no_such_clip(name, known, listing)}"))
         elif identifier in lines:
             texts.pop(identifier, None)
@@ -172,24 +172,13 @@ def read_captions(path: Path, listing: Listing) -> tuple[dict[str, str], list[Fa
     return texts, faults
 
 
+def _meant(name: str, known: dict[str, str]) -> str | None:
+    ways = (way for one in file_names(name) for way in (composed(one), identifier_of(one)))
+    return next((known[way] for way in ways if way in known), None)
+
+
 def _rows(path: Path) -> list[tuple[int, str, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for column in REQUIRED_COLUMNS:
-                if column not in (reader.fieldnames or ()):
-                    raise MelodyError(f"{path} has no column {column!r}{did_you_mean(column, reader.fieldnames or ())}")
-            rows = []
-            for row in reader:
-                if more := row.get(None):
-                    width = len(reader.fieldnames or ())
-                    raise MelodyError(
-                        f"{path} line {reader.line_num}: {width + len(more)} cells; the header has {width}: "
-                        f"a text with commas needs quotes"
-                    )
-                rows.append((reader.line_num, (row["file_name"] or "").strip(), (row["text"] or "").strip()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MelodyError(f"cannot read {path}: {error}") from None
+    rows = [(line, cells["file_name"], cells["text"]) for line, cells in read_table(path, REQUIRED_COLUMNS).rows]
     if not rows:
         raise MelodyError(f"{path} has a header and no rows")
     return rows

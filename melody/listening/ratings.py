@@ -1,21 +1,19 @@
 """The file of ratings: one judgement a row, checked to the last cell first. The format is in ``docs/listening.md``.
 
-Version 1 of the format. UTF-8, commas, one header row; the order of the columns does not matter.
+Version 1 of the format, of a table as ``melody.data.tables`` reads it; the order of the columns does not matter.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Literal, NamedTuple
 
+from melody.data.tables import parse_table
 from melody.errors import MelodyError, did_you_mean
 
 QUESTIONS = ("musicality", "audio quality", "text correlation")
@@ -72,14 +70,6 @@ class Ratings(NamedTuple):
     unread_columns: list[str]
 
 
-def read_content(path: Path) -> bytes:
-    """The bytes of a file of ratings; raises ``MelodyError`` if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise MelodyError(f"cannot read ratings {path}: {error.strerror}") from None
-
-
 def parse_ratings(content: bytes, name: str) -> Ratings:
     """The judgements of a file's bytes.
 
@@ -87,17 +77,12 @@ def parse_ratings(content: bytes, name: str) -> Ratings:
         content: of the file.
         name: what messages call it.
     Raises:
-        MelodyError: the file is empty or not UTF-8, a column is missing, or a row does not hold what the format asks
+        MelodyError: it is no such table, a column is missing or misspelt, or a row does not hold what the format asks
             for; the message names the line.
     """
-    rows = _rows(_text(content, name), name)
-    _, header = next(rows, (0, []))
-    columns = [_flat(cell).lower() for cell in header]
-    unread = _check_columns(columns, name)
-    judgements = [
-        _judgement(dict(zip(columns, cells, strict=True)), f"{name}, line {line}", line)
-        for line, cells in _even(rows, len(columns), name)
-    ]
+    table = parse_table(content, name, REQUIRED, OPTIONAL)
+    unread = _unread_columns(table.columns, name)
+    judgements = [_judgement(cells, f"{name}, line {line}", line) for line, cells in table.rows]
     if not judgements:
         raise MelodyError(f"{name} holds no judgement: expected one a row below the header")
     _check_spelling(judgements, name)
@@ -105,59 +90,14 @@ def parse_ratings(content: bytes, name: str) -> Ratings:
     return Ratings(judgements, unread)
 
 
-def _text(content: bytes, name: str) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise MelodyError(f"{name} is UTF-16: expected UTF-8; save it as CSV UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        raise MelodyError(f"{name}, line {line}: byte 0x{byte:02x} is not UTF-8; save the file as CSV UTF-8") from None
-    if not text.strip():
-        raise MelodyError(f"{name} is empty: expected a header and one judgement a row")
-    return text
-
-
-def _rows(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, each with the line that it begins at."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            if any(unicodedata.category(mark) == "Cc" and not mark.isspace() for cell in cells for mark in cell):
-                raise csv.Error("a control character")
-            if any(cell.strip() for cell in cells):
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise MelodyError(f"{name}, line {line}: not CSV: {error}") from None
-
-
-def _even(rows: Iterable[tuple[int, list[str]]], width: int, name: str) -> Iterator[tuple[int, list[str]]]:
-    for line, cells in rows:
-        if len(cells) != width:
-            raise MelodyError(f"{name}, line {line}: got {len(cells)} cells; the header has {width}")
-        yield line, cells
-
-
-def _check_columns(columns: list[str], name: str) -> list[str]:
-    """Names of columns that are not read; raises ``MelodyError`` for missing, doubled and misspelt ones."""
-    if len(columns) == 1 and ";" in columns[0]:
-        raise MelodyError(f"{name}, line 1: cells are parted by semicolons; expected commas")
-    doubled = sorted({column for column in columns if columns.count(column) > 1})
-    if doubled:
-        raise MelodyError(f"{name}, line 1: column {doubled[0]!r} is there twice")
+def _unread_columns(columns: Sequence[str], name: str) -> list[str]:
+    """Names of columns that are not read; raises ``MelodyError`` for misspelt ones."""
     known = (*REQUIRED, *OPTIONAL)
-    missing = [column for column in REQUIRED if column not in columns]
     unknown = [column for column in columns if column not in known]
-    if missing:
-        near = difflib.get_close_matches(missing[0], unknown, n=1)
-        hint = f"; is {near[0]!r} meant?" if near else ""
-        raise MelodyError(f"{name}, line 1: column {missing[0]!r} is missing{hint} (needed: {', '.join(REQUIRED)})")
+    absent = [column for column in OPTIONAL if column not in columns]
     for column in unknown:
         # A misspelt optional column would turn its checks into judgements, in silence.
-        if difflib.get_close_matches(column, [one for one in OPTIONAL if one not in columns], n=1, cutoff=0.75):
+        if difflib.get_close_matches(column.lower(), absent, n=1, cutoff=0.75):
             raise MelodyError(f"{name}, line 1: unknown column {column!r}{did_you_mean(column, known)}")
     return unknown
 

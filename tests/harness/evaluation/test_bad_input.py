@@ -388,7 +388,7 @@ def test_captions_with_commas_outside_of_quotes_are_not_cut(run: Any, folders: P
     Path("captions.csv").write_text("file_name,text\nclip 0.wav,slow, sad piano\n")
     code, _, error, _ = run("generated", "-m", "mcc", "--captions", "captions.csv", "--skip-bad")
     assert code == 2
-    assert "captions.csv line 2: 3 cells; the header has 2" in error
+    assert "captions.csv, line 2: got 3 cells; the header has 2" in error
 
 
 def test_a_negative_seed_is_refused(run: Any, folders: Path) -> None:
