@@ -120,7 +120,8 @@ def test_files_keyed_by_the_librarys_own_names_still_load(use: str, spelling: An
 def test_what_does_not_fit_is_told_by_our_name(tmp_path: Path) -> None:
     path = tmp_path / "part.safetensors"
     _saved("mulan", path)
-    tensors, other = load_file(path), _built("mulan")
+    # Copies: older safetensors hand out views of the file, which is written over below.
+    tensors, other = {name: tensor.clone() for name, tensor in load_file(path).items()}, _built("mulan")
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     name = "audio_tower.blocks.0.attention.query.bias"
