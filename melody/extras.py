@@ -31,8 +31,8 @@ def lacking(modules: Iterable[str], who: str) -> str:
 
 
 def command(module: str) -> str:
-    """What installs a module's extra."""
-    return f'pip install "melody-toolkit[{EXTRAS[module]}]"'
+    """What installs a module's extra, from a checkout: the package is on no index."""
+    return f'pip install ".[{EXTRAS[module]}]"'
 
 
 def need(module: str, who: str) -> Any:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from melody.harness.gate import gate, load_thresholds
+from melody.harness.results import load_results
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -21,20 +24,38 @@ def test_layers_hold() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_wheel_holds_one_package_with_declarations_presets_and_weights(tmp_path: Path) -> None:
-    result = _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    result = _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder))
     assert result.returncode == 0, result.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"melody"}
-    expected = {
+    (file,) = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def test_wheel_holds_one_package_with_declarations_presets_and_weights(wheel: Path) -> None:
+    assert {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"} == {"melody"}
+    for name in (
         "melody/presets/demo.toml",
         "melody/presets/paper.toml",
         "melody/presets/weights/demo/denoiser.safetensors",
         "melody/_declarations/eval/suites/table2.toml",
         "melody/_declarations/eval/thresholds/demo.toml",
-    }
-    assert expected <= set(names)
+    ):
+        assert (wheel / name).is_file(), name
+
+
+def test_every_threshold_of_the_wheel_finds_its_baseline(wheel: Path) -> None:
+    for path in (wheel / "melody" / "_declarations" / "eval" / "thresholds").glob("*.toml"):
+        thresholds = load_thresholds(path)
+        baselines = {one.baseline for one in thresholds.thresholds if one.baseline is not None}
+        for baseline in baselines:
+            outcome = gate(load_results(baseline), thresholds)
+            assert outcome.passed, "a run holds against itself"
+        assert (path.name == "regression.toml") == bool(baselines)
 
 
 def test_weights_stay_under_24_megabytes_and_have_a_card() -> None:

@@ -92,7 +92,7 @@ def test_missing_checkpoint_names_file_source_and_option(tmp_path: Path) -> None
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "clap.pt").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "laion_clap", None)
-    with pytest.raises(MelodyError, match=r'pip install "melody-toolkit\[embedders\]"'):
+    with pytest.raises(MelodyError, match=r'pip install "\.\[embedders\]"'):
         ClapEmbedder(str(tmp_path / "clap.pt"))
 
 

@@ -314,7 +314,7 @@ def test_without_its_package_the_error_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, name: str, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, module, None)
-    with pytest.raises(MelodyError, match=rf'pip install "melody-toolkit\[{extra}\]"') as caught:
+    with pytest.raises(MelodyError, match=rf'pip install "\.\[{extra}\]"') as caught:
         registry.denoisers.create(name, SMALL[name])
     assert "\n" not in str(caught.value)
 

@@ -32,7 +32,7 @@ COUNTED = (
     HEAD.format(name="counted", kind="counting")
     + '[[columns]]\nname = "n"\nlabel = "n"\nmeasure = "parameters"\n[[rows]]\nrow = { system = "audioldm2" }\n'
 )
-COMMAND = 'pip install "melody-toolkit[{}]"'
+COMMAND = 'pip install ".[{}]"'
 
 
 def _melody(tmp_path: Path, modules: set[str], *arguments: object) -> subprocess.CompletedProcess[str]:

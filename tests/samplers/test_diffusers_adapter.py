@@ -131,5 +131,5 @@ def test_what_cannot_be_run_is_refused(arguments, message):
 
 def test_without_diffusers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(MelodyError, match=r'pip install "melody-toolkit\[diffusers\]"'):
+    with pytest.raises(MelodyError, match=r'pip install "\.\[diffusers\]"'):
         samplers.create("diffusers")
