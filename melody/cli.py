@@ -304,7 +304,9 @@ def export(
 def shards(
     data: Annotated[str, typer.Argument(help="embedded, or a folder of audio with a metadata.csv.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to be made for the tar files.")],
-    shard_mb: Annotated[int, typer.Option(min=1, help="Begin a new tar file after so many million bytes.")] = 1000,
+    shard_mb: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Begin a new tar file after so many million bytes.")
+    ] = 1000,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a corpus with unreadable, empty or duplicate files.")
     ] = False,

@@ -42,10 +42,10 @@ def drop(stream: Any) -> None:
 
 
 def say_what_streams_can() -> None:
-    """Let a stream of another encoding replace the glyphs that it lacks: no number is lost for a sign beside it."""
+    """Let a stream replace what its encoding lacks: no number is lost for a sign beside it, or a name's odd bytes."""
     codecs.register_error("melody-plain", _plain)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure") and not (stream.encoding or "").lower().startswith("utf"):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="melody-plain")
 
 
@@ -53,7 +53,12 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
-    return "".join(PLAIN_GLYPHS.get(glyph, "?") for glyph in lacking), error.end
+    return "".join(PLAIN_GLYPHS.get(glyph) or _escaped(glyph) for glyph in lacking), error.end
+
+
+def _escaped(glyph: str) -> str:
+    r"""A byte of a name that is no UTF-8, as in ``\xff``; a question mark for every other glyph."""
+    return f"\\x{ord(glyph) - 0xDC00:02x}" if "\udc80" <= glyph <= "\udcff" else "?"
 
 
 def show_own_warnings() -> None:

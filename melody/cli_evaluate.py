@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from melody.bounds import MAX_RUN_SEED
 from melody.cli_console import console, notes, progress_bar
 from melody.cli_options import DeviceOption, ThreadsOption
 
@@ -53,7 +54,7 @@ OverlapOption = Annotated[
         "--allow-overlap", help="Measure though two of the folders share clips, and tell it; else exit code 2."
     ),
 ]
-EvaluationSeedOption = Annotated[int, typer.Option(help="Of groups, bootstraps and controls.")]
+EvaluationSeedOption = Annotated[int, typer.Option(min=0, max=MAX_RUN_SEED, help="Of groups, bootstraps and controls.")]
 RecordsOption = Annotated[
     Path, typer.Option("--store", help="Where what is known of each sound is kept; a killed run goes on from it.")
 ]

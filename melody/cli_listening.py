@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from melody.cli_console import console
+from melody.cli_options import a_number
 from melody.errors import MelodyError
 
 app = typer.Typer(name="listening", help="Listening tests: analyse ratings.", no_args_is_help=True)
@@ -25,7 +26,13 @@ def analyse(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result to a JSON file too.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots too.")] = None,
     max_failed: Annotated[
-        float, typer.Option(help="Exclude raters who fail more than this share of their attention checks.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            callback=a_number,
+            help="Exclude raters who fail more than this share of their attention checks.",
+        ),
     ] = 0.25,
 ) -> None:
     """Preference rates, strengths and agreement with intervals over raters; raters who fail checks are excluded."""

@@ -1,5 +1,6 @@
 """Options of the ``melody`` command: what each is called, takes and says of itself."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,18 @@ import typer
 
 from melody.bounds import MAX_GUIDANCE, MAX_RUN_SEED, MAX_SEED, MAX_STEPS
 from melody.threads import fix
+
+DAY_S = 86_400
+LONGEST_TRAINING = 1_000_000_000
+"""Steps."""
+
+
+def a_number(given: float | None) -> float | None:
+    """Refuse what no bound refuses: NaN is neither below nor above one."""
+    if given is not None and math.isnan(given):
+        raise typer.BadParameter("expected a number, got nan")
+    return given
+
 
 PresetOption = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset, or the path of a TOML file.")]
 SystemOption = Annotated[
@@ -47,7 +60,12 @@ EditOption = Annotated[Path | None, typer.Option(help="The file to change, with 
 InpaintOption = Annotated[
     str | None, typer.Option(metavar="BEGIN:END", help="Seconds of the file to make anew, as in 3.0:6.5.")
 ]
-DurationOption = Annotated[float | None, typer.Option(help="Seconds of new audio; the preset's segment if not given.")]
+DurationOption = Annotated[
+    float | None,
+    typer.Option(
+        min=1e-3, max=DAY_S, callback=a_number, help="Seconds of new audio; the preset's segment if not given."
+    ),
+]
 ContinuationOption = Annotated[
     str | None,
     typer.Option(help="Algorithm 2 beyond a segment: fixed (known frames held) or as-printed. \\[default: fixed]"),
@@ -55,7 +73,9 @@ ContinuationOption = Annotated[
 StepsOption = Annotated[int | None, typer.Option(min=1, max=MAX_STEPS, help="Sampler steps.")]
 SamplerOption = Annotated[str | None, typer.Option(help="See: melody components samplers.")]
 GridOption = Annotated[str | None, typer.Option(help="Angle schedule; see: melody components grids.")]
-GuidanceScaleOption = Annotated[float | None, typer.Option(min=0, max=MAX_GUIDANCE, help="1 is without guidance.")]
+GuidanceScaleOption = Annotated[
+    float | None, typer.Option(min=0, max=MAX_GUIDANCE, callback=a_number, help="1 is without guidance.")
+]
 SeedOption = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed gives the same bits on CPU.")]
 StageArgument = Annotated[
     str,
@@ -93,17 +113,21 @@ PrecisionOption = Annotated[
     str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed (Lightning's names), for all stages.")
 ]
 AccumulateOption = Annotated[
-    int | None, typer.Option(min=1, help="Parts into which each batch is cut, one after the other.")
+    int | None, typer.Option(min=1, max=1_048_576, help="Parts into which each batch is cut, one after the other.")
 ]
 ValidateEveryOption = Annotated[
-    int | None, typer.Option(min=0, help="Steps between held-out figures and sounds in TensorBoard; 0 is never.")
+    int | None,
+    typer.Option(
+        min=0, max=LONGEST_TRAINING, help="Steps between held-out figures and sounds in TensorBoard; 0 is never."
+    ),
 ]
 AcceleratorOption = Annotated[str, typer.Option(help="cpu, gpu or auto (Lightning's).")]
 DevicesOption = Annotated[str, typer.Option(help="Processes on this node, or auto (Lightning's).")]
-NumNodesOption = Annotated[int, typer.Option(help="Nodes (Lightning's).")]
+NumNodesOption = Annotated[int, typer.Option(min=1, max=100_000, help="Nodes (Lightning's).")]
 StrategyOption = Annotated[str, typer.Option(help="auto, ddp, fsdp … (Lightning's).")]
 StopAfterOption = Annotated[
-    int | None, typer.Option(min=1, help="End early, after so many steps of a stage; a later call goes on.")
+    int | None,
+    typer.Option(min=1, max=LONGEST_TRAINING, help="End early, after so many steps of a stage; a later call goes on."),
 ]
 SuitesArgument = Annotated[
     list[str] | None,
@@ -141,7 +165,14 @@ SpeedPrecisionOption = Annotated[
     str, typer.Option("--precision", help="Of the speed table's networks: fp32, bf16 or fp16.")
 ]
 BudgetOption = Annotated[
-    float, typer.Option("--budget-s", help="Seconds that the speed table may spend on each system.")
+    float,
+    typer.Option(
+        "--budget-s",
+        min=1e-3,
+        max=30 * DAY_S,
+        callback=a_number,
+        help="Seconds that the speed table may spend on each system.",
+    ),
 ]
 FullOption = Annotated[
     bool,

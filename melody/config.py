@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -39,6 +38,7 @@ from melody.bounds import (
     Weight,
     Width,
 )
+from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.paths import PACKAGE
 from melody.pretrained import CONFIG, read_config
@@ -359,18 +359,6 @@ def _component(table: dict[str, Any], components: registry.Registry, where: str)
     if "use" not in table:
         raise MelodyError(f'{where}: expected use = "NAME" with one of: {", ".join(components.names())}')
     return {"use": table["use"], "arguments": {key: value for key, value in table.items() if key != "use"}}
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; raises ``MelodyError`` with the file and line if it cannot be read or parsed."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MelodyError(f"cannot read {path}: {error.strerror}") from None
-    except RecursionError:
-        raise MelodyError(f"{path} is not valid TOML: its tables or lists are nested too deep") from None
-    except ValueError as error:  # malformed, not UTF-8, or a number of more digits than Python reads
-        raise MelodyError(f"{path} is not valid TOML: {str(error).partition(';')[0]}") from None
 
 
 def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:

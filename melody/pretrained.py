@@ -20,6 +20,7 @@ from huggingface_hub import ModelHubMixin
 
 from melody import registry
 from melody.devices import device_of
+from melody.documents import read_json_table
 from melody.errors import MelodyError, MelodyWarning
 from melody.hub import EVERYTHING, local_folder
 
@@ -257,7 +258,7 @@ def write_config(folder: Path, tables: dict[str, Any]) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The tables of ``config.json``; raises ``MelodyError`` if it is missing, malformed or of another format."""
-    content = _read_json(folder / CONFIG)
+    content = _table(folder / CONFIG)
     if content is None:
         hint = "name the preset of these weights, or let melody export write it"
         raise MelodyError(f"there is no {CONFIG} in {folder}: {hint}")
@@ -269,19 +270,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_card(folder: Path) -> dict[str, Any] | None:
     """The card of the weights in a folder, by part, if there is one."""
-    return _read_json(folder / CARD)
+    return _table(folder / CARD)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise MelodyError(f"cannot read {path}: {error}") from None
-    if not isinstance(content, dict):
-        raise MelodyError(f"cannot read {path}: expected a table, got {type(content).__name__}")
-    return content
+def _table(path: Path) -> dict[str, Any] | None:
+    return read_json_table(path) if path.exists() else None
 
 
 def _marked(text: str) -> str:
@@ -300,7 +293,7 @@ def _is_edited(readme: Path) -> bool:
 
 def _check_target(folder: Path, tables: dict[str, Any]) -> None:
     """Saving again over the same kind of model is fine; over another one would leave a mixture."""
-    there = _read_json(folder / CONFIG)
+    there = _table(folder / CONFIG)
     if there is not None and {*there} - {"format_version"} != {*tables}:
         names = ", ".join(key for key, value in there.items() if isinstance(value, dict))
         raise MelodyError(f"{folder} holds other model files already ({names or CONFIG}); choose another folder")

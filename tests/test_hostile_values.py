@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from melody.config import load_preset, read_toml
+from melody.config import load_preset
+from melody.documents import read_toml
 from melody.errors import MelodyError
 from melody.listening.analysis import analyse
 from melody.pipeline.settings import Settings

@@ -6,7 +6,6 @@ A diffusion Transformer denoises the latents of a stereo autoencoder at 44.1 kHz
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +30,7 @@ from melody.baselines.public_models import (
     versions,
 )
 from melody.devices import device_of
+from melody.documents import read_json_table
 from melody.errors import MelodyError, did_you_mean
 from melody.extras import need
 from melody.protocols import Generation, System, Work
@@ -251,9 +251,9 @@ def _scheduler(diffusers: Any, folder: Path) -> Any:
     """The model's own scheduler, by the class that its config names."""
     names = ("CosineDPMSolverMultistepScheduler", "EDMDPMSolverMultistepScheduler")
     try:
-        named = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, ValueError, AttributeError) as error:
-        raise MelodyError(f"{MODEL.title}: cannot read {folder / 'scheduler_config.json'}: {error}") from None
+        named = read_json_table(folder / "scheduler_config.json").get("_class_name")
+    except MelodyError as error:
+        raise MelodyError(f"{MODEL.title}: {error}") from None
     if named not in names:
         raise MelodyError(f"{MODEL.title}: {folder} names scheduler {named!r}{did_you_mean(str(named), names)}")
     if named == names[0]:

@@ -140,12 +140,17 @@ def _sounds(source: Source, raw: BinaryIO, parts: Parts) -> Iterator[soundfile.S
     """What there is to decode, one after the other."""
     for stretches in parts.files:
         joined = None if stretches is None else Joined(raw, stretches)
-        given: Any = joined or (str(source) if isinstance(source, Path) else raw)
+        given: Any = joined or (_named(source) if isinstance(source, Path) else raw)
         raw.seek(0)
         with _Forward(given) as sound:
             yield sound
         if joined is not None and joined.error is not None:
             raise joined.error
+
+
+def _named(path: Path) -> str | bytes:
+    """A file's name as libsndfile takes it: its bytes, which may be no UTF-8."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _header(sound: soundfile.SoundFile, parts: Parts, source: Source) -> Header:

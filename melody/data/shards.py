@@ -41,6 +41,7 @@ from melody.data.corpus import (
 )
 from melody.data.embedded import is_embedded
 from melody.data.folders import METADATA, holds_shards, metadata_corpus, of_a_split
+from melody.documents import parse_json
 from melody.errors import MelodyError
 from melody.extras import need
 
@@ -255,10 +256,10 @@ def _check_members(sample: Sample, where: str) -> None:
 def _facts(sample: Sample, where: str) -> Facts:
     """What the texts say, of the right types; nulls count as not said, and tags may be one text with commas."""
     try:
-        said = json.loads(sample.texts.get("json", b"{}"))
+        said = parse_json(sample.texts.get("json", b"{}"), f"{sample.key}.json")
         if isinstance(said, dict) and "text" not in said and "txt" in sample.texts:
             said["text"] = sample.texts["txt"].decode("utf-8-sig").strip()
-    except ValueError as error:
+    except (ValueError, MelodyError) as error:
         raise MelodyError(f"{where}: its texts cannot be read: {error}") from None
     if not isinstance(said, dict) or not isinstance(said.get("text"), str) or not said["text"].strip():
         raise MelodyError(f"{where} has no text: expected a .json with 'text', or a .txt")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melody import registry
-from melody.config import read_toml
+from melody.documents import read_toml
 from melody.errors import MelodyError
 from melody.harness.suite import Suite
 from melody.harness.tables.count import RATED

@@ -5,12 +5,12 @@ A value of ``None`` is a number that is not there (infinite, or refused by the m
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from melody.documents import read_json
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.results import Direction, Schema
 
@@ -225,17 +225,13 @@ class Comparison(Schema):
 def load_evaluation(path: Path) -> Evaluation | Comparison:
     """Read what was saved; raises ``MelodyError`` if it is missing, not JSON, or of another schema."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         kind = raw.get("kind") if isinstance(raw, dict) else None
         return Comparison.model_validate(raw) if kind == "comparison" else Evaluation.model_validate(raw)
-    except OSError as error:
-        raise MelodyError(f"cannot read {path}: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise MelodyError(f"{path} is not an evaluation: {place}: {first['msg']}") from None
-    except (ValueError, RecursionError):
-        raise MelodyError(f"{path} is not an evaluation: it is not JSON text") from None
 
 
 def _save(result: Evaluation | Comparison, path: Path) -> None:

@@ -25,7 +25,8 @@ from xml.etree import ElementTree
 
 from pydantic import Field, model_validator
 
-from melody.config import Strict, parse, read_toml
+from melody.config import Strict, parse
+from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.results import Cell, Measurement, Results, load_results
 from melody.harness.suite import Row, selects

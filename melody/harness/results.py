@@ -6,12 +6,14 @@ are five fields that never mix.
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from melody.bounds import shown
+from melody.documents import read_json
 from melody.errors import MelodyError
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -25,8 +27,37 @@ OrderingVerdict = Literal["holds", "contradicted", "undecided", "not attempted"]
 StatementVerdict = Literal["comes out", "does not come out", "undecided", "not comparable", "not attempted"]
 
 
+NOT_SHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
 class Schema(BaseModel):
+    """A part of a result, of text that every format can hold: what was measured may come from elsewhere."""
+
     model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _can_be_shown(cls, value: Any) -> Any:
+        return showable(value)
+
+
+def showable(value: Any) -> Any:
+    r"""A value with escapes for characters that neither HTML, XML, CSV nor a font has: NUL, controls, surrogates.
+
+    Raises ``ValueError`` for a whole number beyond what 64 bits hold.
+
+    >>> showable({"a\0": ["b\ud800", 1]})
+    {'a\\x00': ['b\\ud800', 1]}
+    """
+    if isinstance(value, str):
+        return NOT_SHOWABLE.sub(lambda found: ascii(found[0])[1:-1], value)
+    if isinstance(value, list | tuple):
+        return [showable(one) for one in value]
+    if isinstance(value, dict):
+        return {showable(key): showable(one) for key, one in value.items()}
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise ValueError(f"expected a number, got {shown(value)}")
+    return value
 
 
 class Reference(Schema):
@@ -220,14 +251,8 @@ class Results(Schema):
 def load_results(path: Path) -> Results:
     """Read a results file; raises ``MelodyError`` if it is missing, not JSON, or of another schema."""
     try:
-        return Results.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise MelodyError(f"cannot read results {path}: {error.strerror}") from None
-    except json.JSONDecodeError as error:
-        raise MelodyError(f"{path} is not JSON: {error}") from None
+        return Results.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise MelodyError(f"{path} is not a results file: {place}: {first['msg']}") from None
-    except (ValueError, RecursionError):
-        raise MelodyError(f"{path} is not a results file: it is not JSON text") from None

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from melody.bounds import GuidanceScale, RunSeed, Seconds, Steps
-from melody.config import PAPER_GUIDANCE_SCALE, Positive, Strict, parse, read_toml
+from melody.config import PAPER_GUIDANCE_SCALE, Positive, Strict, parse
+from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.results import Reference
 from melody.paths import declarations

@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import Field
 
 from melody import registry
-from melody.config import Preset, Strict, parse, read_toml
+from melody.config import Preset, Strict, parse
+from melody.documents import read_toml
 from melody.errors import MelodyError
 from melody.harness.provenance import component_facts, makings_facts, weights_hash
 from melody.harness.units import one_line

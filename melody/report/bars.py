@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from melody.harness.results import Cell, Table
 from melody.report.layout import HEADINGS, KINDS, Kind, grade_mark, value_of
+from melody.report.numbers import drawable
 from melody.report.palette import KIND_COLOURS, KIND_HATCHES
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _bars(cells: Sequence[Cell]) -> list[Bar]:
             values = {value.value for _, value in found}
             same = len(found) > 1 and len(values) == 1
             for cell, value in found[:1] if same else found:
-                if value.value > 0:
+                if drawable(value.value) and value.value > 0:
                     bars.append(Bar(cell.label if same else _label(cell), kind, value.value, grade_mark(value)))
     return bars
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from melody.harness.results import Cell, Table
 from melody.report.layout import HEADINGS, KINDS, Kind, place_on, value_of
+from melody.report.numbers import drawable
 from melody.report.palette import KIND_COLOURS, KIND_HATCHES
 
 if TYPE_CHECKING:
@@ -105,6 +106,6 @@ def _cost(cell: Cell) -> Cost | None:
     label = " · ".join(place_on(axis, value) for axis, value in cell.row.items())
     for kind in BEST:
         value = value_of(cell, kind)
-        if value is not None and value.value > 0:
+        if value is not None and drawable(value.value) and value.value > 0:
             return Cost(label, kind, value.value)
     return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from melody.harness.results import Cell, Measurement, Table
 from melody.report.layout import ARROWS, Kind, grade_mark, value_of
+from melody.report.numbers import drawable, in_legend
 from melody.report.palette import DASHES, MARKERS, SERIES
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 STEPS = "num_steps"
 PANELS_A_ROW = 4
+MOST_STEPS = 1_000_000
 SHIFT = 1.02
 """Factor between neighbouring curves' abscissae, so that their intervals do not hide each other."""
 
@@ -135,11 +137,12 @@ def _curves(cells: Sequence[Cell], kind: Kind, styles: dict[tuple[str, ...], tup
     points: dict[tuple[str, ...], list[Point]] = {}
     for cell in cells:
         value, steps = value_of(cell, kind), cell.row[STEPS]
-        if value is not None and isinstance(steps, int):
-            low, high = (value.low, value.high) if isinstance(value, Measurement) else (None, None)
+        if value is not None and drawable(value.value) and isinstance(steps, int) and 0 < steps <= MOST_STEPS:
+            ends = (value.low, value.high) if isinstance(value, Measurement) else (None, None)
+            low, high = (end if drawable(end) else None for end in ends)
             points.setdefault(_place(cell), []).append(Point(steps, value.value, low, high))
     return tuple(
-        Curve(" · ".join(place) or kind, *styles[place], tuple(sorted(found, key=lambda point: point.steps)))
+        Curve(in_legend(" · ".join(place) or kind), *styles[place], tuple(sorted(found, key=lambda point: point.steps)))
         for place, found in points.items()
     )
 

@@ -14,6 +14,7 @@ from melody.harness.evaluation_results import Comparison, Evaluation, Score
 from melody.harness.results import Clip
 from melody.report import evaluation_layout as layout
 from melody.report.figures import STYLE, inline_svg
+from melody.report.numbers import drawable
 from melody.report.page import page_environment, stylesheet
 from melody.report.palette import MARKERS, SERIES
 from melody.report.sounds import Sound, load_sound
@@ -72,7 +73,8 @@ def _sounds(result: Evaluation, room: int) -> list[tuple[Score, list[Sound]]]:
             size = path.stat().st_size if path.is_file() else 0
             text = f"{score.name} = {layout.number(one.value, None, None)[0]} {score.unit}".strip()
             if 0 < size <= min(CLIP_BYTES, room):
-                sounds.append(load_sound(Clip(title=one.identifier, text=text, path=one.file), folder, embed=True))
+                clip = Clip(title=one.identifier, text=text, path=one.file)
+                sounds.append(load_sound(clip, folder, embed=True, links=True))
                 room -= size
             else:
                 sounds.append(Sound(one.identifier, text, facts="too large for the page, or no longer there"))
@@ -86,7 +88,7 @@ def _plot(scores: Sequence[Score], prefix: str) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    shown = [score for score in scores if score.value is not None]
+    shown = [score for score in scores if drawable(score.value)]
     if not shown:
         return ""
     with rc_context(STYLE):
@@ -114,11 +116,11 @@ def control_style(place: int) -> tuple[str, str]:
 def _draw(axis: Axes, score: Score, names: Sequence[str]) -> None:
     value = score.value
     assert value is not None
-    if score.low is not None and score.high is not None:
+    if drawable(score.low) and drawable(score.high):
         axis.plot([score.low, score.high], [0, 0], color=SERIES[1], linewidth=3, alpha=0.5)
     axis.plot([value], [0], "o", color=SERIES[1], label="generated", zorder=3)
     for control in score.controls:
-        if control.value is not None:
+        if drawable(control.value):
             place = names.index(control.name)
             colour, marker = control_style(place)
             axis.plot([control.value], [0], marker, color=colour, label=control.name, markersize=5)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from melody.harness.results import Cell, Table
+from melody.report.numbers import drawable
 from melody.report.palette import DASHES, MARKERS, SERIES
 
 if TYPE_CHECKING:
@@ -65,17 +66,23 @@ def evaluation_facets(table: Table) -> Facets | None:
         return None
     first = next(iter(differences.values()))
     config = first.provenance.config if first.provenance else {}
-    reference = by_metric[LEVEL].get(_key(config.get("reference", {})))
-    if reference is None or reference.measured is None or "margin" not in config:
+    margin, told = config.get("margin"), config.get("reference")
+    reference = by_metric[LEVEL].get(_key(told)) if isinstance(told, dict) else None
+    if reference is None or reference.measured is None or not drawable(margin):
+        return None
+    margin *= reference.measured.value
+    if not drawable(margin) or margin <= 0:
         return None
     samplers = list(dict.fromkeys(str(cell.row["sampler"]) for cell in differences.values()))
     panels: dict[str, tuple[Curve, ...]] = {}
     for grid in dict.fromkeys(str(cell.row["grid"]) for cell in differences.values()):
         found = {sampler: _points(by_metric, sampler, grid) for sampler in samplers}
         panels[grid] = tuple(Curve(name, samplers.index(name), points) for name, points in found.items() if points)
+    if not any(panels.values()):
+        return None
     row = reference.row
     name = f"{row['sampler']} on {row['grid']}, {row['num_steps']} steps"
-    return Facets(panels, first.label, name, config["margin"] * reference.measured.value)
+    return Facets(panels, first.label, name, margin)
 
 
 def draw_facets(facets: Facets) -> Figure:
@@ -118,12 +125,14 @@ def _cells(table: Table, metric: str) -> dict[tuple[tuple[str, Any], ...], Cell]
     return {
         _key(cell.row): cell
         for cell in table.cells
-        if cell.metric.partition("[")[0] == metric and cell.measured is not None and "num_steps" in cell.row
+        if cell.metric.partition("[")[0] == metric
+        and cell.measured is not None
+        and {"num_steps", "sampler", "grid"} <= cell.row.keys()
     }
 
 
 def _key(row: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(row.items()))
+    return tuple(sorted((axis, str(value)) for axis, value in row.items()))
 
 
 def _points(by_metric: dict[str, dict[Any, Cell]], sampler: str, grid: str) -> tuple[Point, ...]:
@@ -134,8 +143,9 @@ def _points(by_metric: dict[str, dict[Any, Cell]], sampler: str, grid: str) -> t
         if not own or counted is None or counted.measured is None or cell.measured is None:
             continue
         value = cell.measured.value
-        low, high = (value if end is None else end for end in (cell.measured.low, cell.measured.high))
-        found.append(Point(counted.measured.value, value, low, high))
+        if drawable(value) and drawable(counted.measured.value) and counted.measured.value > 0:
+            low, high = (end if drawable(end) else value for end in (cell.measured.low, cell.measured.high))
+            found.append(Point(counted.measured.value, value, low, high))
     return tuple(sorted(found, key=lambda point: point.evaluations))
 
 

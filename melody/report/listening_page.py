@@ -12,6 +12,7 @@ from melody.harness.listening_schema import ListeningResult
 from melody.harness.results import Measurement
 from melody.report.figures import STYLE, Plot, finish
 from melody.report.listening import blocks, exclusions, headline, notes, shown
+from melody.report.numbers import drawable
 from melody.report.page import page_environment, stylesheet
 from melody.report.palette import MARKERS, SERIES
 
@@ -53,12 +54,12 @@ def draw_listening(result: ListeningResult) -> list[Plot]:
 
     rates: Panels = {}
     for one in result.preferences:
-        if one.rate is not None:
+        if one.rate is not None and drawable(one.rate.value):
             rates.setdefault(one.question, []).append(Dot(f"{one.system_a} over {one.system_b}", one.rate))
     strengths: Panels = {
-        one.question: [Dot(each.system, each.strength) for each in one.strengths]
+        one.question: [Dot(each.system, each.strength) for each in one.strengths if drawable(each.strength.value)]
         for one in result.bradley_terry
-        if one.strengths
+        if any(drawable(each.strength.value) for each in one.strengths)
     }
     drawn = [("preferences", "preference rate", 0.5, rates), ("strengths", "strength (Bradley-Terry)", 0.0, strengths)]
     with rc_context(STYLE):
@@ -94,10 +95,9 @@ def _panel(axes: Axes, name: str, dots: Sequence[Dot], number: int, middle: floa
     axes.axvline(middle, color=SERIES[6], linestyle=":", linewidth=1)
     for place, dot in enumerate(dots):
         value = dot.number.value
-        low = value if dot.number.low is None else dot.number.low
-        high = value if dot.number.high is None else dot.number.high
-        axes.plot([low, high], [place, place], color=SERIES[number], linewidth=1.6)
-        axes.plot(value, place, MARKERS[number], color=SERIES[number], markersize=5)
+        low, high = (end if drawable(end) else value for end in (dot.number.low, dot.number.high))
+        axes.plot([low, high], [place, place], color=SERIES[number % len(SERIES)], linewidth=1.6)
+        axes.plot(value, place, MARKERS[number % len(MARKERS)], color=SERIES[number % len(SERIES)], markersize=5)
     axes.set_yticks(range(len(dots)), [dot.label for dot in dots])
     axes.set_ylim(len(dots) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

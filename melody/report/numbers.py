@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 from melody.harness.results import Measurement
 
 YES_NO = "yes = 1"
 """Unit of abilities: 1 is yes, 0 is no."""
+
+
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Magnitudes between which axes are drawn; beyond them matplotlib's arithmetic overflows."""
+
+
+def drawable(value: object) -> TypeGuard[int | float]:
+    """Whether an axis can show a number: it is there, finite and of no absurd size.
+
+    >>> drawable(0.0), drawable(-5), drawable(None), drawable(float("inf")), drawable(1e300)
+    (True, True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value == 0 or SMALLEST <= abs(value) <= LARGEST
+
+
+def in_legend(label: str) -> str:
+    """A label that matplotlib lists: it hides those that begin with an underscore.
+
+    >>> in_legend("heun"), in_legend("_own")
+    ('heun', ' _own')
+    """
+    return f" {label}" if label.startswith("_") else label
 
 
 def printed(value: float, unit: str = "") -> str:
@@ -57,8 +82,8 @@ def measured(measurement: Measurement, unit: str = "") -> tuple[str, str]:
     if low is None or high is None or not math.isfinite(high - low) or high <= low:
         return rounded(measurement.value, unit), ""
     half = (high - low) / 2
-    digits = 1 - math.floor(math.log10(half))
-    if digits > 6:  # so small that digits after the point no longer read well
+    digits = 1 - math.floor(math.log10(half)) if half else 400
+    if not -15 <= digits <= 6:  # so large, or so small that digits after the point no longer read well
         return _typeset(
             measurement.value, f"{measurement.value:.4g}"
         ), f"({_signed(low, '.4g')} to {_signed(high, '.4g')})"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,12 +14,15 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from melody.data.decoding import decode
+from melody.data.decoding import Decoded, decode, header_of
 from melody.errors import MelodyError
 from melody.harness.results import Clip, Results
 
 EMBED_BYTES = 12_000_000
 """Sounds are put into the page if all of them together are no larger."""
+SOUND_BYTES = 64_000_000
+"""Of one sound; a larger one is left out and told."""
+SOUND_S = 3600.0
 TYPES = {".flac": "audio/flac", ".wav": "audio/wav", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 WINDOW = 2048
 BANDS, FRAMES = 128, 480
@@ -52,18 +57,60 @@ def load_sounds(results: Results, folder: Path, embed_bytes: int = EMBED_BYTES) 
 
     A sound that is missing or cannot be read is kept, with what is wrong with it.
     """
-    sizes = {clip.path: _size(folder, clip) for table in results.tables for clip in table.clips}
-    embed = sum(sizes.values()) <= embed_bytes
+    embed = sum(_size(folder, clip) for table in results.tables for clip in table.clips) <= embed_bytes
     return {table.suite: [load_sound(clip, folder, embed) for clip in table.clips] for table in results.tables}
 
 
 def _size(folder: Path, clip: Clip) -> int:
-    path = folder / clip.path
-    return path.stat().st_size if inside(clip.path) and path.is_file() else 0
+    try:
+        return os.stat(folder / clip.path).st_size if inside(clip.path) else 0
+    except (OSError, ValueError):
+        return 0
 
 
-def load_sound(clip: Clip, folder: Path, embed: bool) -> Sound:
-    """One sound, embedded or linked; if it cannot be heard, with what is wrong with it."""
+def read_sound(folder: Path, path: str, *, links: bool = False) -> tuple[bytes, Decoded]:
+    """A sound's bytes, and what they hold; nothing is opened but a regular file of the folder, of a bounded size.
+
+    Args:
+        links: whether the folder is the user's own, in which links may lead out of it.
+    Raises:
+        MelodyError: what is wrong with it.
+    """
+    if not inside(path):
+        raise MelodyError("outside the folder of the results")
+    try:
+        whole = (folder / path).resolve(strict=True)
+        if whole.is_dir():
+            raise MelodyError("not a regular file")
+        if not links and not whole.is_relative_to(folder.resolve()):
+            raise MelodyError("a link that leads out of the folder of the results")
+        content = _regular(whole)
+    except FileNotFoundError:
+        raise MelodyError("the file is missing") from None
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a loop of links
+        raise MelodyError(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        if header_of(content).duration_s > SOUND_S:
+            raise MelodyError(f"it lasts more than {SOUND_S:,.0f} s")
+        return content, decode(content)
+    except MelodyError as error:
+        raise MelodyError(f"not readable as a sound: {error}") from None
+
+
+def _regular(path: Path) -> bytes:
+    """The bytes of a regular file; a pipe is not waited for, and a device not read."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise MelodyError("not a regular file")
+        content = file.read(SOUND_BYTES + 1)
+    if len(content) > SOUND_BYTES:
+        raise MelodyError(f"larger than {SOUND_BYTES / 1e6:g} MB")
+    return content
+
+
+def load_sound(clip: Clip, folder: Path, embed: bool, *, links: bool = False) -> Sound:
+    """One sound, embedded or linked; if it cannot be heard, with what is wrong with it. ``links`` as ``read_sound``."""
 
     def silent(problem: str) -> Sound:
         return Sound(clip.title, clip.text, problem=problem)
@@ -71,17 +118,10 @@ def load_sound(clip: Clip, folder: Path, embed: bool) -> Sound:
     kind = TYPES.get(PurePosixPath(clip.path).suffix.lower())
     if kind is None:
         return silent(f"{clip.path}: not a sound file that a browser plays (expected one of {', '.join(TYPES)})")
-    if not inside(clip.path):
-        return silent(f"{clip.path}: outside the folder of the results")
     try:
-        content = (folder / clip.path).read_bytes()
-        sound = decode(content)
-    except FileNotFoundError:
-        return silent(f"{clip.path}: the file is missing")
-    except OSError as error:
-        return silent(f"{clip.path}: the file cannot be read: {error.strerror or error}")
+        content, sound = read_sound(folder, clip.path, links=links)
     except MelodyError as error:
-        return silent(f"{clip.path}: not readable as a sound: {error}")
+        return silent(f"{clip.path}: {error}")
     waveform, rate = sound.mono, sound.header.sample_rate
     source = _uri(kind, content) if embed else quote(clip.path)
     facts = (

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melody.data.decoding import decode
 from melody.errors import MelodyError
 from melody.harness.results import Clip, Table
-from melody.report.sounds import RANGE_DB, inside, mel_spectrogram
+from melody.report.sounds import RANGE_DB, mel_spectrogram, read_sound
 
 ROW_INCHES, WIDTH_INCHES = 1.6, 9.0
 Pair = tuple[Clip, Clip]
@@ -32,16 +31,21 @@ def draw_beside(table: Table, folder: Path) -> tuple[str, bytes] | None:
 
 
 def _read(folder: Path, clip: Clip) -> tuple[NDArray[np.float32], int] | None:
-    if not inside(clip.path):
-        return None
     try:
-        sound = decode(folder / clip.path)
+        _, sound = read_sound(folder, clip.path)
     except MelodyError:  # the list of sounds says what is wrong with it
         return None
     return sound.mono, sound.header.sample_rate
 
 
 def _picture(rows: Sequence[tuple[Pair, Sequence[Any]]]) -> bytes:
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):  # a title with dollar signs is a title
+        return _drawn(rows)
+
+
+def _drawn(rows: Sequence[tuple[Pair, Sequence[Any]]]) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH_INCHES, ROW_INCHES * len(rows)), layout="constrained")

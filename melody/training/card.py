@@ -17,6 +17,7 @@ from torch import nn
 from melody import __version__
 from melody.config import RvqStage, Stage
 from melody.data.corpus import Corpus
+from melody.documents import parse_json, read_json_table
 from melody.errors import MelodyError
 from melody.weights import canonical, file_hash, write_bytes
 
@@ -86,13 +87,12 @@ def is_finished(run: Path, stage: str, weights: Path, settings: Stage | RvqStage
 
 
 def _card(path: Path) -> dict[str, Any]:
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return card
+    return read_json_table(path) if path.is_file() else {}
 
 
 def _begun_with(path: Path, table: type[Stage | RvqStage]) -> dict[str, Any]:
     """What a folder was begun with; settings that came later say what was done before, so an older run goes on."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json_table(path)
     if "settings" in content:
         content["settings"] = _completed(content["settings"], table)
     return content
@@ -207,7 +207,7 @@ def _history(path: Path) -> list[dict[str, float]]:
         return []
     rows = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+        row = parse_json(line.encode(), str(path))
         rows[row["step"]] = row
     return [rows[step] for step in sorted(rows)]
 

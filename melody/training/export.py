@@ -6,7 +6,6 @@ of its stage: the moving average where there is one, as at the end of training.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from melody.config import STAGES, Preset, load_preset, preset_of
+from melody.documents import read_json_table
 from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import PARTS, MelodyPipeline, build_part, component_of, load_part
 from melody.pretrained import CONFIG, read_card, read_config
@@ -120,8 +120,7 @@ def _part_of(stage_folder: Path) -> str:
 
 def _settings(stage_folder: Path) -> dict[str, Any]:
     path = stage_folder / "settings.json"
-    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return settings
+    return read_json_table(path) if path.is_file() else {}
 
 
 def _check_component(stage_folder: Path, part: str, preset: Preset) -> None:

@@ -23,9 +23,9 @@ from melody.config import (
     Strict,
     TokenCodecStage,
     plain_tables,
-    read_toml,
     with_components,
 )
+from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.lm.multi_stream import MultiStream
 from melody.protocols import TokenCodec

@@ -5,11 +5,11 @@ A card tells of a part by the hash of its weights, so a part that two systems sh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from melody.documents import read_json_table
 from melody.errors import MelodyError
 from melody.harness.context import Context
 from melody.harness.results import Measurement
@@ -111,11 +111,10 @@ def _cards(context: Context, system: str) -> Iterator[Entries]:
 def _card(path: Path) -> Entries:
     """A card's entries that are whole; a card that is missing or no card has none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json_table(path)
+    except MelodyError:
         return {}
-    found = content.items() if isinstance(content, dict) else ()
-    return {part: entry for part, entry in found if isinstance(entry, dict) and _is_whole(entry)}
+    return {part: entry for part, entry in content.items() if isinstance(entry, dict) and _is_whole(entry)}
 
 
 def _is_whole(entry: dict[str, Any]) -> bool:
