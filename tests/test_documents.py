@@ -75,7 +75,7 @@ def _fences(document: str, language: str) -> Iterator[Snippet]:
 def _commands(document: str) -> Iterator[Snippet]:
     """Commands in indented lines, in shell blocks, in steps of a workflow, and within sentences."""
     text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", "  ")
-    text = re.sub(r"(?m)^(    melody .*\[)([^\n]*)\n {20,}", r"\1\2 ", text)  # a synopsis of several lines
+    text = re.sub(r"\n {20,}\[", " [", text)  # a synopsis of several lines
     program = "|".join(PROGRAMS)
     fenced = re.sub(r"(?ms)^```(python|toml)\n.*?^```", "", text)
     for found in re.finditer(rf"^(?:    |- run: | +- run: )?((?:\.nox/\S+/)?(?:{program}) .*)$", fenced, re.MULTILINE):
