@@ -45,9 +45,9 @@ NOT_RUN = {
 """Snippets that are compiled only: a piece of each, and why."""
 
 RUN = ("cache", "components", "describe", "evaluate", "export", "generate", "info", "listening")
-"""Commands that run here; the others take minutes to weeks, or want a network, a plug-in or a run of theirs."""
+"""Commands that run here; `compare` takes half a minute, the others more, or a network, or a plug-in."""
 LONG = "--duration 300"
-"""Of those, what takes more than ten seconds; shorter commands run the same code."""
+"""Of those, what is parsed only: it takes seven seconds, and shorter pieces run the same code."""
 
 PLACEHOLDERS = {"STAGE|all": "all", "P": "demo", "N": "0", "NAME": "ddim"}
 """Words of a command that stand for any value -> one."""
