@@ -227,6 +227,8 @@ def _control_row(score: Score, of: str, names: list[str]) -> str:
 
 
 def _control(control: Control | None) -> str:
+    if control is None:
+        return DASH
     cells = control_cells(control)
     return f"{cells.value} {cells.mark}".strip()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 
 from pydantic import Field
+from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
@@ -63,6 +64,19 @@ Blocks = Annotated[tuple[T, ...], Field(min_length=1, max_length=12)]
 """One value for each block or level of a network."""
 Stack = Annotated[tuple[T, ...], Field(min_length=1, max_length=128)]
 """One value for each layer of a stack."""
+
+
+def problem(details: ErrorDetails) -> str:
+    """What pydantic says of a value, and the value, where it is a short one.
+
+    >>> problem({"type": "less_than", "loc": ("eta",), "msg": "Input should be less than 1", "input": 2})
+    'Input should be less than 1, got 2'
+    """
+    given = details["input"]
+    if not isinstance(given, int | float | str | None) or details["type"] in ("missing", "value_error"):
+        return details["msg"]
+    text = shown(given)
+    return f"{details['msg']}, got {text}" if len(text) <= 60 else details["msg"]
 
 
 def shown(number: object) -> str:

@@ -37,6 +37,7 @@ from melody.bounds import (
     TrainingSteps,
     Weight,
     Width,
+    problem,
 )
 from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
@@ -373,7 +374,7 @@ def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
             key, *parents = reversed(first["loc"])
             hint = did_you_mean(str(key), _keys(model, list(reversed(parents))))
             raise MelodyError(f"{where}: unknown key {place!r}{hint}") from None
-        raise MelodyError(f"{where}: {place}: {first['msg']}") from None
+        raise MelodyError(f"{where}: {place}: {problem(first)}") from None
 
 
 def _keys(model: Any, parents: list[Any]) -> list[str]:

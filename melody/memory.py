@@ -39,12 +39,13 @@ def within_memory(build: Callable[[], T], what: str) -> T:
     Raises:
         MelodyError: more bytes than are available, or the allocator's own refusal.
     """
-    stream = torch.get_rng_state()
+    stream, ledger = torch.get_rng_state(), _Ledger(FREELY, ("cpu",))
     try:
-        with _Ledger(FREELY, ("cpu",)):
+        with ledger:
             return build()
-    except _PassedError:
-        pass
+    except Exception:  # a library may turn the ledger's error into one of its own
+        if ledger.bytes <= ledger.limit:
+            raise
     torch.set_rng_state(stream)
     free = available_bytes()
     needed = _needed(build, free)
@@ -67,10 +68,8 @@ def _needed(build: Callable[[], Any], limit: float) -> float:
             build()
     except MelodyError:
         raise
-    except _PassedError:
-        return ledger.bytes
     except Exception:  # what cannot be built without values says nothing here
-        return 0.0
+        return ledger.bytes if ledger.bytes > limit else 0.0
     return ledger.bytes
 
 

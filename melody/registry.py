@@ -23,6 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from melody.bounds import problem
 from melody.errors import MelodyError, did_you_mean
 from melody.extras import lacking
 from melody.plugins import contained, examined, points_of, source_of
@@ -350,7 +351,7 @@ def _validated(component: Any, arguments: dict[str, Any], where: str) -> dict[st
         checked = model(**arguments)
     except ValidationError as error:
         first = error.errors()[0]
-        raise MelodyError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise MelodyError(f"{where}: {'.'.join(map(str, first['loc']))}: {problem(first)}") from None
     return {key: getattr(checked, key) for key in arguments}
 
 

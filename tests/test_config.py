@@ -40,7 +40,7 @@ def test_hash_depends_on_content_not_on_layout(tmp_path: Path) -> None:
         ('use = "llama"', 'use = "llama"\nhiden_size = 8', "unknown key 'hiden_size'; did you mean 'hidden_size'"),
         ('use = "llama"', 'name = "llama"', r"\[language_model\]: expected use = "),
         ("num_levels = 12", 'num_levels = "twelve"', r"rvq.num_levels: Input should be a valid integer"),
-        ("num_levels = 12", "num_levels = 0", r"rvq.num_levels: Input should be greater than 0"),
+        ("num_levels = 12", "num_levels = 0", r"rvq.num_levels: Input should be greater than or equal to 1, got 0"),
         ("num_levels = 12", "num_levels = = 12", "is not valid TOML: .*line"),
     ],
 )

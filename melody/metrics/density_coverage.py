@@ -40,12 +40,10 @@ def density(generated: Tensor, reference: Tensor, *, k: int = NEIGHBOURS) -> flo
 def coverage(generated: Tensor, reference: Tensor, *, k: int = NEIGHBOURS) -> float:
     """Share of the balls of the reference ``(n, E)``, n > k, that hold one of the generated ``(m, E)``.
 
-        >>> from typing import ClassVar
-
-    import torch
-        >>> line = torch.arange(4.0)[:, None]
-        >>> coverage(torch.tensor([[0.5]]), line, k=1)
-        0.5
+    >>> import torch
+    >>> line = torch.arange(4.0)[:, None]
+    >>> coverage(torch.tensor([[0.5]]), line, k=1)
+    0.5
     """
     x, y = checked_sets(generated, reference, "coverage")
     return float((ball_counts(x, y, radii(y, k, "coverage: the reference"))[1] > 0).double().mean())

@@ -142,7 +142,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> type[ToySystem]:
 
 
 def suite_of(name: str, rows: list[dict[str, Any]], duration_s: float) -> Suite:
-    shipped = load_suite(f"{name}/{name}").model_dump()
+    shipped = load_suite(f"{name}/{name}").model_dump(exclude_unset=True)
     shipped |= {"rows": [{"row": row} for row in rows], "paper": []}
     shipped["settings"]["duration_s"] = duration_s
     return Suite.model_validate(shipped)

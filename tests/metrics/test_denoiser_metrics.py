@@ -113,7 +113,7 @@ def test_bad_input_is_one_clear_line() -> None:
         VelocityMSE().update(z, z, torch.zeros(3))
     with pytest.raises(MelodyError, match="expected 0 to π/2"):
         VelocityMSE().update(z, z, angle + 2)
-    with pytest.raises(MelodyError, match="expected 1 or more"):
+    with pytest.raises(MelodyError, match="num_bins: Input should be greater than or equal to 1, got 0"):
         VelocityMSE(num_bins=0)
     with pytest.raises(MelodyError, match=r"\(B, L, D\) and \(B, L\)"):
         SISNRImprovement().update(z, z, angle[:, :3], z)

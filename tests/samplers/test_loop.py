@@ -164,7 +164,7 @@ def test_a_velocity_that_misbehaves_is_told_from_the_sampler(noise):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"num_steps": 0}, "num_steps: expected an integer of 1 or more, got 0"),
+        ({"num_steps": 0}, "num_steps: expected an integer of 1 or more, and at most 10,000, got 0"),
         ({"num_steps": -3}, "num_steps: .* got -3"),
         ({"num_steps": 2.5}, "num_steps: .* got 2.5"),
         ({"num_steps": True}, "num_steps: .* got True"),
