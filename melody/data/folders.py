@@ -20,7 +20,7 @@ from melody.data.audio import check_audio, read_audio
 from melody.data.containers import INPUT_EXTENSIONS, NOT_READ
 from melody.data.corpus import SPLITS, Clip, Corpus, Fault, check_new, check_some_are_left
 from melody.data.tables import file_names, read_table
-from melody.data.walking import walk
+from melody.data.walking import printable, walk
 from melody.errors import MelodyError, did_you_mean
 from melody.weights import file_hash
 
@@ -257,7 +257,10 @@ def _demo_page_facts(name: PurePosixPath) -> tuple[str, str, Attributes] | None:
 def _audio_files(folder: Path) -> tuple[list[str], list[Fault]]:
     """Sounds below a folder by relative path, sorted, hidden ones left out; and folders and links that lead nowhere."""
     names, faults = walk(folder)
-    return [name for name in names if PurePosixPath(name).suffix.lower() in {*INPUT_EXTENSIONS, *NOT_READ}], faults
+    sounds = [name for name in names if PurePosixPath(name).suffix.lower() in {*INPUT_EXTENSIONS, *NOT_READ}]
+    odd = [name for name in sounds if printable(name) != name]
+    faults += [Fault(printable(name), "its name is not UTF-8") for name in odd]
+    return [name for name in sounds if name not in odd], faults
 
 
 def training_share(corpus: Corpus, split: str) -> Corpus:

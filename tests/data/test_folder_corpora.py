@@ -254,3 +254,10 @@ def assert_alike(clone: object, manifest: object) -> None:
 
     assert facts(clone) == facts(manifest)
     assert facts(clone)
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    write_tone(tmp_path / "a.wav")
+    os.rename(tmp_path / "a.wav", os.fsencode(tmp_path) + b"/b\xff.wav")
+    with pytest.raises(MelodyError, match=r"b.udcff.wav: its name is not UTF-8"):
+        load_corpus(tmp_path, captions=False)
