@@ -15,6 +15,8 @@ ENVIRONMENT = {
     # No tokenizer look-ups on a model hub when laion-clap is imported: minutes without a network.
     "HF_HUB_OFFLINE": "1",
     "MPLBACKEND": "Agg",
+    # Containers often set this, and then every process of a session compiles seconds of imports anew.
+    "PYTHONDONTWRITEBYTECODE": "",
 }
 MAIN_PATHS = ("tests/test_main_paths.py", "tests/test_tensor_names.py")
 """Generation, evaluation, a table with its gate and report, and every shipped weight."""
