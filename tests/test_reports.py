@@ -11,7 +11,7 @@ from melody.config import load_preset
 from melody.harness.gate import gate, load_thresholds
 from melody.harness.measuring.study import FOLDER
 from melody.harness.results import Results, load_results
-from melody.harness.systems import Surroundings, content_hash, shipped_folder, systems_of
+from melody.harness.systems import Surroundings, systems_of
 from melody.pipeline import MelodyPipeline
 from melody.weights import file_hash
 
@@ -52,8 +52,6 @@ def _shipped_weights() -> set[str | None]:
     """Of the demo, of the opponents', and of Table 5's study, three files a denoiser."""
     others = systems_of(Surroundings(load_preset("demo"), "cpu"), [])
     opponents = {one.weights for one in others.values() if one.makings}
-    # Runs kept before parts were hashed one by one name an opponent's whole folder.
-    opponents |= {content_hash(shipped_folder(name, "demo")) for name in ("musiclm", "noise2music")}
     study = {
         ", ".join(file_hash(path) for path in sorted(FOLDER.glob(f"{name}-?.safetensors")))
         for name in ("dual-path", "unet-1d", "unet-2d")
