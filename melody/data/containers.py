@@ -2,7 +2,7 @@
 
 libsndfile believes a header that says less than there is, mends one that says more in silence, and cannot read some
 writers' "length unknown". So the bytes are measured here; a decoder is given stretches of them whose header is right.
-What no rule here knows (FLAC first of all) is given as it is, and the count of what was decoded decides.
+What no rule here knows is given as it is, and the count of what was decoded decides.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from melody.data.flac import check_flac
 from melody.data.mpeg import stream_of
 from melody.data.stretches import Stretch
 from melody.errors import MelodyError
@@ -111,6 +112,7 @@ def parts_of(file: BinaryIO, size: int, name: str = "FILE") -> Parts:
         if head.startswith(magic):
             return _chunked(file, size, walk(file, size), _mask(file, head))
     if head.startswith(b"fLaC"):
+        check_flac(file, size)
         return Parts()
     if head.startswith(LFS_POINTER):
         raise MelodyError("it is a pointer of Git LFS and no sound: git lfs pull")
@@ -195,6 +197,8 @@ def _is_unknown(length: int, bits: int) -> bool:
 def _check_rest(file: BinaryIO, size: int, samples: Samples) -> None:
     """Raise ``MelodyError`` if much follows the samples that is no chunk, as where a length passed 32 bits."""
     end = samples.begin + samples.length - samples.before
+    if any(_at(file, end, 16).startswith(magic) for magic in CHUNKED):
+        raise MelodyError("it holds more than its header says: another file follows the samples")
     end += end % 2
     if size - end <= TRAILING or samples.form in ("<q", ">q"):
         return

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from melody.data.stretches import Stretch, length_of
+from melody.errors import MelodyError
 
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 """Sample rates in Hz by the header's version: 3 is MPEG-1, 2 MPEG-2, 0 MPEG-2.5."""
@@ -54,6 +55,7 @@ class Frame:
     side: int
     kind: int
     """The bits that all frames of one stream share: version, layer, sample rate."""
+    rate: int
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,18 @@ def frame_of(head: bytes) -> Frame | None:
     rate, bits = RATES[version][rate_index], 1000 * KBITS[first, layer][index - 1]
     kind = (head[1] & 0x1E) << 8 | (head[2] & 0x0C)
     if layer == 1:
-        return Frame((12 * bits // rate + padding) * 4, 384, HEAD, kind)
+        return Frame((12 * bits // rate + padding) * 4, 384, HEAD, kind, rate)
     samples = 576 if layer == 3 and not first else 1152
-    return Frame(samples // 8 * bits // rate + padding, samples, HEAD + SIDE[first, mono], kind)
+    return Frame(samples // 8 * bits // rate + padding, samples, HEAD + SIDE[first, mono], kind, rate)
 
 
 def stream_of(file: BinaryIO, size: int) -> Stream | None:
     """The frames of a file, or ``None`` if it is no MPEG audio.
 
     What is no frame of sound is left out: tags, rubbish between frames, header frames of files that were joined.
+
+    Raises:
+        MelodyError: frames of another sample rate, version or layer follow, which no decoder reads with the first.
     """
     begin = _after_tags(file)
     first = _find(file, begin, min(size, begin + SEARCHED), size, kind=None)
@@ -163,19 +168,28 @@ def _is_layer_three(head: bytes) -> bool:
 
 def _frames(file: BinaryIO, place: int, size: int) -> Iterator[tuple[int, Frame, bytes]]:
     """Every frame: place, header, first bytes; what lies between is passed over."""
-    kind = None
+    last: Frame | None = None
     while place < size:
         start = _read(file, place, START)
         frame = frame_of(start)
-        if frame is not None and kind in (None, frame.kind):
-            kind = frame.kind
+        if frame is not None and (last is None or frame.kind == last.kind):
+            last = frame
             yield place, frame, start
             place += frame.length
             continue
-        found = _find(file, place, size, size, kind)
+        found = _find(file, place, size, size, None)
         if found is None:
             return
+        _check_alike(last, frame_of(_read(file, found, HEAD)))
         place = found
+
+
+def _check_alike(last: Frame | None, other: Frame | None) -> None:
+    """Raise ``MelodyError`` if sound of another kind begins, as in files that were joined."""
+    if last is None or other is None or last.kind == other.kind:
+        return
+    rates = f"MPEG audio of {last.rate:,} Hz, then of {other.rate:,} Hz"
+    raise MelodyError(f"its streams differ: {rates if last.rate != other.rate else 'MPEG audio of two kinds'}")
 
 
 def _find(file: BinaryIO, begin: int, end: int, size: int, kind: int | None) -> int | None:

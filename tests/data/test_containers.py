@@ -252,3 +252,24 @@ def test_speakers_are_those_of_the_file() -> None:
     masked[at : at + 4] = struct.pack("<I", 0b1111)
     assert header_of(bytes(masked)).layout == "FL FR FC LFE"
     assert header_of(encoded(music(channels=9, seconds=0.1), format="WAV")).layout == ""
+
+
+def test_sound_behind_what_a_header_tells_is_named() -> None:
+    flac = bytearray(encoded(music(), format="FLAC", subtype="PCM_16"))
+    flac[22:26] = struct.pack(">I", SAMPLES // 3)  # the lower bits of STREAMINFO's number of samples
+    joined = [mp3(music(seed, rate=rate), rate=rate) for seed, rate in ((1, RATE), (2, 48_000))]
+    kinds = ("AU", "CAF", "W64", "AIFF", "WAV", "RF64")
+    twice = [2 * encoded(music(), format=kind, subtype="PCM_16") for kind in kinds]
+    for content in (bytes(flac), b"".join(joined), b"".join(map(without_header, joined)), *twice):
+        for look in (header_of, decode):
+            with pytest.raises(MelodyError, match=r"it holds more than its header says|its streams differ"):
+                look(content)
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+@pytest.mark.parametrize("seconds", [0.001, 0.1, 1.7])
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_24"])
+def test_a_flac_whose_header_is_right_is_read(channels: int, seconds: float, subtype: str) -> None:
+    content = encoded(music(channels=channels, seconds=seconds), format="FLAC", subtype=subtype)
+    assert header_of(content).frames == len(decode(content).mono) == round(seconds * RATE)
+    assert header_of(content + b"TAG" + bytes(125)).frames == round(seconds * RATE)
