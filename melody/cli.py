@@ -382,12 +382,13 @@ def reproduce(
             precision=precision,
             budget_s=budget_s,
             progress=lambda done, total, label: bar.update(
-                task, completed=done, total=total, description=escape(label or "reproduce")
+                task, completed=done, total=total or None, description=escape(label or "reproduce")
             ),
             tell=lambda line: notes.print(line, markup=False, highlight=False, soft_wrap=True),
             command=" ".join(["melody", *sys.argv[1:]]),
         )
-    pages = write_report(results, output)
+        bar.update(task, completed=0, total=None, description="writing the report")
+        pages = write_report(results, output)
     print_results(results, console)
     if results.failures:
         raise MelodyError(f"{len(results.failures)} of the run's units of work failed: {results.failures[0]}")

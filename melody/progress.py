@@ -42,11 +42,15 @@ class PlainProgress:
         self.stop()
 
     def add_task(self, description: str, total: float | None = None, **fields: Any) -> TaskID:
-        self.tasks.append({"description": description, "completed": 0, "total": total, **fields})
+        own = {"description": description, "completed": 0, "total": total, "begin": time.monotonic(), "first": 0}
+        self.tasks.append({**own, **fields})
         return TaskID(len(self.tasks) - 1)
 
     def update(self, task: TaskID, **values: Any) -> None:
-        self.tasks[task] |= values
+        one = self.tasks[task]
+        if values.get("total", one["total"]) != one["total"]:  # other work, which has a pace of its own
+            one |= {"begin": time.monotonic(), "first": values.get("completed", 0)}
+        one |= values
 
     def _tell(self) -> None:
         while not self._done.wait(self.every_s):
@@ -55,14 +59,15 @@ class PlainProgress:
 
     def line(self) -> str:
         """The line about the task that was begun last."""
-        task, gone = self.tasks[-1], time.monotonic() - self._begin
+        task, now = self.tasks[-1], time.monotonic()
         told = [f"{task['description']}: "]
         completed, total = task["completed"], task["total"]
         if total:
             told.append(f"{completed:g} of {total:g}, ")
-        told.append(f"{clock(gone)} gone")
-        if total and completed:
-            told.append(f", about {clock(gone * (total - completed) / completed)} left")
+        told.append(f"{clock(now - self._begin)} gone")
+        if total and completed > task["first"]:
+            pace = (now - task["begin"]) / (completed - task["first"])
+            told.append(f", about {clock(pace * (total - completed))} left")
         if losses := task.get("losses"):
             told.append(f"; {losses}")
         return "".join(told)

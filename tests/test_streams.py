@@ -122,12 +122,26 @@ def test_progress_without_a_terminal_is_a_line_now_and_then() -> None:
     with PlainProgress(Console(file=said, width=200), every_s=0.05) as progress:
         task = progress.add_task("clips", total=None)
         time.sleep(0.12)
-        progress.update(task, completed=3, total=12, description="clips of a")
+        progress.update(task, completed=0, total=12, description="clips of a")
+        progress.update(task, completed=3, description="clips of a")
         time.sleep(0.12)
     lines = said.getvalue().splitlines()
     assert lines[0] == "clips: 0:00 gone"
     assert lines[-1].startswith("clips of a: 3 of 12, 0:00 gone, about 0:0")
     assert 2 <= len(lines) <= 5
+
+
+def test_time_left_is_of_the_work_that_is_named() -> None:
+    progress = PlainProgress(Console(file=io.StringIO(), width=200))
+    task = progress.add_task("reading", total=None)
+    time.sleep(1.5)
+    progress.update(task, completed=99, total=100, description="reading")
+    progress.update(task, completed=40, total=80, description="units")
+    assert "left" not in progress.line(), "of 80 units 40 were there when they began"
+    time.sleep(0.05)
+    progress.update(task, completed=41, total=80, description="units")
+    assert progress.line().startswith("units: 41 of 80, 0:")
+    assert 1 <= int(progress.line().split("about 0:")[1].split()[0]) < 20
 
 
 def test_progress_that_is_short_says_nothing() -> None:

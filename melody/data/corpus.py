@@ -124,11 +124,13 @@ class Corpus(Sequence[Clip]):
             row.copy_(waveform)
         return rows
 
-    def content_hash(self) -> str:
-        """SHA-256 over every clip's identifier, text, tags, attributes and sound."""
+    def content_hash(self, progress: Progress | None = None) -> str:
+        """SHA-256 over every clip's identifier, text, tags, attributes and sound, which is read or rendered for it."""
         if self._content_hash is None:
             digest = hashlib.sha256(str(self.sample_rate).encode())
-            for clip in self._clips:
+            for place, clip in enumerate(self._clips):
+                if progress is not None:
+                    progress(place, len(self))
                 facts = [clip.identifier, clip.text, clip.tags, sorted(clip.attributes.items())]
                 digest.update(json.dumps(facts).encode())
                 known = getattr(clip.audio, "sha256", None)  # of shards, so that they need not be read whole

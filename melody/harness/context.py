@@ -24,6 +24,7 @@ from melody.harness.listening_schema import ListeningResult
 from melody.harness.provenance import commit, component_facts, deciding_versions, device_class, device_name, versions
 from melody.harness.systems import OWN, SystemUnderTest
 from melody.harness.units import canonical, one_line
+from melody.harness.work import Progress
 from melody.metrics.attributes import AttributeJudges
 from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, LanguageModel, SemanticTokenizer, System
 from melody.registry import audio_embedders, systems
@@ -102,13 +103,29 @@ class Context:
     """Of the speed table's networks: fp32, bf16 or fp16; everything else runs in fp32."""
     budget_s: float = 600.0
     """Seconds that the speed table may spend on a system, beside one call of every kind."""
+    progress: Progress | None = field(default=None, compare=False)
+    """Where the run tells what it does."""
 
     @cached_property
     def parts(self) -> Parts:
         return self.subject.load()
 
+    def tell(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Say what is being done that is no unit of work, so that the run's progress names it."""
+        if self.progress is not None:
+            self.progress(done, total, what)
+
+    def reading(self, corpus: Corpus) -> Callable[[int, int], None]:
+        """Progress of reading a corpus, whose clips may have to be rendered."""
+        return lambda done, total: self.tell(f"reading or rendering {corpus.name}", done, total)
+
+    def content_hash(self, corpus: Corpus) -> str:
+        """A corpus's content, told while it is read."""
+        return corpus.content_hash(self.reading(corpus))
+
     def load(self) -> None:
         """Load what was asked for now, so that weights which cannot be loaded end the run and not every cell."""
+        self.tell("loading weights")
         _ = self.parts
         for name, one in self.others.items():
             if one.wanted:
@@ -131,6 +148,7 @@ class Context:
         if name not in self._loaded:
             self._loaded.clear()
             gc.collect()
+            self.tell(f"loading system {name}")
             try:
                 self._loaded[name] = self.systems[name].load()
             except (Exception, SystemExit) as error:  # another project's system may fail in any way
@@ -194,7 +212,7 @@ class Context:
     def corpus_hash(self, clips: int, duration_s: float = 0.0) -> str:
         """SHA-256 over the first clips of the corpus, or of its pieces of another length."""
         if (clips, duration_s) not in self._corpus_hashes:
-            self._corpus_hashes[clips, duration_s] = self.pieces(duration_s)[:clips].content_hash()
+            self._corpus_hashes[clips, duration_s] = self.content_hash(self.pieces(duration_s)[:clips])
         return self._corpus_hashes[clips, duration_s]
 
     def pieces(self, duration_s: float) -> Corpus:
@@ -232,8 +250,12 @@ class Context:
     def judges(self, clips: int) -> AttributeJudges:
         """Judges of attributes that learnt from so many training clips, trained once."""
         if clips not in self._judges:
-            self._judges[clips] = trained_judges(self.training(clips))
+            self._judges[clips] = trained_judges(self.training(clips), self._judges_learn)
         return self._judges[clips]
+
+    def _judges_learn(self, done: int, total: int) -> None:
+        """They learn when all is heard."""
+        self.tell("judges of attributes: " + ("hearing training clips" if done < total else "learning"), done, total)
 
     @cached_property
     def _judges(self) -> dict[int, AttributeJudges]:

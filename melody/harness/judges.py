@@ -84,9 +84,9 @@ def _stored(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def judges_key(corpus: Corpus) -> str:
+def judges_key(corpus: Corpus, progress: Progress | None = None) -> str:
     """What decides the judges: clips, our code with all that it imports, and the libraries that do arithmetic."""
-    facts = f"{corpus.content_hash()} {source_hash(__name__)} {canonical(deciding_versions())}"
+    facts = f"{corpus.content_hash(progress)} {source_hash(__name__)} {canonical(deciding_versions())}"
     return hashlib.sha256(facts.encode()).hexdigest()
 
 

@@ -114,6 +114,7 @@ def run(
 ) -> Results:
     """As ``reproduce``, for any context."""
     begin = time.perf_counter()
+    context.progress = progress
     check_folder(output)
     baselines = load_baselines()
     units = plan(suites, context)
@@ -164,6 +165,7 @@ def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:
         kind = kind_of(suite)
         check_measures(suite, kind.measures)
         check_arguments(suite, kind.uses)
+        context.tell(f"{suite.name}: planning")
         for unit in kind.plan(suite, context):
             units.setdefault(unit.key, unit)
     # One system at a time is in memory, so the units of each stand together; the preset's own come first.
@@ -176,6 +178,7 @@ def fill(
 ) -> tuple[Table, list[tuple[Clip, bytes]]]:
     """One table from the outcomes."""
     kind = kind_of(suite)
+    context.tell(f"{suite.name}: filling the table")
     filled: Filled = kind.fill(Filling(suite, context, computed.outcomes, baselines, kind.measures))
     tested, aimed_at = orderings(suite, filled.cells), targets(suite, filled.cells)
     table = Table(

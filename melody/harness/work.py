@@ -15,7 +15,7 @@ from melody.harness.store import Store
 from melody.harness.units import Failure, Outcome, Unit, one_line
 
 Progress = Callable[[int, int, str], None]
-"""``progress(done, total, label of the next unit)``."""
+"""``progress(done, total, label of the next unit, or of other work)``; the total is 0 where it is not known."""
 
 WAIT_S = 0.2
 """Between looks at units that another run holds."""

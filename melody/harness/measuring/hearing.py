@@ -15,7 +15,8 @@ from melody.harness.units import Outcome, Unit
 
 def judges_facts(context: Context, training_clips: int) -> dict[str, Any]:
     """What decides the judges, for keys; raises ``MelodyError`` where the run has no training split."""
-    return {"training_clips": training_clips, "judges": judges_key(context.training(training_clips))}
+    corpus = context.training(training_clips)
+    return {"training_clips": training_clips, "judges": judges_key(corpus, context.reading(corpus))}
 
 
 def judges_unit(context: Context, *, training_clips: int) -> Unit:

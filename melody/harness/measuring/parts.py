@@ -37,7 +37,7 @@ def codec_units(context: Context, *, clips: int) -> list[Unit]:
 
 def token_units(context: Context, *, clips: int) -> list[Unit]:
     """Semantic tokens of the first training clips."""
-    facts = {**context.common, "corpus": context.training(clips).content_hash(), "clips": clips}
+    facts = {**context.common, "corpus": context.content_hash(context.training(clips)), "clips": clips}
     return [
         Unit(
             "tokens",
