@@ -44,9 +44,13 @@ def rendered(content: Any, folder: Path) -> None:
     path.write_text(json.dumps(content))
     loaded = load_results(path)
     written = write_report(loaded, folder)
+    assert {"report.html", "REPORT.md"} <= {one.name for one in written}
     assert all(one.stat().st_size for one in written)
     with (folder / "terminal.txt").open("w", encoding="utf-8") as file:
         print_results(loaded, Console(file=file, width=100))
+    for name, heading in (("report.html", "<h2"), ("REPORT.md", "\n## ")):
+        assert (folder / name).read_text(encoding="utf-8").count(heading) >= len(loaded.tables)
+    assert len((folder / "terminal.txt").read_text(encoding="utf-8").splitlines()) > len(loaded.tables)
 
 
 def test_no_number_ends_a_report(results: Results, tmp_path: Path) -> None:
