@@ -38,10 +38,19 @@ class Difference:
     def text(self) -> str:
         """In words, with the interval where there is one."""
         found = self.measured
-        text = f"difference {found.value:+.4g}"
+        text = f"difference {_signed(found.value)}"
         if found.low is None or found.high is None:
             return text
-        return f"{text}, from {found.low:+.4g} to {found.high:+.4g} ({found.interval})"
+        return f"{text}, from {_signed(found.low)} to {_signed(found.high)} ({found.interval})"
+
+
+def _signed(value: float) -> str:
+    """Four digits, and no power of ten for speeds in Hz.
+
+    >>> _signed(-28_199.6), _signed(0.28474), _signed(3.2e12)
+    ('-28,200', '+0.2847', '+3.2e+12')
+    """
+    return f"{value:+,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:+.4g}"
 
 
 Side = Measurement | float

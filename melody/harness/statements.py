@@ -69,7 +69,8 @@ def _statement(text: str, parts: Sequence[_Part]) -> Statement:
     verdict = VERDICTS[worst.verdict]
     deciding = [part for part in parts if VERDICTS[part.verdict] == verdict]
     counts = Counter(part.verdict for part in parts)
-    listed = ", ".join(f"{number} {name}" for name, number in counts.items()) if len(parts) > 1 else ""
+    words = (f"{number} {'hold' if name == 'holds' and number > 1 else name}" for name, number in counts.items())
+    listed = ", ".join(words) if len(parts) > 1 else ""
     said = "; ".join(dict.fromkeys(f"{part.name}: {part.reason}" for part in deciding[:1]))
     if verdict in ("not attempted", "not comparable"):
         said = deciding[0].reason

@@ -48,6 +48,11 @@ def test_a_statement_is_no_better_than_its_worst_part(parts: tuple[str, ...], ve
     assert one.reason
 
 
+def test_the_reason_counts_the_parts_in_words_that_agree() -> None:
+    reasons = [statements([], [_table(*parts)])[0].reason for parts in (("holds",) * 2, ("holds", "undecided"))]
+    assert [one.split(" – ")[0] for one in reasons] == ["2 hold", "1 holds, 1 undecided"]
+
+
 def test_parts_of_several_tables_are_one_statement_and_what_counts_for_nothing_is_none() -> None:
     aside = Table(suite="t", title="", source="", cells=[_cell("not counted", None), _cell("off", None)])
     assert [one.parts for one in statements([], [_table("off"), _table("off", "holds"), aside])] == [3]

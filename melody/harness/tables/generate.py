@@ -6,6 +6,7 @@ import itertools
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
@@ -98,8 +99,18 @@ def _options(filling: Filling) -> list[str]:
         if (system := _system(row)) == OWN or filling.context.absent(system):
             continue
         if given := setting_of(filling.suite, filling.context, row, system).options:
-            lines.append(f"{system} is run with {', '.join(f'{name} = {value}' for name, value in given.items())}.")
+            lines.append(f"{system} is run with {', '.join(_option(*one) for one in given.items())}.")
     return lines
+
+
+def _option(name: str, value: Any) -> str:
+    """An option as a note says it; a number of steps below one is a share.
+
+    >>> _option("num_steps", 0.05), _option("num_steps", 5)
+    ('num_steps = 0.05 (5 % of the steps of each of its stages)', 'num_steps = 5')
+    """
+    share = name == "num_steps" and isinstance(value, float) and value < 1
+    return f"{name} = {value}" + (f" ({100 * value:g} % of the steps of each of its stages)" if share else "")
 
 
 def rows(suite: Suite, context: Context) -> list[Row]:
