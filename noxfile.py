@@ -50,7 +50,7 @@ def tests_lowest(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("transformers", ["==5.8.1", ""], ids=["renamed-since", "newest"])
 def weights_compat(session: nox.Session, transformers: str) -> None:
-    """Load every shipped weight and generate, with a release of transformers from before 5.9 renamed tensors."""
+    """Load every shipped weight and generate, with transformers from before 5.9 renamed tensors, or the newest."""
     session.install("--editable", ".[diffusers]", f"transformers{transformers}", "pytest")
     session.run("pytest", *MAIN_PATHS, *session.posargs, env=ENVIRONMENT | {"OMP_NUM_THREADS": "1"})
 
