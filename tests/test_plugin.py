@@ -27,7 +27,7 @@ def _run(*command: str | Path, cwd: Path) -> str:
     # A wide terminal, so that a table's lines are not broken; no index, so that nothing is fetched.
     environment |= {"COLUMNS": "200", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

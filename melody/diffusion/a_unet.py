@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melody.bounds import Bands, Blocks, Entries, Factor, Heads, PerSecond, Width
-from melody.diffusion.inputs import AngleEmbedding, check_inputs
+from melody.diffusion.inputs import AngleEmbedding, check_inputs, check_levels
 from melody.diffusion.token_memory import TokenMemory, waves
 from melody.errors import MelodyError
 from melody.extras import need
@@ -74,7 +74,9 @@ class AUNet(TokenMemory, Denoiser):
         norm_groups: Bands = 8,
     ) -> None:
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        _check_sizes(channels, factors, items, attention, position_channels, norm_groups)
+        check_levels(channels, factors=factors, items=items, attention=attention)
+        if wrong := [width for width in channels if width % norm_groups]:
+            raise MelodyError(f"channels holds {wrong[0]}: expected multiples of norm_groups = {norm_groups}")
         super().__init__(codebook_size, semantic_dim, position_channels)
         self.latent_dim = latent_dim
         self.frames_per_token = frame_rate / token_rate
@@ -138,24 +140,3 @@ def _network(in_channels: int, out_channels: int, levels: list[tuple[int, int, i
     ]
     network: nn.Module = a_unet.XUNet(dim=1, in_channels=in_channels, out_channels=out_channels, blocks=blocks, **sizes)
     return network
-
-
-def _check_sizes(
-    channels: tuple[int, ...],
-    factors: tuple[int, ...],
-    items: tuple[int, ...],
-    attention: tuple[bool, ...],
-    position_channels: int,
-    norm_groups: int,
-) -> None:
-    if not channels:
-        raise MelodyError("channels is empty: expected the width of one level or more")
-    for name, values in (("factors", factors), ("items", items), ("attention", attention)):
-        if len(values) != len(channels):
-            raise MelodyError(f"{name} has {len(values)} values: expected one for each of the {len(channels)} levels")
-    if min(*channels, *factors, *items) < 1:
-        raise MelodyError(f"channels {channels}, factors {factors}, items {items}: expected 1 or more each")
-    if position_channels < 2 or position_channels % 2:
-        raise MelodyError(f"position_channels is {position_channels}: expected an even number, 2 or more")
-    if wrong := [width for width in channels if width % norm_groups]:
-        raise MelodyError(f"channels holds {wrong[0]}: expected multiples of norm_groups = {norm_groups}")

@@ -79,6 +79,13 @@ def check_inputs(latents: Tensor, angle: Tensor, rows: int, unconditional: Tenso
         )
 
 
+def check_levels(channels: tuple[int, ...], **settings: tuple[int, ...]) -> None:
+    """Raise ``MelodyError`` unless every setting has a value for each level of a U-Net, as ``channels`` has."""
+    for name, values in settings.items():
+        if len(values) != len(channels):
+            raise MelodyError(f"{name} has {len(values)} values: expected one for each of the {len(channels)} levels")
+
+
 def check_tokens(semantic_tokens: Tensor, codebook_size: int) -> None:
     if semantic_tokens.ndim != 2 or semantic_tokens.shape[1] < 1 or semantic_tokens.is_floating_point():
         raise MelodyError(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from melody.diffusion.inputs import check_tokens, mlp
+from melody.errors import MelodyError
 
 SLOWEST_TOKENS = 1000.0
 """Tokens in a period of the slowest wave that tells time, over 2π; the fastest has 2π tokens."""
@@ -16,9 +17,14 @@ class TokenMemory(nn.Module):
 
     Args:
         position_channels: sines and cosines of a time.
+
+    Raises:
+        MelodyError: an odd number of them.
     """
 
     def __init__(self, codebook_size: int, semantic_dim: int, position_channels: int) -> None:
+        if position_channels % 2:
+            raise MelodyError(f"position_channels is {position_channels}: expected an even number, 2 or more")
         super().__init__()
         self.codebook_size = codebook_size
         self.position_channels = position_channels

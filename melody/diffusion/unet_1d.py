@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from melody.bounds import Blocks, Entries, Factor, PerSecond, Times, Width
 from melody.diffusion.attention import Columns, CrossAttention, Guidance, Memory, RoformerLayer, Rotation
-from melody.diffusion.inputs import AngleEmbedding, Condition, check_inputs, check_tokens, mlp
+from melody.diffusion.inputs import AngleEmbedding, Condition, check_inputs, check_levels, check_tokens, mlp
 from melody.diffusion.norm import RMSNorm
 from melody.errors import MelodyError
 from melody.protocols import Denoiser
@@ -71,7 +71,8 @@ class UNet1d(nn.Module, Denoiser):
         angle_embedding_dim: Width = 256,
     ) -> None:
         super().__init__()
-        _check_sizes(channels, factors, items, attention, head_dim)
+        check_levels(channels, factors=factors, items=items, attention=attention)
+        _check_heads(channels, attention, head_dim)
         self.latent_dim = latent_dim
         self.codebook_size = codebook_size
         self.factors = factors
@@ -228,20 +229,7 @@ class FrameNorm(nn.Module):
         return normed
 
 
-def _check_sizes(
-    channels: tuple[int, ...],
-    factors: tuple[int, ...],
-    items: tuple[int, ...],
-    attention: tuple[bool, ...],
-    head_dim: int,
-) -> None:
-    if not channels:
-        raise MelodyError("channels is empty: expected the width of one level or more")
-    for name, values in (("factors", factors), ("items", items), ("attention", attention)):
-        if len(values) != len(channels):
-            raise MelodyError(f"{name} has {len(values)} values: expected one for each of the {len(channels)} levels")
-    if min(*channels, *factors, *items) < 1:
-        raise MelodyError(f"channels {channels}, factors {factors}, items {items}: expected 1 or more each")
+def _check_heads(channels: tuple[int, ...], attention: tuple[bool, ...], head_dim: int) -> None:
     if head_dim < 2 or head_dim % 2:
         raise MelodyError(f"head_dim is {head_dim}: expected an even number, 2 or more")
     for width, attends in zip(channels, attention, strict=True):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melody.bounds import Blocks, Entries, Factor, Heads, PerSecond, Width
-from melody.diffusion.inputs import check_inputs
+from melody.diffusion.inputs import check_inputs, check_levels
 from melody.diffusion.token_memory import TokenMemory, waves
 from melody.diffusion.unet_2d_names import UNET
 from melody.errors import MelodyError
@@ -72,7 +72,8 @@ class UNet2d(TokenMemory, Denoiser):
         position_channels: Width = 16,
         norm_groups: Width = 32,
     ) -> None:
-        _check_sizes(channels, layers, attention, heads, position_channels, norm_groups)
+        check_levels(channels, attention=attention)
+        _check_widths(channels, attention, heads, norm_groups)
         super().__init__(codebook_size, semantic_dim, position_channels)
         self.latent_dim = latent_dim
         self.frames_per_token = frame_rate / token_rate
@@ -133,22 +134,9 @@ def _unet(
     )
 
 
-def _check_sizes(
-    channels: tuple[int, ...],
-    layers: int,
-    attention: tuple[bool, ...],
-    heads: int,
-    position_channels: int,
-    norm_groups: int,
-) -> None:
-    if not channels or len(attention) != len(channels):
-        raise MelodyError(f"attention has {len(attention)} values for {len(channels)} levels: expected one for each")
-    if layers < 1:
-        raise MelodyError(f"layers is {layers}: expected 1 or more")
-    if position_channels < 2 or position_channels % 2:
-        raise MelodyError(f"position_channels is {position_channels}: expected an even number, 2 or more")
+def _check_widths(channels: tuple[int, ...], attention: tuple[bool, ...], heads: int, norm_groups: int) -> None:
     for width, attends in zip(channels, (*attention[:-1], True), strict=True):
-        if width < 1 or width % norm_groups:
+        if width % norm_groups:
             raise MelodyError(f"channels holds {width}: expected multiples of norm_groups = {norm_groups}")
         if attends and width % heads:
             raise MelodyError(f"channels holds {width}, of a level that attends: expected multiples of heads = {heads}")

@@ -278,7 +278,7 @@ def test_weights_survive_a_folder(
         ("unet-1d", {"items": (1, 0)}, "items.1: Input should be greater than or equal to 1, got 0"),
         ("unet-1d", {"head_dim": 3}, "head_dim is 3"),
         ("unet-1d", {"head_dim": 6}, "channels holds 16, of a level that attends: expected multiples of 6"),
-        ("unet-2d", {"attention": (True,)}, "attention has 1 values for 2 levels"),
+        ("unet-2d", {"attention": (True,)}, "attention has 1 values: expected one for each of the 2 levels"),
         ("unet-2d", {"layers": 0}, "layers: Input should be greater than or equal to 1, got 0"),
         ("unet-2d", {"norm_groups": 3}, "channels holds 4: expected multiples of norm_groups = 3"),
         ("unet-2d", {"heads": 3}, "expected multiples of heads = 3"),
