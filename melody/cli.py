@@ -465,6 +465,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # What no console of ours printed, as typer's help: nothing is wrong, and nothing more can be said.
         drop(sys.stdout)
         sys.exit(0)
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        sys.exit(0)  # rich says 1 where the reader of typer's help went away
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

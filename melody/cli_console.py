@@ -44,6 +44,9 @@ def drop(stream: Any) -> None:
 def say_what_streams_can() -> None:
     """Let a stream replace what its encoding lacks: no number is lost for a sign beside it, or a name's odd bytes."""
     codecs.register_error("melody-plain", _plain)
+    # A service may start a command without them, and Python has none then.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="melody-plain")

@@ -92,6 +92,15 @@ def test_a_reader_that_goes_away_changes_no_exit_code(results: Path) -> None:
         assert done.stderr.decode().split() == [code]
 
 
+@pytest.mark.parametrize("after", ["| true", ">&-", "2>&-"])
+@pytest.mark.parametrize("asked", ["--help"])
+def test_help_that_nobody_reads_changes_no_exit_code(asked: str, after: str) -> None:
+    line = f"{sys.executable} -m melody {asked} {after}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+
+
 def test_files_are_saved_before_anything_is_printed(clips: Path) -> None:
     json_file, html = clips.parent / "r.json", clips.parent / "r.html"
     outputs = ("--json", str(json_file), "--html", str(html), "--store", str(clips.parent / "store"))

@@ -21,7 +21,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -85,21 +85,27 @@ class EmbeddingCache:
         self._written = 0
         self._is_writable = True
 
-    def embed(self, name: str, embedder: AudioEmbedder, waveform: Tensor) -> Tensor:
+    def embed(
+        self, name: str, embedder: AudioEmbedder, waveform: Tensor, *, made_of: Mapping[str, Any] | None = None
+    ) -> Tensor:
         """``embedder.embed(waveform)``, ``(windows, dimension)``, from the cache where it is known.
 
         Args:
             name: as the embedder is registered.
             waveform: mono ``(T,)`` at the embedder's rate.
+            made_of: what decides its numbers and it does not say itself: its arguments, and the code that it imports.
         Raises:
             MelodyError: as the embedder; or if what it gives is not finite, or of another shape.
         """
-        key = self._key(name, embedder, waveform)
+        key = self._key(name, embedder, waveform, made_of)
         return self._known(key, name, embedder.dimension, lambda: embedder.embed(waveform))
 
-    def tag(self, name: str, tagger: AudioTagger, waveform: Tensor) -> Tensor:
+    def tag(
+        self, name: str, tagger: AudioTagger, waveform: Tensor, *, made_of: Mapping[str, Any] | None = None
+    ) -> Tensor:
         """``tagger.tag(waveform)``, ``(windows, labels)``, as ``embed``."""
-        return self._known(self._key(name, tagger, waveform), name, len(tagger.labels), lambda: tagger.tag(waveform))
+        key = self._key(name, tagger, waveform, made_of)
+        return self._known(key, name, len(tagger.labels), lambda: tagger.tag(waveform))
 
     def usage(self) -> Usage:
         """Count what is there."""
@@ -167,7 +173,13 @@ class EmbeddingCache:
         if self._bytes_at_count is None or self._written >= self.limit_bytes // SHARE_BETWEEN_COUNTS:
             self.evict()
 
-    def _key(self, name: str, component: AudioEmbedder | AudioTagger, waveform: Tensor) -> str:
+    def _key(
+        self,
+        name: str,
+        component: AudioEmbedder | AudioTagger,
+        waveform: Tensor,
+        made_of: Mapping[str, Any] | None,
+    ) -> str:
         samples = waveform.detach().to("cpu", torch.float32).contiguous()
         kind = type(component)
         decides = {
@@ -175,6 +187,7 @@ class EmbeddingCache:
             "class": f"{kind.__module__}.{kind.__qualname__}",
             "source": _source(kind),
             "facts": component.facts(),
+            "made_of": dict(made_of or {}),
             "libraries": _libraries(),
             "device": str(getattr(component, "device", "cpu")).partition(":")[0],
             "samples": hashlib.sha256(samples.numpy().tobytes()).hexdigest(),

@@ -76,11 +76,11 @@ def key_of(facts: Mapping[str, Any], device: str = "cpu") -> str:
 def embedder_source(text: str, device: str) -> Source:
     """Windows of an audio embedder; raises ``MelodyError`` if it is unknown or cannot be loaded."""
     embedder, facts = _created(audio_embedders, text, device)
-    cache = EmbeddingCache()
+    cache, made_of = EmbeddingCache(), _made_of(audio_embedders, text, facts)
 
     def embed(waveform: Tensor, _: Facts) -> Tensors:
         with torch.inference_mode():
-            return {"vectors": cache.embed(facts["name"], embedder, waveform)}
+            return {"vectors": cache.embed(facts["name"], embedder, waveform, made_of=made_of)}
 
     return _source(audio_embedders, text, embedder, facts, "dimension", embed, device)
 
@@ -88,11 +88,11 @@ def embedder_source(text: str, device: str) -> Source:
 def tagger_source(text: str, device: str) -> Source:
     """Logits of an audio tagger; raises ``MelodyError`` as ``embedder_source`` does."""
     tagger, facts = _created(audio_taggers, text, device)
-    cache = EmbeddingCache()
+    cache, made_of = EmbeddingCache(), _made_of(audio_taggers, text, facts)
 
     def tag(waveform: Tensor, _: Facts) -> Tensors:
         with torch.inference_mode():
-            return {"vectors": cache.tag(facts["name"], tagger, waveform)}
+            return {"vectors": cache.tag(facts["name"], tagger, waveform, made_of=made_of)}
 
     return _source(audio_taggers, text, tagger, facts, "labels", tag, device)
 
@@ -117,7 +117,12 @@ def _joint(name: str, device: str) -> tuple[JointEmbedder, dict[str, Any]]:
         if not path.is_file():
             raise MelodyError(f"preset {name!r} has no weights of a joint embedding{did_you_mean('demo', ['demo'])}")
         part: Any = load_part(preset, "joint_embedder", path).eval().to(device_of(device))
-        return part, {"weights_hash": file_hash(path), "source": source_hash(type(part).__module__)}
+        arguments = preset.joint_embedder.arguments
+        return part, {
+            "weights_hash": file_hash(path),
+            "source": source_hash(type(part).__module__),
+            "arguments": arguments,
+        }
     loaded = JointEmbedder.from_pretrained(name, device=device)
     digest = hashlib.sha256()
     for key, tensor in sorted(loaded.state_dict().items()):  # type: ignore[attr-defined]
@@ -143,15 +148,21 @@ def _source(
     compute: Callable[[Tensor, Facts], Tensors],
     device: str,
 ) -> Source:
-    name, arguments = parse_component(text)
-    # Where weights have a hash, it decides, and not the place that they were read from.
-    decisive = {} if facts.get("weights_hash") else arguments
-    key = key_of({"component": component_facts(registry, name), "facts": facts, "arguments": decisive}, device)
-    feature = Feature(f"{registry.label} {name}", key, component.sample_rate, compute)
+    key = key_of({**_made_of(registry, text, facts), "facts": facts}, device)
+    feature = Feature(f"{registry.label} {facts['name']}", key, component.sample_rate, compute)
     size = getattr(component, width)
     dimension = size if isinstance(size, int) else len(size)
     shown = {**facts, width: size} if width == "dimension" else {**facts, "labels": dimension}
-    return Source(name, shown, feature, dimension, component)
+    return Source(facts["name"], shown, feature, dimension, component)
+
+
+def _made_of(registry: Registry, text: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A component's code and arguments, which decide its numbers, whatever it says of itself."""
+    name, arguments = parse_component(text)
+    # Where weights have a hash, it decides, and not the place that they were read from.
+    elsewhere = {"device", "weights"} if facts.get("weights_hash") else {"device"}
+    decisive = {argument: value for argument, value in arguments.items() if argument not in elsewhere}
+    return {"component": component_facts(registry, name), "arguments": decisive}
 
 
 def states_of(metric: Any) -> Tensors:
