@@ -12,6 +12,8 @@ from pydantic import Field
 from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
+LONGEST_SHOWN = 60
+"""Characters of a value in a message."""
 
 SampleRate = Annotated[int, Field(ge=1, le=768_000)]
 """In Hz."""
@@ -67,24 +69,29 @@ Stack = Annotated[tuple[T, ...], Field(min_length=1, max_length=128)]
 
 
 def problem(details: ErrorDetails) -> str:
-    """What pydantic says of a value, and the value, where it is a short one.
+    """What pydantic says of a value, and the value.
 
     >>> problem({"type": "less_than", "loc": ("eta",), "msg": "Input should be less than 1", "input": 2})
     'Input should be less than 1, got 2'
     """
-    given = details["input"]
-    if not isinstance(given, int | float | str | None) or details["type"] in ("missing", "value_error"):
+    if details["type"] in ("missing", "value_error", "extra_forbidden"):  # these have no value, or tell it
         return details["msg"]
-    text = shown(given)
-    return f"{details['msg']}, got {text}" if len(text) <= 60 else details["msg"]
+    return f"{details['msg']}, got {shown(details['input'])}"
 
 
-def shown(number: object) -> str:
-    """A number for a message, however many digits it has (Python prints no more than 4,300).
+def shown(value: object) -> str:
+    """A value for a message, however long it is (Python prints no more than 4,300 digits).
 
-    >>> shown(-3), shown(10**5000)
-    ('-3', 'a whole number of 16610 bits')
+    >>> shown(-3), shown(10**5000), shown([1, 2])
+    ('-3', 'a whole number of 16610 bits', 'a list of 2')
+    >>> shown("9" * 5000).replace("9", "")
+    "'…' (5,000 characters)"
     """
-    if isinstance(number, int) and number.bit_length() > 128:
-        return f"a whole number of {number.bit_length()} bits"
-    return repr(number)
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a whole number of {value.bit_length()} bits"
+    if isinstance(value, list | tuple | dict | set | frozenset):
+        return f"a {'table' if isinstance(value, dict) else type(value).__name__} of {len(value)}"
+    if isinstance(value, str) and len(value) > LONGEST_SHOWN:
+        return f"{value[:50] + '…'!r} ({len(value):,} characters)"
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN or isinstance(value, str) else f"{text[:50]}…"

@@ -14,6 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from melody import __version__, cli_listening
+from melody.bounds import shown
 from melody.cli_cache import cache
 from melody.cli_components import check_plugin, components, describe
 from melody.cli_console import console, drop, notes, progress_bar, say_what_streams_can, show_own_warnings
@@ -479,7 +480,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         if not error.format_message():  # no arguments: the help was shown
             sys.exit(2)
-        _fail(error.format_message())
+        _fail(_usage(error))
     if code == INTERRUPTED:
         _fail("interrupted; what was finished is kept")
     try:
@@ -487,6 +488,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         drop(sys.stdout)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with an argument, and what was given where typer had pydantic check it and does not say."""
+    from pydantic import ValidationError
+
+    message: str = error.format_message()
+    if not isinstance(error.__cause__, ValidationError):
+        return message
+    first = error.__cause__.errors()[0]
+    return message if first["type"] == "value_error" else f"{message}, got {shown(first['input'])}"
 
 
 def _fail(message: str) -> NoReturn:

@@ -103,6 +103,7 @@ def tried(
         refusal = str(error)
     assert "\n" not in refusal
     assert len(refusal) < 1000
+    assert "Input should" not in refusal or ", got " in refusal
     assert time.process_time() - begin < longest_s, whole
 
 

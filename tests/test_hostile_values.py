@@ -28,7 +28,9 @@ def test_fields_of_a_preset(line: str, tmp_path: Path) -> None:
     with pytest.raises(MelodyError) as error:
         load_preset(path)
     assert "\n" not in str(error.value)
+    assert "Input should" not in str(error.value) or ", got " in str(error.value)
     assert len(str(error.value)) < 500
+    assert "Input should" not in str(error.value) or ", got " in str(error.value)
     assert time.process_time() - begin < 20  # modules are imported
 
 
@@ -42,6 +44,7 @@ def test_fields_of_a_stage(line: str, tmp_path: Path) -> None:
     with pytest.raises(MelodyError) as error:
         load_preset(path)
     assert "\n" not in str(error.value)
+    assert "Input should" not in str(error.value) or ", got " in str(error.value)
 
 
 def test_deep_and_long_json(tmp_path: Path) -> None:

@@ -57,4 +57,5 @@ def test_a_senseless_number_is_one_line(
         assert ended.value.code == 2, value[:40]
         assert error.startswith("melody: error: ")
         assert option in error
+        assert value[:40] in error.split(": ", 3)[-1]
         assert error.count("\n") == 1

@@ -16,7 +16,7 @@ def check_prompt(text: str, where: str) -> None:
     Args:
         where: what the text is, for the message, as in ``prompt 3`` or ``captions.csv line 7``.
     Raises:
-        MelodyError: not a string, empty or only white space, or longer than ``MAX_PROMPT_CHARACTERS``.
+        MelodyError: not a string, empty or only white space, not UTF-8, or longer than ``MAX_PROMPT_CHARACTERS``.
 
     >>> check_prompt("a slow piano piece", where="the prompt")
     """
@@ -24,5 +24,7 @@ def check_prompt(text: str, where: str) -> None:
         raise MelodyError(f"{where} is a {type(text).__name__}: expected text")
     if not text.strip():
         raise MelodyError(f"{where} is empty: expected a description such as 'a slow piano piece in a minor key'")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # as Python reads bytes of another encoding
+        raise MelodyError(f"{where} is not UTF-8: {text[:40]!a}; expected text in UTF-8")
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise MelodyError(f"{where} has {len(text):,} characters: expected at most {MAX_PROMPT_CHARACTERS:,}")

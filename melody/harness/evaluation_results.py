@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from melody.bounds import problem
 from melody.documents import read_json
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.results import Direction, Schema
@@ -231,7 +232,7 @@ def load_evaluation(path: Path) -> Evaluation | Comparison:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
-        raise MelodyError(f"{path} is not an evaluation: {place}: {first['msg']}") from None
+        raise MelodyError(f"{path} is not an evaluation: {place}: {problem(first)}") from None
 
 
 def _save(result: Evaluation | Comparison, path: Path) -> None:

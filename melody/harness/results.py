@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from melody.bounds import shown
+from melody.bounds import problem, shown
 from melody.documents import read_json
 from melody.errors import MelodyError
 
@@ -255,4 +255,4 @@ def load_results(path: Path) -> Results:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
-        raise MelodyError(f"{path} is not a results file: {place}: {first['msg']}") from None
+        raise MelodyError(f"{path} is not a results file: {place}: {problem(first)}") from None

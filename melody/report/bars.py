@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melody.harness.results import Cell, Table
+from melody.report.extent import MOST_PANELS, drawn, short
 from melody.report.layout import HEADINGS, KINDS, Kind, grade_mark, value_of
 from melody.report.numbers import drawable
 from melody.report.palette import KIND_COLOURS, KIND_HATCHES
@@ -35,10 +36,12 @@ def pass_panels(table: Table) -> list[tuple[str, list[Bar]]]:
     cells = [c for c in table.cells if c.metric.partition("[")[0] in METRICS and STEPS not in c.row]
     durations = list(dict.fromkeys(cell.row.get(DURATION) for cell in cells))
     panels = []
-    for duration in durations:
+    for duration in durations[:MOST_PANELS]:
         bars = _bars([cell for cell in cells if cell.row.get(DURATION) == duration])
         if bars:
-            panels.append(("Forward passes" if duration is None else f"Forward passes for {duration} s", bars))
+            some, left_out = drawn(bars, "bars")
+            title = "Forward passes" if duration is None else f"Forward passes for {duration} s"
+            panels.append((f"{title}{left_out}", list(some)))
     return panels
 
 
@@ -106,7 +109,7 @@ def _draw(axes: Axes, title: str, bars: Sequence[Bar]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
+    axes.set_yticks(range(len(bars)), [short(bar.label) for bar in bars])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melody.harness.results import Cell, Table
+from melody.report.extent import drawn, short
 from melody.report.layout import HEADINGS, KINDS, Kind, place_on, value_of
 from melody.report.numbers import drawable
 from melody.report.palette import KIND_COLOURS, KIND_HATCHES
@@ -43,7 +44,11 @@ def cost_panels(table: Table) -> list[tuple[str, list[Cost]]]:
         if found := [cost for cell in cells if (cost := _cost(cell)) is not None]:
             panels.append((title, found))
     titles = [title for title, _ in panels]
-    return panels if METRICS["passes"] in titles and METRICS["flops"] in titles else []
+    if METRICS["passes"] not in titles or METRICS["flops"] not in titles:
+        return []
+    labels, left_out = drawn(list(dict.fromkeys(cost.label for _, costs in panels for cost in costs)), "rows")
+    kept = [(f"{title}{left_out}", [cost for cost in costs if cost.label in labels]) for title, costs in panels]
+    return [(title, costs) for title, costs in kept if costs]
 
 
 def costs_text(panels: Sequence[tuple[str, Sequence[Cost]]]) -> str:
@@ -65,7 +70,7 @@ def draw_costs(panels: Sequence[tuple[str, Sequence[Cost]]]) -> Figure:
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, costs) in zip(all_axes, panels, strict=True):
         _draw(axes, title, costs, labels)
-    all_axes[0].set_yticks(range(len(labels)), labels)
+    all_axes[0].set_yticks(range(len(labels)), [short(label) for label in labels])
     all_axes[0].invert_yaxis()
     used = [kind for kind in KINDS if any(cost.kind == kind for _, costs in panels for cost in costs)]
     patches = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from melody.harness.results import Cell, Measurement, Table
+from melody.report.extent import LABEL, MOST_CURVES, MOST_DRAWN, MOST_PANELS, drawn, short
 from melody.report.layout import ARROWS, Kind, grade_mark, value_of
 from melody.report.numbers import drawable, in_legend
 from melody.report.palette import DASHES, MARKERS, SERIES
@@ -68,8 +69,9 @@ def step_panels(table: Table, metrics: Sequence[str]) -> list[Panel]:
             if len({point.steps for curve in curves for point in curve.points}) > 1:
                 printed = [c.paper for c in cells if c.column == column and c.paper is not None]
                 grades = "".join(sorted({grade_mark(number) for number in printed})) if kind == "paper" else ""
-                found.append(_panel(first, kind, curves, grades))
-    return found
+                some, left_out = drawn(curves, "curves", MOST_CURVES)
+                found.append(_panel(first, kind, tuple(some), f"{grades}{left_out}"))
+    return found[:MOST_PANELS]
 
 
 def draw_curves(panels: Sequence[Panel]) -> Figure:
@@ -111,8 +113,9 @@ def _panel(cell: Cell, kind: Kind, curves: tuple[Curve, ...], grades: str) -> Pa
     arrow = ARROWS[cell.direction]
     # the embedder in brackets is ours: the paper's number is by another
     label = cell.label if kind == "measured" else cell.label.partition("[")[0].strip()
-    title = f"{where[0].upper()}{where[1:]}: {label}{grades}"
-    return Panel(kind, title, f"{cell.metric.partition('[')[0].upper()}{unit}  {arrow} {better}".strip(), curves)
+    title = f"{where[0].upper()}{where[1:]}: {short(label)}{grades}"
+    axis = f"{short(cell.metric.partition('[')[0].upper() + unit, 30)}  {arrow} {better}".strip()
+    return Panel(kind, title, axis, curves)
 
 
 def _place(cell: Cell) -> tuple[str, ...]:
@@ -142,7 +145,11 @@ def _curves(cells: Sequence[Cell], kind: Kind, styles: dict[tuple[str, ...], tup
             low, high = (end if drawable(end) else None for end in ends)
             points.setdefault(_place(cell), []).append(Point(steps, value.value, low, high))
     return tuple(
-        Curve(in_legend(" · ".join(place) or kind), *styles[place], tuple(sorted(found, key=lambda point: point.steps)))
+        Curve(
+            in_legend(short(" · ".join(place) or kind, LABEL)),
+            *styles[place],
+            tuple(sorted(found, key=lambda point: point.steps)[:MOST_DRAWN]),
+        )
         for place, found in points.items()
     )
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from melody.harness.evaluation_results import Comparison, Evaluation, Score
 from melody.harness.results import Clip
 from melody.report import evaluation_layout as layout
+from melody.report.extent import LABEL, MOST_PANELS, drawn, short, within
 from melody.report.figures import STYLE, inline_svg
 from melody.report.numbers import drawable
 from melody.report.page import page_environment, stylesheet
@@ -46,7 +47,9 @@ def write_page(result: Evaluation | Comparison, path: Path) -> None:
 
 
 def render(result: Evaluation | Comparison) -> str:
-    """The page as HTML; the clips are looked for where they were evaluated."""
+    """The page as HTML; the clips are looked for where they were evaluated, and long texts and lists are cut."""
+    left_out = len(result.skipped)
+    result = within(result)
     environment = page_environment()
     both = isinstance(result, Comparison)
     evaluations = [("A", result.a), ("B", result.b)] if isinstance(result, Comparison) else [("", result)]
@@ -54,6 +57,7 @@ def render(result: Evaluation | Comparison) -> str:
     sets = [Set(name, one, _plot(one.scores, f"set{name}-"), _sounds(one, room)) for name, one in evaluations]
     return environment.get_template("evaluation.html").render(
         result=result,
+        left_out=left_out,
         both=both,
         sets=sets,
         layout=layout,
@@ -70,7 +74,7 @@ def _sounds(result: Evaluation, room: int) -> list[tuple[Score, list[Sound]]]:
         sounds = []
         for one in score.worst:
             path = folder / one.file
-            size = path.stat().st_size if path.is_file() else 0
+            size = _size(path)
             text = f"{score.name} = {layout.number(one.value, None, None)[0]} {score.unit}".strip()
             if 0 < size <= min(CLIP_BYTES, room):
                 clip = Clip(title=one.identifier, text=text, path=one.file)
@@ -83,12 +87,20 @@ def _sounds(result: Evaluation, room: int) -> list[tuple[Score, list[Sound]]]:
     return found
 
 
+def _size(path: Path) -> int:
+    """Of a regular file in bytes; 0 for what is none, or no name of a file at all."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except (OSError, ValueError):
+        return 0
+
+
 def _plot(scores: Sequence[Score], prefix: str) -> str:
     """Values with intervals, and the controls, each metric on an axis of its own; empty if there is nothing."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    shown = [score for score in scores if drawable(score.value)]
+    shown, more = drawn([score for score in scores if drawable(score.value)], "metrics", MOST_PANELS)
     if not shown:
         return ""
     with rc_context(STYLE):
@@ -101,7 +113,12 @@ def _plot(scores: Sequence[Score], prefix: str) -> str:
         for axis in axes:
             found, labels = axis.get_legend_handles_labels()
             handles = dict(zip(labels, found, strict=True)) | handles
-        figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=4, fontsize=8)
+        if more:
+            figure.supxlabel(f"The first metrics{more}", fontsize=9)
+        some = list(handles)[:MOST_PANELS]
+        figure.legend(
+            [handles[name] for name in some], list(map(short, some)), loc="outside upper left", ncols=4, fontsize=8
+        )
         svg = io.StringIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return inline_svg(svg.getvalue(), prefix)
@@ -126,5 +143,5 @@ def _draw(axis: Axes, score: Score, names: Sequence[str]) -> None:
             axis.plot([control.value], [0], marker, color=colour, label=control.name, markersize=5)
     axis.set_yticks([])
     axis.set_ylim(-1, 1)
-    axis.set_title(layout.title(score.name, score.direction, score.unit))
+    axis.set_title(short(layout.title(score.name, score.direction, score.unit), LABEL))
     axis.spines["left"].set_visible(False)

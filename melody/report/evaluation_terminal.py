@@ -23,6 +23,7 @@ from melody.report.evaluation_layout import (
     score_cells,
     title,
 )
+from melody.report.extent import within
 
 SHOWN = 20
 """Files that are listed; the JSON has all."""
@@ -31,6 +32,7 @@ SHOWN = 20
 def print_evaluation(result: Evaluation | Comparison, console: Console | None = None) -> None:
     """Print what was measured, the controls, and what was left out."""
     console = console or Console()
+    skipped, result = result.skipped, within(result)
     console.print(f"[bold]{escape(headline(result))}[/bold]", highlight=False)
     if isinstance(result, Comparison):
         _print_differences(result, console)
@@ -41,7 +43,7 @@ def print_evaluation(result: Evaluation | Comparison, console: Console | None = 
         console.print(_scores(result.scores))
         scores, notes = result.scores, remarks(result)
     _print_controls(scores, console)
-    _print_skipped(result.skipped, console)
+    _print_skipped(skipped, console)
     for note in dict.fromkeys(notes):
         console.print(f"• {escape(note)}", highlight=False)
 
@@ -98,7 +100,7 @@ def _print_skipped(skipped: list[Skipped], console: Console) -> None:
     if not skipped:
         return
     console.print(f"left out: {len(skipped)}", style="yellow")
-    for one in skipped[:SHOWN]:
+    for one in map(within, skipped[:SHOWN]):
         by = f" (by {', '.join(one.metrics)})" if one.metrics else ""
         console.print(f"  {escape(one.file)}{escape(by)}: {escape(one.reason)}", highlight=False, soft_wrap=True)
     if len(skipped) > SHOWN:

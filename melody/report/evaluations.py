@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from melody.harness.results import Cell, Table
+from melody.report.extent import MOST_CURVES, MOST_DRAWN, MOST_PANELS, drawn, short
 from melody.report.numbers import drawable
 from melody.report.palette import DASHES, MARKERS, SERIES
 
@@ -73,16 +74,17 @@ def evaluation_facets(table: Table) -> Facets | None:
     margin *= reference.measured.value
     if not drawable(margin) or margin <= 0:
         return None
-    samplers = list(dict.fromkeys(str(cell.row["sampler"]) for cell in differences.values()))
+    every = list(dict.fromkeys(str(cell.row["sampler"]) for cell in differences.values()))
+    samplers, left_out = drawn(every, "samplers", MOST_CURVES)
     panels: dict[str, tuple[Curve, ...]] = {}
-    for grid in dict.fromkeys(str(cell.row["grid"]) for cell in differences.values()):
+    for grid in list(dict.fromkeys(str(cell.row["grid"]) for cell in differences.values()))[:MOST_PANELS]:
         found = {sampler: _points(by_metric, sampler, grid) for sampler in samplers}
         panels[grid] = tuple(Curve(name, samplers.index(name), points) for name, points in found.items() if points)
     if not any(panels.values()):
         return None
     row = reference.row
     name = f"{row['sampler']} on {row['grid']}, {row['num_steps']} steps"
-    return Facets(panels, first.label, name, margin)
+    return Facets(panels, f"{short(first.label)}{left_out}", name, margin)
 
 
 def draw_facets(facets: Facets) -> Figure:
@@ -146,7 +148,7 @@ def _points(by_metric: dict[str, dict[Any, Cell]], sampler: str, grid: str) -> t
         if drawable(value) and drawable(counted.measured.value) and counted.measured.value > 0:
             low, high = (end if drawable(end) else value for end in (cell.measured.low, cell.measured.high))
             found.append(Point(counted.measured.value, value, low, high))
-    return tuple(sorted(found, key=lambda point: point.evaluations))
+    return tuple(sorted(found, key=lambda point: point.evaluations)[:MOST_DRAWN])
 
 
 def _draw(axes: Axes, grid: str, curves: Sequence[Curve], facets: Facets) -> None:
@@ -163,7 +165,7 @@ def _draw(axes: Axes, grid: str, curves: Sequence[Curve], facets: Facets) -> Non
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.12)
     _scale(axes, all_points, facets.margin)
-    axes.set_title(grid)
+    axes.set_title(short(grid))
 
 
 def _scale(axes: Axes, points: Sequence[Point], margin: float) -> None:
@@ -212,7 +214,7 @@ def _legend(place: Axes, drawn: Axes, facets: Facets) -> None:
     names = {"within the margin": f"FAD within {facets.margin:.2g} of the reference's"}
     place.legend(
         [by_label[name] for name in chosen],
-        [names.get(name, name) for name in chosen],
+        [names.get(name, short(name)) for name in chosen],
         loc="upper left",
         title=f"line at 0: {facets.reference};\nheight: logarithmic beyond ±{2 * facets.margin:.2g}",
         fontsize=8,

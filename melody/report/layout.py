@@ -154,12 +154,10 @@ class View:
 
 @dataclass
 class _Footnotes:
-    texts: list[str] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
 
     def number(self, text: str) -> int:
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text) + 1
+        return self.numbers.setdefault(text, len(self.numbers) + 1)
 
 
 def lay_out(table: Table) -> View:
@@ -169,8 +167,11 @@ def lay_out(table: Table) -> View:
     constants = _constants(rows, main)
     axes = tuple(axis for axis in main if axis not in constants)
     by_place = {(tuple(cell.row.items()), cell.column): cell for cell in table.cells}
-    columns = list(dict.fromkeys(cell.column for cell in table.cells))
-    groups = tuple(_group([cell for cell in table.cells if cell.column == column]) for column in columns)
+    columns = dict.fromkeys(cell.column for cell in table.cells)
+    by_column: dict[str, list[Cell]] = {column: [] for column in columns}
+    for cell in table.cells:
+        by_column[cell.column].append(cell)
+    groups = tuple(map(_group, by_column.values()))
     footnotes = _Footnotes()
     lines = []
     for row in rows:
@@ -183,7 +184,7 @@ def lay_out(table: Table) -> View:
     named = {axis_name(axis): value for axis, value in constants.items()}
     orderings = tuple(_ordering(ordering) for ordering in table.orderings)
     names = tuple(axis_name(axis) for axis in axes) or ("row",)
-    return View(table, names, named, groups, tuple(lines), tuple(footnotes.texts), orderings)
+    return View(table, names, named, groups, tuple(lines), tuple(footnotes.numbers), orderings)
 
 
 def axis_name(axis: str) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from melody.harness.listening_schema import Agreement, BradleyTerry, ListeningResult, Preference, RaterRecord
 from melody.harness.results import Measurement
+from melody.report.extent import within
 from melody.report.numbers import measured, rounded
 
 NONE = "–"
@@ -72,7 +73,8 @@ def blocks(result: ListeningResult) -> list[Block]:
 
 def print_listening(result: ListeningResult, console: Console) -> None:
     """Print a listening test's result."""
-    console.print(f"[bold]{escape(headline(result))}[/bold]  ({escape(result.source)})")
+    head, result = headline(result), within(result)
+    console.print(f"[bold]{escape(head)}[/bold]  ({escape(result.source)})")
     for line in (*exclusions(result), *result.warnings):
         console.print(escape(line), style="yellow")
     for block in blocks(result):

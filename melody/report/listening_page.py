@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from melody.harness.listening_schema import ListeningResult
 from melody.harness.results import Measurement
+from melody.report.extent import MOST_ENTRIES, MOST_PANELS, drawn, short, within
 from melody.report.figures import STYLE, Plot, finish
 from melody.report.listening import blocks, exclusions, headline, notes, shown
 from melody.report.numbers import drawable
@@ -34,13 +35,15 @@ Panels = dict[str, list[Dot]]
 
 
 def render_listening(result: ListeningResult) -> str:
-    """The page as HTML; the same result gives the same bytes."""
+    """The page as HTML; the same result gives the same bytes. Long texts and lists are cut, which the page tells."""
+    head, cut = headline(result), [*_cut("raters", result.raters), *_cut("preferences", result.preferences)]
+    result = within(result)
     environment = page_environment()
     return environment.get_template("listening.html").render(
         result=result,
-        headline=headline(result),
+        headline=head,
         exclusions=exclusions(result),
-        notes=notes(result),
+        notes=[*notes(result), *cut],
         blocks=blocks(result),
         plots=draw_listening(result),
         css=stylesheet(environment),
@@ -61,13 +64,25 @@ def draw_listening(result: ListeningResult) -> list[Plot]:
         for one in result.bradley_terry
         if any(drawable(each.strength.value) for each in one.strengths)
     }
-    drawn = [("preferences", "preference rate", 0.5, rates), ("strengths", "strength (Bradley-Terry)", 0.0, strengths)]
+    plots = [("preferences", "preference rate", 0.5, rates), ("strengths", "strength (Bradley-Terry)", 0.0, strengths)]
     with rc_context(STYLE):
         return [
-            finish("listening", name, _text(axis, panels), _dots(panels, axis, middle), number)
-            for number, (name, axis, middle, panels) in enumerate(drawn)
+            finish("listening", name, _text(axis, _some(panels)), _dots(_some(panels), axis, middle), number)
+            for number, (name, axis, middle, panels) in enumerate(plots)
             if panels
         ]
+
+
+def _some(panels: Panels) -> Panels:
+    """As much as a plot holds; a panel's name says what is left out."""
+    some = {name: drawn(dots, "shown") for name, dots in list(panels.items())[:MOST_PANELS]}
+    return {f"{name}{left_out}": list(dots) for name, (dots, left_out) in some.items()}
+
+
+def _cut(what: str, every: Sequence[object]) -> list[str]:
+    if len(every) <= MOST_ENTRIES:
+        return []
+    return [f"{MOST_ENTRIES} of {len(every):,} {what} are shown; --json has all of them."]
 
 
 def _text(axis: str, panels: Panels) -> str:
@@ -98,7 +113,7 @@ def _panel(axes: Axes, name: str, dots: Sequence[Dot], number: int, middle: floa
         low, high = (end if drawable(end) else value for end in (dot.number.low, dot.number.high))
         axes.plot([low, high], [place, place], color=SERIES[number % len(SERIES)], linewidth=1.6)
         axes.plot(value, place, MARKERS[number % len(MARKERS)], color=SERIES[number % len(SERIES)], markersize=5)
-    axes.set_yticks(range(len(dots)), [dot.label for dot in dots])
+    axes.set_yticks(range(len(dots)), [short(dot.label) for dot in dots])
     axes.set_ylim(len(dots) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from melody.harness.results import Results, Table
+from melody.report.extent import shown
 from melody.report.facts import provenance
 from melody.report.layout import GRADES, HEADINGS, KINDS, MARKS, MEANINGS, Entry, Kind, Line, View, lay_out
 from melody.report.sounds import inside
@@ -18,16 +19,17 @@ Picture = tuple[str, str]
 
 def render_markdown(results: Results, pictures: dict[str, list[Picture]], csv_paths: dict[str, str]) -> str:
     """The report; pictures and the CSV file's path by suite."""
+    part = shown(results)
     lines = [
         "# Results",
         "",
         f"**{escaped(headline(results))}**",
         "",
-        *_statements(results),
+        *_statements(part),
         *_run(results),
         *_how_to_read(),
     ]
-    for table in results.tables:
+    for table in part.tables:
         lines += _table(lay_out(table), pictures.get(table.suite, []), csv_paths[table.suite])
     return "\n".join(lines).rstrip() + "\n"
 

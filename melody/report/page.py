@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from melody.harness.results import Results
 from melody.report import layout
+from melody.report.extent import shown
 from melody.report.facts import facts, long_facts
 from melody.report.figures import Plot
 from melody.report.layout import Group, Kind, View, lay_out
@@ -33,7 +34,8 @@ class Section:
 
 
 def render_page(results: Results, plots: Mapping[str, Sequence[Plot]], sounds: Mapping[str, Sequence[Sound]]) -> str:
-    """The page as HTML; plots and sounds by suite."""
+    """The page as HTML; plots and sounds by suite. Tallies are of the whole run, tables of what is shown of it."""
+    part = shown(results)
     environment = page_environment()
     environment.globals.update(
         facts=facts, long_facts=long_facts, layout=layout, cell_name=cell_name, css_class=css_class
@@ -42,19 +44,19 @@ def render_page(results: Results, plots: Mapping[str, Sequence[Plot]], sounds: M
         Section(
             f"table-{number}",
             lay_out(table),
-            tally([table]),
-            ordering_tally([table]),
+            tally([whole]),
+            ordering_tally([whole]),
             plots.get(table.suite, ()),
             sounds.get(table.suite, ()),
         )
-        for number, table in enumerate(results.tables, start=1)
+        for number, (table, whole) in enumerate(zip(part.tables, results.tables, strict=False), start=1)
     ]
     return environment.get_template("report.html").render(
-        results=results,
+        results=part,
         sections=sections,
         headline=headline(results),
-        time_spent=time_spent(results),
-        statements=statements_by_verdict(results),
+        time_spent=time_spent(part),
+        statements=statements_by_verdict(part),
         counts=tally(results.tables),
         order_counts=ordering_tally(results.tables),
         target_counts=target_tally(results.tables),

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from melody.harness.results import Results, Target
+from melody.report.extent import shown
 from melody.report.layout import DASH, HEADINGS, MARKS, Entry, Group, Line, OrderingLine, View, lay_out
 from melody.report.summary import headline, ordering_tally, statements_by_verdict, tally, target_tally, time_spent
 
@@ -65,14 +66,15 @@ def print_results(results: Results, console: Console | None = None) -> None:
 
 def result_lines(results: Results, width: int) -> list[Text]:
     """A run as lines of at most ``width`` cells, where the longest number and its row's heading leave room for it."""
-    lines = [*_head(results, width)]
-    for table in results.tables:
+    part = shown(results)
+    lines = [*_head(results, part, width)]
+    for table in part.tables:
         lines += [Text(), *_table(lay_out(table), width)]
-    return [*lines, Text(), *_legend(results, width)]
+    return [*lines, Text(), *_legend(part, width)]
 
 
-def _head(results: Results, width: int) -> list[Text]:
-    stated = statements_by_verdict(results)
+def _head(results: Results, part: Results, width: int) -> list[Text]:
+    stated = statements_by_verdict(part)
     missed = any(one.verdict == "does not come out" for one in stated)
     lines = _wrapped(headline(results), width, style="bold red" if missed else "bold")
     for one in stated:

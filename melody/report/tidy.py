@@ -22,6 +22,7 @@ from melody.harness.results import (
     Target,
 )
 
+MOST_AXES = 100
 NESTED: dict[str, type[BaseModel]] = {
     "paper": Reference,
     "published": Reference,
@@ -34,9 +35,13 @@ NESTED: dict[str, type[BaseModel]] = {
 
 
 def cells_csv(table: Table) -> str:
-    """Cells: ``row.AXIS`` for each axis, then every field; a field that a cell lacks is empty."""
+    """Cells: ``row.AXIS`` for each axis, then every field; a field that a cell lacks is empty.
+
+    Rows on more than 100 axes stand in one field ``row``, as JSON.
+    """
     axes = list(dict.fromkeys(axis for cell in table.cells for axis in cell.row))
-    fields = _fields(Cell, skip="row")
+    axes = axes if len(axes) <= MOST_AXES else []
+    fields = _fields(Cell, skip="row" if axes else "")
     return _csv(
         ["suite", *(f"row.{axis}" for axis in axes), *fields],
         ([table.suite, *(_text(cell.row.get(axis)) for axis in axes), *_values(cell, fields)] for cell in table.cells),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from melody.errors import MelodyError
 from melody.harness.results import Results, Table
+from melody.report.extent import shown
 from melody.report.figures import Plot, draw
 from melody.report.markdown import render_markdown
 from melody.report.page import render_page
@@ -31,28 +32,29 @@ def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYT
     Raises:
         MelodyError: the folder cannot be written.
     """
-    names = file_names(results.tables)
-    plots = draw(results)
+    part = shown(results)
+    names = file_names(part.tables)
+    plots = draw(part)
     pictures: dict[str, list[tuple[str, str]]] = {}
     files: dict[str, bytes] = {}
     for plot in plots:
         path = f"figures/{names[plot.suite]}-{plot.name}.png"
         files[path] = plot.png
         pictures.setdefault(plot.suite, []).append((plot.text, path))
-    for table in results.tables:
+    for table in part.tables:
         if (beside := draw_beside(table, folder)) is not None:
             path = f"figures/{names[table.suite]}-spectrograms.png"
             files[path] = beside[1]
             pictures.setdefault(table.suite, []).append((beside[0], path))
     csv_paths = {suite: f"tables/{name}.csv" for suite, name in names.items()}
-    for table in results.tables:
-        files[csv_paths[table.suite]] = cells_csv(table).encode()
-        if table.orderings:
-            files[f"tables/{names[table.suite]}-orderings.csv"] = orderings_csv(table).encode()
-        if table.targets:
-            files[f"tables/{names[table.suite]}-targets.csv"] = targets_csv(table).encode()
+    for table, whole in zip(part.tables, results.tables, strict=False):
+        files[csv_paths[table.suite]] = cells_csv(whole).encode()
+        if whole.orderings:
+            files[f"tables/{names[table.suite]}-orderings.csv"] = orderings_csv(whole).encode()
+        if whole.targets:
+            files[f"tables/{names[table.suite]}-targets.csv"] = targets_csv(whole).encode()
     files["REPORT.md"] = render_markdown(results, pictures, csv_paths).encode()
-    files["report.html"] = render_page(results, _by_suite(plots), load_sounds(results, folder, embed_bytes)).encode()
+    files["report.html"] = render_page(results, _by_suite(plots), load_sounds(part, folder, embed_bytes)).encode()
     return [write_whole(folder / path, content) for path, content in files.items()]
 
 
