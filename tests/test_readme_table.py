@@ -32,7 +32,7 @@ def card() -> dict[str, Any]:
 def _table() -> dict[str, tuple[str, str]]:
     """The rows under the heading: label -> the paper's cell and the demo's."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.split("### Where the demo differs from the paper\n", 1)[1].split("\n##", 1)[0]
+    section = text.split("## Where the demo differs from the paper\n", 1)[1].split("\n##", 1)[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
     return {label: (paper, demo) for label, paper, demo in rows[2:]}
 
