@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from melody.artifacts.provenance import commit, device_name, machine, versions
 from melody.config import Preset, load_preset
 from melody.diffusion.guidance import guided_velocity
-from melody.harness.provenance import commit, device_name, machine, versions
 from melody.metrics.part_passes import Pass, passes
 from melody.pipeline import build_part
 from melody.pipeline.calls import Call

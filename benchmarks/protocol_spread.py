@@ -25,12 +25,12 @@ from published_samples import LEVEL_LUFS, MELODY, MUSICLM, at_loudness, staged
 from scipy.signal import resample_poly
 from torch import Tensor
 
+from melody.artifacts.provenance import device_name, versions
 from melody.data.audio import read_audio
 from melody.data.corpus import load_corpus
 from melody.embedders.fad_protocols import EMBEDDED, FadProtocol, prepared, windows
 from melody.embedders.mel_stats import log_mel
 from melody.embedders.vggish import VggishGoogle, VggishNetwork, VggishTorchvggishStripped
-from melody.harness.provenance import device_name, versions
 from melody.metrics.fad_infinity import fad_infinity
 from melody.metrics.frechet import Statistics, frechet_distance_of
 

@@ -26,6 +26,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from melody.artifacts.weights import write_bytes
 from melody.data.audio import read_audio
 from melody.data.corpus import Clip, load_corpus
 from melody.embedders.mel_stats import MelStats
@@ -34,7 +35,6 @@ from melody.harness.evaluation import compare, evaluate
 from melody.harness.evaluation_results import Evaluation
 from melody.metrics.frechet import Statistics, frechet_distance_of
 from melody.metrics.loudness import integrated_loudness
-from melody.weights import write_bytes
 
 REPORTS = Path(__file__).resolve().parents[1] / "reports"
 MELODY, MUSICLM = "MeLoDy", "MusicLM"

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from melody.artifacts.provenance import device_name, machine, versions
 from melody.diffusion.sru import _fused, _Recurrence
-from melody.harness.provenance import device_name, machine, versions
 
 SHAPES = {"demo": (32, 1, 33, 128), "paper": (64, 1, 80, 1536)}
 """K, rows, segments of 10 s, and channels of both directions."""

@@ -106,10 +106,10 @@ def info(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to a JSON file too.")] = None,
 ) -> None:
     """Show what a preset is made of: parameters beside the paper's, FLOPs and weights of every pass."""
+    from melody.artifacts.weights import check_can_write, write_bytes
     from melody.config import load_preset
     from melody.harness.sizes import sizes
     from melody.report.sizes import print_sizes
-    from melody.weights import check_can_write, write_bytes
 
     if json_file is not None:
         check_can_write(json_file)
@@ -189,8 +189,8 @@ def _parts_on(bar: Progress | PlainProgress) -> Callable[[str, int, int], None]:
 
 def _system(preset: str | None, weights: str | None) -> tuple[Any, Path | None]:
     """The preset and the folder of its weights, if one is given."""
+    from melody.artifacts.hub import local_folder
     from melody.config import preset_for
-    from melody.hub import local_folder
 
     folder = None if weights is None else local_folder(weights)
     return preset_for(preset, folder), folder
@@ -354,13 +354,13 @@ def reproduce(
     full: FullOption = False,
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
+    from melody.artifacts.weights import check_can_write
     from melody.harness.runner import reproduce as run
     from melody.harness.store import Store
     from melody.harness.suite import load_suites
     from melody.listening.analysis import analyse
     from melody.report.terminal import print_results
     from melody.report.write import write_report
-    from melody.weights import check_can_write
 
     own, folder = _system(preset, weights)
     chosen = load_suites(suites or (), full=full)
@@ -420,10 +420,10 @@ def gate(
     junit: Annotated[Path | None, typer.Option("--junit", help="Write the checks as JUnit XML too.")] = None,
 ) -> int:
     """Hold results to thresholds: exit code 0 if all hold, 1 if some fall past, 2 on bad input."""
+    from melody.artifacts.weights import check_can_write
     from melody.harness.gate import gate as check
     from melody.harness.gate import load_thresholds, write_junit
     from melody.harness.results import load_results
-    from melody.weights import check_can_write
 
     if junit is not None:
         check_can_write(junit)

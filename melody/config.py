@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from melody import registry
+from melody.artifacts.pretrained import CONFIG, read_config
 from melody.bounds import (
     Batch,
     Entries,
@@ -42,7 +43,6 @@ from melody.bounds import (
 from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.paths import PACKAGE
-from melody.pretrained import CONFIG, read_config
 
 PRESETS = PACKAGE / "presets"
 DEFAULT_PRESET = "demo"

@@ -36,3 +36,14 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"{hint} (valid: {', '.join(options)})"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line: a user error's message, or the type and message of anything else."""
+    try:
+        message = " ".join(str(error).split())[:400]
+    except Exception:  # another project's error may fail to say what it is
+        message = ""
+    if isinstance(error, MelodyError):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from melody.artifacts.makings import Makings
+from melody.artifacts.pretrained import PretrainedPart
 from melody.errors import MelodyError, did_you_mean
-from melody.makings import Makings
-from melody.pretrained import PretrainedPart
 
 if TYPE_CHECKING:
     import torch

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from melody.artifacts.weights import save_weights
 from melody.config import Preset, load_preset
 from melody.pipeline import PARTS, MelodyPipeline, component_of
 from melody.protocols import Generation
-from melody.weights import save_weights
 
 TINY = """
 name = "tiny"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from melody.artifacts.pretrained import CONFIG, read_config
 from melody.config import load_preset
 from melody.documents import read_toml
 from melody.errors import MelodyError
 from melody.listening.analysis import analyse
 from melody.pipeline.settings import Settings
-from melody.pretrained import CONFIG, read_config
 
 
 @pytest.mark.parametrize("line", [

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from melody.artifacts.weights import load_weights, save_weights
 from melody.config import Component, Preset, load_preset
 from melody.pipeline import MelodyPipeline, build_part, component_of, shipped_weights
 from melody.registry import codecs
-from melody.weights import load_weights, save_weights
 
 PAPER_MILLIONS = {
     "language_model": 429.5,
@@ -37,7 +37,7 @@ def demo() -> MelodyPipeline:
 
 
 def test_demo_card_speaks_of_the_weights_that_are_there() -> None:
-    from melody.weights import file_hash
+    from melody.artifacts.weights import file_hash
 
     folder = shipped_weights(load_preset("demo"))
     card = json.loads((folder / "card.json").read_text())

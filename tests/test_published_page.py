@@ -15,11 +15,11 @@ import pytest
 import soundfile
 import torch
 
+from melody.artifacts.weights import file_hash
 from melody.config import load_preset
 from melody.embedders.mel_stats import MelStats
 from melody.errors import MelodyError
 from melody.pipeline import shipped_weights
-from melody.weights import file_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "reports"

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from melody import registry
+from melody.artifacts.weights import load_weights, save_weights
 from melody.errors import MelodyError
 from melody.paths import PACKAGE
 from melody.tensor_names import Names, own_names
-from melody.weights import load_weights, save_weights
 
 SHIPPED = sorted((PACKAGE / "presets" / "weights").rglob("*.safetensors"))
 NAMES = {

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from melody.artifacts.weights import file_hash
 from melody.data.corpus import Fault
 from melody.data.decoding import header_of
 from melody.data.folders import METADATA, REQUIRED_COLUMNS
@@ -27,7 +28,6 @@ from melody.data.tables import file_names, read_table
 from melody.errors import MelodyError
 from melody.protocols import Generation, System, Trace
 from melody.registry import systems
-from melody.weights import file_hash
 
 SEEDS_A_RUN = 10_000
 """The tables' seed of row r in run s is s · 10,000 + r (``melody.harness.context.SEED_STRIDE``)."""

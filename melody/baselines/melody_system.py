@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from melody.artifacts.hub import local_folder
+from melody.artifacts.makings import Makings
 from melody.config import SEATS, Preset, load_preset
 from melody.data.audio import AudioInput
-from melody.hub import local_folder
-from melody.makings import Makings
 from melody.pipeline import PARTS, MelodyPipeline, shipped_weights
 from melody.protocols import Generation, System, Work
 from melody.registry import systems

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from melody.artifacts.hub import local_folder
+from melody.artifacts.weights import file_hash
 from melody.devices import device_of
 from melody.errors import MelodyError
-from melody.hub import local_folder
 from melody.pipeline.counters import counting
 from melody.protocols import Trace
-from melody.weights import file_hash
 
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.md")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody.artifacts.weights import read_foreign
 from melody.bounds import Width
 from melody.conditioning.windows import WINDOWS_AT_ONCE, check_waveform, cut_windows
 from melody.errors import MelodyError
 from melody.extras import need
 from melody.protocols import JointEmbedder
 from melody.registry import joint_embedders
-from melody.weights import read_foreign
 
 SOURCE = "https://huggingface.co/lukewys/laion_clap"
 """Where its authors publish the checkpoints."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from melody.artifacts.hub import local_folder
 from melody.errors import MelodyError
-from melody.hub import local_folder
 
 PATTERNS = ("*.safetensors", "*.json")
 MUSIC_FACTS = (

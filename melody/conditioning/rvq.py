@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from melody.artifacts.pretrained import PretrainedPart
 from melody.conditioning.kmeans import fit_centroids, nearest
 from melody.errors import MelodyError
-from melody.pretrained import PretrainedPart
 
 
 class ResidualVectorQuantizer(nn.Module, PretrainedPart):

@@ -22,6 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from melody.artifacts.weights import file_hash, write_bytes
 from melody.data.attributes import Attributes, draw_attributes
 from melody.data.audio import from_int16, resampled, to_int16
 from melody.data.captions import caption, full_caption, tags
@@ -31,7 +32,6 @@ from melody.data.rendering import PROGRAMS, SAMPLE_RATE, num_samples, render, sy
 from melody.data.soundfont import original_soundfont, prepared_soundfont
 from melody.errors import MelodyError
 from melody.paths import PACKAGE, cache_dir
-from melody.weights import file_hash, write_bytes
 
 CORPUS_VERSION = 3
 NAME = "embedded"

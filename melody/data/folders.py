@@ -16,13 +16,13 @@ from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
+from melody.artifacts.weights import file_hash
 from melody.data.audio import check_audio, read_audio
 from melody.data.containers import INPUT_EXTENSIONS, NOT_READ
 from melody.data.corpus import SPLITS, Clip, Corpus, Fault, check_new, check_some_are_left
 from melody.data.tables import file_names, read_table
 from melody.data.walking import printable, walk
 from melody.errors import MelodyError, did_you_mean
-from melody.weights import file_hash
 
 METADATA = "metadata.csv"
 REQUIRED_COLUMNS = ("file_name", "text")

@@ -35,11 +35,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from melody.artifacts.weights import canonical, write_bytes
 from melody.checks import check_finite
 from melody.errors import MelodyError
 from melody.paths import PACKAGE, cache_dir
 from melody.protocols import AudioEmbedder, AudioTagger
-from melody.weights import canonical, write_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from melody.artifacts.hub import local_folder
+from melody.artifacts.weights import file_hash, fill
 from melody.errors import MelodyError
-from melody.hub import local_folder
-from melody.weights import file_hash, fill
 
 FOLDER_VARIABLE = "MELODY_EMBEDDERS"
 FILE_SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".bin", ".ckpt"})

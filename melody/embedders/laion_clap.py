@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from melody.artifacts.weights import file_hash
 from melody.checks import check_clip
 from melody.conditioning.clap import SOURCE, WINDOW, ClapEmbedder
 from melody.conditioning.windows import cut_windows
@@ -22,7 +23,6 @@ from melody.embedders.checkpoints import Published, weights_file
 from melody.embedders.fad_protocols import FADTK_CLAP, prepared, windows
 from melody.protocols import AudioEmbedder
 from melody.registry import audio_embedders
-from melody.weights import file_hash
 
 WINDOWS_AT_ONCE = 8
 FILES = ("630k-audioset-best.safetensors", "630k-audioset-best.pt")

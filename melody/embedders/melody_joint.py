@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from melody.artifacts.hub import local_folder
+from melody.artifacts.weights import file_hash
 from melody.checks import check_clip
 from melody.conditioning.windows import cut_windows
 from melody.config import preset_for
@@ -25,11 +27,9 @@ from melody.data.attributes import INSTRUMENTS
 from melody.data.captions import NOUNS
 from melody.devices import device_of
 from melody.errors import MelodyError
-from melody.hub import local_folder
 from melody.pipeline.system import load_part, shipped_weights
 from melody.protocols import AudioEmbedder, AudioTagger
 from melody.registry import audio_embedders, audio_taggers
-from melody.weights import file_hash
 
 PART = "joint_embedder"
 WINDOWS_AT_ONCE = 16

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melody.artifacts.weights import file_hash, read_foreign
 from melody.checks import check_clip
 from melody.conditioning.windows import cut_windows
 from melody.devices import device_of
@@ -29,7 +30,6 @@ from melody.embedders.checkpoints import Published, as_float32, filled, weights_
 from melody.errors import MelodyError
 from melody.protocols import AudioEmbedder, AudioTagger
 from melody.registry import audio_embedders, audio_taggers
-from melody.weights import file_hash, read_foreign
 
 NUM_BANDS = 64
 LOWEST_HZ = 50.0

@@ -20,13 +20,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from melody.artifacts.weights import file_hash, read_foreign
 from melody.checks import check_clip
 from melody.devices import device_of
 from melody.embedders.checkpoints import Published, filled, weights_file
 from melody.embedders.fad_protocols import GOOGLE, TORCHVGGISH, TORCHVGGISH_STRIPPED, fad_protocol, prepared, windows
 from melody.protocols import AudioEmbedder
 from melody.registry import audio_embedders
-from melody.weights import file_hash, read_foreign
 
 SAMPLE_RATE = 16_000
 FRAME, FRAME_HOP, FFT_SIZE = 400, 160, 512

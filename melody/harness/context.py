@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from melody import threads
+from melody.artifacts.canonical_json import canonical
+from melody.artifacts.provenance import commit, component_facts, deciding_versions, device_class, device_name, versions
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.config import Preset
 from melody.data.audio import resampled
 from melody.data.corpus import Corpus
-from melody.errors import MelodyError
+from melody.errors import MelodyError, one_line
 from melody.harness.judges import trained_judges
 from melody.harness.listening_schema import ListeningResult
-from melody.harness.provenance import commit, component_facts, deciding_versions, device_class, device_name, versions
 from melody.harness.systems import OWN, SystemUnderTest
-from melody.harness.units import canonical, one_line
 from melody.harness.work import Progress
 from melody.metrics.attributes import AttributeJudges
 from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, LanguageModel, SemanticTokenizer, System

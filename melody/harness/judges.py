@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from melody.artifacts.provenance import deciding_versions, source_hash
+from melody.artifacts.weights import canonical, write_bytes
 from melody.data.attributes import TONICS
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError
-from melody.harness.provenance import deciding_versions, source_hash
 from melody.metrics import attributes
 from melody.metrics.attributes import (
     CHROMA_ROWS,
@@ -33,7 +34,6 @@ from melody.metrics.attributes import (
     tempo_candidates,
 )
 from melody.paths import cache_dir
-from melody.weights import canonical, write_bytes
 
 SEED = 0
 TIMBRE_STEPS, TEMPO_STEPS, KEY_STEPS = 640, 640, 960

@@ -12,8 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from melody.artifacts.provenance import versions
 from melody.config import Preset
-from melody.harness.provenance import versions
 from melody.metrics.flops import BYTES, Count, count
 from melody.metrics.part_passes import Pass, passes
 from melody.pipeline import PARTS, build_part

@@ -23,8 +23,9 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from melody.artifacts.canonical_json import canonical
 from melody.errors import MelodyError, StorageError
-from melody.harness.units import Outcome, Unit, canonical
+from melody.harness.units import Outcome, Unit
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from melody import __version__, registry
+from melody.artifacts.hub import local_folder
+from melody.artifacts.provenance import makings_facts, source_hash, weights_hash
+from melody.artifacts.weights import file_hash
 from melody.baselines.melody_system import MelodySystem
 from melody.bounds import MAX_RUN_SEED, shown
 from melody.config import Preset, load_preset
@@ -17,11 +20,8 @@ from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, Parts, Subject
 from melody.harness.listening_schema import ListeningResult
-from melody.harness.provenance import makings_facts, source_hash, weights_hash
 from melody.harness.systems import Surroundings, systems_of
-from melody.hub import local_folder
 from melody.pipeline import MelodyPipeline, shipped_weights
-from melody.weights import file_hash
 
 PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
 """Folder of published samples, where no option gives one."""

@@ -18,16 +18,15 @@ from typing import Any
 from pydantic import Field
 
 from melody import registry
+from melody.artifacts.makings import Makings
+from melody.artifacts.provenance import component_facts, makings_facts, weights_hash
+from melody.artifacts.weights import file_hash
 from melody.config import Preset, Strict, parse
 from melody.documents import read_toml
-from melody.errors import MelodyError
-from melody.harness.provenance import component_facts, makings_facts, weights_hash
-from melody.harness.units import one_line
-from melody.makings import Makings
+from melody.errors import MelodyError, one_line
 from melody.paths import PACKAGE
 from melody.protocols import System
 from melody.registry import Entry
-from melody.weights import file_hash
 
 OWN = "melody"
 """The system that a run's preset is."""

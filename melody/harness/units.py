@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melody.errors import MelodyError
+from melody.artifacts.canonical_json import canonical
 
 
 @dataclass(frozen=True)
@@ -61,36 +59,7 @@ Outcomes = Mapping[str, "Outcome | Failure"]
 """By the unit's key."""
 
 
-def canonical(value: Any) -> bytes:
-    """JSON that is the same for the same content; raises ``MelodyError`` for what is not JSON.
-
-    >>> canonical({"b": 1, "a": [0.5, "x"]})
-    b'{"a":[0.5,"x"],"b":1}'
-    """
-    try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise MelodyError(f"not a JSON value: {error}") from None
-    return text.encode()
-
-
 def float32(array: Any) -> NDArray[np.float32]:
     """A tensor or array as contiguous float32, the form that outcomes are stored in."""
     values = array.detach().cpu().numpy() if hasattr(array, "detach") else array
     return np.ascontiguousarray(values, dtype=np.float32)
-
-
-def finite(value: float) -> float | None:
-    """A number for JSON, which has no infinity."""
-    return value if math.isfinite(value) else None
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as one line: a user error's message, or the type and message of anything else."""
-    try:
-        message = " ".join(str(error).split())[:400]
-    except Exception:  # another project's error may fail to say what it is
-        message = ""
-    if isinstance(error, MelodyError):
-        return message
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

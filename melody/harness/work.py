@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from melody.errors import StorageError
+from melody.errors import StorageError, one_line
 from melody.harness.store import Store
-from melody.harness.units import Failure, Outcome, Unit, one_line
+from melody.harness.units import Failure, Outcome, Unit
 
 Progress = Callable[[int, int, str], None]
 """``progress(done, total, label of the next unit, or of other work)``; the total is 0 where it is not known."""

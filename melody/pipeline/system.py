@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from melody import registry
+from melody.artifacts.hub import local_folder
+from melody.artifacts.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
+from melody.artifacts.weights import ForeignWeightsError, Precision, canonical, file_hash, load_weights, save_weights
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.conditioning.words import known_words
 from melody.config import SEATS, Preset, load_preset, preset_names, preset_of, tables_of
 from melody.data.audio import AudioInput, as_mono
 from melody.devices import device_of
 from melody.errors import MelodyError
-from melody.hub import local_folder
 from melody.paths import PACKAGE
 from melody.pipeline.composing import Composer
 from melody.pipeline.editing import Gap, append, check_span, fill_gap, inpainted_latents, known_end
@@ -29,7 +31,6 @@ from melody.pipeline.settings import Options, Settings, check_duration
 from melody.pipeline.streaming import Stream
 from melody.pipeline.taken import token_options
 from melody.pipeline.work import pipeline_work
-from melody.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
 from melody.protocols import (
     Codec,
     Denoiser,
@@ -39,7 +40,6 @@ from melody.protocols import (
     SemanticTokenizer,
     Work,
 )
-from melody.weights import ForeignWeightsError, Precision, canonical, file_hash, load_weights, save_weights
 
 PARTS = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model", "codec", "denoiser")
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from melody import config
+from melody.artifacts.weights import file_hash
 from melody.baselines.musiclm import preset as musiclm
 from melody.baselines.noise2music import preset as noise2music
 from melody.conditioning.semantic import TOKEN_RATE
@@ -22,7 +23,6 @@ from melody.training.noise2music import stage_recipe
 from melody.training.plans import Finish, Plan
 from melody.training.stages import MELODY, Run, fit_stage
 from melody.training.token_codec import TokenCodecTraining
-from melody.weights import file_hash
 
 
 def _codec(run: Run, stop_after: int | None) -> Finish:

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from melody import __version__
+from melody.artifacts.weights import canonical, file_hash, write_bytes
 from melody.config import RvqStage, Stage
 from melody.data.corpus import Corpus
 from melody.documents import parse_json, read_json_table
 from melody.errors import MelodyError
-from melody.weights import canonical, file_hash, write_bytes
 
 LOSS_WINDOW = 100
 

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from melody.artifacts.pretrained import CONFIG, read_card, read_config
+from melody.artifacts.weights import Precision, canonical, fill
 from melody.config import STAGES, Preset, load_preset, preset_of
 from melody.documents import read_json_table
 from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import PARTS, MelodyPipeline, build_part, component_of, load_part
-from melody.pretrained import CONFIG, read_card, read_config
-from melody.weights import Precision, canonical, fill
 
 CHECKPOINT = "last.ckpt"
 PART_STAGES = {part: stage for stage, part in STAGES.items()}

@@ -19,6 +19,7 @@ from rich.progress import track
 from safetensors import safe_open
 from torch import Tensor
 
+from melody.artifacts.weights import write_chunks
 from melody.baselines.noise2music.frames import Frames
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.corpus import Corpus
@@ -27,7 +28,6 @@ from melody.paths import cache_dir
 from melody.protocols import Codec, JointEmbedder, SemanticTokenizer, TokenCodec
 from melody.training.audio import segment_batch, segments
 from melody.training.shares import is_main
-from melody.weights import write_chunks
 
 BATCH = 16
 PREFIX_ROWS = 1 << 16

@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from melody.artifacts.weights import file_hash
 from melody.baselines.noise2music.frames import Frames
 from melody.baselines.noise2music.network import StageNetwork
 from melody.baselines.noise2music.preset import CONDITIONING, PARTS, CascadeStage
@@ -26,7 +27,6 @@ from melody.training.plans import Finish
 from melody.training.recipe import Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
 from melody.training.stages import Run, fit_stage
-from melody.weights import file_hash
 
 SCALE_SEGMENTS = 256
 """Segments that the scale of the data is taken from."""

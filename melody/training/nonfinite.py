@@ -10,8 +10,8 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from melody.artifacts.weights import write_bytes
 from melody.training.shares import rank, world_size
-from melody.weights import write_bytes
 
 
 def keep_batch(folder: Path, batch: Any, *, step: int, seed: int, losses: dict[str, float]) -> Path:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from melody import registry
+from melody.artifacts.pretrained import write_config
+from melody.artifacts.weights import file_hash, save_weights, write_bytes
 from melody.conditioning.words import words_of
 from melody.config import STAGES, Component, Preset, Stage, parse, tables_of
 from melody.data.corpus import Corpus, load_corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import build_part, component_of, load_part
-from melody.pretrained import write_config
 from melody.training import features
 from melody.training.card import add_stage, bind_stage, is_finished
 from melody.training.dpd import LatentData, Studio, VelocityPrediction
@@ -33,7 +34,6 @@ from melody.training.recipe import Recipe
 from melody.training.semantic import Semantic
 from melody.training.shares import is_main, wait
 from melody.training.vae import AudioVae
-from melody.weights import file_hash, save_weights, write_bytes
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "joint": (),

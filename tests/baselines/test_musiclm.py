@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from melody.artifacts.weights import save_weights
 from melody.baselines.musiclm import MusicLmSystem
 from melody.baselines.musiclm.preset import PARTS, MusicLmPreset, component_of, load_preset
 from melody.baselines.musiclm.windows import Window, independent, striding
@@ -20,7 +21,6 @@ from melody.metrics.flops import count
 from melody.metrics.passes import musiclm_passes, musiclm_serial_passes
 from melody.pipeline import MelodyPipeline
 from melody.registry import systems
-from melody.weights import save_weights
 
 TINY = """
 name = "tiny"

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from melody import registry
+from melody.artifacts.weights import load_weights, save_weights
 from melody.conditioning.joint import MulanEmbedder, contrastive_loss
 from melody.errors import MelodyError
 from melody.protocols import JointEmbedder
-from melody.weights import load_weights, save_weights
 
 SMALL = {
     "sample_rate": 8_000,

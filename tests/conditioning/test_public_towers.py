@@ -12,12 +12,12 @@ import soxr
 import torch
 from tokenizers import BertWordPieceTokenizer
 
+from melody.artifacts.weights import load_weights, save_weights
 from melody.conditioning.ast_bands import AstBands
 from melody.conditioning.joint import MulanEmbedder
 from melody.config import load_preset
 from melody.errors import MelodyError
 from melody.pipeline import build_part
-from melody.weights import load_weights, save_weights
 
 SMALL: dict[str, Any] = {
     "front_end": "ast",

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from melody.artifacts.weights import load_weights, save_weights
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.errors import MelodyError
-from melody.weights import load_weights, save_weights
 
 
 def _unit_vectors(n: int, dim: int, seed: int = 0) -> torch.Tensor:

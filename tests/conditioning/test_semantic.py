@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from melody import registry
+from melody.artifacts.weights import load_weights, save_weights
 from melody.conditioning.contrastive import negative_places
 from melody.conditioning.semantic import ConformerTokenizer, span_mask
 from melody.config import load_preset
 from melody.errors import MelodyError
 from melody.protocols import SemanticTokenizer
-from melody.weights import load_weights, save_weights
 
 SMALL = {
     "codebook_size": 8,

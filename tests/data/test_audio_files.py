@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from melody import weights
+from melody.artifacts import weights
 from melody.data import decoding
 from melody.data.audio import as_mono, check_audio, check_output, read_audio, write_audio
 from melody.errors import MelodyError

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from melody.artifacts.weights import read_foreign
 from melody.embedders.checkpoints import Published, filled, weights_file
 from melody.errors import MelodyError
-from melody.weights import read_foreign
 
 SOME = Published("some-net", ("some.safetensors", "some.pt"), "https://example.org/some")
 

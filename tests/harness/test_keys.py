@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from melody import registry
+from melody.artifacts import provenance
+from melody.artifacts.weights import save_weights
 from melody.config import PRESETS, load_preset
 from melody.errors import MelodyError
-from melody.harness import provenance
 from melody.harness.results import Cell
 from melody.harness.runner import plan, run
 from melody.harness.store import Store
@@ -24,7 +25,6 @@ from melody.harness.suite import Suite, load_suite
 from melody.harness.systems import Surroundings, SystemUnderTest, systems_of
 from melody.pipeline import component_of, load_part
 from melody.registry import Entry
-from melody.weights import save_weights
 
 ROW = "mine"
 DECLARATION = """

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melody.artifacts.canonical_json import canonical
 from melody.errors import MelodyError
 from melody.harness.store import ARRAYS, MANIFEST, VALUES, Store
-from melody.harness.units import Outcome, Unit, canonical
+from melody.harness.units import Outcome, Unit
 
 KILLED_WRITERS = """
 import os, random, signal, sys, time

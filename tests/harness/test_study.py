@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from melody.artifacts.weights import file_hash
 from melody.config import load_preset
 from melody.harness.context import Context
 from melody.harness.measuring import study
@@ -21,7 +22,6 @@ from melody.harness.subject import preset_context
 from melody.harness.suite import Column, load_suite
 from melody.harness.tables.denoise import ranked
 from melody.pipeline import shipped_weights
-from melody.weights import file_hash
 
 NAMES = ("dual-path", "unet-1d", "unet-2d")
 SEEDS = load_suite("table5").settings.seeds

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from melody.artifacts import provenance
+from melody.artifacts.provenance import entry_facts, source_hash
 from melody.errors import MelodyError
-from melody.harness import provenance
-from melody.harness.provenance import entry_facts, source_hash
 from melody.harness.subject import preset_context, preset_subject
 from melody.pipeline import MelodyPipeline
 from melody.registry import Entry

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from melody.artifacts.pretrained import write_config
 from melody.cli import main
 from melody.config import Preset, load_preset, tables_of
 from melody.errors import MelodyError
 from melody.pipeline import MelodyPipeline, build_part
-from melody.pretrained import write_config
 from melody.protocols import Codec, Denoiser
 from melody.tensor_names import installed_names
 from melody.training import stages

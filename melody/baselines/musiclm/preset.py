@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from melody import config, registry
+from melody.artifacts.weights import canonical, load_weights
 from melody.conditioning.semantic import TOKEN_RATE
 from melody.config import (
     PRESETS,
@@ -29,7 +30,6 @@ from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.lm.multi_stream import MultiStream
 from melody.protocols import TokenCodec
-from melody.weights import canonical, load_weights
 
 FOLDER = PRESETS / "musiclm"
 SEATS = {"codec": registry.token_codecs, "language_model": registry.language_models}

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from melody import __version__
+from melody.artifacts.makings import Makings
+from melody.artifacts.weights import canonical, file_hash
 from melody.baselines.musiclm.drawing import Drawing
 from melody.baselines.musiclm.preset import (
     CONDITIONING,
@@ -37,7 +39,6 @@ from melody.data.audio import AudioInput, as_mono, resampled
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.lm.multi_stream import MultiStream
-from melody.makings import Makings
 from melody.paths import PACKAGE
 from melody.pipeline import build_part as build_melody_part
 from melody.pipeline import load_part as load_melody_part
@@ -56,7 +57,6 @@ from melody.protocols import (
     Work,
 )
 from melody.registry import systems
-from melody.weights import canonical, file_hash
 
 FineWindows = Literal["batched", "sequential"]
 

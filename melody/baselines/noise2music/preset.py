@@ -10,13 +10,13 @@ import torch
 from pydantic import Field, model_validator
 
 from melody import registry
+from melody.artifacts.weights import ForeignWeightsError, canonical, load_weights
 from melody.baselines.noise2music.frames import Frames
 from melody.baselines.noise2music.network import StageNetwork
 from melody.config import DenoiserStage, Positive, PositiveFloat, Preset, Strict, load_preset, parse
 from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.paths import PACKAGE
-from melody.weights import ForeignWeightsError, canonical, load_weights
 
 PRESETS = PACKAGE / "presets" / "noise2music"
 PARTS = ("generator", "cascader", "super_resolution")

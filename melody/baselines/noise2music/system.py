@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from melody import __version__
+from melody.artifacts.makings import Makings
+from melody.artifacts.weights import file_hash
 from melody.baselines.noise2music.network import StageNetwork
 from melody.baselines.noise2music.options import OPTIONS, passes_of, stage_settings
 from melody.baselines.noise2music.preset import (
@@ -27,7 +29,6 @@ from melody.config import INDIFFERENT, Preset, load_preset
 from melody.devices import device_of
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
-from melody.makings import Makings
 from melody.paths import PACKAGE
 from melody.pipeline import build_part, load_part, shipped_weights
 from melody.pipeline.meter import Meter
@@ -38,7 +39,6 @@ from melody.protocols import Generation, System, Work
 from melody.registry import systems
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
-from melody.weights import file_hash
 
 LOUDEST = 0.0
 """Natural log of the largest magnitude of a band: a sinusoid of amplitude 1."""

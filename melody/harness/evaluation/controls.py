@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from melody.artifacts.canonical_json import finite
 from melody.data.listing import Listed
 from melody.data.recordings import Facts, Recording, read_recording
-from melody.errors import MelodyError, StorageError
+from melody.errors import MelodyError, StorageError, one_line
 from melody.harness.evaluation.features import Feature
 from melody.harness.evaluation.hearing import Heard, Sound, aligned, complete
 from melody.harness.evaluation.plan import Measure, states_of_one_pair
@@ -43,7 +44,6 @@ from melody.harness.evaluation.scoring import (
     valued,
 )
 from melody.harness.evaluation_results import Control
-from melody.harness.units import finite, one_line
 from melody.metrics.cosine import derangement
 from melody.metrics.leave_out import merged, value_of
 from melody.protocols import CONTROLS

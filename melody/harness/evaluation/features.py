@@ -17,19 +17,19 @@ import soundfile
 import torch
 from torch import Tensor
 
+from melody.artifacts.canonical_json import canonical
+from melody.artifacts.provenance import component_facts, deciding_versions, device_class, source_hash
+from melody.artifacts.weights import file_hash
 from melody.config import load_preset, preset_names
 from melody.data.recordings import Facts
 from melody.devices import device_of
 from melody.embedders.cache import EmbeddingCache
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.evaluation.records import Tensors
-from melody.harness.provenance import component_facts, deciding_versions, device_class, source_hash
-from melody.harness.units import canonical
 from melody.metrics.base import dim_zero_cat
 from melody.pipeline import load_part, shipped_weights
 from melody.protocols import JointEmbedder
 from melody.registry import Registry, audio_embedders, audio_taggers, parse_component
-from melody.weights import file_hash
 
 
 @dataclass(frozen=True)

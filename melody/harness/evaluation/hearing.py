@@ -13,17 +13,17 @@ from typing import Any
 
 from torch import Tensor
 
+from melody.artifacts.canonical_json import canonical
+from melody.artifacts.weights import file_hash
 from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing
 from melody.data.recordings import Facts, Recording, read_recording
-from melody.errors import MelodyError, StorageError
+from melody.errors import MelodyError, StorageError, one_line
 from melody.harness.evaluation.features import Feature, reading_hash
 from melody.harness.evaluation.plan import Measure, states_of_one_pair
 from melody.harness.evaluation.records import Record, Records, Tensors
 from melody.harness.evaluation_results import Inputs
-from melody.harness.units import canonical, one_line
 from melody.metrics.levels import SILENCE_DB
-from melody.weights import file_hash
 
 Progress = Callable[[int, int, str], None]
 """``progress(done, total, what is next)``."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from melody.artifacts.canonical_json import canonical
+from melody.artifacts.provenance import commit, device_name, versions
 from melody.devices import device_of
 from melody.harness.evaluation.hearing import Progress, inputs_of
 from melody.harness.evaluation.job import Job, hear_all, prepare, score_all
@@ -15,8 +17,6 @@ from melody.harness.evaluation.plan import Given, Plan, make_plan
 from melody.harness.evaluation.records import Records
 from melody.harness.evaluation.refusals import Tally
 from melody.harness.evaluation_results import Circumstances, Evaluation, Score
-from melody.harness.provenance import commit, device_name, versions
-from melody.harness.units import canonical
 
 STORE = Path(".melody/records")
 EMBEDDERS = ("mel-stats",)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from melody.artifacts.provenance import component_facts
 from melody.data.recordings import Facts
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.evaluation.features import (
@@ -23,7 +24,6 @@ from melody.harness.evaluation.features import (
     tagger_source,
 )
 from melody.harness.evaluation.records import Tensors
-from melody.harness.provenance import component_facts
 from melody.plugins import contained
 from melody.protocols import Takes
 from melody.registry import metrics as registered

@@ -27,8 +27,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from melody.artifacts.weights import canonical, write_bytes
 from melody.errors import StorageError
-from melody.weights import canonical, write_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from melody.artifacts.canonical_json import finite
 from melody.harness.evaluation.controls import judged
 from melody.harness.evaluation.hearing import Sound
 from melody.harness.evaluation.plan import Measure
 from melody.harness.evaluation.scoring import Number
 from melody.harness.evaluation_results import ClipValue, Control, Score
-from melody.harness.units import finite
 
 WORST = 5
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
-from melody.errors import MelodyError, StorageError
+from melody.artifacts.canonical_json import finite
+from melody.errors import MelodyError, StorageError, one_line
 from melody.harness.evaluation.hearing import Heard, Pair, Sound
 from melody.harness.evaluation.plan import VALUE, Measure
 from melody.harness.evaluation.records import Tensors
-from melody.harness.units import finite, one_line
 from melody.metrics.leave_out import LeaveOneGroupOut, add_states, merged, value_of
 from melody.metrics.statistics import Estimate, bootstrap_mean, jackknife_estimate, mean_interval
 

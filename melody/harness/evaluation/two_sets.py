@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr
 
+from melody.artifacts.canonical_json import finite
 from melody.data.listing import pair
 from melody.errors import MelodyError, StorageError
 from melody.harness.evaluation.hearing import Progress
@@ -27,7 +28,6 @@ from melody.harness.evaluation.overlap import check_apart
 from melody.harness.evaluation.records import Records
 from melody.harness.evaluation.refusals import Tally
 from melody.harness.evaluation_results import Better, Comparison, Difference, Score
-from melody.harness.units import finite
 from melody.metrics.statistics import holm, jackknife_estimate, paired_difference
 
 LEVEL = 0.05

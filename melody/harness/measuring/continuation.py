@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from melody.artifacts.provenance import source_hash
 from melody.data.audio import resampled
-from melody.errors import MelodyError
+from melody.errors import MelodyError, one_line
 from melody.harness.context import SEED_STRIDE, Context
 from melody.harness.measuring.generation import STORED_CLIPS, Setting, flac, given_options, setting_facts
-from melody.harness.provenance import source_hash
 from melody.harness.systems import OWN
-from melody.harness.units import Outcome, Unit, float32, one_line
+from melody.harness.units import Outcome, Unit, float32
 from melody.metrics.levels import silence_rate
 from melody.protocols import Generation
 

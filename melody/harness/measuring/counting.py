@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from melody.artifacts.provenance import component_facts, deciding_versions, makings_facts, source_hash
 from melody.config import Preset
 from melody.errors import MelodyError
 from melody.harness.context import Context
 from melody.harness.measuring.generation import NAMED
-from melody.harness.provenance import component_facts, deciding_versions, makings_facts, source_hash
 from melody.harness.random_systems import PROMPT, random_system
 from melody.harness.systems import OWN
 from melody.harness.units import Outcome, Unit

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from melody import threads
+from melody.artifacts.provenance import component_facts, machine, source_hash
 from melody.data.audio import to_int16
-from melody.errors import MelodyError, did_you_mean
+from melody.errors import MelodyError, did_you_mean, one_line
 from melody.harness.context import SEED_STRIDE, Context
 from melody.harness.measuring.hearing import instrument_agreement
-from melody.harness.provenance import component_facts, machine, source_hash
 from melody.harness.systems import OWN
-from melody.harness.units import Outcome, Unit, float32, one_line
+from melody.harness.units import Outcome, Unit, float32
 from melody.metrics.levels import clipping_rate, peak, silence_rate
 from melody.metrics.real_time_factor import time_calls
 from melody.metrics.rhythm import SHORTEST_S, beat_strength

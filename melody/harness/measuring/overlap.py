@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from melody.artifacts.provenance import source_hash
 from melody.data import overlap
 from melody.data.embedded import DEFAULT_SIZES
 from melody.harness.context import Context, texts_hash
 from melody.harness.measuring.sounds import caption_of
-from melody.harness.provenance import source_hash
 from melody.harness.units import Failure, Outcome, Unit
 
 TRAINING_CLIPS = DEFAULT_SIZES["train"]

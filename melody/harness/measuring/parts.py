@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from melody.artifacts.provenance import source_hash
 from melody.data.audio import resampled
 from melody.data.corpus import Corpus
 from melody.diffusion.angles import add_noise, velocity_target
@@ -19,7 +20,6 @@ from melody.errors import MelodyError
 from melody.harness.context import SEED_STRIDE, Context
 from melody.harness.measuring.generation import flac
 from melody.harness.measuring.sounds import caption_of
-from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
 from melody.metrics.reconstruction import log_mel_distance, mr_stft_distance, si_sdr
 

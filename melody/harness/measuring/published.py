@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from melody.artifacts.provenance import source_hash
 from melody.data.corpus import Clip, Corpus, load_corpus
 from melody.data.recordings import read_recording
 from melody.errors import MelodyError
 from melody.harness.context import Context
-from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
 from melody.metrics.levels import clipping_rate, peak, silence_rate
 from melody.metrics.loudness import integrated_loudness

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from melody.artifacts.provenance import source_hash
 from melody.data.audio import resampled
 from melody.harness.context import Context
 from melody.harness.evaluation.controls import NOISE, REPEATED, Synthetic
 from melody.harness.measuring.hearing import instrument_agreement
-from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
 from melody.metrics import denoising, flops
 from melody.protocols import Denoiser

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from melody.artifacts.provenance import source_hash
 from melody.data.attributes import Attributes
 from melody.data.audio import resampled
 from melody.data.captions import full_caption
@@ -23,7 +24,6 @@ from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import SEED_STRIDE, Context
 from melody.harness.measuring.generation import Setting, flac, generated, given_options, setting_facts
 from melody.harness.measuring.hearing import judges_facts
-from melody.harness.provenance import source_hash
 from melody.harness.units import Outcome, Unit, float32
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from melody import threads
+from melody.artifacts.provenance import deciding_versions, machine, source_hash
 from melody.config import Preset
 from melody.devices import synchronize
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context
 from melody.harness.measuring.counting import entry, preset_of, too_long, work_facts
-from melody.harness.provenance import deciding_versions, machine, source_hash
 from melody.harness.random_systems import PROMPT, free_bytes, random_system
 from melody.harness.units import Outcome, Unit
 from melody.protocols import System, Work

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from melody.artifacts.pretrained import read_card
+from melody.artifacts.provenance import component_facts, source_hash
+from melody.artifacts.weights import file_hash
 from melody.config import load_preset, preset_names
 from melody.harness.context import Context
 from melody.harness.measuring.reference import denoising_code, denoising_values
-from melody.harness.provenance import component_facts, source_hash
 from melody.harness.units import Outcome, Unit
 from melody.paths import PACKAGE
 from melody.pipeline import component_of, load_part
-from melody.pretrained import read_card
 from melody.protocols import Denoiser
 from melody.registry import denoisers
-from melody.weights import file_hash
 
 PREFIX = "table5-"
 FOLDER = PACKAGE / "presets" / "weights" / "table5"

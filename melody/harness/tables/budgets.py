@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from melody.artifacts.pretrained import CARD
 from melody.documents import read_json_table
 from melody.errors import MelodyError
 from melody.harness.context import Context
@@ -16,7 +17,6 @@ from melody.harness.results import Measurement
 from melody.harness.suite import Column
 from melody.harness.systems import OWN
 from melody.harness.tables.cells import Finding, Measure
-from melody.pretrained import CARD
 
 MEASURES = {
     "parameters": Measure("parameters", "none", "million"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
 from melody import registry
-from melody.errors import MelodyError, did_you_mean
+from melody.errors import MelodyError, did_you_mean, one_line
 from melody.harness.context import Context
 from melody.harness.orderings import used_columns
 from melody.harness.results import (
@@ -23,7 +23,7 @@ from melody.harness.results import (
 )
 from melody.harness.suite import Baseline, Column, PaperValue, Row, Scalar, Suite, published_number
 from melody.harness.systems import OWN
-from melody.harness.units import Failure, Outcome, Outcomes, Unit, one_line
+from melody.harness.units import Failure, Outcome, Outcomes, Unit
 from melody.harness.verdicts import Circumstances, compare, judge, not_counted, tolerance_of
 
 P = ParamSpec("P")

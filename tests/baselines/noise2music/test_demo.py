@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
+from melody.artifacts.weights import file_hash
 from melody.baselines.noise2music import PARTS, Noise2MusicSystem
 from melody.config import load_preset
 from melody.paths import PACKAGE
 from melody.pipeline import shipped_weights
-from melody.weights import file_hash
 
 FOLDER = PACKAGE / "presets" / "weights" / "noise2music" / "demo"
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from melody.artifacts.weights import save_weights
 from melody.baselines.noise2music import Noise2MusicSystem, load_noise2music
 from melody.baselines.noise2music.preset import PARTS, build_network
 from melody.config import load_preset
 from melody.errors import MelodyError
 from melody.pipeline import build_part, component_of
 from melody.registry import systems
-from melody.weights import save_weights
 
 RECALLED_MILLIONS = {"generator": 724, "cascader": 487, "super_resolution": 487}
 

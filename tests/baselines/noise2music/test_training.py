@@ -8,11 +8,11 @@ import pytest
 import soundfile
 import torch
 
+from melody.artifacts.weights import read_weights
 from melody.baselines.noise2music import PARTS, Noise2MusicSystem, load_noise2music
 from melody.errors import MelodyError
 from melody.training.baselines import NOISE2MUSIC, trainable
 from melody.training.stages import Run, train
-from melody.weights import read_weights
 
 
 @pytest.fixture(scope="module")

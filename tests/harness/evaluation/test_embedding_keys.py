@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 import melody
-from melody.harness import provenance
+from melody.artifacts import provenance
 from melody.protocols import AudioEmbedder
 from melody.registry import Entry, audio_embedders
 

@@ -19,12 +19,22 @@ from types import ModuleType
 from typing import Any
 
 from melody import __version__, threads
-from melody.makings import Makings
+from melody.artifacts.makings import Makings
 from melody.paths import PACKAGE
 from melody.registry import Entry, Registry, registry
 
 SEAMS = frozenset(
-    f"melody{name}" for name in ("", ".registry", ".protocols", ".errors", ".paths", ".config", ".pretrained", ".hub")
+    f"melody{name}"
+    for name in (
+        "",
+        ".registry",
+        ".protocols",
+        ".errors",
+        ".paths",
+        ".config",
+        ".artifacts.pretrained",
+        ".artifacts.hub",
+    )
 )
 """Modules that hold no arithmetic: a change there does not make a stored number stale."""
 

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from melody.artifacts.weights import load_weights, save_weights
 from melody.errors import MelodyError
-from melody.weights import load_weights, save_weights
 
 COMPONENT = {"use": "linear", "arguments": {"size": 3}}
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from huggingface_hub import ModelHubMixin
 
 from melody import registry
+from melody.artifacts.hub import EVERYTHING, local_folder
 from melody.devices import device_of
 from melody.documents import read_json_table
 from melody.errors import MelodyError, MelodyWarning
-from melody.hub import EVERYTHING, local_folder
 
 if TYPE_CHECKING:
-    from melody.weights import Precision
+    from melody.artifacts.weights import Precision
 
 CONFIG, CARD, CARD_TEXT, README = "config.json", "card.json", "CARD.md", "README.md"
 PAPER = "https://arxiv.org/abs/2305.15719"
@@ -115,7 +115,7 @@ class Pretrained(
         Raises:
             MelodyError: values that are not finite in ``dtype``, a folder with other model files, or no space.
         """
-        from melody.weights import whole_folder, write_bytes
+        from melody.artifacts.weights import whole_folder, write_bytes
 
         folder, tables = Path(save_directory), self._config_tables()
         _check_target(folder, tables)
@@ -163,7 +163,7 @@ class Pretrained(
 
     def _write_card(self, folder: Path) -> None:
         """The card that the weights came with, its hashes those of the files in ``folder``."""
-        from melody.weights import file_hash, write_bytes
+        from melody.artifacts.weights import file_hash, write_bytes
 
         if not self._card:
             return
@@ -205,7 +205,7 @@ class PretrainedPart(Pretrained):
         return {self._seat: {"use": component["use"], **component["arguments"]}}
 
     def _save_pretrained(self, save_directory: Path, dtype: Precision = "float16") -> None:
-        from melody.weights import save_weights
+        from melody.artifacts.weights import save_weights
 
         path = save_directory / f"{self._seat}.safetensors"
         save_weights(self, path, self._bound_to(), preset=self._preset_name, dtype=dtype)  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ class PretrainedPart(Pretrained):
     def _from_folder(cls, folder: Path, config: dict[str, Any], device: str) -> Self:
         import torch
 
-        from melody.weights import load_weights
+        from melody.artifacts.weights import load_weights
 
         if not isinstance(config.get(cls._seat), dict):
             there = ", ".join(key for key, table in config.items() if isinstance(table, dict))
@@ -250,7 +250,7 @@ class PretrainedPart(Pretrained):
 
 def write_config(folder: Path, tables: dict[str, Any]) -> None:
     """Write ``config.json``."""
-    from melody.weights import write_bytes
+    from melody.artifacts.weights import write_bytes
 
     content = json.dumps({"format_version": CONFIG_VERSION, **tables}, indent=2, ensure_ascii=False)
     write_bytes(folder / CONFIG, content.encode())
