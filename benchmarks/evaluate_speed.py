@@ -73,7 +73,7 @@ def _fresh(side: str, folders: list[Path], embedder: str, hours: float) -> dict[
 
 def embedder_rate(embedder: str) -> int:
     """So that neither side resamples."""
-    from melody.harness.evaluation.features import embedder_source
+    from melody.evaluation.features import embedder_source
 
     return int(embedder_source(embedder, "cpu").model.sample_rate)
 
@@ -89,7 +89,7 @@ def write_clips(folder: Path, count: int, seconds: float, rate: int, seed: int) 
 
 def ours(generated: Path, reference: Path, embedder: str) -> dict[str, float]:
     """``evaluate`` with its interval and controls."""
-    from melody.harness.evaluation import evaluate
+    from melody.evaluation.one_set import evaluate
 
     store = generated.parent / f"records-{time.time_ns()}"
     os.environ["MELODY_CACHE"] = f"{store}-cache"  # nothing is known from before
@@ -105,7 +105,7 @@ def peer(generated: Path, reference: Path, embedder: str) -> dict[str, float]:
     import torch
     from frechet_audio_distance import FrechetAudioDistance
 
-    from melody.harness.evaluation.features import embedder_source
+    from melody.evaluation.features import embedder_source
 
     model = embedder_source(embedder, "cpu").model
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from melody.artifacts.weights import write_bytes
-from melody.harness.evaluation_results import Comparison, Control, Difference, Evaluation, Score
+from melody.evaluation.result import Comparison, Control, Difference, Evaluation, Score
 from melody.report.evaluation_layout import DASH, control_cells, control_names, difference_cells, number, p_text, title
 from melody.report.figures import STYLE
 from melody.report.markdown import escaped

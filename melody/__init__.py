@@ -10,7 +10,8 @@ __all__ = ["MelodyError", "MelodyPipeline", "__version__", "compare", "evaluate"
 from melody.errors import MelodyError
 
 if TYPE_CHECKING:
-    from melody.harness.evaluation import compare, evaluate
+    from melody.evaluation.one_set import evaluate
+    from melody.evaluation.two_sets import compare
     from melody.pipeline import MelodyPipeline
 
 
@@ -20,8 +21,12 @@ def __getattr__(name: str) -> Any:
         from melody.pipeline import MelodyPipeline
 
         return MelodyPipeline
-    if name in ("compare", "evaluate"):
-        from melody.harness import evaluation
+    if name == "compare":
+        from melody.evaluation.two_sets import compare
 
-        return getattr(evaluation, name)
+        return compare
+    if name == "evaluate":
+        from melody.evaluation.one_set import evaluate
+
+        return evaluate
     raise AttributeError(f"module 'melody' has no attribute {name!r}")

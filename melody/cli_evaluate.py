@@ -16,7 +16,7 @@ from melody.cli_console import console, notes, progress_bar
 from melody.cli_options import DeviceOption, ThreadsOption
 
 if TYPE_CHECKING:
-    from melody.harness.evaluation_results import Comparison, Evaluation
+    from melody.evaluation.result import Comparison, Evaluation
 
 GeneratedArgument = Annotated[Path, typer.Argument(help="Folder of wav, flac, ogg or mp3 files, of any rate.")]
 FolderA = Annotated[Path, typer.Argument(help="Folder of one system's clips.")]
@@ -80,7 +80,7 @@ def evaluate(
 ) -> None:
     """Measure a folder of sounds, whoever made them: every number with its interval and its controls."""
     _check_outputs(json_file, html, captions)
-    from melody.harness.evaluation import evaluate as run
+    from melody.evaluation.one_set import evaluate as run
 
     with _progress("evaluate") as progress:
         result = run(
@@ -122,7 +122,7 @@ def compare(
 ) -> None:
     """Compare two systems on the same prompts: paired differences with intervals, p-values and Holm's correction."""
     _check_outputs(json_file, html, captions)
-    from melody.harness.evaluation import compare as run
+    from melody.evaluation.two_sets import compare as run
 
     with _progress("compare") as progress:
         result = run(
@@ -161,7 +161,7 @@ def _check_outputs(json_file: Path | None, html: Path | None, captions: Path | N
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar; and a line on stderr for every file that cannot be scored, before the error that sums them up."""
-    from melody.harness.evaluation import BadInputError
+    from melody.evaluation.refusals import BadInputError
 
     try:
         with progress_bar() as bar:

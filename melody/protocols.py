@@ -465,7 +465,7 @@ def _window_facts(component: AudioEmbedder | AudioTagger) -> dict[str, Any]:
 
 
 CONTROLS = ("white noise", "silence", "one clip repeated", "texts shuffled", "targets shuffled")
-"""What is no music, and every metric of a folder is tried on; see ``melody.harness.evaluation.controls``."""
+"""What is no music, and every metric of a folder is tried on; see ``melody.evaluation.controls``."""
 
 
 def _are_controls(value: Any) -> bool:

@@ -20,7 +20,7 @@ def run(code: str) -> str:
         ("melody.cli", ["torch", "numpy", "matplotlib", "huggingface_hub"]),
         ("melody.harness.gate", ["torch", "matplotlib"]),
         ("melody.pipeline", ["torchmetrics", "torchvision", "matplotlib", "scipy", "lightning", "diffusers"]),
-        ("melody.harness.evaluation", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
+        ("melody.evaluation.one_set", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
         ("melody.harness.runner", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
     ],
 )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from melody.harness.results import Measurement, Sample
+from melody.evaluation.result import Measurement, Sample
 from melody.metrics.statistics import Estimate, mean_interval, two_level_jackknife, two_level_mean
 from melody.metrics.variance_levels import half_width, p_value
 

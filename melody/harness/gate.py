@@ -28,7 +28,8 @@ from pydantic import Field, model_validator
 from melody.config import Strict, parse
 from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
-from melody.harness.results import Cell, Measurement, Results, load_results
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell, Results, load_results
 from melody.harness.suite import Row, selects
 
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

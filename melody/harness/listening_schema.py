@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from melody.harness.results import Measurement, Schema
+from melody.evaluation.result import Measurement, Schema
 
 TIES = (
     "an answer of similar is half a point for each of the two systems, so that a pair's rates sum to one over all its "

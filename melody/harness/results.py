@@ -6,58 +6,24 @@ are five fields that never mix.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
-from melody.bounds import problem, shown
+from melody.bounds import problem
 from melody.documents import read_json
 from melody.errors import MelodyError
+from melody.evaluation.result import Direction, Measurement, Schema
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Verdict = Literal["reproduced", "off", "not comparable", "not attempted", "not counted"]
 """Of a cell; *not counted* is what is no statement of the paper's: another basis, a number of our own derivation, a
 fact of a file, one measurement in a second unit."""
-Direction = Literal["lower", "higher", "none"]
 TargetVerdict = Literal["holds", "falls short", "not attempted"]
 OrderingVerdict = Literal["holds", "contradicted", "undecided", "not attempted"]
 StatementVerdict = Literal["comes out", "does not come out", "undecided", "not comparable", "not attempted"]
-
-
-NOT_SHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
-
-
-class Schema(BaseModel):
-    """A part of a result, of text that every format can hold: what was measured may come from elsewhere."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _can_be_shown(cls, value: Any) -> Any:
-        return showable(value)
-
-
-def showable(value: Any) -> Any:
-    r"""A value with escapes for characters that neither HTML, XML, CSV nor a font has: NUL, controls, surrogates.
-
-    Raises ``ValueError`` for a whole number beyond what 64 bits hold.
-
-    >>> showable({"a\0": ["b\ud800", 1]})
-    {'a\\x00': ['b\\ud800', 1]}
-    """
-    if isinstance(value, str):
-        return NOT_SHOWABLE.sub(lambda found: ascii(found[0])[1:-1], value)
-    if isinstance(value, list | tuple):
-        return [showable(one) for one in value]
-    if isinstance(value, dict):
-        return {showable(key): showable(one) for key, one in value.items()}
-    if isinstance(value, int) and value.bit_length() > 64:
-        raise ValueError(f"expected a number, got {shown(value)}")
-    return value
 
 
 class Reference(Schema):
@@ -68,37 +34,6 @@ class Reference(Schema):
     """As in ``Table 2, T = 5``."""
     grade: Literal["P", "S", "D", "M"] = "P"
     """Printed in the paper, from a public summary, derived by us, recalled (never shown without its grade)."""
-
-
-class Sample(Schema):
-    """What a number was made of, so that its difference to another can be tested at equal prompts and seeds."""
-
-    of: Literal["mean", "set", "repeats", "count"]
-    """A mean over items (prompts, clips); a number of a whole set of them; a timing, whose seeds are repeats; a count,
-    which is the same whenever it is made."""
-    rows: list[list[float]] = []
-    """A list a seed, in the order of ``by_seed``, or a single one where there are no seeds: of a mean the score of each
-    item, of a set the number without each group of items in turn."""
-
-
-class Measurement(Schema):
-    """A number that we measured."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    interval: str | None = None
-    """How ``low`` and ``high`` come about, as in ``95 % jackknife over clips``."""
-    standard_error: float | None = None
-    by_seed: dict[str, float] = {}
-    expected: int
-    """Clips (or items) that should have been scored."""
-    scored: int
-    p_value: float | None = None
-    """Of no effect; how it was tested is in ``interval``."""
-    warning: str | None = None
-    sample: Sample | None = None
-    """Kept where an ordering is tested on the number."""
 
 
 class Projection(Schema):
@@ -127,8 +62,8 @@ class Provenance(Schema):
     """SHA-256 over the weights of all parts."""
     inputs: str | None = None
     """SHA-256 over the reference audio and prompts."""
-    config: dict[str, Any] = {}
-    cells: list[str] = []
+    config: dict[str, Any] = Field(default_factory=dict)
+    cells: list[str] = Field(default_factory=list)
     """Keys of the stored cells that the number was computed from."""
 
 
@@ -201,11 +136,11 @@ class Table(Schema):
     suite: str
     title: str
     source: str
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     cells: list[Cell]
-    orderings: list[Ordering] = []
-    targets: list[Target] = []
-    clips: list[Clip] = []
+    orderings: list[Ordering] = Field(default_factory=list)
+    targets: list[Target] = Field(default_factory=list)
+    clips: list[Clip] = Field(default_factory=list)
 
 
 class Statement(Schema):
@@ -239,11 +174,11 @@ class Results(Schema):
     """Units of work (a generation, a timing …) that were computed now; each fills several places of the tables."""
     cells_reused: int
     """Units of work that were read from the store."""
-    split: list[Share] = []
+    split: list[Share] = Field(default_factory=list)
     """What was computed now, the longest first; failures count too."""
-    statements: list[Statement] = []
+    statements: list[Statement] = Field(default_factory=list)
     """What the paper states and this run's suites ask after, each once."""
-    failures: list[str] = []
+    failures: list[str] = Field(default_factory=list)
     """Units of work that failed, each with its reason; the cells that needed them are *not attempted*."""
     tables: list[Table]
 

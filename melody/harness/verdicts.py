@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from melody.harness.results import Cell, Measurement, Target, TargetVerdict, Verdict
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell, Target, TargetVerdict, Verdict
 from melody.harness.suite import ANY, Column, Condition, PaperValue, Row, Scalar, Suite, TargetClaim, selects
 
 NO_VALUE = "the paper prints no value here"

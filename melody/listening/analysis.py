@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from melody import __version__
 from melody.data.tables import read_content
 from melody.errors import MelodyError
+from melody.evaluation.result import Measurement
 from melody.harness.listening_schema import (
     Agreement,
     BradleyTerry,
@@ -28,7 +29,6 @@ from melody.harness.listening_schema import (
     RaterRecord,
     Strength,
 )
-from melody.harness.results import Measurement
 from melody.listening.agreement import krippendorff_alpha, labelled, observed_agreement
 from melody.listening.bradley_terry import implied_rates, strengths, why_undefined
 from melody.listening.raters import MAX_FAILED, excluded_raters, exclusion_rule, rater_records

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from melody.harness.results import Cell, Measurement, Table
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell, Table
 from melody.report.extent import LABEL, MOST_CURVES, MOST_DRAWN, MOST_PANELS, drawn, short
 from melody.report.layout import ARROWS, Kind, grade_mark, value_of
 from melody.report.numbers import drawable, in_legend

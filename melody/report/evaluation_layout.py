@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from melody.harness.evaluation_results import Comparison, Control, Difference, Evaluation, Inputs, Score
-from melody.harness.results import Direction, Measurement
+from melody.evaluation.result import Comparison, Control, Difference, Direction, Evaluation, Inputs, Measurement, Score
 from melody.report.layout import ARROWS
 from melody.report.numbers import measured, rounded
 

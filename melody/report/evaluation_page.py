@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from melody.harness.evaluation_results import Comparison, Evaluation, Score
+from melody.evaluation.result import Comparison, Evaluation, Score
 from melody.harness.results import Clip
 from melody.report import evaluation_layout as layout
 from melody.report.extent import LABEL, MOST_PANELS, drawn, short, within

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from melody.harness.evaluation_results import Comparison, Evaluation, Score, Skipped
+from melody.evaluation.result import Comparison, Evaluation, Score, Skipped
 from melody.report.evaluation_layout import (
     control_cells,
     control_names,

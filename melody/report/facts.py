@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from melody.harness.results import Cell, Measurement, Projection, Provenance, Reference
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell, Projection, Provenance, Reference
 from melody.report.layout import GRADES, Kind, sentence, value_of
 from melody.report.numbers import exact
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from melody.harness.results import Cell, Measurement, Ordering, Projection, Reference, Table
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell, Ordering, Projection, Reference, Table
 from melody.report import numbers
 
 Kind = Literal["paper", "published", "measured", "composed", "projected"]

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from melody.evaluation.result import Measurement
 from melody.harness.listening_schema import Agreement, BradleyTerry, ListeningResult, Preference, RaterRecord
-from melody.harness.results import Measurement
 from melody.report.extent import within
 from melody.report.numbers import measured, rounded
 

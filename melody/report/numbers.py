@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
-from melody.harness.results import Measurement
+from melody.evaluation.result import Measurement
 
 YES_NO = "yes = 1"
 """Unit of abilities: 1 is yes, 0 is no."""

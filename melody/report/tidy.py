@@ -10,17 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from melody.harness.results import (
-    Cell,
-    Composition,
-    Measurement,
-    Ordering,
-    Projection,
-    Provenance,
-    Reference,
-    Table,
-    Target,
-)
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell, Composition, Ordering, Projection, Provenance, Reference, Table, Target
 
 MOST_AXES = 100
 NESTED: dict[str, type[BaseModel]] = {

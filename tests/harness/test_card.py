@@ -15,9 +15,10 @@ from melody.data.captions import DRUMS_PHRASES, full_caption
 from melody.data.corpus import load_corpus
 from melody.data.embedded import distinct_combinations
 from melody.errors import MelodyError
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context
 from melody.harness.judges import trained_judges
-from melody.harness.results import Cell, Measurement, Results, Table
+from melody.harness.results import Cell, Results, Table
 from melody.harness.runner import plan, run
 from melody.harness.store import Store
 from melody.harness.subject import preset_context

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from melody.errors import MelodyError
+from melody.evaluation.result import Measurement
 from melody.harness.gate import GateOutcome, Threshold, Thresholds, gate, junit, load_thresholds, write_junit
-from melody.harness.results import Cell, Measurement, Results, Table
+from melody.harness.results import Cell, Results, Table
 from melody.paths import declarations
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from melody.evaluation.result import Measurement, Sample
 from melody.harness.orderings import ordering_notes, orderings
-from melody.harness.results import Cell, Measurement, Reference, Sample
+from melody.harness.results import Cell, Reference
 from melody.harness.suite import OrderingClaim, Suite, load_suite
 
 Scores = NDArray[np.float64]

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from melody.harness.results import Cell, Measurement, Results, Table
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell, Results, Table
 from melody.harness.runner import run
 from melody.harness.store import Store
 from melody.harness.suite import Suite, group_names, load_suites, suite_names

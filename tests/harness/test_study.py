@@ -11,11 +11,12 @@ import pytest
 
 from melody.artifacts.weights import file_hash
 from melody.config import load_preset
+from melody.evaluation.result import Measurement, Sample
 from melody.harness.context import Context
 from melody.harness.measuring import study
 from melody.harness.measuring.study import FOLDER, Study
 from melody.harness.orderings import orderings
-from melody.harness.results import Cell, Measurement, Sample, Table
+from melody.harness.results import Cell, Table
 from melody.harness.runner import run
 from melody.harness.store import Store
 from melody.harness.subject import preset_context

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melody.harness.results import Measurement
+from melody.evaluation.result import Measurement
 from melody.harness.suite import Column, Condition, PaperValue, Row, Scalar, load_suite
 from melody.harness.verdicts import Circumstances, compare, judge, tolerance_of
 

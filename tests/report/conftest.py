@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from melody.evaluation.result import Measurement
 from melody.harness.results import (
     Cell,
     Clip,
     Composition,
-    Measurement,
     Ordering,
     OrderingVerdict,
     Projection,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from melody.harness.evaluation_results import Control
+from melody.evaluation.result import Control
 from melody.report.evaluation_layout import DASH, control_cells
 from melody.report.evaluation_page import control_style
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from melody.harness.results import Cell, Measurement, Provenance, Results, Table
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell, Provenance, Results, Table
 from melody.report.evaluations import Facets, evaluation_facets, facets_text
 from melody.report.figures import draw
 

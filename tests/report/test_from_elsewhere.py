@@ -16,7 +16,7 @@ import soundfile
 from rich.console import Console
 
 from melody.errors import MelodyError
-from melody.harness.evaluation_results import load_evaluation
+from melody.evaluation.result import load_evaluation
 from melody.harness.results import Clip, Results, Table, load_results
 from melody.report.sounds import load_sounds, read_sound
 from melody.report.terminal import print_results

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from melody.errors import MelodyError
-from melody.harness.evaluation_results import Comparison, Evaluation, load_evaluation
+from melody.evaluation.result import Comparison, Evaluation, load_evaluation
 from melody.harness.listening_schema import ListeningResult
 from melody.report.evaluation_page import render, write_page
 from melody.report.evaluation_terminal import print_evaluation

@@ -11,16 +11,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melody.harness.results import (
-    Cell,
-    Clip,
-    Measurement,
-    Projection,
-    Results,
-    Statement,
-    StatementVerdict,
-    Table,
-)
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell, Clip, Projection, Results, Statement, StatementVerdict, Table
 from melody.report import numbers
 from melody.report.bars import pass_panels
 from melody.report.curves import step_panels

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from melody.artifacts.provenance import source_hash
 from melody.data.audio import resampled
+from melody.evaluation.controls import NOISE, REPEATED, Synthetic
 from melody.harness.context import Context
-from melody.harness.evaluation.controls import NOISE, REPEATED, Synthetic
 from melody.harness.measuring.hearing import instrument_agreement
 from melody.harness.units import Outcome, Unit, float32
 from melody.metrics import denoising, flops

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context, texts_hash
-from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among, timed_under

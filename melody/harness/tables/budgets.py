@@ -12,8 +12,8 @@ from typing import Any
 from melody.artifacts.pretrained import CARD
 from melody.documents import read_json_table
 from melody.errors import MelodyError
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context
-from melody.harness.results import Measurement
 from melody.harness.suite import Column
 from melody.harness.systems import OWN
 from melody.harness.tables.cells import Finding, Measure

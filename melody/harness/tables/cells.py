@@ -8,19 +8,10 @@ from typing import Any, ParamSpec
 
 from melody import registry
 from melody.errors import MelodyError, did_you_mean, one_line
+from melody.evaluation.result import Direction, Measurement
 from melody.harness.context import Context
 from melody.harness.orderings import used_columns
-from melody.harness.results import (
-    Cell,
-    Clip,
-    Composition,
-    Direction,
-    Measurement,
-    Projection,
-    Provenance,
-    Reference,
-    Verdict,
-)
+from melody.harness.results import Cell, Clip, Composition, Projection, Provenance, Reference, Verdict
 from melody.harness.suite import Baseline, Column, PaperValue, Row, Scalar, Suite, published_number
 from melody.harness.systems import OWN
 from melody.harness.units import Failure, Outcome, Outcomes, Unit

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context
-from melody.harness.results import Measurement, Projection
+from melody.harness.results import Projection
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure

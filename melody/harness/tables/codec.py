@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context
 from melody.harness.measuring.parts import codec_units
-from melody.harness.results import Clip, Measurement
+from melody.harness.results import Clip
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure

@@ -5,7 +5,7 @@
 - *one clip repeated*: one held-out clip in the place of all: a set without variety.
 
 A metric tells a control from music if the control lies outside of the interval of the real clips, on the bad side. As
-in ``melody evaluate`` (``harness/evaluation/controls``), and choices of ours.
+in ``melody evaluate`` (``evaluation/controls``), and choices of ours.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from melody import registry
+from melody.evaluation.controls import HALVES, NOISE, REFERENCE, REPEATED, SILENCE, judged
+from melody.evaluation.result import Control, Measurement
+from melody.evaluation.scoring import Number
 from melody.harness.context import Context, texts_hash
-from melody.harness.evaluation.controls import HALVES, NOISE, REFERENCE, REPEATED, SILENCE, judged
-from melody.harness.evaluation.scoring import Number
-from melody.harness.evaluation_results import Control
 from melody.harness.measuring.reference import control_unit
-from melody.harness.results import Cell, Measurement
+from melody.harness.results import Cell
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filling, Finding

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context, texts_hash
-from melody.harness.results import Cell, Measurement
+from melody.harness.results import Cell
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.tables import budgets, estimates

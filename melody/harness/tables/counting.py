@@ -8,10 +8,11 @@ from typing import Any
 
 from melody.config import Preset, load_preset
 from melody.errors import MelodyError
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context
 from melody.harness.measuring.counting import counted_run_unit, counting_unit
 from melody.harness.random_systems import why_not
-from melody.harness.results import Measurement, Projection
+from melody.harness.results import Projection
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure
 from melody.harness.units import Failure, Outcome, Unit

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from melody import registry
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context
 from melody.harness.measuring.reference import denoising_unit
 from melody.harness.measuring.study import Study, study_unit
-from melody.harness.results import Cell, Measurement
+from melody.harness.results import Cell
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, unregistered

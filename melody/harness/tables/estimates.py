@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from melody.errors import MelodyError
-from melody.harness.results import Measurement, Sample
+from melody.evaluation.result import Measurement, Sample
 from melody.harness.units import Outcome
 from melody.metrics.cosine import cosines, shuffled_cosines
 from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of, frechet_distances, warning

@@ -10,8 +10,9 @@ from typing import Any
 
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context, texts_hash
-from melody.harness.results import Clip, Measurement
+from melody.harness.results import Clip
 from melody.harness.suite import Column, ListedRow, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.tables import budgets, estimates

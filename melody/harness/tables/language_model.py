@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context
 from melody.harness.measuring.parts import language_model_units, token_units
-from melody.harness.results import Measurement, Projection
+from melody.harness.results import Projection
 from melody.harness.suite import Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from melody.errors import MelodyError
-from melody.harness.results import Cell, Measurement
+from melody.evaluation.result import Measurement
+from melody.harness.results import Cell
 from melody.harness.suite import Column, Row
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure
 from melody.harness.tables.generate import rows

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from melody.data.corpus import Clip, Corpus
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context, texts_hash
 from melody.harness.measuring.published import published_corpus, samples_unit
-from melody.harness.results import Cell, Measurement
+from melody.harness.results import Cell
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, embedders_of

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from melody.errors import MelodyError
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context, texts_hash
-from melody.harness.results import Measurement
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, embedders_of

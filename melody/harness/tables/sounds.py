@@ -11,11 +11,12 @@ import torch
 
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context, texts_hash
 from melody.harness.measuring.hearing import judges_unit
 from melody.harness.measuring.overlap import overlap_note, overlap_units
 from melody.harness.measuring.sounds import SOUNDS, chosen_clips, heard_in, sound_units
-from melody.harness.results import Clip, Measurement
+from melody.harness.results import Clip
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from melody.config import load_preset
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context
 from melody.harness.measuring.counting import counting_unit
 from melody.harness.measuring.speed import DTYPES, speed_unit
 from melody.harness.random_systems import named_by_preset, why_not
-from melody.harness.results import Composition, Measurement, Projection
+from melody.harness.results import Composition, Projection
 from melody.harness.suite import Column, Row, Suite
 from melody.harness.systems import OWN
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, timed_under

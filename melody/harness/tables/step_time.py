@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from melody.errors import MelodyError
+from melody.evaluation.result import Measurement
 from melody.harness.context import Context
-from melody.harness.results import Measurement
 from melody.harness.suite import Column, Suite
 from melody.harness.tables import estimates
 from melody.harness.tables.cells import Filled, Filling, Finding, Measure, failure_among

@@ -19,10 +19,10 @@ from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing
 from melody.data.recordings import Facts, Recording, read_recording
 from melody.errors import MelodyError, StorageError, one_line
-from melody.harness.evaluation.features import Feature, reading_hash
-from melody.harness.evaluation.plan import Measure, states_of_one_pair
-from melody.harness.evaluation.records import Record, Records, Tensors
-from melody.harness.evaluation_results import Inputs
+from melody.evaluation.features import Feature, reading_hash
+from melody.evaluation.plan import Measure, states_of_one_pair
+from melody.evaluation.records import Record, Records, Tensors
+from melody.evaluation.result import Inputs
 from melody.metrics.levels import SILENCE_DB
 
 Progress = Callable[[int, int, str], None]

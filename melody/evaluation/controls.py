@@ -29,11 +29,12 @@ from melody.artifacts.canonical_json import finite
 from melody.data.listing import Listed
 from melody.data.recordings import Facts, Recording, read_recording
 from melody.errors import MelodyError, StorageError, one_line
-from melody.harness.evaluation.features import Feature
-from melody.harness.evaluation.hearing import Heard, Sound, aligned, complete
-from melody.harness.evaluation.plan import Measure, states_of_one_pair
-from melody.harness.evaluation.records import Record, Records, Tensors
-from melody.harness.evaluation.scoring import (
+from melody.evaluation.features import Feature
+from melody.evaluation.hearing import Heard, Sound, aligned, complete
+from melody.evaluation.plan import Measure, states_of_one_pair
+from melody.evaluation.records import Record, Records, Tensors
+from melody.evaluation.result import Control
+from melody.evaluation.scoring import (
     Number,
     filled,
     grouped,
@@ -43,7 +44,6 @@ from melody.harness.evaluation.scoring import (
     over_texts,
     valued,
 )
-from melody.harness.evaluation_results import Control
 from melody.metrics.cosine import derangement
 from melody.metrics.leave_out import merged, value_of
 from melody.protocols import CONTROLS

@@ -22,11 +22,11 @@ from melody.data.audio import read_audio
 from melody.data.recordings import read_recording
 from melody.embedders.mel_stats import MelStats
 from melody.errors import MelodyError
-from melody.harness.evaluation.controls import judged
-from melody.harness.evaluation.plan import Measure
-from melody.harness.evaluation.records import Records
-from melody.harness.evaluation.scoring import Number, over_texts
-from melody.harness.evaluation_results import Comparison, Control, Evaluation, load_evaluation
+from melody.evaluation.controls import judged
+from melody.evaluation.plan import Measure
+from melody.evaluation.records import Records
+from melody.evaluation.result import Comparison, Control, Evaluation, load_evaluation
+from melody.evaluation.scoring import Number, over_texts
 from melody.metrics.frechet import Statistics, fad_difference_with_jackknife, fad_with_jackknife
 from melody.metrics.levels import peak
 from melody.report.evaluation_page import render

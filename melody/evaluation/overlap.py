@@ -7,8 +7,8 @@ from pathlib import Path
 
 from melody.data.listing import Listing
 from melody.errors import MelodyError
-from melody.harness.evaluation.hearing import Sound
-from melody.harness.evaluation.scoring import some
+from melody.evaluation.hearing import Sound
+from melody.evaluation.scoring import some
 
 REMEDY = "give folders without common clips, or say --allow-overlap"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from melody.data.corpus import Fault
 from melody.errors import MelodyError
-from melody.harness.evaluation_results import Skipped
+from melody.evaluation.result import Skipped
 
 
 class BadInputError(MelodyError):

@@ -11,12 +11,12 @@ from pathlib import Path
 from melody.artifacts.canonical_json import canonical
 from melody.artifacts.provenance import commit, device_name, versions
 from melody.devices import device_of
-from melody.harness.evaluation.hearing import Progress, inputs_of
-from melody.harness.evaluation.job import Job, hear_all, prepare, score_all
-from melody.harness.evaluation.plan import Given, Plan, make_plan
-from melody.harness.evaluation.records import Records
-from melody.harness.evaluation.refusals import Tally
-from melody.harness.evaluation_results import Circumstances, Evaluation, Score
+from melody.evaluation.hearing import Progress, inputs_of
+from melody.evaluation.job import Job, hear_all, prepare, score_all
+from melody.evaluation.plan import Given, Plan, make_plan
+from melody.evaluation.records import Records
+from melody.evaluation.refusals import Tally
+from melody.evaluation.result import Circumstances, Evaluation, Score
 
 STORE = Path(".melody/records")
 EMBEDDERS = ("mel-stats",)

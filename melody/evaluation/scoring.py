@@ -15,9 +15,9 @@ from torch import Tensor
 
 from melody.artifacts.canonical_json import finite
 from melody.errors import MelodyError, StorageError, one_line
-from melody.harness.evaluation.hearing import Heard, Pair, Sound
-from melody.harness.evaluation.plan import VALUE, Measure
-from melody.harness.evaluation.records import Tensors
+from melody.evaluation.hearing import Heard, Pair, Sound
+from melody.evaluation.plan import VALUE, Measure
+from melody.evaluation.records import Tensors
 from melody.metrics.leave_out import LeaveOneGroupOut, add_states, merged, value_of
 from melody.metrics.statistics import Estimate, bootstrap_mean, jackknife_estimate, mean_interval
 

@@ -25,7 +25,7 @@ from melody.data.recordings import Facts
 from melody.devices import device_of
 from melody.embedders.cache import EmbeddingCache
 from melody.errors import MelodyError, did_you_mean
-from melody.harness.evaluation.records import Tensors
+from melody.evaluation.records import Tensors
 from melody.metrics.base import dim_zero_cat
 from melody.pipeline import load_part, shipped_weights
 from melody.protocols import JointEmbedder

@@ -14,7 +14,7 @@ from torch import Tensor
 from melody.artifacts.provenance import component_facts
 from melody.data.recordings import Facts
 from melody.errors import MelodyError, did_you_mean
-from melody.harness.evaluation.features import (
+from melody.evaluation.features import (
     Feature,
     Source,
     embedder_source,
@@ -23,7 +23,7 @@ from melody.harness.evaluation.features import (
     states_of,
     tagger_source,
 )
-from melody.harness.evaluation.records import Tensors
+from melody.evaluation.records import Tensors
 from melody.plugins import contained
 from melody.protocols import Takes
 from melody.registry import metrics as registered

@@ -21,13 +21,13 @@ from scipy.special import stdtr
 from melody.artifacts.canonical_json import finite
 from melody.data.listing import pair
 from melody.errors import MelodyError, StorageError
-from melody.harness.evaluation.hearing import Progress
-from melody.harness.evaluation.job import Job, hear_all, prepare, score_all
-from melody.harness.evaluation.one_set import EMBEDDERS, STORE, planner, result_of
-from melody.harness.evaluation.overlap import check_apart
-from melody.harness.evaluation.records import Records
-from melody.harness.evaluation.refusals import Tally
-from melody.harness.evaluation_results import Better, Comparison, Difference, Score
+from melody.evaluation.hearing import Progress
+from melody.evaluation.job import Job, hear_all, prepare, score_all
+from melody.evaluation.one_set import EMBEDDERS, STORE, planner, result_of
+from melody.evaluation.overlap import check_apart
+from melody.evaluation.records import Records
+from melody.evaluation.refusals import Tally
+from melody.evaluation.result import Better, Comparison, Difference, Score
 from melody.metrics.statistics import holm, jackknife_estimate, paired_difference
 
 LEVEL = 0.05

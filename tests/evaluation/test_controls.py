@@ -13,7 +13,7 @@ from rich.console import Console
 
 import melody
 from melody.errors import MelodyError
-from melody.harness.evaluation_results import Control, Score
+from melody.evaluation.result import Control, Score
 from melody.report.evaluation_page import render
 from melody.report.evaluation_terminal import print_evaluation
 

@@ -5,19 +5,84 @@ A value of ``None`` is a number that is not there (infinite, or refused by the m
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from melody.bounds import problem
+from melody.bounds import problem, shown
 from melody.documents import read_json
 from melody.errors import MelodyError, did_you_mean
-from melody.harness.results import Direction, Schema
 
 EVALUATION_VERSION: Literal[1] = 1
 
 Better = Literal["a", "b", "undecided", "no direction"]
+
+
+Direction = Literal["lower", "higher", "none"]
+NOT_SHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+class Schema(BaseModel):
+    """A part of a result, of text that every format can hold: what was measured may come from elsewhere."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _can_be_shown(cls, value: Any) -> Any:
+        return showable(value)
+
+
+def showable(value: Any) -> Any:
+    r"""A value with escapes for characters that neither HTML, XML, CSV nor a font has: NUL, controls, surrogates.
+
+    Raises ``ValueError`` for a whole number beyond what 64 bits hold.
+
+    >>> showable({"a\0": ["b\ud800", 1]})
+    {'a\\x00': ['b\\ud800', 1]}
+    """
+    if isinstance(value, str):
+        return NOT_SHOWABLE.sub(lambda found: ascii(found[0])[1:-1], value)
+    if isinstance(value, list | tuple):
+        return [showable(one) for one in value]
+    if isinstance(value, dict):
+        return {showable(key): showable(one) for key, one in value.items()}
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise ValueError(f"expected a number, got {shown(value)}")
+    return value
+
+
+class Sample(Schema):
+    """What a number was made of, so that its difference to another can be tested at equal prompts and seeds."""
+
+    of: Literal["mean", "set", "repeats", "count"]
+    """A mean over items (prompts, clips); a number of a whole set of them; a timing, whose seeds are repeats; a count,
+    which is the same whenever it is made."""
+    rows: list[list[float]] = []
+    """A list a seed, in the order of ``by_seed``, or a single one where there are no seeds: of a mean the score of each
+    item, of a set the number without each group of items in turn."""
+
+
+class Measurement(Schema):
+    """A number that we measured."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    interval: str | None = None
+    """How ``low`` and ``high`` come about, as in ``95 % jackknife over clips``."""
+    standard_error: float | None = None
+    by_seed: dict[str, float] = {}
+    expected: int
+    """Clips (or items) that should have been scored."""
+    scored: int
+    p_value: float | None = None
+    """Of no effect; how it was tested is in ``interval``."""
+    warning: str | None = None
+    sample: Sample | None = None
+    """Kept where an ordering is tested on the number."""
 
 
 class Skipped(Schema):

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from melody.artifacts.canonical_json import finite
-from melody.harness.evaluation.controls import judged
-from melody.harness.evaluation.hearing import Sound
-from melody.harness.evaluation.plan import Measure
-from melody.harness.evaluation.scoring import Number
-from melody.harness.evaluation_results import ClipValue, Control, Score
+from melody.evaluation.controls import judged
+from melody.evaluation.hearing import Sound
+from melody.evaluation.plan import Measure
+from melody.evaluation.result import ClipValue, Control, Score
+from melody.evaluation.scoring import Number
 
 WORST = 5
 

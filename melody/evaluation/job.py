@@ -15,15 +15,16 @@ from melody.bounds import MAX_RUN_SEED, shown
 from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing, doubled_stems, identifier_of, list_clips, pair, read_captions
 from melody.errors import MelodyError, StorageError
-from melody.harness.evaluation import controls
-from melody.harness.evaluation.features import Source
-from melody.harness.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
-from melody.harness.evaluation.overlap import check_apart, copies
-from melody.harness.evaluation.plan import Given, Measure, Plan, around, states_of_one_pair
-from melody.harness.evaluation.records import Records
-from melody.harness.evaluation.refusals import Tally
-from melody.harness.evaluation.rows import row
-from melody.harness.evaluation.scoring import (
+from melody.evaluation import controls
+from melody.evaluation.features import Source
+from melody.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
+from melody.evaluation.overlap import check_apart, copies
+from melody.evaluation.plan import Given, Measure, Plan, around, states_of_one_pair
+from melody.evaluation.records import Records
+from melody.evaluation.refusals import Tally
+from melody.evaluation.result import Control, Score
+from melody.evaluation.rows import row
+from melody.evaluation.scoring import (
     Number,
     filled,
     grouped,
@@ -35,7 +36,6 @@ from melody.harness.evaluation.scoring import (
     per_clip,
     some,
 )
-from melody.harness.evaluation_results import Control, Score
 
 TEXTS_AT_ONCE = 64
 
