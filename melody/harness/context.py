@@ -22,9 +22,9 @@ from melody.data.audio import resampled
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError, one_line
 from melody.harness.judges import trained_judges
-from melody.harness.listening_schema import ListeningResult
 from melody.harness.systems import OWN, SystemUnderTest
 from melody.harness.work import Progress
+from melody.listening.schema import ListeningResult
 from melody.metrics.attributes import AttributeJudges
 from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, LanguageModel, SemanticTokenizer, System
 from melody.registry import audio_embedders, systems

@@ -13,7 +13,6 @@ from melody.config import Preset
 from melody.errors import MelodyError
 from melody.harness.asked import Tell, check_options, missing_extras, options_of
 from melody.harness.context import Context
-from melody.harness.listening_schema import ListeningResult
 from melody.harness.measuring.compute import compute
 from melody.harness.measuring.speed import check_precision
 from melody.harness.orderings import ordering_notes, orderings
@@ -27,6 +26,7 @@ from melody.harness.tables.kinds import kind_of
 from melody.harness.units import Failure, Unit
 from melody.harness.verdicts import target_notes, targets
 from melody.harness.work import Computed, Progress, compute_all
+from melody.listening.schema import ListeningResult
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from melody.data.embedded import DEFAULT_SIZES, distinct_prompts, embedded_corpu
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.harness.context import Context, Parts, Subject
-from melody.harness.listening_schema import ListeningResult
 from melody.harness.systems import Surroundings, systems_of
+from melody.listening.schema import ListeningResult
 from melody.pipeline import MelodyPipeline, shipped_weights
 
 PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"

@@ -21,7 +21,11 @@ from melody import __version__
 from melody.data.tables import read_content
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
-from melody.harness.listening_schema import (
+from melody.listening.agreement import krippendorff_alpha, labelled, observed_agreement
+from melody.listening.bradley_terry import implied_rates, strengths, why_undefined
+from melody.listening.raters import MAX_FAILED, excluded_raters, exclusion_rule, rater_records
+from melody.listening.ratings import QUESTIONS, Judgement, parse_ratings
+from melody.listening.schema import (
     Agreement,
     BradleyTerry,
     ListeningResult,
@@ -29,10 +33,6 @@ from melody.harness.listening_schema import (
     RaterRecord,
     Strength,
 )
-from melody.listening.agreement import krippendorff_alpha, labelled, observed_agreement
-from melody.listening.bradley_terry import implied_rates, strengths, why_undefined
-from melody.listening.raters import MAX_FAILED, excluded_raters, exclusion_rule, rater_records
-from melody.listening.ratings import QUESTIONS, Judgement, parse_ratings
 from melody.listening.tally import Tally, count
 from melody.metrics.statistics import Estimate, holm, jackknife_estimate, sign_flip_p_value, wilson_interval
 

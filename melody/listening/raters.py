@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 
 from melody.errors import MelodyError
-from melody.harness.listening_schema import RaterRecord
 from melody.listening.ratings import Judgement
+from melody.listening.schema import RaterRecord
 
 MAX_FAILED = 0.25
 """A rater who answers more than this share of the attention checks wrongly is excluded: a choice of ours."""

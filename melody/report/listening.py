@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from melody.evaluation.result import Measurement
-from melody.harness.listening_schema import Agreement, BradleyTerry, ListeningResult, Preference, RaterRecord
+from melody.listening.schema import Agreement, BradleyTerry, ListeningResult, Preference, RaterRecord
 from melody.report.extent import within
 from melody.report.numbers import measured, rounded
 

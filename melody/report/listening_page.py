@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from melody.evaluation.result import Measurement
-from melody.harness.listening_schema import ListeningResult
+from melody.listening.schema import ListeningResult
 from melody.report.extent import MOST_ENTRIES, MOST_PANELS, drawn, short, within
 from melody.report.figures import STYLE, Plot, finish
 from melody.report.listening import blocks, exclusions, headline, notes, shown

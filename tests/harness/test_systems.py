@@ -15,12 +15,12 @@ import torch
 
 from melody.config import load_preset
 from melody.errors import MelodyError
-from melody.harness.listening_schema import ListeningResult
 from melody.harness.results import Cell, Results, Table
 from melody.harness.runner import plan, run
 from melody.harness.store import Store
 from melody.harness.systems import Surroundings, SystemUnderTest, systems_of
 from melody.listening.analysis import analyse
+from melody.listening.schema import ListeningResult
 from melody.protocols import Generation, System, Trace
 from melody.registry import Entry, systems
 

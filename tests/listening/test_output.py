@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from melody.cli import main
-from melody.harness.listening_schema import ListeningResult
 from melody.listening.analysis import analyse
+from melody.listening.schema import ListeningResult
 from melody.report.listening import blocks
 from melody.report.listening_page import draw_listening, render_listening
 

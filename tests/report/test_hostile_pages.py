@@ -14,7 +14,7 @@ from rich.console import Console
 
 from melody.errors import MelodyError
 from melody.evaluation.result import Comparison, Evaluation, load_evaluation
-from melody.harness.listening_schema import ListeningResult
+from melody.listening.schema import ListeningResult
 from melody.report.evaluation_page import render, write_page
 from melody.report.evaluation_terminal import print_evaluation
 from melody.report.listening import print_listening
