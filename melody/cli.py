@@ -108,8 +108,8 @@ def info(
     """Show what a preset is made of: parameters beside the paper's, FLOPs and weights of every pass."""
     from melody.artifacts.weights import check_can_write, write_bytes
     from melody.config import load_preset
-    from melody.harness.sizes import sizes
     from melody.report.sizes import print_sizes
+    from melody.reproduce.sizes import sizes
 
     if json_file is not None:
         check_can_write(json_file)
@@ -355,12 +355,12 @@ def reproduce(
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
     from melody.artifacts.weights import check_can_write
-    from melody.harness.runner import reproduce as run
-    from melody.harness.store import Store
-    from melody.harness.suite import load_suites
     from melody.listening.analysis import analyse
     from melody.report.terminal import print_results
     from melody.report.write import write_report
+    from melody.reproduce.runner import reproduce as run
+    from melody.reproduce.store import Store
+    from melody.reproduce.suite import load_suites
 
     own, folder = _system(preset, weights)
     chosen = load_suites(suites or (), full=full)
@@ -401,9 +401,9 @@ def report(
     results: Annotated[Path, typer.Argument(help="A results.json, or its folder.")],
 ) -> None:
     """Render results again: terminal, Markdown, CSV, plots and one HTML page beside them."""
-    from melody.harness.results import load_results
     from melody.report.terminal import print_results
     from melody.report.write import write_report
+    from melody.reproduce.results import load_results
 
     path = _results_file(results)
     loaded = load_results(path)
@@ -421,9 +421,9 @@ def gate(
 ) -> int:
     """Hold results to thresholds: exit code 0 if all hold, 1 if some fall past, 2 on bad input."""
     from melody.artifacts.weights import check_can_write
-    from melody.harness.gate import gate as check
-    from melody.harness.gate import load_thresholds, write_junit
-    from melody.harness.results import load_results
+    from melody.reproduce.gate import gate as check
+    from melody.reproduce.gate import load_thresholds, write_junit
+    from melody.reproduce.results import load_results
 
     if junit is not None:
         check_can_write(junit)

@@ -28,9 +28,9 @@ import typer
 from melody import registry
 from melody.cli import app, main
 from melody.config import load_preset, preset_names
-from melody.harness.suite import load_suites
 from melody.paths import PACKAGE
 from melody.pipeline import MelodyPipeline, component_of
+from melody.reproduce.suite import load_suites
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))

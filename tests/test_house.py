@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from melody.harness.gate import gate, load_thresholds
-from melody.harness.results import load_results
+from melody.reproduce.gate import gate, load_thresholds
+from melody.reproduce.results import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,10 +18,10 @@ def run(code: str) -> str:
     ("module", "without"),
     [
         ("melody.cli", ["torch", "numpy", "matplotlib", "huggingface_hub"]),
-        ("melody.harness.gate", ["torch", "matplotlib"]),
+        ("melody.reproduce.gate", ["torch", "matplotlib"]),
         ("melody.pipeline", ["torchmetrics", "torchvision", "matplotlib", "scipy", "lightning", "diffusers"]),
         ("melody.evaluation.one_set", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
-        ("melody.harness.runner", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
+        ("melody.reproduce.runner", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
     ],
 )
 def test_a_command_imports_nothing_that_it_does_not_need(module: str, without: list[str]) -> None:

@@ -15,8 +15,8 @@ from melody.baselines.musiclm.system import MusicLmSystem
 from melody.baselines.noise2music.system import Noise2MusicSystem
 from melody.cli import main
 from melody.config import load_preset
-from melody.harness.measuring.study import FOLDER, PREFIX
 from melody.pipeline import load_part
+from melody.reproduce.jobs.denoiser_ablation import FOLDER, PREFIX
 
 GATE = """
 title = "Main paths"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from melody.config import SEATS, Preset, load_preset
-from melody.harness.sizes import PAPER_MILLIONS
 from melody.paths import PACKAGE
+from melody.reproduce.sizes import PAPER_MILLIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = PACKAGE / "presets" / "weights" / "demo" / "card.json"

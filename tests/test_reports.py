@@ -9,11 +9,11 @@ import pytest
 
 from melody.artifacts.weights import file_hash
 from melody.config import load_preset
-from melody.harness.gate import gate, load_thresholds
-from melody.harness.measuring.study import FOLDER
-from melody.harness.results import Results, load_results
-from melody.harness.systems import Surroundings, systems_of
 from melody.pipeline import MelodyPipeline
+from melody.reproduce.gate import gate, load_thresholds
+from melody.reproduce.jobs.denoiser_ablation import FOLDER
+from melody.reproduce.results import Results, load_results
+from melody.reproduce.systems import Surroundings, systems_of
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "reports" / "demo"

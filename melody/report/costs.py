@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from melody.harness.results import Cell, Table
 from melody.report.extent import drawn, short
 from melody.report.layout import HEADINGS, KINDS, Kind, place_on, value_of
 from melody.report.numbers import drawable
 from melody.report.palette import KIND_COLOURS, KIND_HATCHES
+from melody.reproduce.results import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from melody.evaluation.result import Comparison, Evaluation, Score
-from melody.harness.results import Clip
 from melody.report import evaluation_layout as layout
 from melody.report.extent import LABEL, MOST_PANELS, drawn, short, within
 from melody.report.figures import STYLE, inline_svg
@@ -20,6 +19,7 @@ from melody.report.page import page_environment, stylesheet
 from melody.report.palette import MARKERS, SERIES
 from melody.report.sounds import Sound, load_sound
 from melody.report.write import write_whole
+from melody.reproduce.results import Clip
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from melody.harness.results import Cell, Table
 from melody.report.extent import MOST_CURVES, MOST_DRAWN, MOST_PANELS, drawn, short
 from melody.report.numbers import drawable
 from melody.report.palette import DASHES, MARKERS, SERIES
+from melody.reproduce.results import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

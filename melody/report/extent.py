@@ -8,7 +8,7 @@ from zlib import crc32
 
 from pydantic import BaseModel
 
-from melody.harness.results import Cell, Results, Table
+from melody.reproduce.results import Cell, Results, Table
 
 Item = TypeVar("Item")
 

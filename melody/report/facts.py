@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from melody.evaluation.result import Measurement
-from melody.harness.results import Cell, Projection, Provenance, Reference
 from melody.report.layout import GRADES, Kind, sentence, value_of
 from melody.report.numbers import exact
+from melody.reproduce.results import Cell, Projection, Provenance, Reference
 
 Facts = list[tuple[str, str]]
 

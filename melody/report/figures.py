@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from melody.harness.results import Results, Table
 from melody.report.bars import draw_bars, pass_panels
 from melody.report.costs import cost_panels, costs_text, draw_costs
 from melody.report.curves import Panel, draw_curves, step_panels
 from melody.report.evaluations import draw_facets, evaluation_facets, facets_text
+from melody.reproduce.results import Results, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from melody.evaluation.result import Measurement
-from melody.harness.results import Cell, Ordering, Projection, Reference, Table
 from melody.report import numbers
+from melody.reproduce.results import Cell, Ordering, Projection, Reference, Table
 
 Kind = Literal["paper", "published", "measured", "composed", "projected"]
 KINDS: tuple[Kind, ...] = ("paper", "published", "measured", "composed", "projected")

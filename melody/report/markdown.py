@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from melody.harness.results import Results, Table
 from melody.report.extent import shown
 from melody.report.facts import provenance
 from melody.report.layout import GRADES, HEADINGS, KINDS, MARKS, MEANINGS, Entry, Kind, Line, View, lay_out
 from melody.report.sounds import inside
 from melody.report.summary import headline, ordering_tally, statements_by_verdict, tally, target_tally, time_spent
+from melody.reproduce.results import Results, Table
 
 Picture = tuple[str, str]
 """What a picture shows, and its path relative to the report."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from melody.harness.results import Results
 from melody.report import layout
 from melody.report.extent import shown
 from melody.report.facts import facts, long_facts
@@ -17,6 +16,7 @@ from melody.report.figures import Plot
 from melody.report.layout import Group, Kind, View, lay_out
 from melody.report.sounds import Sound
 from melody.report.summary import headline, ordering_tally, statements_by_verdict, tally, target_tally, time_spent
+from melody.reproduce.results import Results
 
 PAPER = "https://arxiv.org/abs/2305.15719"
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from melody.report.numbers import rounded
 
 if TYPE_CHECKING:  # what is measured there takes torch, and to show it takes none
-    from melody.harness.sizes import PartSize, PassCost, Sizes
+    from melody.reproduce.sizes import PartSize, PassCost, Sizes
 
 NONE = "–"
 NOTES = (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from melody.data.decoding import Decoded, decode, header_of
 from melody.errors import MelodyError
-from melody.harness.results import Clip, Results
+from melody.reproduce.results import Clip, Results
 
 EMBED_BYTES = 12_000_000
 """Sounds are put into the page if all of them together are no larger."""

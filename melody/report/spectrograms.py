@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melody.errors import MelodyError
-from melody.harness.results import Clip, Table
 from melody.report.sounds import RANGE_DB, mel_spectrogram, read_sound
+from melody.reproduce.results import Clip, Table
 
 ROW_INCHES, WIDTH_INCHES = 1.6, 9.0
 Pair = tuple[Clip, Clip]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import get_args
 
-from melody.harness.results import (
+from melody.reproduce.results import (
     OrderingVerdict,
     Results,
     Statement,

@@ -10,10 +10,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from melody.harness.results import Results, Target
 from melody.report.extent import shown
 from melody.report.layout import DASH, HEADINGS, MARKS, Entry, Group, Line, OrderingLine, View, lay_out
 from melody.report.summary import headline, ordering_tally, statements_by_verdict, tally, target_tally, time_spent
+from melody.reproduce.results import Results, Target
 
 MAX_WIDTH = 120
 HEADING_SHARE = 4

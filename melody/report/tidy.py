@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from melody.evaluation.result import Measurement
-from melody.harness.results import Cell, Composition, Ordering, Projection, Provenance, Reference, Table, Target
+from melody.reproduce.results import Cell, Composition, Ordering, Projection, Provenance, Reference, Table, Target
 
 MOST_AXES = 100
 NESTED: dict[str, type[BaseModel]] = {

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 from melody.errors import MelodyError
-from melody.harness.results import Results, Table
 from melody.report.extent import shown
 from melody.report.figures import Plot, draw
 from melody.report.markdown import render_markdown
@@ -16,6 +15,7 @@ from melody.report.page import render_page
 from melody.report.sounds import EMBED_BYTES, load_sounds
 from melody.report.spectrograms import draw_beside
 from melody.report.tidy import cells_csv, orderings_csv, targets_csv
+from melody.reproduce.results import Results, Table
 
 
 def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES) -> list[Path]:

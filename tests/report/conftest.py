@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from melody.evaluation.result import Measurement
-from melody.harness.results import (
+from melody.reproduce.results import (
     Cell,
     Clip,
     Composition,

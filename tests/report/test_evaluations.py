@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from melody.evaluation.result import Measurement
-from melody.harness.results import Cell, Provenance, Results, Table
 from melody.report.evaluations import Facets, evaluation_facets, facets_text
 from melody.report.figures import draw
+from melody.reproduce.results import Cell, Provenance, Results, Table
 
 REFERENCE = {"sampler": "ddim", "grid": "uniform", "num_steps": 20}
 METRICS = {"evaluations": "velocity-evaluations", "fad": "fad[mel-stats]", "difference": "fad-difference[mel-stats]"}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from melody.harness.results import Results, load_results
 from melody.report.terminal import print_results
 from melody.report.write import write_report
+from melody.reproduce.results import Results, load_results
 
 MOST_BYTES = 60_000_000
 LONGEST_S = 120.0

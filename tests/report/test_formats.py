@@ -18,11 +18,11 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from melody.errors import MelodyError
-from melody.harness.results import Results
 from melody.report.layout import HEADINGS, KINDS, lay_out, value_of
 from melody.report.terminal import print_results, result_lines
 from melody.report.tidy import cells_csv
 from melody.report.write import write_report
+from melody.reproduce.results import Results
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 HOSTILE = "<script>alert('ö|*$1$')</script>"
@@ -99,7 +99,7 @@ def _render_elsewhere(results: Results, folder: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from melody.harness.results import load_results
+from melody.reproduce.results import load_results
 from melody.report.terminal import print_results
 from melody.report.write import write_report
 folder = Path(sys.argv[1])

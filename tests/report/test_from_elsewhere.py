@@ -17,10 +17,10 @@ from rich.console import Console
 
 from melody.errors import MelodyError
 from melody.evaluation.result import load_evaluation
-from melody.harness.results import Clip, Results, Table, load_results
 from melody.report.sounds import load_sounds, read_sound
 from melody.report.terminal import print_results
 from melody.report.write import write_report
+from melody.reproduce.results import Clip, Results, Table, load_results
 
 NUMBERS = {"value", "low", "high", "standard_error", "p_value", "p_holm", "seconds", "paper_difference", "tolerance"}
 TEXTS = {"title", "text", "label", "claim", "reason", "source", "unit", "method", "interval", "place", "warning"}

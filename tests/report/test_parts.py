@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melody.evaluation.result import Measurement
-from melody.harness.results import Cell, Clip, Projection, Results, Statement, StatementVerdict, Table
 from melody.report import numbers
 from melody.report.bars import pass_panels
 from melody.report.curves import step_panels
@@ -21,6 +20,7 @@ from melody.report.sounds import load_sounds, mel_spectrogram
 from melody.report.summary import headline
 from melody.report.tidy import cells_csv
 from melody.report.write import file_names
+from melody.reproduce.results import Cell, Clip, Projection, Results, Statement, StatementVerdict, Table
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 

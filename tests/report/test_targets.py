@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from melody.harness.results import Clip, Results, Target
 from melody.report.spectrograms import draw_beside
 from melody.report.summary import headline, target_tally
 from melody.report.terminal import result_lines
 from melody.report.write import write_report
+from melody.reproduce.results import Clip, Results, Target
 
 CLAIM = "<script>drums</script> | agree for at least 70 %"
 

@@ -1,0 +1,88 @@
+"""What a run is asked for beside its suites: each option is used, told where it is not, or refused where nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from melody import registry
+from melody.documents import read_toml
+from melody.errors import MelodyError
+from melody.reproduce.suite import Suite
+from melody.reproduce.tables.count import RATED
+from melody.reproduce.tables.kinds import kind_of
+
+Tell = Callable[[str], None]
+"""Takes a line before anything is computed."""
+SEATS = {
+    "denoiser": registry.denoisers,
+    "grid": registry.grids,
+    "sampler": registry.samplers,
+    "system": registry.systems,
+}
+"""Axis of rows -> the registry of what it names."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option as it was given, and which suites have a use for it."""
+
+    given: str
+    uses: Callable[[Suite], bool]
+    hint: str
+    """What would have a use for it."""
+
+
+def check_options(suites: Sequence[Suite], options: Sequence[Option], tell: Tell) -> None:
+    """Tell which suites have no use for an option; raises ``MelodyError`` if none has one."""
+    for option in options:
+        without = [suite.name for suite in suites if not option.uses(suite)]
+        if len(without) == len(suites):
+            raise MelodyError(f"{option.given} has no use in {', '.join(without)}: {option.hint}")
+        if without:
+            tell(f"{option.given}: not in {', '.join(without)} ({option.hint})")
+
+
+def options_of(
+    systems: Sequence[str], samplers: Sequence[str] | None, *, ratings: bool, published_samples: bool, budget: bool
+) -> Iterator[Option]:
+    """The options that only some suites have a use for; raises ``MelodyError`` for a name that there is not."""
+    for text in systems:
+        if not (name := _name(text)):
+            continue  # a file that names no system, of which more is told when it is read
+        registry.systems.entry(name)
+        hint = "systems are rows of tables 1 to 3, and of suites of kind generate with compare = true"
+        yield Option(f"--system {text}", lambda suite, name=name: kind_of(suite).compares(suite, name), hint)  # type: ignore[misc]
+    for name in samplers or ():
+        registry.samplers.entry(name)
+        hint = "samplers are rows of suites with an axis of samplers"
+        yield Option(f"--sampler {name}", lambda suite: kind_of(suite).samples, hint)
+    if ratings:
+        yield Option("--ratings", _is_rated, "ratings fill tables 1 and 3")
+    if published_samples:
+        hint = "they fill suites of kind published-samples"
+        yield Option("--published-samples", lambda suite: suite.kind == "published-samples", hint)
+    if budget:
+        yield Option("--budget-s", lambda suite: suite.kind == "speed", "only the speed table has a budget")
+
+
+def missing_extras(suites: Sequence[Suite]) -> list[str]:
+    """One line for each component that a suite names and whose extra is not installed: its rows are not attempted."""
+    named = [(axis, str(value)) for suite in suites for listed in suite.rows for axis, value in listed.row.items()]
+    named += [(axis, str(value)) for suite in suites for axis, values in suite.axes.items() for value in values]
+    found = [SEATS[axis].lacks(name) for axis, name in named if axis in SEATS and name in SEATS[axis]]
+    embedders = [str(column.embedder) for suite in suites for column in suite.columns]
+    found += [registry.audio_embedders.lacks(name) for name in embedders if name in registry.audio_embedders]
+    return [f"not attempted: {line}" for line in dict.fromkeys(found) if line]
+
+
+def _name(text: str) -> str:
+    """The system that ``--system`` names."""
+    if text.endswith(".toml"):
+        return str(read_toml(Path(text)).get("use", ""))
+    return text.partition("=")[0]
+
+
+def _is_rated(suite: Suite) -> bool:
+    return any(column.measure == "producers" or column.measure in RATED for column in suite.columns)

@@ -1,0 +1,100 @@
+"""The work of a run: every unit is found in the store, or computed and stored before the next begins.
+
+So an interrupted run goes on where it ended, and two runs on one store share the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from melody.errors import StorageError, one_line
+from melody.reproduce.jobs.job import Failure, Outcome, Unit
+from melody.reproduce.store import Store
+
+Progress = Callable[[int, int, str], None]
+"""``progress(done, total, label of the next unit, or of other work)``; the total is 0 where it is not known."""
+
+WAIT_S = 0.2
+"""Between looks at units that another run holds."""
+
+
+@dataclass
+class Computed:
+    """Outcomes by key, and how many were computed now and how many found."""
+
+    outcomes: dict[str, Outcome | Failure] = field(default_factory=dict)
+    computed: int = 0
+    reused: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of the units that were tried now, by key."""
+
+
+def compute_all(
+    units: Sequence[Unit],
+    store: Store,
+    compute: Callable[[Unit], Outcome],
+    *,
+    prepare: Callable[[], None] | None = None,
+    progress: Progress | None = None,
+) -> Computed:
+    """Take every outcome from the store, or compute and store it; what another run is computing is waited for.
+
+    Args:
+        compute: an exception of it is that unit's failure, and the others go on.
+        prepare: called once if anything is missing; an exception of it ends the run.
+    Raises:
+        MelodyError: the store cannot be read or written.
+    """
+    done = Computed()
+    missing: deque[Unit] = deque()
+    for unit in units:
+        found = store.read(unit)
+        if found is None:
+            missing.append(unit)
+        else:
+            done.outcomes[unit.key] = found
+            done.reused += 1
+    if missing and prepare is not None:
+        prepare()
+    held_by_others = 0
+    while missing:
+        unit = missing.popleft()
+        if progress is not None:
+            progress(len(done.outcomes), len(units), unit.label)
+        with store.claim(unit) as mine:
+            if mine:
+                _settle(unit, store, compute, done)
+                held_by_others = 0
+                continue
+        missing.append(unit)
+        held_by_others += 1
+        if held_by_others >= len(missing):
+            time.sleep(WAIT_S)
+    if progress is not None:
+        progress(len(units), len(units), "")
+    return done
+
+
+def _settle(unit: Unit, store: Store, compute: Callable[[Unit], Outcome], done: Computed) -> None:
+    """Find or compute a unit that this process holds; a failure is the unit's alone."""
+    found = store.read(unit)  # another run may have finished it in the meantime
+    if found is not None:
+        done.outcomes[unit.key] = found
+        done.reused += 1
+        return
+    begin = time.perf_counter()
+    try:
+        outcome = compute(unit)
+    except StorageError:
+        raise
+    except (Exception, SystemExit) as error:  # a plug-in may fail in any way, and must spoil only its own cells
+        done.outcomes[unit.key] = Failure(one_line(error))
+        return
+    finally:
+        done.seconds[unit.key] = time.perf_counter() - begin
+    store.write(unit, outcome)
+    done.outcomes[unit.key] = outcome
+    done.computed += 1

@@ -1,0 +1,207 @@
+"""Units on sounds of one kind (real clips, the codec's, the system's, controls): what judges and embedders hear.
+
+A unit is a batch of clips, so that a run of minutes goes on where it was stopped. Control sounds are drawn by the
+clip's place in the corpus: white noise of the clip's power, and the clip's own pieces of 100 ms in random order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from melody.artifacts.provenance import source_hash
+from melody.data.attributes import Attributes
+from melody.data.audio import resampled
+from melody.data.captions import full_caption
+from melody.data.corpus import Clip
+from melody.data.embedded import distinct_combinations
+from melody.diffusion.guidance import guided_velocity
+from melody.errors import MelodyError, did_you_mean
+from melody.reproduce.context import SEED_STRIDE, Context
+from melody.reproduce.jobs.attribute_classifiers import judges_facts
+from melody.reproduce.jobs.generation import Setting, flac, generated, given_options, setting_facts
+from melody.reproduce.jobs.job import Outcome, Unit, float32
+from melody.samplers import sample
+from melody.samplers.noise import standard_normal
+
+BATCH = 16
+PIECE_S = 0.1
+STORED_CLIPS = 2
+
+
+def chosen_clips(context: Context, count: int) -> list[int]:
+    """Places of held-out clips with distinct attributes, the same in every run."""
+    return distinct_combinations(context.corpus, count)
+
+
+def caption_of(clip: Clip) -> str:
+    """The full caption of an embedded clip: the prompt, and the text that a sound is held against."""
+    return full_caption(Attributes.from_mapping(clip.attributes))
+
+
+def sound_units(
+    context: Context,
+    kind: str,
+    places: Sequence[int],
+    *,
+    setting: Setting,
+    embedder: str,
+    training_clips: int,
+    seed: int,
+    held_out: int,
+    windows: int = 1,
+) -> list[Unit]:
+    """Sounds of a kind for the clips at ``places``, in batches.
+
+    Args:
+        windows: equal parts of each sound that are heard one by one; see ``heard_in``.
+    Raises:
+        MelodyError: an unknown kind; sounds longer than the run has pieces.
+    """
+    if kind not in SOUNDS:
+        raise MelodyError(f"unknown kind of sound {kind!r}{did_you_mean(kind, SOUNDS)}")
+    facts = {
+        **context.common,
+        **setting_facts(context, setting),
+        **judges_facts(context, training_clips),
+        "measuring": source_hash(__name__),
+        "corpus": context.corpus_hash(held_out, setting.duration_s),
+        "sound": kind,
+        "windows": windows,
+        "seed": seed,
+        "embedder": context.embedder_facts(embedder),
+    }
+    batches = [list(places[begin : begin + BATCH]) for begin in range(0, len(places), BATCH)]
+    return [
+        Unit("sounds", facts | {"places": batch, "first": number * BATCH}, f"{kind}, batch {number + 1}")
+        for number, batch in enumerate(batches)
+    ]
+
+
+def hear_sounds(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a sounds unit."""
+    pieces = context.pieces(config["duration_s"])
+    clips = [pieces[place] for place in config["places"]]
+    waveform, rate = SOUNDS[config["sound"]](config, context, clips)
+    length = waveform.shape[2] // config["windows"]
+    parts = [
+        _heard(config, context, clips, waveform[..., number * length : (number + 1) * length], rate)
+        for number in range(config["windows"])
+    ]
+    arrays = {f"{number}.{name}": array for number, part in enumerate(parts) for name, array in part.arrays.items()}
+    kept = range(min(STORED_CLIPS, len(clips)) if config["first"] == 0 else 0)
+    sounds = {f"{row:02d}": flac(waveform[row, 0], rate) for row in kept}
+    return Outcome({"clips": len(clips), "parts": [part.values for part in parts]}, arrays, sounds)
+
+
+def heard_in(outcome: Outcome, number: int) -> Outcome:
+    """What was heard in one of a unit's windows, counted from 0: values and arrays without the window's number."""
+    prefix = f"{number}."
+    arrays = {name.removeprefix(prefix): array for name, array in outcome.arrays.items() if name.startswith(prefix)}
+    return Outcome(outcome.values["parts"][number], arrays)
+
+
+def _heard(config: dict[str, Any], context: Context, clips: Sequence[Clip], waveform: Tensor, rate: int) -> Outcome:
+    """One window of every clip's sound ``(B, 1, T)``."""
+    heard = context.judges(config["training_clips"]).judge(waveform, rate)
+    windows = [context.embed_windows(config["embedder"]["name"], row[0], rate) for row in waveform]
+    texts = [caption_of(clip) for clip in clips]
+    arrays = {
+        "joint_audio": float32(context.embed_joint(waveform, rate)),
+        "joint_text": float32(context.embed_text(texts)),
+        f"embedding.{config['embedder']['name']}": float32(torch.cat(windows)),
+    }
+    values = {
+        "clips": len(clips),
+        "texts": texts,
+        "facts": [dict(clip.attributes) for clip in clips],
+        "heard": [asdict(judgement) for judgement in heard],
+        "windows": {config["embedder"]["name"]: [len(w) for w in windows]},
+    }
+    return Outcome(values, arrays)
+
+
+def _real(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    rate = context.corpus.sample_rate
+    samples = round(config["duration_s"] * rate)
+    return torch.stack([clip.waveform(rate)[:samples] for clip in clips])[:, None], rate
+
+
+@torch.inference_mode()
+def _codec_only(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    codec = context.parts.codec
+    real = _at(*_real(config, context, clips), codec.sample_rate).to(context.device)
+    decoded = codec.decode(codec.encode(real))[..., : real.shape[-1]]
+    return decoded.clamp(-1, 1).cpu(), codec.sample_rate
+
+
+@torch.inference_mode()
+def _own_tokens(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    """The real clip's semantic tokens, and latents drawn for them: what is left without text and language model."""
+    parts = context.parts
+    real, rate = _real(config, context, clips)
+    tokens = parts.semantic_tokenizer.tokenize(_at(real, rate, parts.semantic_tokenizer.sample_rate).to(context.device))
+    frames = round(config["duration_s"] * parts.codec.frame_rate)
+    generators = [torch.Generator().manual_seed(seed) for seed in _seeds(config)]
+    options = given_options(config)
+    latents = sample(
+        guided_velocity(parts.denoiser, parts.denoiser.prepare(tokens), options["guidance_scale"]),
+        standard_normal((len(clips), frames, parts.codec.latent_dim), generators, device=context.device),
+        sampler=options["sampler"],
+        grid=options["grid"],
+        num_steps=options["num_steps"],
+        generator=generators,
+    )
+    decoded = parts.codec.decode(latents)[..., : round(config["duration_s"] * parts.codec.sample_rate)]
+    return decoded.clamp(-1, 1).cpu(), parts.codec.sample_rate
+
+
+def _from_text(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    made = generated(config, context, [caption_of(clip) for clip in clips], _seeds(config))
+    return made.waveform.cpu(), made.sample_rate
+
+
+def _noise(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    real, rate = _real(config, context, clips)
+    power = real.square().mean(dim=2, keepdim=True).sqrt()
+    drawn = torch.stack([torch.randn(row.shape, generator=g) for row, g in zip(real, _by_place(config), strict=True)])
+    return (power * drawn).clamp(-1, 1), rate
+
+
+def _shuffled(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    real, rate = _real(config, context, clips)
+    piece = round(PIECE_S * rate)
+    rows = []
+    for row, generator in zip(real, _by_place(config), strict=True):
+        pieces = row[0, : row.shape[1] // piece * piece].unflatten(0, (-1, piece))
+        rows.append(pieces[torch.randperm(len(pieces), generator=generator)].flatten())
+    return torch.stack(rows)[:, None], rate
+
+
+Sounds = Callable[[dict[str, Any], Context, Sequence[Clip]], tuple[Tensor, int]]
+"""Config, surroundings and held-out clips to sounds ``(B, 1, T)`` and their rate, one a clip."""
+SOUNDS: dict[str, Sounds] = {
+    "real clips": _real,
+    "codec only": _codec_only,
+    "own tokens": _own_tokens,
+    "text": _from_text,
+    "pieces shuffled": _shuffled,
+    "white noise": _noise,
+}
+
+
+def _at(waveform: Tensor, native_rate: int, sample_rate: int) -> Tensor:
+    return torch.stack([resampled(row[0], native_rate, sample_rate) for row in waveform])[:, None]
+
+
+def _seeds(config: dict[str, Any]) -> list[int]:
+    first = config["seed"] * SEED_STRIDE + config["first"]
+    return [first + row for row in range(len(config["places"]))]
+
+
+def _by_place(config: dict[str, Any]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(config["seed"] * SEED_STRIDE + place) for place in config["places"]]

@@ -1,0 +1,91 @@
+"""The denoisers of Table 5's study at demo scale: their weights, one file a training seed, and units that score them.
+
+They ship in ``melody/presets/weights/table5``: ``NAME-SEED.safetensors`` for preset ``table5-NAME``, and ``card.json``,
+which says for each how it was trained and by the hashes of which codec and tokenizer it was fed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from melody.artifacts.pretrained import read_card
+from melody.artifacts.provenance import component_facts, source_hash
+from melody.artifacts.weights import file_hash
+from melody.config import load_preset, preset_names
+from melody.paths import PACKAGE
+from melody.pipeline import component_of, load_part
+from melody.protocols import Denoiser
+from melody.registry import denoisers
+from melody.reproduce.context import Context
+from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.reference_clips import denoising_code, denoising_values
+
+PREFIX = "table5-"
+FOLDER = PACKAGE / "presets" / "weights" / "table5"
+FEEDS = {"codec": "codec", "semantic_tokenizer": "semantic tokenizer"}
+"""Parts whose output the networks learnt from."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One architecture of the study: its preset, and a file for each training seed."""
+
+    preset: str
+    files: dict[int, Path]
+    card: dict[int, dict[str, Any]]
+
+    @classmethod
+    def of(cls, denoiser: str, seeds: Sequence[int], folder: Path = FOLDER) -> Study | None:
+        """The study's runs of a denoiser; ``None`` if it is not in the study."""
+        preset = PREFIX + denoiser
+        if preset not in preset_names():
+            return None
+        files = {seed: folder / f"{denoiser}-{seed}.safetensors" for seed in seeds}
+        card = read_card(folder) or {}
+        return cls(preset, files, {seed: card.get(path.stem, {}) for seed, path in files.items()})
+
+    def lacking(self, context: Context) -> str | None:
+        """Why it cannot be scored on the system under test, if it cannot."""
+        if lacks := denoisers.lacks(load_preset(self.preset).denoiser.use):
+            return lacks
+        missing = [path.name for path in self.files.values() if not path.is_file()]
+        if missing:
+            return (
+                f"there are no weights {', '.join(missing)} in {FOLDER.relative_to(PACKAGE.parent)} "
+                f"(melody train dpd --preset {self.preset} --seed N)"
+            )
+        for part, name in FEEDS.items():
+            learnt = {card.get("needs", {}).get(part) for card in self.card.values()}
+            if learnt != {context.subject.part_weights.get(part)}:
+                return f"it learnt from another {name} than this system's: from that of preset 'demo'"
+        return None
+
+
+def study_unit(study: Study, context: Context, *, clips: int, training_seed: int) -> Unit:
+    """One run of the study on the corpus's first clips; noise and angles are the same for every run."""
+    clips, preset = min(clips, len(context.corpus)), load_preset(study.preset)
+    config = {
+        **context.common,
+        "corpus": context.corpus_hash(clips),
+        "clips": clips,
+        "seed": context.seed,
+        "preset": study.preset,
+        "denoiser": {
+            "component": component_of(preset, "denoiser"),
+            "code": component_facts(denoisers, preset.denoiser.use),
+            "weights": file_hash(study.files[training_seed]),
+            "file": study.files[training_seed].name,
+        },
+        "measuring": [source_hash(__name__), *denoising_code()],
+    }
+    return Unit("denoising-study", config, f"denoising, {study.preset}, training seed {training_seed}")
+
+
+def score_study(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a unit of the study."""
+    path = FOLDER / config["denoiser"]["file"]
+    module = load_part(load_preset(config["preset"]), "denoiser", path).eval().to(context.device)
+    return Outcome(denoising_values(cast(Denoiser, module), config, context))

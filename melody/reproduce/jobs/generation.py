@@ -1,0 +1,231 @@
+"""Units that run the system: clips with their embeddings, levels and passes; timings; a count of passes."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import soundfile
+import torch
+from torch import Tensor
+
+from melody import threads
+from melody.artifacts.provenance import component_facts, machine, source_hash
+from melody.data.audio import to_int16
+from melody.errors import MelodyError, did_you_mean, one_line
+from melody.metrics.levels import clipping_rate, peak, silence_rate
+from melody.metrics.real_time_factor import time_calls
+from melody.metrics.rhythm import SHORTEST_S, beat_strength
+from melody.metrics.tonality import key_clarity
+from melody.protocols import Generation, Trace
+from melody.registry import grids, samplers
+from melody.reproduce.context import SEED_STRIDE, Context
+from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
+from melody.reproduce.jobs.job import Outcome, Unit, float32
+from melody.reproduce.systems import OWN
+
+NAMED = {"sampler": samplers, "grid": grids}
+"""Options that name a component, which is in keys with its source."""
+SLOW_S = 5.0
+"""A clip that takes longer at first is timed once for each seed: what disturbs a call is small against it."""
+STORED_CLIPS = 2
+"""Clips of a unit that are kept to listen to."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a clip is generated."""
+
+    duration_s: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the system's ``generate``; what is not given is its own default."""
+    system: str = OWN
+
+    def __str__(self) -> str:
+        names = [str(value) if name in NAMED else f"{name} = {value}" for name, value in self.options.items()]
+        return ", ".join([*([] if self.system == OWN else [self.system]), *names])
+
+
+def generation_unit(
+    context: Context,
+    setting: Setting,
+    *,
+    texts: Sequence[str],
+    seed: int,
+    embedders: Sequence[str],
+    judges: Mapping[str, Any] | None = None,
+) -> Unit:
+    """One clip for each text, embedded; heard by judges if their facts are given."""
+    config = {
+        **context.hearing,
+        **setting_facts(context, setting),
+        "prompts": list(texts),
+        "seed": seed,
+        "embedders": [context.embedder_facts(name) for name in embedders],
+        **(judges or {}),
+    }
+    return Unit("generation", config, f"{setting}, seed {seed}")
+
+
+def timing_unit(context: Context, setting: Setting, *, text: str, seeds: Sequence[int]) -> Unit:
+    """Seconds for one clip at a time, on this machine."""
+    config = setting_facts(context, setting) | {
+        "prompt": text,
+        "seeds": list(seeds),
+        "repeats": context.timing_repeats,
+        "machine": machine() | {"device": context.device_name},
+    }
+    return Unit("timing", config, f"timing of {setting}")
+
+
+def count_unit(context: Context, setting: Setting, *, text: str) -> Unit:
+    """Forward passes for one clip of some duration."""
+    return Unit(
+        "count", setting_facts(context, setting) | {"prompt": text}, f"passes of {setting.duration_s:g} s, {setting}"
+    )
+
+
+def generate_and_embed(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a generation unit."""
+    texts, seed = config["prompts"], config["seed"]
+    generation = generated(config, context, texts, [seed * SEED_STRIDE + row for row in range(len(texts))])
+    waveform, rate = generation.waveform.cpu(), generation.sample_rate
+    arrays = {
+        "joint_audio": float32(context.embed_joint(waveform, rate)),
+        "joint_text": float32(context.embed_text(texts)),
+    }
+    windows: dict[str, list[int]] = {}
+    for facts in config["embedders"]:
+        name = facts["name"]
+        embedded = [context.embed_windows(name, row[0], rate) for row in waveform]
+        windows[name] = [len(clip) for clip in embedded]
+        arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
+    values = {
+        "clips": len(texts),
+        "windows": windows,
+        "trace": _trace(generation.trace),
+        "clipping_rate": clipping_rate(waveform).tolist(),
+        "silence_rate": silence_rate(waveform, rate).tolist(),
+        "peak": peak(waveform).tolist(),
+        **_proxies(waveform, rate),
+        **instrument_agreement(config, context, waveform, rate, texts),
+    }
+    clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
+    return Outcome(values, arrays, clips)
+
+
+def _proxies(waveform: Tensor, sample_rate: int) -> dict[str, Any]:
+    """What stands in for listeners where there are none, by clip; nothing for clips too short to have a beat."""
+    if waveform.shape[-1] < SHORTEST_S * sample_rate:
+        return {}
+    return {
+        "beat_strength": [beat_strength(row, sample_rate) for row in waveform],
+        "key_clarity": [key_clarity(row, sample_rate) for row in waveform],
+    }
+
+
+def time_generation(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a timing unit: one clip a call, warm-up excluded, synchronised, the median of each seed's repeats."""
+    seconds: dict[str, float] = {}
+
+    def call(seed: int) -> None:
+        generated(config, context, [config["prompt"]], [seed * SEED_STRIDE])
+
+    with threads.every_core():
+        begin = time.perf_counter()
+        call(config["seeds"][0])  # warm-up
+        repeats = 1 if time.perf_counter() - begin > SLOW_S else config["repeats"]
+        for seed in config["seeds"]:
+            timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=context.device)
+            seconds[str(seed)] = timing.median_s
+    rate = context.system(config["system"]["name"]).sample_rate
+    return Outcome({"seconds": seconds, "duration_s": config["duration_s"], "sample_rate": rate})
+
+
+def count_passes(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a count unit."""
+    generation = generated(config, context, [config["prompt"]], [0])
+    return Outcome({"trace": _trace(generation.trace)})
+
+
+def flac(waveform: Tensor, sample_rate: int) -> bytes:
+    """Mono ``(T,)`` as a 16-bit FLAC file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, to_int16(waveform.numpy()), sample_rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def setting_facts(context: Context, setting: Setting) -> dict[str, Any]:
+    """What a generation hangs on, but for prompts and seeds; raises ``MelodyError`` for an option of no such name."""
+    one = context.systems[setting.system]
+    takes = one.takes
+    for name in setting.options:
+        if name not in takes:
+            raise MelodyError(f"system {setting.system!r} takes no option {name!r}{did_you_mean(name, takes)}")
+    options = {
+        # What another project calls a sampler need not be one of ours.
+        name: component_facts(NAMED[name], value) if name in NAMED and (one.in_tree or value in NAMED[name]) else value
+        for name, value in setting.options.items()
+    }
+    return {
+        **context.arithmetic,
+        "system": context.system_facts(setting.system),
+        "options": options,
+        "duration_s": setting.duration_s,
+        "measuring": source_hash(__name__),
+    }
+
+
+def generated(config: dict[str, Any], context: Context, texts: list[str], seeds: list[int]) -> Generation:
+    """Clips of a system; raises ``MelodyError`` unless it made what was asked for."""
+    name = config["system"]["name"]
+    system, duration_s = context.system(name), config["duration_s"]
+    if system.longest_s is not None and duration_s > system.longest_s:
+        raise MelodyError(f"system {name!r} makes clips of {system.longest_s:g} s at most, not of {duration_s:g} s")
+    try:
+        with threads.every_free_core():
+            generation = system.generate(texts, duration_s=duration_s, seeds=seeds, **given_options(config))
+    except MelodyError:
+        raise
+    except Exception as error:  # another project's system may fail in any way, and must spoil only its own cells
+        if name == OWN:
+            raise
+        raise MelodyError(f"system {name!r}: {one_line(error)}") from error
+    check(generation, name, system.sample_rate, len(texts), duration_s)
+    return generation
+
+
+def given_options(config: dict[str, Any]) -> dict[str, Any]:
+    """A unit's options as ``generate`` takes them."""
+    return {name: value["name"] if isinstance(value, dict) else value for name, value in config["options"].items()}
+
+
+def check(generation: Generation, name: str, sample_rate: int, rows: int, duration_s: float) -> None:
+    """Raise ``MelodyError`` unless a system made what was asked for, and its counts agree."""
+    waveform, rate = generation.waveform, generation.sample_rate
+    if rate != sample_rate:
+        raise MelodyError(f"system {name!r} made audio at {rate} Hz; it says that it makes {sample_rate} Hz")
+    expected = (rows, 1, round(duration_s * rate))
+    if tuple(waveform.shape) != expected:
+        raise MelodyError(f"system {name!r} made audio of shape {tuple(waveform.shape)}, expected {expected}")
+    if not torch.isfinite(waveform).all():
+        raise MelodyError(f"system {name!r} made audio that holds NaN or infinity")
+    trace = generation.trace
+    for part, formula in trace.formula.items():
+        if trace.passes.get(part, 0) != formula:
+            counted = trace.passes.get(part, 0)
+            raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {formula}")
+
+
+def _trace(trace: Trace) -> dict[str, Any]:
+    """The counts of a trace; its seconds belong to a machine, and so only to timing units."""
+    return {
+        "passes": dict(trace.passes),
+        "weighted_passes": dict(trace.weighted_passes),
+        "formula": dict(trace.formula),
+        "prefill_tokens": trace.prefill_tokens,
+    }

@@ -1,0 +1,84 @@
+"""Units on published samples: what each file is, how loud it is, its embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from melody.artifacts.provenance import source_hash
+from melody.data.corpus import Clip, Corpus, load_corpus
+from melody.data.recordings import read_recording
+from melody.errors import MelodyError
+from melody.metrics.levels import clipping_rate, peak, silence_rate
+from melody.metrics.loudness import integrated_loudness
+from melody.reproduce.context import Context
+from melody.reproduce.jobs.job import Outcome, Unit, float32
+
+SAMPLE_RATE = 24_000
+
+
+def samples_unit(context: Context, *, corpus: Corpus, embedders: Sequence[str]) -> Unit:
+    """One set of published clips, in order."""
+    config = {
+        **context.hearing,
+        "clips": [{"name": c.identifier, "text": c.text, "sound": _sound_hash(c)} for c in corpus],
+        "embedders": [context.embedder_facts(name) for name in embedders],
+        "measuring": source_hash(__name__),
+    }
+    return Unit("samples", config, f"{len(corpus)} published samples")
+
+
+def published_corpus(context: Context) -> Corpus:
+    """The folder of published samples; raises ``MelodyError`` if there is none, or it cannot be read."""
+    if context.published_samples is None:
+        raise MelodyError("no folder of published samples was given")
+    return load_corpus(context.published_samples)
+
+
+def describe_samples(config: dict[str, Any], context: Context) -> Outcome:
+    """Compute a samples unit; a file that cannot be read ends it, for a dropped file would change the pairs."""
+    corpus = published_corpus(context)
+    clips = [corpus.clip(facts["name"]) for facts in config["clips"]]
+    names = [facts["name"] for facts in config["embedders"]]
+    rows: dict[str, list[Any]] = {
+        key: [] for key in ("duration_s", "sample_rate", "loudness", "peak", "clipping", "silence")
+    }
+    windows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    joint = []
+    for clip in clips:
+        for key, value in _levels(clip).items():
+            rows[key].append(value)
+        waveform = clip.waveform(SAMPLE_RATE)
+        joint.append(context.embed_joint(waveform[None, None], SAMPLE_RATE))
+        for name in names:
+            windows[name].append(context.embed_windows(name, waveform, SAMPLE_RATE))
+    arrays = {
+        "joint_audio": float32(torch.cat(joint)),
+        "joint_text": float32(context.embed_text([clip.text for clip in clips])),
+        **{f"embedding.{name}": float32(torch.cat(parts)) for name, parts in windows.items()},
+    }
+    counts = {name: [len(part) for part in parts] for name, parts in windows.items()}
+    return Outcome({"clips": len(clips), "windows": counts, "rows": rows}, arrays)
+
+
+def _levels(clip: Clip) -> dict[str, Any]:
+    """What a file is, and its levels as it is: all channels, at its own rate."""
+    recording = read_recording(clip.audio.content(), keep_channels=True)
+    facts, samples = recording.facts, recording.as_it_is
+    loudness = integrated_loudness(samples, facts.sample_rate, facts.layout)
+    return {
+        "duration_s": clip.duration_s,
+        "sample_rate": facts.sample_rate,
+        "loudness": loudness if math.isfinite(loudness) else None,
+        "peak": float(peak(samples[None])),
+        "clipping": float(clipping_rate(samples[None])),
+        "silence": float(silence_rate(samples[None], facts.sample_rate)),
+    }
+
+
+def _sound_hash(clip: Clip) -> str:
+    return hashlib.sha256(clip.audio.content()).hexdigest()

@@ -1,0 +1,214 @@
+"""The runner: plan the units of all suites, compute those that the store lacks, fill the tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from melody.config import Preset
+from melody.errors import MelodyError
+from melody.listening.schema import ListeningResult
+from melody.reproduce.asked import Tell, check_options, missing_extras, options_of
+from melody.reproduce.context import Context
+from melody.reproduce.executor import Computed, Progress, compute_all
+from melody.reproduce.jobs.compute import compute
+from melody.reproduce.jobs.job import Failure, Unit
+from melody.reproduce.jobs.speed import check_precision
+from melody.reproduce.orderings import ordering_notes, orderings
+from melody.reproduce.results import Clip, Results, Share, Table
+from melody.reproduce.statements import statements
+from melody.reproduce.store import Store
+from melody.reproduce.suite import Baseline, Suite, load_baselines
+from melody.reproduce.tables.arguments import check_arguments
+from melody.reproduce.tables.cells import Filled, Filling, check_measures
+from melody.reproduce.tables.kinds import kind_of
+from melody.reproduce.verdicts import target_notes, targets
+
+logger = logging.getLogger(__name__)
+
+RESULTS = "results.json"
+BUDGET_S = 600.0
+"""What the speed table may spend on a system, unless a run says otherwise."""
+
+
+def reproduce(
+    suites: Sequence[Suite],
+    *,
+    preset: str | Path | Preset = "demo",
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    samplers: Sequence[str] | None = None,
+    seed: int = 0,
+    store: Store,
+    output: Path,
+    published_samples: Path | None = None,
+    split: str = "test",
+    systems: Sequence[str] = (),
+    ratings: ListeningResult | None = None,
+    precision: str = "fp32",
+    budget_s: float = BUDGET_S,
+    progress: Progress | None = None,
+    tell: Tell = logger.warning,
+    command: str = "",
+) -> Results:
+    """Fill the tables of suites for a preset of ours, and write ``results.json`` and a few clips into ``output``.
+
+    Args:
+        samplers: exactly these, instead of each suite's and every plug-in's.
+        seed: added to every seed of a suite.
+        split: the held-out split, ``test``, ``validation`` or ``test-2``.
+        systems: others to compare with (``NAME``, ``NAME=WEIGHTS``, a TOML file), beside those of ours whose weights
+            are shipped and every plug-in.
+        ratings: what listeners said of systems of these names.
+        precision: of the speed table's networks: fp32, bf16 or fp16.
+        budget_s: seconds that the speed table may spend on each system.
+        tell: takes what must be said before anything is computed: options that a suite has no use for, rows that lack
+            an extra.
+    Raises:
+        MelodyError: bad input, found before anything is computed; a store or an output that cannot be written.
+    """
+    from melody.reproduce.subject import PUBLISHED_SAMPLES, preset_context, random_context
+
+    check_timing(suites, precision, budget_s)
+    options = options_of(
+        systems,
+        samplers,
+        ratings=ratings is not None,
+        # What the environment gives is given to every run, and asked for in none.
+        published_samples=published_samples is not None and str(published_samples) != os.environ.get(PUBLISHED_SAMPLES),
+        budget=budget_s != BUDGET_S,
+    )
+    check_options(suites, list(options), tell)
+    for line in missing_extras(suites):
+        tell(line)
+    if all(kind_of(suite).weightless for suite in suites) and weights is None:
+        context = random_context(preset, device=device, seed=seed)
+    else:
+        context = preset_context(
+            preset,
+            weights=weights,
+            device=device,
+            seed=seed,
+            samplers=samplers,
+            published_samples=published_samples,
+            split=split,
+            systems=systems,
+            ratings=ratings,
+        )
+    context.precision, context.budget_s = precision, budget_s
+    return run(suites, context, store=store, output=output, progress=progress, command=command)
+
+
+def run(
+    suites: Sequence[Suite],
+    context: Context,
+    *,
+    store: Store,
+    output: Path,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Results:
+    """As ``reproduce``, for any context."""
+    begin = time.perf_counter()
+    context.progress = progress
+    check_folder(output)
+    baselines = load_baselines()
+    units = plan(suites, context)
+    prepare = None if all(kind_of(suite).weightless for suite in suites) else context.load
+    computed = compute_all(units, store, lambda unit: compute(unit, context), prepare=prepare, progress=progress)
+    filled = [fill(suite, context, computed, baselines) for suite in suites]
+    results = Results(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        seconds=round(time.perf_counter() - begin, 3),
+        cells_computed=computed.computed,
+        cells_reused=computed.reused,
+        split=split(units, computed),
+        statements=statements(suites, [table for table, _ in filled]),
+        failures=[
+            f"{unit.label}: {outcome.reason}"
+            for unit in units
+            if isinstance(outcome := computed.outcomes[unit.key], Failure)
+        ],
+        tables=[table for table, _ in filled],
+    )
+    write(results, [clip for _, clips in filled for clip in clips], output)
+    return results
+
+
+def split(units: Sequence[Unit], computed: Computed) -> list[Share]:
+    """Where the time went, by system and kind of work, the longest first."""
+    taken: dict[str, list[float]] = {}
+    for unit in units:
+        if unit.key in computed.seconds:
+            taken.setdefault(f"{unit.system}: {unit.kind}", []).append(computed.seconds[unit.key])
+    shares = [Share(work=work, units=len(each), seconds=round(sum(each), 3)) for work, each in taken.items()]
+    return sorted(shares, key=lambda share: -share.seconds)
+
+
+def check_timing(suites: Sequence[Suite], precision: str, budget_s: float) -> None:
+    """Raise ``MelodyError`` for a precision that is unknown or that no suite of the run has, and for no budget."""
+    if check_precision(precision) != "fp32" and all(suite.kind != "speed" for suite in suites):
+        raise MelodyError(f"--precision {precision}: only the speed table has another precision than fp32")
+    if not budget_s > 0:
+        raise MelodyError(f"the budget is {budget_s} s: expected more than 0")
+
+
+def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:
+    """All units of all suites, each once; raises ``MelodyError`` for what a suite or an option asks for in vain."""
+    units: dict[str, Unit] = {}
+    for suite in suites:
+        kind = kind_of(suite)
+        check_measures(suite, kind.measures)
+        check_arguments(suite, kind.uses)
+        context.tell(f"{suite.name}: planning")
+        for unit in kind.plan(suite, context):
+            units.setdefault(unit.key, unit)
+    # One system at a time is in memory, so the units of each stand together; the preset's own come first.
+    places = {name: place for place, name in enumerate(context.systems)}
+    return sorted(units.values(), key=lambda unit: places[unit.system])
+
+
+def fill(
+    suite: Suite, context: Context, computed: Computed, baselines: Sequence[Baseline]
+) -> tuple[Table, list[tuple[Clip, bytes]]]:
+    """One table from the outcomes."""
+    kind = kind_of(suite)
+    context.tell(f"{suite.name}: filling the table")
+    filled: Filled = kind.fill(Filling(suite, context, computed.outcomes, baselines, kind.measures))
+    tested, aimed_at = orderings(suite, filled.cells), targets(suite, filled.cells)
+    table = Table(
+        suite=suite.name,
+        title=suite.title,
+        source=suite.source,
+        notes=[*target_notes(aimed_at), *ordering_notes(tested), *filled.notes, *suite.notes],
+        cells=filled.cells,
+        orderings=tested,
+        targets=aimed_at,
+        clips=[clip for clip, _ in filled.clips],
+    )
+    return table, filled.clips
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``MelodyError`` now if results could not be written later."""
+    from melody.artifacts.weights import write_bytes
+
+    if folder.exists() and not folder.is_dir():
+        raise MelodyError(f"cannot write results to {folder}: it is not a folder")
+    probe = folder / ".writable"
+    write_bytes(probe, b"")
+    probe.unlink(missing_ok=True)
+
+
+def write(results: Results, clips: Sequence[tuple[Clip, bytes]], folder: Path) -> None:
+    """Write the clips, and then the results that name them."""
+    from melody.artifacts.weights import write_bytes
+
+    for clip, content in clips:
+        write_bytes(folder / clip.path, content)
+    write_bytes(folder / RESULTS, (results.model_dump_json(indent=1) + "\n").encode())

@@ -1,0 +1,181 @@
+"""What a system can do (Table 1): the abilities that a run can test, as 1 for yes and 0 for no."""
+
+from __future__ import annotations
+
+import torch
+
+from melody.evaluation.result import Measurement
+from melody.metrics.cosine import permutation_p_value
+from melody.metrics.real_time_factor import real_time_factor
+from melody.reproduce.context import Context, texts_hash
+from melody.reproduce.jobs.job import Failure, Outcome, Unit
+from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.tables import estimates
+from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure, failure_among, timed_under
+from melody.reproduce.tables.runs import (
+    continuation,
+    generation_units,
+    judges_first,
+    rows_of_systems,
+    settings_row,
+    timing_by_default,
+)
+
+MEASURES = {
+    "training_hours": Measure("training-data", "none", "1,000 h"),
+    "continuation": Measure("audio-continuation", "higher", "yes = 1"),
+    "faster_than_real_time": Measure("faster-than-real-time", "higher", "yes = 1"),
+    "various_prompts": Measure("various-text-prompts", "higher", "yes = 1"),
+    "producers": Measure("judged-by-music-producers", "higher", "yes = 1"),
+}
+TRAINING = "a system's training data is in its card; no data of the paper was published"
+NO_RATINGS = "needs music producers as listeners: give the file of their answers with --ratings"
+PLAYS_BACK = "it reports no forward pass, as a folder of clips has none: there is no speed to measure"
+ALPHA = 0.05
+CONTINUATION = "audio-continuation"
+
+
+def plan(suite: Suite, context: Context) -> list[Unit]:
+    """Generations for distinct prompts, their timing, and continuations of real clips, of every system."""
+    row = settings_row(suite)
+    units: list[Unit] = judges_first(suite, context)
+    for name in (str(listed.row["system"]) for listed in rows_of_systems(suite, context)):
+        if context.absent(name):
+            continue
+        units += generation_units(suite, context, row, system=name).values()
+        units.append(timing_by_default(suite, context, name))
+        if CONTINUATION in context.systems[name].abilities:
+            units.append(continuation(suite, context, name))
+    return units
+
+
+def fill(filling: Filling) -> Filled:
+    """Every system by every ability."""
+    filled = Filled()
+    for listed in rows_of_systems(filling.suite, filling.context):
+        row: Row = {"prompts": "text", **listed.row}
+        row = {"system": row["system"], **row}
+        filled.cells += [
+            filling.cell(row, column, filling.attempt(_finding, filling, str(row["system"]), column))
+            for column in filling.suite.columns
+        ]
+    return filled
+
+
+def _finding(filling: Filling, name: str, column: Column) -> Finding:
+    if column.measure == "producers":
+        return _producers(filling, name)
+    if reason := filling.context.absent(name):
+        return Finding(absent=reason)
+    if column.measure == "training_hours":
+        return Finding(absent=TRAINING)
+    if column.measure == "continuation":
+        return _continuation(filling, name)
+    return _speed(filling, name) if column.measure == "faster_than_real_time" else _prompts(filling, name)
+
+
+def _producers(filling: Filling, name: str) -> Finding:
+    """Yes if there are ratings of it; that the raters are producers is the word of whoever gives the file."""
+    ratings = filling.context.ratings
+    if ratings is None:
+        return Finding(absent=NO_RATINGS)
+    if name not in ratings.systems:
+        return Finding(absent=f"{ratings.source} holds no ratings of {name!r}")
+    raters = sum(not one.excluded for one in ratings.raters)
+    measured = Measurement(
+        value=1.0,
+        interval=f"rated by {raters} raters in {ratings.source}; that they are producers is the file's word",
+        expected=raters,
+        scored=raters,
+    )
+    return Finding(measured, inputs=ratings.sha256, config={"ratings": ratings.source})
+
+
+def _continuation(filling: Filling, name: str) -> Finding:
+    """Yes if every clip is gone on from as asked, and what is new is nearer to its own beginning than to others'."""
+    one = filling.context.systems[name]
+    if CONTINUATION not in one.abilities:
+        declared = ", ".join(sorted(one.abilities)) or "none"
+        return Finding(absent=f"system {name!r} does not declare {CONTINUATION!r} (it declares: {declared})")
+    unit = continuation(filling.suite, filling.context, name)
+    (outcome,) = filling.computed([unit])
+    return Finding(
+        _judged(outcome),
+        units=(unit,),
+        inputs=unit.config["corpus"],
+        config={
+            "clips": unit.config["clips"],
+            "given_s": unit.config["duration_s"],
+            "new_s": unit.config["duration_s"],
+        },
+        seeds=(unit.config["seed"],),
+    )
+
+
+def _judged(outcome: Outcome) -> Measurement:
+    clips, problems = outcome.values["clips"], outcome.values["problems"]
+    if problems:
+        return Measurement(value=0.0, expected=clips, scored=clips, warning=f"{len(problems)} fail: {problems[0]}")
+    pairs = {
+        space: [torch.from_numpy(outcome.arrays[f"{part}_{space}"]) for part in ("given", "new")]
+        for space in ("mel", "joint")
+    }
+    p_values = {space: permutation_p_value(*pair) for space, pair in pairs.items()}
+    return Measurement(
+        value=float(max(p_values.values()) < ALPHA),
+        interval=f"new audio nearer to its own beginning than to another's, {clips} clips, one text for all, "
+        f"permutation tests, one-sided, both at {ALPHA:g}: p {p_values['mel']:.2g} by mel statistics, "
+        f"{p_values['joint']:.2g} by the joint embedding; given samples kept",
+        p_value=max(p_values.values()),
+        expected=clips,
+        scored=clips,
+    )
+
+
+def _speed(filling: Filling, name: str) -> Finding:
+    suite, context = filling.suite, filling.context
+    if plays_back(filling, generation_units(suite, context, settings_row(suite), system=name)):
+        return Finding(absent=PLAYS_BACK)
+    unit = timing_by_default(suite, context, name)
+    outcome = filling.outcome(unit)
+    if isinstance(outcome, Failure):
+        return Finding(absent=outcome.reason, units=(unit,))
+    factors = [real_time_factor(outcome.values["duration_s"], s) for s in outcome.values["seconds"].values()]
+    seeds = tuple(context.seeds(suite.settings.seeds))
+    interval = f"real-time factors {', '.join(f'{factor:.3g}' for factor in factors)}"
+    measured = Measurement(value=float(min(factors) > 1), interval=interval, expected=len(seeds), scored=len(factors))
+    conditions = timed_under(outcome)
+    return Finding(measured, units=(unit,), config=unit.config["options"], seeds=seeds, conditions=conditions)
+
+
+def plays_back(filling: Filling, units: dict[int, Unit]) -> bool:
+    """Whether a system made clips without any network, as a folder of files does."""
+    found = [filling.outcome(unit) for unit in units.values()]
+    return all(isinstance(outcome, Outcome) and not outcome.values["trace"]["passes"] for outcome in found)
+
+
+def _prompts(filling: Filling, name: str) -> Finding:
+    """Yes if clips fit their own prompts better than shuffled ones, by a permutation test over prompts."""
+    units = generation_units(filling.suite, filling.context, settings_row(filling.suite), system=name)
+    found = [filling.outcome(unit) for unit in units.values()]
+    if reason := failure_among(found):
+        return Finding(absent=reason, units=tuple(units.values()))
+    pairs = [estimates.joint(outcome) for outcome in found if isinstance(outcome, Outcome)]
+    audio = torch.stack([audio for _, audio in pairs]).mean(dim=0)  # seeds of one prompt are not independent
+    p_value = permutation_p_value(pairs[0][0], audio)
+    prompts = filling.suite.settings.prompts
+    measured = Measurement(
+        value=float(p_value < ALPHA),
+        interval=f"permutation test over {prompts} prompts, one-sided, seeds averaged, at {ALPHA:g}",
+        p_value=p_value,
+        expected=prompts * len(units),
+        scored=sum(len(audio) for _, audio in pairs),
+    )
+    texts = next(iter(units.values())).config["prompts"]
+    return Finding(
+        measured,
+        units=tuple(units.values()),
+        inputs=texts_hash(texts),
+        config=next(iter(units.values())).config["options"],
+        seeds=tuple(units),
+    )

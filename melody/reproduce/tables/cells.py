@@ -1,0 +1,255 @@
+"""From findings to cells: what a measure is, and everything that stands in one place of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec
+
+from melody import registry
+from melody.errors import MelodyError, did_you_mean, one_line
+from melody.evaluation.result import Direction, Measurement
+from melody.reproduce.context import Context
+from melody.reproduce.jobs.job import Failure, Outcome, Outcomes, Unit
+from melody.reproduce.orderings import used_columns
+from melody.reproduce.results import Cell, Clip, Composition, Projection, Provenance, Reference, Verdict
+from melody.reproduce.suite import Baseline, Column, PaperValue, Row, Scalar, Suite, published_number
+from melody.reproduce.systems import OWN
+from melody.reproduce.verdicts import Circumstances, compare, judge, not_counted, tolerance_of
+
+P = ParamSpec("P")
+
+OWN_VERSION = "1"
+"""Of measures that are no registered metric."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a kind of suite can put into a column."""
+
+    metric: str
+    """A registered metric, or a name of its own."""
+    direction: Direction = "none"
+    unit: str = ""
+
+    @property
+    def facts(self) -> tuple[str, Direction, str]:
+        """Version, direction and unit: the registered metric's, where it is one."""
+        if self.metric not in registry.metrics.names():
+            return OWN_VERSION, self.direction, self.unit
+        metric = registry.metrics.get(self.metric)
+        return (
+            metric.version,
+            self.direction if self.direction != "none" else metric.direction,
+            self.unit or metric.unit,
+        )
+
+
+INSTRUMENT = Measure("instrument-agreement", "higher", "%")
+"""Of tables over prompts, whose clips judges hear."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found for one cell: a number, or why there is none."""
+
+    measured: Measurement | None = None
+    absent: str = ""
+    projected: Projection | None = None
+    """A number by formula only, held against what the paper prints: its own arithmetic, done again."""
+    fitted: bool = False
+    """Whether the paper's own numbers went into the projection: then it is not held against them."""
+    composed: Composition | None = None
+    """A number put together from measured parts, where the whole was not run, or beside it."""
+    units: tuple[Unit, ...] = ()
+    inputs: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    precision: str = "float32"
+    conditions: dict[str, Scalar] = field(default_factory=dict)
+    """Of a timing: precision, batch and threads, which decide whether it compares."""
+    weights: str | None = None
+    """SHA-256 of what made the numbers, where that is no system of the run."""
+
+
+def timed_under(outcome: Outcome, precision: str = "float32") -> dict[str, Scalar]:
+    """Conditions of a timing, which is of one clip at a time."""
+    threads = outcome.origin.get("threads")
+    return {"precision": precision, "batch": 1, **({} if threads is None else {"threads": int(threads)})}
+
+
+@dataclass
+class Filled:
+    """A table's cells, its sounds with their content, and lines for its head."""
+
+    cells: list[Cell] = field(default_factory=list)
+    clips: list[tuple[Clip, bytes]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Filling:
+    """One table that is being filled."""
+
+    suite: Suite
+    context: Context
+    outcomes: Outcomes
+    baselines: Sequence[Baseline]
+    measures: dict[str, Measure]
+
+    def cell(self, row: Row, column: Column, finding: Finding) -> Cell:
+        """The cell at a row and column, with the paper's value and the verdict."""
+        if lacks := lacking_embedder(column):
+            finding = Finding(absent=lacks)
+        paper = self.suite.paper_value(row, column.name)
+        version, direction, unit = self.measures[column.measure].facts
+        verdict, reason = self._verdict(row, column, paper, finding)
+        counts = paper is not None and not not_counted(column, paper, row)
+        measured = finding.measured
+        if measured is not None and column.name not in used_columns(self.suite):
+            measured = measured.model_copy(update={"sample": None})
+        return Cell(
+            row=row,
+            column=column.name,
+            label=self.label(column),
+            metric=self.metric_name(column),
+            metric_version=version,
+            direction=direction,
+            unit=unit,
+            verdict=verdict,
+            reason=reason,
+            paper=Reference(value=paper.value, place=paper.place, grade=paper.grade) if paper else None,
+            published=published_number(self.baselines, self.suite.name, row, column.name),
+            measured=measured,
+            composed=finding.composed,
+            projected=finding.projected,
+            statement=self.suite.statement_of(paper) if paper is not None and counts else None,
+            tolerance=tolerance_of(column, paper),
+            provenance=self._provenance(column, finding) if finding.measured or finding.composed else None,
+        )
+
+    def _verdict(self, row: Row, column: Column, paper: PaperValue | None, finding: Finding) -> tuple[Verdict, str]:
+        if finding.projected and not finding.fitted and paper is not None and finding.measured is None:
+            if reason := not_counted(column, paper, row):
+                return "not counted", f"by formula only; {reason}"
+            verdict, reason = compare(column, paper, finding.projected.value)
+            return verdict, f"by formula: {reason}"
+        here = Circumstances(
+            preset=self._preset(finding),
+            device=self.context.device_name,
+            other_settings=self.suite.other_settings(),
+            conditions=finding.conditions,
+        )
+        return judge(column, paper, row, finding.measured, finding.absent, here)
+
+    def attempt(self, find: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs) -> Finding:
+        """What ``find`` finds; what cannot be estimated, as of one clip or of silence, spoils only its own cell."""
+        try:
+            return find(*args, **kwargs)
+        except MelodyError as error:
+            return Finding(absent=one_line(error))
+
+    def label(self, column: Column) -> str:
+        return column.label.replace("{preset}", self.context.subject.preset)
+
+    def metric_name(self, column: Column) -> str:
+        """The metric with what it is relative to, as in ``fad[mel-stats]``."""
+        name = self.measures[column.measure].metric
+        return (
+            f"{name}[{column.embedder.replace('{preset}', self.context.subject.preset)}]" if column.embedder else name
+        )
+
+    def outcome(self, unit: Unit) -> Outcome | Failure:
+        return self.outcomes[unit.key]
+
+    def computed(self, units: Sequence[Unit]) -> list[Outcome]:
+        """The outcomes of units that belong together; raises ``MelodyError`` with the first failure's reason."""
+        found = [self.outcome(unit) for unit in units]
+        if reason := failure_among(found):
+            raise MelodyError(reason)
+        return [outcome for outcome in found if isinstance(outcome, Outcome)]
+
+    def _preset(self, finding: Finding) -> str:
+        """Of what made the numbers: a row's system may have a preset of its own, or none."""
+        other = _other(finding)
+        return self.context.subject.preset if other is None else self.context.systems[other].preset
+
+    def _provenance(self, column: Column, finding: Finding) -> Provenance:
+        context, other = self.context, _other(finding)
+        found = [self.outcome(unit) for unit in finding.units]
+        number = finding.measured or finding.composed
+        origins = [outcome.origin for outcome in found if isinstance(outcome, Outcome)] or [context.origin]
+        return Provenance(
+            preset=self._preset(finding),
+            device=_joined(origins, "device") or "",
+            precision=finding.precision,
+            seeds=list(finding.seeds),
+            sample_count=number.scored if number else 0,
+            embedder=column.embedder.replace("{preset}", context.subject.preset) if column.embedder else None,
+            versions=origins[0]["versions"],
+            commit=_joined(origins, "commit"),
+            weights=_weights(context, finding),
+            inputs=finding.inputs,
+            config=finding.config if other is None else {"identity": context.system_facts(other), **finding.config},
+            cells=[unit.key for unit in finding.units],
+        )
+
+
+def _weights(context: Context, finding: Finding) -> str | None:
+    """Hash of the weights of what made the numbers: another system's where one of its units is among them."""
+    if finding.weights is not None:
+        return finding.weights
+    other = _other(finding)
+    return context.subject.weights if other is None else context.systems[other].weights
+
+
+def _other(finding: Finding) -> str | None:
+    """The system that made the numbers, if it is not the run's own."""
+    return next((unit.system for unit in finding.units if unit.system != OWN), None)
+
+
+def _joined(origins: Sequence[dict[str, Any]], name: str) -> str | None:
+    """A fact of what computed a number's units, each value once."""
+    return ", ".join(dict.fromkeys(origin[name] for origin in origins if origin[name])) or None
+
+
+def check_measures(suite: Suite, measures: dict[str, Measure]) -> None:
+    """Raise ``MelodyError`` if a column asks for what this kind of suite cannot measure."""
+    for column in suite.columns:
+        if column.measure not in measures:
+            hint = did_you_mean(column.measure, measures)
+            raise MelodyError(f"suite {suite.name}: column {column.name!r}: unknown measure {column.measure!r}{hint}")
+
+
+def lacking_embedder(column: Column) -> str:
+    """The extra that a column's embedder needs and that is not installed, in one line; empty if there is none."""
+    embedder = column.embedder or ""
+    if not column.measure.startswith("fad") or embedder not in registry.audio_embedders:
+        return ""
+    return registry.audio_embedders.lacks(embedder)
+
+
+def embedders_of(suite: Suite) -> list[str]:
+    """The embedders of a suite's distances that can be had."""
+    distances = [column for column in suite.columns if column.measure.startswith("fad") and column.embedder]
+    return sorted({str(column.embedder) for column in distances if not lacking_embedder(column)})
+
+
+def check_judges(suite: Suite) -> None:
+    """Raise ``MelodyError`` if a column asks for what judges hear, and ``[settings]`` asks for no judges."""
+    for column in suite.columns:
+        if column.measure == "instrument" and not suite.settings.judges:
+            raise MelodyError(f"suite {suite.name}: column {column.name!r}: expected judges = true in [settings]")
+
+
+def failure_among(outcomes: Sequence[Outcome | Failure]) -> str | None:
+    """The first failure's reason, if there is one."""
+    return next((outcome.reason for outcome in outcomes if isinstance(outcome, Failure)), None)
+
+
+def unregistered(kind: registry.Registry, name: str, why: str) -> str:
+    """Why a row of another system or component is not measured: it is not registered, or ``why``."""
+    entry = {entry.name: entry for entry in kind.entries()}.get(name)
+    if entry is None:
+        return f"no {kind.label} {name!r} is registered"
+    return f"{kind.label} {name!r} cannot be used: {entry.error}" if entry.error else why

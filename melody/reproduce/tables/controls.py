@@ -1,0 +1,135 @@
+"""Rows of controls beside the generated clips of a table: what a metric says where the answer is known.
+
+- *reference halves*: one half of the held-out clips against the other, drawn once;
+- *white noise* and *silence*: as many clips as prompts, as long as those that are generated; noise at −20 dB;
+- *one clip repeated*: one held-out clip in the place of all: a set without variety.
+
+A metric tells a control from music if the control lies outside of the interval of the real clips, on the bad side. As
+in ``melody evaluate`` (``evaluation/controls``), and choices of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from melody import registry
+from melody.evaluation.controls import HALVES, NOISE, REFERENCE, REPEATED, SILENCE, judged
+from melody.evaluation.result import Control, Measurement
+from melody.evaluation.scoring import Number
+from melody.metrics.cosine import cosines
+from melody.reproduce.context import Context, texts_hash
+from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.reference_clips import control_unit
+from melody.reproduce.results import Cell
+from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.tables import estimates
+from melody.reproduce.tables.cells import Filling, Finding
+from melody.reproduce.tables.runs import judges_of
+
+CONTROLS = (HALVES, NOISE, SILENCE, REPEATED)
+MADE = (NOISE, SILENCE, REPEATED)
+ALIKE = (SILENCE, REPEATED)
+"""Clips that are all one: their distance has no interval."""
+REAL = "real clips"
+NOT_GENERATED = "a control is not generated: it has no prompts to shuffle, no passes and no speed"
+HALVES_HAVE_CAPTIONS = "the halves are real clips: how they fit their captions is in that row"
+
+
+def is_control(row: Row) -> bool:
+    return row.get("system") in CONTROLS
+
+
+def control_units(suite: Suite, context: Context, embedders: Sequence[str]) -> list[Unit]:
+    """The sounds that a suite's rows of controls need beside the reference."""
+    names = [str(listed.row.get("system")) for listed in suite.rows]
+    return [_made(suite, context, name, embedders) for name in MADE if name in names]
+
+
+def control_finding(filling: Filling, column: Column, name: str, reference: Unit, embedders: Sequence[str]) -> Finding:
+    """One control by one measure; ``reference`` is the unit of the held-out clips."""
+    suite, context = filling.suite, filling.context
+    if column.measure not in ("fad", "mcc", "instrument"):
+        return Finding(absent=NOT_GENERATED)
+    if column.measure != "fad" and name == HALVES:
+        return Finding(absent=HALVES_HAVE_CAPTIONS)
+    units = [reference, *([_made(suite, context, name, embedders)] if name in MADE else [])]
+    real, *made = filling.computed(units)
+    if column.measure == "fad":
+        measured = _distance(name, real, made, column.embedder or "", suite.settings.prompts)
+    elif column.measure == "instrument":
+        measured = estimates.agreement_of(made[0])
+    else:
+        measured = estimates.over_clips(cosines(*estimates.joint(made[0])).tolist(), suite.settings.prompts)
+    return Finding(
+        measured,
+        units=tuple(units),
+        inputs=texts_hash([*context.texts(suite.settings.prompts), reference.config["corpus"]]),
+        config={"control": name, "prompts": suite.settings.prompts, "duration_s": suite.settings.duration_s},
+        seeds=(0,),
+    )
+
+
+def blindness(columns: Sequence[Column], cells: Sequence[Cell]) -> Iterator[str]:
+    """Lines for the head of a table: which controls a metric cannot tell from music, or that it tells them all."""
+    for column in columns:
+        found = {str(c.row.get("system")): c for c in cells if c.column == column.name and c.measured is not None}
+        controls = [_control(name, found[name]) for name in CONTROLS[1:] if name in found]
+        if not controls or REAL not in found:
+            continue
+        music = _control(REFERENCE, found[REAL])
+        asked = judged([music, *controls], Number(), found[REAL].direction, _tells(found[REAL].metric))[1:]
+        label = found[REAL].label
+        blind = [one for one in asked if one.told_apart is False]
+        if told := [one.name for one in asked if one.told_apart]:
+            yield f"Controls: {label} tells {', '.join(told)} from real clips."
+        if blind:
+            listed = ", ".join(map(_numbered, blind))
+            yield f"Controls: {label} cannot tell {listed} from real clips ({_numbered(music)}) on this data."
+
+
+def _tells(metric: str) -> frozenset[str] | None:
+    """The controls that a metric claims to tell, by its name with or without an embedder's."""
+    name = metric.partition("[")[0]
+    return registry.metrics.get(name).tells if name in registry.metrics.names() else None
+
+
+def _numbered(control: Control) -> str:
+    """A control with its number, interval and clips."""
+    low, high = control.low, control.high
+    interval = "" if low is None or high is None else f", {low:.3g} to {high:.3g}"
+    return f"{control.name}: {control.value:.3g}{interval}, {control.n} clips"
+
+
+def _made(suite: Suite, context: Context, name: str, embedders: Sequence[str]) -> Unit:
+    settings = suite.settings
+    texts = context.texts(settings.prompts)
+    judges = judges_of(suite, context)
+    return control_unit(context, name, texts=texts, duration_s=settings.duration_s, embedders=embedders, judges=judges)
+
+
+def _distance(name: str, real: Outcome, made: Sequence[Outcome], embedder: str, prompts: int) -> Measurement:
+    clips = estimates.clip_statistics(real, embedder)
+    if name == HALVES:
+        order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).tolist()
+        half = len(clips) // 2
+        one, other = [clips[place] for place in order[:half]], [clips[place] for place in order[half:]]
+        return _counted(estimates.fad_between(one, other, half), len(other))
+    own = estimates.clip_statistics(made[0], embedder)
+    if name in ALIKE:
+        value = estimates.distance(own, clips)
+        return _counted(Measurement(value=value, expected=prompts, scored=len(own)), len(clips))
+    return _counted(estimates.fad_between(own, clips, prompts), len(clips))
+
+
+def _counted(measured: Measurement, against: int) -> Measurement:
+    """A distance with the clips on both sides: those of few clips are larger, and compare with their like only."""
+    said = f"{measured.scored} clips against {against}"
+    return measured.model_copy(update={"warning": "; ".join(filter(None, [said, measured.warning]))})
+
+
+def _control(name: str, cell: Cell) -> Control:
+    assert cell.measured is not None
+    measured = cell.measured
+    return Control(name=name, value=measured.value, low=measured.low, high=measured.high, n=measured.scored)

@@ -1,0 +1,101 @@
+"""Tables on the denoiser by angle: its velocity error with and without tokens, beside predictors that know no music.
+
+All predictors are scored on the same held-out latents, noise and angles, one angle a clip. *Guided* is what samplers
+see; it is not meant to have the least error, but to keep more of what the tokens say. *Zero* predicts nothing.
+*Constant*: the one vector of the latents' width that is best for the row. *Linear*: c·z_δ with the c that is best in
+each bin of angles. Both are fitted on the very clips that they are scored on, which favours them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from melody.metrics.angle_bins import NUM_BINS, bin_index
+from melody.reproduce.context import Context
+from melody.reproduce.jobs.components import denoiser_units
+from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.tables import estimates
+from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
+
+PREDICTORS = ("with_tokens", "without_tokens", "guided", "linear", "constant", "zero")
+MEASURES = {name: Measure("velocity-mse") for name in PREDICTORS} | {"gain": Measure("velocity-mse-gain", "higher")}
+ALL = "all"
+
+
+def plan(suite: Suite, context: Context) -> list[Unit]:
+    """The clips in batches."""
+    return _units(suite, context)
+
+
+def fill(filling: Filling) -> Filled:
+    """A row for all angles, and one for each bin."""
+    filled = Filled()
+    for row in rows():
+        filled.cells += [
+            filling.cell(row, column, filling.attempt(_finding, filling, row, column))
+            for column in filling.suite.columns
+        ]
+    return filled
+
+
+def rows() -> list[Row]:
+    """``all`` and the bins, in degrees."""
+    width = 90 / NUM_BINS
+    names = [ALL, *(f"{width * i:g}° to {width * (i + 1):g}°" for i in range(NUM_BINS))]
+    return [{"angle": name} for name in names]
+
+
+def _finding(filling: Filling, row: Row, column: Column) -> Finding:
+    units = _units(filling.suite, filling.context)
+    outcomes = filling.computed(units)
+    bins = bin_index(torch.tensor(_values(outcomes, "angle"), dtype=torch.float64), NUM_BINS)
+    chosen = torch.ones_like(bins, dtype=torch.bool) if row["angle"] == ALL else bins == rows().index(row) - 1
+    if not bool(chosen.any()):
+        return Finding(absent="no clip has an angle in this bin")
+    if column.measure == "gain":
+        without, with_tokens = (errors(outcomes, name, bins, chosen)[chosen] for name in PREDICTORS[1::-1])
+        measured = estimates.difference(without.tolist(), with_tokens.tolist(), int(chosen.sum()))
+    else:
+        measured = estimates.over_clips(
+            errors(outcomes, column.measure, bins, chosen)[chosen].tolist(), int(chosen.sum())
+        )
+    return Finding(
+        measured,
+        units=tuple(units),
+        inputs=units[0].config["corpus"],
+        config={"clips": units[0].config["clips"], "angles": "one a clip, stratified over [0, π/2]"},
+        seeds=(units[0].config["seed"],),
+    )
+
+
+def errors(outcomes: Sequence[Outcome], predictor: str, bins: Tensor, chosen: Tensor) -> Tensor:
+    """Mean squared error of each clip ``(clips,)``; a constant is fitted on the ``chosen`` clips."""
+    square = torch.tensor(_values(outcomes, "velocity_square"), dtype=torch.float64)
+    if predictor == "zero":
+        return square
+    if predictor == "constant":
+        means = torch.cat([torch.from_numpy(o.arrays["velocity_mean"]) for o in outcomes]).double()  # (clips, D)
+        constant = means[chosen].mean(dim=0)
+        return square - 2 * (means * constant).mean(dim=1) + constant.square().mean()
+    if predictor == "linear":
+        product, noisy = (
+            torch.tensor(_values(outcomes, name), dtype=torch.float64) for name in ("velocity_noisy", "noisy_square")
+        )
+        total = torch.zeros(2, NUM_BINS, dtype=torch.float64).index_add(1, bins, torch.stack([product, noisy]))
+        factor = (total[0] / total[1].clamp(min=1e-12))[bins]
+        return square - 2 * factor * product + factor.square() * noisy
+    return torch.tensor(_values(outcomes, predictor), dtype=torch.float64)
+
+
+def _values(outcomes: Sequence[Outcome], name: str) -> list[float]:
+    return [value for outcome in outcomes for value in outcome.values["rows"][name]]
+
+
+def _units(suite: Suite, context: Context) -> list[Unit]:
+    settings = suite.settings
+    seed = context.seeds(settings.seeds)[0]
+    return denoiser_units(context, clips=settings.clips, seed=seed, guidance_scale=settings.guidance_scale)

@@ -1,0 +1,67 @@
+"""Tables on the joint embedding: which caption belongs to which of held-out clips with distinct attributes."""
+
+from __future__ import annotations
+
+import torch
+
+from melody.errors import MelodyError, did_you_mean
+from melody.metrics.retrieval import ranks
+from melody.reproduce.context import Context
+from melody.reproduce.jobs.clip_variants import chosen_clips
+from melody.reproduce.jobs.components import pairs_unit
+from melody.reproduce.jobs.job import Unit
+from melody.reproduce.results import Projection
+from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.tables import estimates
+from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
+
+MEASURES = {
+    "sound_at_1": Measure("recall-at-1", "higher", "%"),
+    "sound_at_5": Measure("recall-at-5", "higher", "%"),
+    "text_at_1": Measure("recall-at-1", "higher", "%"),
+    "text_at_5": Measure("recall-at-5", "higher", "%"),
+}
+CAPTIONS = {"full caption": "full_caption", "own caption": "own_caption"}
+CHANCE = "chance"
+
+
+def plan(suite: Suite, context: Context) -> list[Unit]:
+    """One unit; raises ``MelodyError`` for an unknown row, or too few clips with distinct attributes."""
+    for listed in suite.rows:
+        if (name := str(listed.row.get("text"))) not in (*CAPTIONS, CHANCE):
+            raise MelodyError(f"suite {suite.name}: unknown text {name!r}{did_you_mean(name, (*CAPTIONS, CHANCE))}")
+    return [_unit(suite, context)]
+
+
+def fill(filling: Filling) -> Filled:
+    """Every kind of caption by every recall."""
+    filled = Filled()
+    for listed in filling.suite.rows:
+        filled.cells += [
+            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column))
+            for column in filling.suite.columns
+        ]
+    return filled
+
+
+def _finding(filling: Filling, row: Row, column: Column) -> Finding:
+    unit, wanted = _unit(filling.suite, filling.context), int(column.measure.rpartition("_")[2])
+    count = filling.suite.settings.prompts
+    if row["text"] == CHANCE:
+        projected = Projection(value=100 * wanted / count, method=f"{wanted} of {count}")
+        return Finding(projected=projected, absent="this row is by formula only")
+    (outcome,) = filling.computed([unit])
+    text, sound = (torch.from_numpy(outcome.arrays[name]) for name in (CAPTIONS[str(row["text"])], "sound"))
+    queries, candidates = (text, sound) if column.measure.startswith("sound") else (sound, text)
+    hits = int((ranks(queries, candidates) < wanted).sum())
+    return Finding(
+        estimates.percentage(hits, len(queries), count, over="pairs"),
+        units=(unit,),
+        inputs=unit.config["corpus"],
+        config={"pairs": count, "text": row["text"]},
+    )
+
+
+def _unit(suite: Suite, context: Context) -> Unit:
+    held_out = min(suite.settings.reference_clips, len(context.corpus))
+    return pairs_unit(context, places=chosen_clips(context, suite.settings.prompts), held_out=held_out)

@@ -1,0 +1,123 @@
+"""Runs of the system that tables share, so that each is computed once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from melody.reproduce.context import Context
+from melody.reproduce.jobs.attribute_classifiers import judges_facts, judges_unit
+from melody.reproduce.jobs.continuation import CONTINUED_CLIPS, continuation_unit
+from melody.reproduce.jobs.generation import Setting, count_unit, generation_unit, timing_unit
+from melody.reproduce.jobs.job import Unit
+from melody.reproduce.jobs.reference_clips import reference_unit
+from melody.reproduce.suite import ListedRow, Row, Suite
+from melody.reproduce.systems import OWN
+
+DEFAULT_EMBEDDER = "mel-stats"
+"""Every run is embedded by it, so that tables which ask for no embedder share their runs with those which do."""
+
+
+def generation_units(
+    suite: Suite, context: Context, row: Row, embedders: Sequence[str] = (), system: str = OWN
+) -> dict[int, Unit]:
+    """One unit a seed, for a row with sampler, grid and num_steps, or for another system."""
+    texts = context.texts(suite.settings.prompts)
+    setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
+    judges = judges_of(suite, context)
+    return {
+        seed: generation_unit(context, setting, texts=texts, seed=seed, embedders=names, judges=judges)
+        for seed in context.seeds(suite.settings.seeds)
+    }
+
+
+def held_out_unit(suite: Suite, context: Context, embedders: Sequence[str] = ()) -> Unit:
+    """The held-out clips that distances are taken to."""
+    names = sorted({DEFAULT_EMBEDDER, *embedders})
+    clips = suite.settings.reference_clips
+    return reference_unit(context, clips=clips, embedders=names, judges=judges_of(suite, context))
+
+
+def judges_of(suite: Suite, context: Context) -> dict[str, Any]:
+    """Facts of the judges that hear a suite's clips, if any do: in a run without training clips there are none."""
+    if not suite.settings.judges or context.training_of is None:
+        return {}
+    return judges_facts(context, suite.settings.training_clips)
+
+
+def judges_first(suite: Suite, context: Context) -> list[Unit]:
+    """The judges, in time for the first clip."""
+    if not judges_of(suite, context):
+        return []
+    return [judges_unit(context, training_clips=suite.settings.training_clips)]
+
+
+def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Unit:
+    """One clip at a time, once for each seed."""
+    return _timing(suite, context, setting_of(suite, context, row, system))
+
+
+def timing_by_default(suite: Suite, context: Context, system: str) -> Unit:
+    """The same with the system's own defaults, whatever a suite sets to save time."""
+    if system == OWN:
+        return timing(suite, context, settings_row(suite))
+    return _timing(suite, context, Setting(suite.settings.duration_s, context.systems[system].options, system))
+
+
+def count(suite: Suite, context: Context, duration_s: float, system: str = OWN, *, by_default: bool = False) -> Unit:
+    """Passes of one clip: ours with the suite's sampler, grid and number of steps, another's as it is to be counted.
+
+    Args:
+        by_default: another system by its own defaults, whatever the suite says of counting it.
+    """
+    text = context.texts(suite.settings.prompts)[0]
+    if system == OWN:
+        return count_unit(context, setting_of(suite, context, settings_row(suite), duration_s=duration_s), text=text)
+    one = context.systems[system]
+    options = {} if by_default else suite.settings.counted.get(one.use, {})
+    return count_unit(context, Setting(duration_s, {**options, **one.options}, system), text=text)
+
+
+def continuation(suite: Suite, context: Context, system: str) -> Unit:
+    """Held-out clips cut in the middle and gone on from, half of the suite's duration each."""
+    setting = setting_of(suite, context, settings_row(suite), system, suite.settings.duration_s / 2)
+    return continuation_unit(
+        context,
+        setting,
+        text=context.texts(suite.settings.prompts)[0],
+        clips=min(suite.settings.prompts, CONTINUED_CLIPS),
+        seed=context.seeds(suite.settings.seeds)[0],
+    )
+
+
+def rows_of_systems(suite: Suite, context: Context) -> list[ListedRow]:
+    """A suite's rows, and one for every system of the run that it does not list."""
+    listed = {str(row.row.get("system")) for row in suite.rows}
+    others = [name for name in context.systems if name not in listed and name != OWN]
+    return [*suite.rows, *(ListedRow(row={"system": name}) for name in others)]
+
+
+def settings_row(suite: Suite, num_steps: int | None = None) -> Row:
+    """The sampling of a suite without axes."""
+    settings = suite.settings
+    return {"sampler": settings.sampler, "grid": settings.grid, "num_steps": num_steps or settings.num_steps}
+
+
+def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, duration_s: float | None = None) -> Setting:
+    """How a system is run: ours by a row's axes, another by the suite's options for it, else by its own defaults."""
+    duration_s = duration_s or suite.settings.duration_s
+    if system != OWN:
+        one = context.systems[system]
+        return Setting(duration_s, {**suite.settings.systems.get(one.use, {}), **one.options}, system)
+    options = {
+        "sampler": str(row["sampler"]),
+        "grid": str(row["grid"]),
+        "num_steps": int(row["num_steps"]),
+        "guidance_scale": suite.settings.guidance_scale,
+    }
+    return Setting(duration_s, options)
+
+
+def _timing(suite: Suite, context: Context, setting: Setting) -> Unit:
+    text = context.texts(suite.settings.prompts)[0]
+    return timing_unit(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))

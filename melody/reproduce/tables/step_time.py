@@ -1,0 +1,64 @@
+"""What a step costs: the line through the seconds that Table 2's numbers of steps take (arithmetic: ours)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from melody.errors import MelodyError
+from melody.evaluation.result import Measurement
+from melody.reproduce.context import Context
+from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.suite import Column, Suite
+from melody.reproduce.tables import estimates
+from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure, failure_among
+from melody.reproduce.tables.runs import settings_row, timing
+
+MEASURES = {
+    "seconds_per_step": Measure("seconds-per-step", "lower", "s"),
+    "seconds_beside_steps": Measure("seconds-beside-steps", "lower", "s"),
+}
+
+
+def plan(suite: Suite, context: Context) -> list[Unit]:
+    """One timing for each number of steps; raises ``MelodyError`` for fewer than two."""
+    if len(suite.axes.get("num_steps", ())) < 2:
+        raise MelodyError(f"suite {suite.name}: the axis num_steps needs two values or more")
+    return _units(suite, context)
+
+
+def fill(filling: Filling) -> Filled:
+    """Slope and intercept for the device of the run."""
+    filled = Filled()
+    for listed in filling.suite.rows:
+        here = listed.row.get("device") == filling.context.device.partition(":")[0]
+        for column in filling.suite.columns:
+            elsewhere = Finding(absent=f"this run is on {filling.context.device}")
+            finding = filling.attempt(_finding, filling, column) if here else elsewhere
+            filled.cells.append(filling.cell(listed.row, column, finding))
+    return filled
+
+
+def _finding(filling: Filling, column: Column) -> Finding:
+    units = _units(filling.suite, filling.context)
+    found = [filling.outcome(unit) for unit in units]
+    if reason := failure_among(found):
+        return Finding(absent=reason, units=tuple(units))
+    measured = _line([o for o in found if isinstance(o, Outcome)], filling.suite, column.measure)
+    seeds = tuple(filling.context.seeds(filling.suite.settings.seeds))
+    config = {**settings_row(filling.suite), "num_steps": list(filling.suite.axes["num_steps"]), "batch": 1}
+    return Finding(measured, units=tuple(units), config=config, seeds=seeds)
+
+
+def _line(outcomes: list[Outcome], suite: Suite, measure: str) -> Measurement:
+    """Least squares for each seed."""
+    steps = [int(count) for count in suite.axes["num_steps"]]
+    by_seed = {}
+    for seed in outcomes[0].values["seconds"]:
+        seconds = [outcome.values["seconds"][seed] for outcome in outcomes]
+        slope, intercept = np.polyfit(steps, seconds, 1)
+        by_seed[seed] = float(slope if measure == "seconds_per_step" else intercept)
+    return estimates.over_repeats(by_seed, expected=len(by_seed))
+
+
+def _units(suite: Suite, context: Context) -> list[Unit]:
+    return [timing(suite, context, settings_row(suite, int(steps))) for steps in suite.axes["num_steps"]]

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from melody.artifacts import provenance
+from melody.artifacts.provenance import entry_facts, source_hash
+from melody.errors import MelodyError
+from melody.pipeline import MelodyPipeline
+from melody.registry import Entry
+from melody.reproduce.subject import preset_context, preset_subject
+
+
+def test_subject_names_the_weights_as_the_pipeline_does(tiny_path: Path, tiny_weights: Path) -> None:
+    subject = preset_subject(tiny_path, tiny_weights, "cpu")
+    pipeline = MelodyPipeline.from_preset(tiny_path, weights=tiny_weights)
+    assert subject.weights == pipeline.weights_hash
+    assert subject.denoiser == "dual-path"
+    assert type(subject.load().denoiser) is type(pipeline.denoiser)
+
+
+def test_other_weights_are_another_subject(tiny_path: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_weights, tmp_path, dirs_exist_ok=True)
+    shutil.copy(tmp_path / "rvq.safetensors", tmp_path / "kept")
+    content = bytearray((tmp_path / "rvq.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "rvq.safetensors").write_bytes(content)
+    before, after = (preset_subject(tiny_path, folder, "cpu") for folder in (tiny_weights, tmp_path))
+    assert before.facts == after.facts
+    assert before.weights != after.weights
+
+
+def test_weights_that_change_after_planning_are_refused(tiny_path: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_weights, tmp_path, dirs_exist_ok=True)
+    subject = preset_subject(tiny_path, tmp_path, "cpu")
+    tensors = load_file(tmp_path / "rvq.safetensors")
+    with (tmp_path / "rvq.safetensors").open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    metadata = json.loads(header).get("__metadata__")
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, tmp_path / "rvq.safetensors", metadata)
+    with pytest.raises(MelodyError, match=f"the weights in {tmp_path} changed during the run"):
+        subject.load()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed is -1"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"published_samples": Path("nowhere")}, "no folder of published samples: nowhere"),
+        ({"weights": Path("nowhere")}, "there is no folder nowhere; expected a folder with model files, or a hub id"),
+        ({"weights": Path(__file__).parent}, "lacks weights in .*: joint_embedder.safetensors"),
+    ],
+)
+def test_bad_input_is_one_line(tiny_path: Path, tiny_weights: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(MelodyError, match=message) as raised:
+        preset_context(tiny_path, **{"weights": tiny_weights, **options})  # type: ignore[arg-type]
+    assert "\n" not in str(raised.value)
+
+
+def test_published_samples_may_come_from_the_environment(
+    tiny_path: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MELODY_PUBLISHED_SAMPLES", str(tmp_path))
+    assert preset_context(tiny_path, weights=tiny_weights).published_samples == tmp_path
+
+
+def test_source_hash_follows_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = source_hash("melody.samplers.ddim")
+    assert plain == source_hash("melody.samplers.ddim")
+    assert plain != source_hash("melody.samplers.heun")
+    files = set(provenance._closure("melody.samplers.ddim"))
+    assert {"melody.samplers.ddim", "melody.samplers.rotation"} <= files
+    assert not files & provenance.SEAMS
+
+
+def test_plugin_is_known_by_version_and_by_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    monkeypatch.syspath_prepend(tmp_path)
+    hashes = []
+    for body in ("1", "2"):
+        (tmp_path / f"plugin_{body}.py").write_text(f"class Thing:\n    value = {body}\n")
+        importlib.invalidate_caches()
+        component = importlib.import_module(f"plugin_{body}").Thing
+        facts = entry_facts(Entry("thing", "plug-in (plugin:Thing)", component, version="9.1"))
+        assert facts["version"] == "9.1"
+        hashes.append(facts["source"])
+    assert hashes[0] != hashes[1]
+
+
+def test_plugin_is_known_by_its_siblings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "plugin_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "thing.py").write_text("from .near import one\nfrom plugin_package import far\nclass Thing: ...\n")
+    (package / "near.py").write_text("one = 1\n")
+    (package / "far.py").write_text("import json\nfrom melody.samplers import rotation\ntwo = 1\n")
+    importlib.invalidate_caches()
+    hashes = set()
+    for sibling in ("", "near.py", "far.py"):
+        if sibling:
+            (package / sibling).write_text((package / sibling).read_text().replace("= 1", "= 2"))
+        source_hash.cache_clear()
+        hashes.add(source_hash("plugin_package.thing"))
+    assert len(hashes) == 3
+    closure = set(provenance._closure("plugin_package.thing"))
+    assert {"plugin_package.near", "plugin_package.far", "melody.samplers.rotation"} <= closure
+    assert {name.split(".")[0] for name in closure} == {"plugin_package", "melody"}
+
+
+def test_absent_distributions_are_recorded_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "DECIDING", ("torch", "no-such-distribution"))
+    decided = provenance.deciding_versions()
+    assert decided["no-such-distribution"] == "absent"
+    assert decided["torch"] == provenance.versions()["torch"]
