@@ -187,7 +187,7 @@ name = "small"
 title = "A table small enough for a test"
 source = "Table 2"
 version = "1"
-kind = "generate"
+kind = "quality-and-speed"
 
 [settings]
 prompts = 3

@@ -370,7 +370,7 @@ def test_a_system_that_cannot_be_had_ends_the_run_before_it_begins(  # type: ign
     melody, tiny_options: list[str], small_suite: Path, system: str, message: str
 ) -> None:
     suite = Path("all.toml")
-    suite.write_text(small_suite.read_text().replace('kind = "generate"', 'kind = "generate"\ncompare = true'))
+    suite.write_text(small_suite.read_text().replace('-speed"', '-speed"\ncompare = true'))
     code, _, error = melody("reproduce", suite, *tiny_options, "--system", system, "-o", "out", "--store", "store")
     assert code == 2
     assert message in _one_line(error)

@@ -144,7 +144,7 @@ def test_a_plugin_cannot_take_one_of_our_names(broken):
 
 
 def test_plugins_stand_in_the_table_beside_ours(plugged_in, tmp_path, tiny_path, tiny_weights, small_suite):
-    suite = small_suite.read_text().replace('kind = "generate"', 'kind = "generate"\ncompare = true')
+    suite = small_suite.read_text().replace('-speed"', '-speed"\ncompare = true')
     (tmp_path / "all.toml").write_text(suite)
     (tmp_path / "long.toml").write_text('use = "plucks"\ntitle = "long plucks"\n[arguments]\ndecay_s = 2.0\n')
     options = ["--preset", tiny_path, "--weights", tiny_weights, "--output", "out", "--system", "long.toml"]

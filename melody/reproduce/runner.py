@@ -24,7 +24,7 @@ from melody.reproduce.statements import statements
 from melody.reproduce.store import Store
 from melody.reproduce.suite import Baseline, Suite, load_baselines
 from melody.reproduce.tables.arguments import check_arguments
-from melody.reproduce.tables.cells import Filled, Filling, check_measures
+from melody.reproduce.tables.builder import Filled, Filling, check_measures
 from melody.reproduce.tables.kinds import kind_of
 from melody.reproduce.verdicts import target_notes, targets
 

@@ -19,7 +19,7 @@ from melody.reproduce.store import Store
 from melody.reproduce.subject import preset_context
 from melody.reproduce.suite import Suite, load_suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.generate import plan
+from melody.reproduce.tables.quality_and_speed import plan
 
 
 def table2(**settings: object) -> Suite:

@@ -27,7 +27,7 @@ from melody.reproduce.suite import (
     suite_names,
 )
 from melody.reproduce.tables.arguments import check_arguments
-from melody.reproduce.tables.cells import Filling
+from melody.reproduce.tables.builder import Filling
 from melody.reproduce.tables.kinds import KINDS, kind_of
 
 EVERYWHERE = {
@@ -109,7 +109,7 @@ def test_a_setting_is_used_or_refused(
         return
     if setting in ("systems", "counted"):
         return  # of opponents, which a context of tones has not: test_systems has them
-    monkeypatch.setattr("melody.reproduce.tables.sounds.chosen_clips", lambda *_, **__: [0, 1])
+    monkeypatch.setattr("melody.reproduce.tables.attribute_agreement.chosen_clips", lambda *_, **__: [0, 1])
     if setting == "training_clips" and KINDS[kind].uses.judged:
         suite = _with_settings(suite, {"judges": True})
     assert setting in _read(suite, tones)

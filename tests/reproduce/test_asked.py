@@ -40,7 +40,7 @@ def test_what_some_suites_use_is_told_of_the_others(
     told: list[str] = []
     compared = tmp_path / "compared.toml"
     compared.write_text(
-        small_suite.read_text().replace('"small"', '"compared"').replace('"generate"', '"generate"\ncompare = true', 1)
+        small_suite.read_text().replace('"small"', '"compared"').replace('-speed"', '-speed"\ncompare = true', 1)
     )
     with pytest.raises(MelodyError, match="no-such-folder"):  # told before anything is looked at
         reproduce(

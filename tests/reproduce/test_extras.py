@@ -24,12 +24,12 @@ main({arguments!r})
 """
 HEAD = '\nname = "{name}"\ntitle = "t"\nsource = "s"\nversion = "1"\nkind = "{kind}"\n'
 STUDY = (
-    HEAD.format(name="study", kind="denoise")
+    HEAD.format(name="study", kind="denoiser-comparison")
     + '[settings]\nclips = 2\nseeds = [0]\n[[columns]]\nname = "mse"\nlabel = "mse"\nmeasure = "velocity_mse"\n'
     + '[[rows]]\nrow = { denoiser = "unet-2d" }\n'
 )
 COUNTED = (
-    HEAD.format(name="counted", kind="counting")
+    HEAD.format(name="counted", kind="generation-costs")
     + '[[columns]]\nname = "n"\nlabel = "n"\nmeasure = "parameters"\n[[rows]]\nrow = { system = "audioldm2" }\n'
 )
 COMMAND = 'pip install ".[{}]"'

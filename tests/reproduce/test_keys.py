@@ -46,7 +46,7 @@ class Row:
         self.folder, self.tones = folder, tones
         preset = tiny.read_text().replace('use = "llama"', 'use = "keys-own"')
         files = {"preset.toml": preset, "row.toml": DECLARATION, "suite.toml": suite.read_text()}
-        files["suite.toml"] = files["suite.toml"].replace('"generate"', '"generate"\ncompare = true')
+        files["suite.toml"] = files["suite.toml"].replace('-speed"', '-speed"\ncompare = true')
         files |= {"keys_plugin.py": PLUGIN, "keys_beside.py": "NUMBER = 1\n"}
         for name, content in files.items():
             (folder / name).write_text(content)

@@ -14,7 +14,7 @@ from melody.reproduce.results import Cell, Results, Table
 from melody.reproduce.runner import run
 from melody.reproduce.store import Store
 from melody.reproduce.suite import Suite, group_names, load_suites, suite_names
-from melody.reproduce.tables.passes_needed import Curve, Point
+from melody.reproduce.tables.nfe_needed import Curve, Point
 
 SUITES = ("samplers/quality", "samplers/passes-needed")
 GRIDS = ("melody-linear", "uniform")

@@ -22,7 +22,7 @@ from melody.reproduce.runner import run
 from melody.reproduce.store import Store
 from melody.reproduce.subject import preset_context
 from melody.reproduce.suite import Column, load_suite
-from melody.reproduce.tables.denoise import ranked
+from melody.reproduce.tables.denoiser_comparison import ranked
 
 NAMES = ("dual-path", "unet-1d", "unet-2d")
 SEEDS = load_suite("table5").settings.seeds

@@ -14,7 +14,7 @@ from melody.reproduce.suite import (
     published_number,
     suite_names,
 )
-from melody.reproduce.tables.cells import check_measures
+from melody.reproduce.tables.builder import check_measures
 from melody.reproduce.tables.kinds import KINDS, kind_of
 
 LINEAR = {"sampler": "ddim", "grid": "melody-linear"}
@@ -150,7 +150,7 @@ name = "mine"
 title = "Mine"
 source = "me"
 version = "1"
-kind = "generate"
+kind = "quality-and-speed"
 [axes]
 sampler = ["ddim"]
 grid = ["uniform"]
@@ -232,11 +232,11 @@ def test_unknown_kind_and_measure_name_the_nearest(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(MINIMAL)
     suite = load_suite(path)
-    with pytest.raises(MelodyError, match="did you mean 'generate'"):
-        kind_of(suite.model_copy(update={"kind": "genrate"}))
+    with pytest.raises(MelodyError, match="did you mean 'quality-and-speed'"):
+        kind_of(suite.model_copy(update={"kind": "quality-and-sped"}))
     column = suite.columns[0].model_copy(update={"measure": "mccc"})
     with pytest.raises(MelodyError, match="unknown measure 'mccc'; did you mean 'mcc'"):
-        check_measures(suite.model_copy(update={"columns": (column,)}), KINDS["generate"].measures)
+        check_measures(suite.model_copy(update={"columns": (column,)}), KINDS["quality-and-speed"].measures)
 
 
 def test_shipped_baselines_hold_no_number_of_the_papers_own() -> None:

@@ -16,7 +16,7 @@ from melody.evaluation.result import Measurement
 from melody.reproduce.context import Context
 from melody.reproduce.suite import Column
 from melody.reproduce.systems import OWN
-from melody.reproduce.tables.cells import Finding, Measure
+from melody.reproduce.tables.builder import Finding, Measure
 
 MEASURES = {
     "parameters": Measure("parameters", "none", "million"),

@@ -14,9 +14,9 @@ from melody.reproduce.jobs.job import Unit
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
-from melody.reproduce.tables.count import COUNTS, counted
-from melody.reproduce.tables.runs import count
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.passes_and_preference import COUNTS, counted
+from melody.reproduce.tables.shared_jobs import count
 
 MEASURES = {
     "saving": Measure("passes-saved", "higher", "%"),

@@ -14,7 +14,7 @@ from melody.reproduce.jobs.job import Failure, Outcome, Unit
 from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
 
 MEASURES = {
     "si_sdr": Measure("si-sdr", "higher", "dB"),

@@ -25,8 +25,8 @@ from melody.reproduce.jobs.reference_clips import control_unit
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filling, Finding
-from melody.reproduce.tables.runs import judges_of
+from melody.reproduce.tables.builder import Filling, Finding
+from melody.reproduce.tables.shared_jobs import judges_of
 
 CONTROLS = (HALVES, NOISE, SILENCE, REPEATED)
 MADE = (NOISE, SILENCE, REPEATED)

@@ -10,25 +10,25 @@ from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import Unit
 from melody.reproduce.suite import Suite
 from melody.reproduce.tables import (
-    abilities,
+    attribute_agreement,
+    capabilities,
     claims,
     codec,
-    count,
-    counting,
-    denoise,
-    denoiser,
-    generate,
+    denoiser_by_angle,
+    denoiser_comparison,
+    generation_costs,
     language_model,
-    passes_needed,
+    nfe_needed,
+    passes_and_preference,
     published_samples,
+    quality_and_speed,
     retrieval,
     samplers,
-    sounds,
     speed,
     step_time,
 )
 from melody.reproduce.tables.arguments import Uses
-from melody.reproduce.tables.cells import Filled, Filling, Measure
+from melody.reproduce.tables.builder import Filled, Filling, Measure
 
 
 @dataclass(frozen=True)
@@ -58,39 +58,39 @@ HEARD = CLIPS | {"judges", "training_clips", "systems"}
 ABLATION = Uses(HEARD - {"systems"} | SAMPLING | {"reference_clips"}, axes=SAMPLING)
 
 KINDS = {
-    "abilities": Kind(
-        abilities.MEASURES,
-        abilities.plan,
-        abilities.fill,
+    "capabilities": Kind(
+        capabilities.MEASURES,
+        capabilities.plan,
+        capabilities.fill,
         Uses(HEARD | SAMPLING, listed=frozenset({"system", "prompts"})),
         compares=_always,
     ),
-    "generate": Kind(
-        generate.MEASURES,
-        generate.plan,
-        generate.fill,
+    "quality-and-speed": Kind(
+        quality_and_speed.MEASURES,
+        quality_and_speed.plan,
+        quality_and_speed.fill,
         Uses(
             HEARD | {"reference_clips"},
             listed=frozenset({"system"}),
             axes=SAMPLING,
             absent=True,
-            timed=generate.TIMED,
+            timed=quality_and_speed.TIMED,
             compare=True,
         ),
         compares=lambda suite, system: suite.compare,
         samples=True,
     ),
-    "count": Kind(
-        count.MEASURES,
-        count.plan,
-        count.fill,
+    "passes-and-preference": Kind(
+        passes_and_preference.MEASURES,
+        passes_and_preference.plan,
+        passes_and_preference.fill,
         Uses(HEARD | SAMPLING | {"reference_clips", "counted"}, listed=frozenset({"system"}), absent=True),
         compares=_always,
     ),
-    "counting": Kind(
-        counting.MEASURES,
-        counting.plan,
-        counting.fill,
+    "generation-costs": Kind(
+        generation_costs.MEASURES,
+        generation_costs.plan,
+        generation_costs.fill,
         Uses(frozenset({"duration_s"}), listed=frozenset({"system", "duration_s"}), options=True),
         weightless=True,
     ),
@@ -101,10 +101,10 @@ KINDS = {
         Uses(frozenset({"duration_s"}), listed=frozenset({"system"}), options=True),
         weightless=True,
     ),
-    "denoise": Kind(
-        denoise.MEASURES,
-        denoise.plan,
-        denoise.fill,
+    "denoiser-comparison": Kind(
+        denoiser_comparison.MEASURES,
+        denoiser_comparison.plan,
+        denoiser_comparison.fill,
         Uses(frozenset({"clips", "seeds"}), listed=frozenset({"denoiser"})),
     ),
     "claims": Kind(
@@ -130,10 +130,10 @@ KINDS = {
         language_model.fill,
         Uses(frozenset({"clips", "training_clips"}), listed=frozenset({"model"}), judged=False),
     ),
-    "denoiser": Kind(
-        denoiser.MEASURES,
-        denoiser.plan,
-        denoiser.fill,
+    "denoiser-by-angle": Kind(
+        denoiser_by_angle.MEASURES,
+        denoiser_by_angle.plan,
+        denoiser_by_angle.fill,
         Uses(frozenset({"clips", "seeds", "guidance_scale"}), cells=frozenset({"angle"})),
     ),
     "retrieval": Kind(
@@ -143,15 +143,15 @@ KINDS = {
         Uses(frozenset({"prompts", "reference_clips"}), listed=frozenset({"text"})),
     ),
     "samplers": Kind(samplers.MEASURES, samplers.plan, samplers.fill, ABLATION, samples=True),
-    "passes-needed": Kind(passes_needed.MEASURES, passes_needed.plan, passes_needed.fill, ABLATION, samples=True),
-    "sounds": Kind(
-        sounds.MEASURES,
-        sounds.plan,
-        sounds.fill,
+    "nfe-needed": Kind(nfe_needed.MEASURES, nfe_needed.plan, nfe_needed.fill, ABLATION, samples=True),
+    "attribute-agreement": Kind(
+        attribute_agreement.MEASURES,
+        attribute_agreement.plan,
+        attribute_agreement.fill,
         Uses(
             CLIPS | SAMPLING | {"reference_clips", "training_clips"},
             listed=frozenset({"sound", "windows", "window"}),
-            embedders=frozenset({sounds.EMBEDDER}),
+            embedders=frozenset({attribute_agreement.EMBEDDER}),
             judged=False,
         ),
     ),

@@ -17,7 +17,7 @@ from melody.reproduce.jobs.job import Outcome, Unit
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
 
 MEASURES = {"loss": Measure("loss-per-token", "lower", "nats")}
 PROMPTED = {"language model, after the text": "text", "language model, after the sound": "sound"}

@@ -15,7 +15,7 @@ from melody.reproduce.jobs.published_samples import published_corpus, samples_un
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure, embedders_of
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, embedders_of
 
 MEASURES = {
     "duration_s": Measure("duration", "none", "s"),

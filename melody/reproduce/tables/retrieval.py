@@ -13,7 +13,7 @@ from melody.reproduce.jobs.job import Unit
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
 
 MEASURES = {
     "sound_at_1": Measure("recall-at-1", "higher", "%"),

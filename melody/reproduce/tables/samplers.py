@@ -18,9 +18,9 @@ from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Outcome, Unit
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure, embedders_of
-from melody.reproduce.tables.generate import check_axes, problem_with, rows
-from melody.reproduce.tables.runs import generation_units, held_out_unit, settings_row
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, embedders_of
+from melody.reproduce.tables.quality_and_speed import check_axes, problem_with, rows
+from melody.reproduce.tables.shared_jobs import generation_units, held_out_unit, settings_row
 
 MEASURES = {
     "evaluations": Measure("velocity-evaluations", "lower", "evaluations"),

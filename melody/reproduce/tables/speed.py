@@ -21,8 +21,8 @@ from melody.reproduce.random_systems import named_by_preset, why_not
 from melody.reproduce.results import Composition, Projection
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure, timed_under
-from melody.reproduce.tables.counting import Asked, by_formula, by_network, definition
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, timed_under
+from melody.reproduce.tables.generation_costs import Asked, by_formula, by_network, definition
 
 MEASURES = {
     "rtf": Measure("rtf"),

@@ -10,8 +10,8 @@ from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import Outcome, Unit
 from melody.reproduce.suite import Column, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure, failure_among
-from melody.reproduce.tables.runs import settings_row, timing
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, failure_among
+from melody.reproduce.tables.shared_jobs import settings_row, timing
 
 MEASURES = {
     "seconds_per_step": Measure("seconds-per-step", "lower", "s"),

@@ -23,8 +23,8 @@ from melody.reproduce.jobs.overlap import overlap_note, overlap_units
 from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
-from melody.reproduce.tables.runs import setting_of, settings_row
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.shared_jobs import setting_of, settings_row
 
 MEASURES = {
     **{name: Measure(f"{name}-agreement", "higher", "%") for name in ATTRIBUTES},

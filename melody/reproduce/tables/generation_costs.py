@@ -16,7 +16,7 @@ from melody.reproduce.jobs.job import Failure, Outcome, Unit
 from melody.reproduce.random_systems import why_not
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
 
 MEASURES = {
     "passes": Measure("passes"),

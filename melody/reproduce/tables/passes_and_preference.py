@@ -14,8 +14,8 @@ from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables import budgets, estimates
-from melody.reproduce.tables.cells import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges, embedders_of
-from melody.reproduce.tables.runs import (
+from melody.reproduce.tables.builder import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges, embedders_of
+from melody.reproduce.tables.shared_jobs import (
     count,
     generation_units,
     held_out_unit,

@@ -19,7 +19,7 @@ from melody.reproduce.jobs.components import denoiser_units
 from melody.reproduce.jobs.job import Outcome, Unit
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
 
 PREDICTORS = ("with_tokens", "without_tokens", "guided", "linear", "constant", "zero")
 MEASURES = {name: Measure("velocity-mse") for name in PREDICTORS} | {"gain": Measure("velocity-mse-gain", "higher")}

@@ -13,7 +13,7 @@ from melody.reproduce.jobs.reference_clips import denoising_unit
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure, unregistered
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, unregistered
 
 MEASURES = {
     "velocity_mse": Measure("velocity-mse"),

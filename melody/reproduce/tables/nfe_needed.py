@@ -23,10 +23,10 @@ from melody.evaluation.result import Measurement
 from melody.reproduce.jobs.job import Unit
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure
-from melody.reproduce.tables.generate import rows
-from melody.reproduce.tables.runs import settings_row
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.quality_and_speed import rows
 from melody.reproduce.tables.samplers import MARGIN, Ablation, plan
+from melody.reproduce.tables.shared_jobs import settings_row
 
 __all__ = ["MEASURES", "fill", "plan"]
 

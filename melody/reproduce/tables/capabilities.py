@@ -11,8 +11,8 @@ from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Failure, Outcome, Unit
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.cells import Filled, Filling, Finding, Measure, failure_among, timed_under
-from melody.reproduce.tables.runs import (
+from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, failure_among, timed_under
+from melody.reproduce.tables.shared_jobs import (
     continuation,
     generation_units,
     judges_first,

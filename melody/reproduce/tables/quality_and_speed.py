@@ -18,8 +18,7 @@ from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, ListedRow, Row, Suite
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables import budgets, estimates
-from melody.reproduce.tables.abilities import PLAYS_BACK, plays_back
-from melody.reproduce.tables.cells import (
+from melody.reproduce.tables.builder import (
     INSTRUMENT,
     Filled,
     Filling,
@@ -30,8 +29,9 @@ from melody.reproduce.tables.cells import (
     failure_among,
     timed_under,
 )
+from melody.reproduce.tables.capabilities import PLAYS_BACK, plays_back
 from melody.reproduce.tables.controls import CONTROLS, REAL, blindness, control_finding, control_units, is_control
-from melody.reproduce.tables.runs import generation_units, held_out_unit, judges_first, setting_of, timing
+from melody.reproduce.tables.shared_jobs import generation_units, held_out_unit, judges_first, setting_of, timing
 
 MEASURES = {
     **budgets.MEASURES,
