@@ -26,7 +26,7 @@ import torch
 import typer
 
 from melody import registry
-from melody.cli import app, main
+from melody.cli.app import app, main
 from melody.config import load_preset, preset_names
 from melody.paths import PACKAGE
 from melody.pipeline import MelodyPipeline, component_of

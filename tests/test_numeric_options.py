@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from melody.cli import app, main
+from melody.cli.app import app, main
 
 SENSELESS = ("nan", "inf", "-inf", "1e30", "-1", "-1e30", "1" + 30 * "0", "9" * 5000, "", "x")
 

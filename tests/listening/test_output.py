@@ -39,7 +39,7 @@ class Reader(HTMLParser):
 @pytest.fixture
 def melody(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     # Not by COLUMNS: a console that another test imported first has taken its width already.
-    monkeypatch.setattr("melody.cli_listening.console", Console(width=200))
+    monkeypatch.setattr("melody.cli.listening.console", Console(width=200))
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:

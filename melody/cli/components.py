@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from melody.cli_console import console, notes
+from melody.cli.console import console, notes
 
 KindArgument = Annotated[str | None, typer.Argument(help="One kind only, as in samplers.")]
 CheckedArgument = Annotated[

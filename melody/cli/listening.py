@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from melody.cli_console import console
-from melody.cli_options import a_number
+from melody.cli.console import console
+from melody.cli.options import a_number
 from melody.errors import MelodyError
 
 app = typer.Typer(name="listening", help="Listening tests: analyse ratings.", no_args_is_help=True)

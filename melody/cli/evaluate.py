@@ -12,8 +12,8 @@ import typer
 from rich.markup import escape
 
 from melody.bounds import MAX_RUN_SEED
-from melody.cli_console import console, notes, progress_bar
-from melody.cli_options import DeviceOption, ThreadsOption
+from melody.cli.console import console, notes, progress_bar
+from melody.cli.options import DeviceOption, ThreadsOption
 
 if TYPE_CHECKING:
     from melody.evaluation.result import Comparison, Evaluation

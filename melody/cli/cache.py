@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from melody.cli_console import console
+from melody.cli.console import console
 
 
 def cache(

@@ -13,13 +13,14 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from melody import __version__, cli_listening
+from melody import __version__
 from melody.bounds import shown
-from melody.cli_cache import cache
-from melody.cli_components import check_plugin, components, describe
-from melody.cli_console import console, drop, notes, progress_bar, say_what_streams_can, show_own_warnings
-from melody.cli_evaluate import compare, evaluate
-from melody.cli_options import (
+from melody.cli import listening
+from melody.cli.cache import cache
+from melody.cli.components import check_plugin, components, describe
+from melody.cli.console import console, drop, notes, progress_bar, say_what_streams_can, show_own_warnings
+from melody.cli.evaluate import compare, evaluate
+from melody.cli.options import (
     AcceleratorOption,
     AccumulateOption,
     BudgetOption,
@@ -80,7 +81,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cli_listening.app)
+app.add_typer(listening.app)
 INTERRUPTED = 130
 """What typer returns after Ctrl-C."""
 
