@@ -11,10 +11,10 @@ from typing import Any
 from melody.artifacts.weights import write_bytes
 from melody.evaluation.result import Comparison, Control, Difference, Evaluation, Score
 from melody.report.evaluation_layout import DASH, control_cells, control_names, difference_cells, number, p_text, title
-from melody.report.figures import STYLE
 from melody.report.markdown import escaped
 from melody.report.numbers import rounded
-from melody.report.palette import SERIES
+from melody.report.plots.figures import STYLE
+from melody.report.plots.palette import SERIES
 
 A, B = "MeLoDy", "MusicLM"
 LEVEL = 0.05

@@ -13,10 +13,10 @@ from markupsafe import Markup
 from melody.evaluation.result import Comparison, Evaluation, Score
 from melody.report import evaluation_layout as layout
 from melody.report.extent import LABEL, MOST_PANELS, drawn, short, within
-from melody.report.figures import STYLE, inline_svg
 from melody.report.numbers import drawable
 from melody.report.page import page_environment, stylesheet
-from melody.report.palette import MARKERS, SERIES
+from melody.report.plots.figures import STYLE, inline_svg
+from melody.report.plots.palette import MARKERS, SERIES
 from melody.report.sounds import Sound, load_sound
 from melody.report.write import write_whole
 from melody.reproduce.results import Clip

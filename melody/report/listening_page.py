@@ -11,11 +11,11 @@ from markupsafe import Markup
 from melody.evaluation.result import Measurement
 from melody.listening.schema import ListeningResult
 from melody.report.extent import MOST_ENTRIES, MOST_PANELS, drawn, short, within
-from melody.report.figures import STYLE, Plot, finish
 from melody.report.listening import blocks, exclusions, headline, notes, shown
 from melody.report.numbers import drawable
 from melody.report.page import page_environment, stylesheet
-from melody.report.palette import MARKERS, SERIES
+from melody.report.plots.figures import STYLE, Plot, finish
+from melody.report.plots.palette import MARKERS, SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

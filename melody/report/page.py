@@ -12,8 +12,8 @@ from markupsafe import Markup
 from melody.report import layout
 from melody.report.extent import shown
 from melody.report.facts import facts, long_facts
-from melody.report.figures import Plot
 from melody.report.layout import Group, Kind, View, lay_out
+from melody.report.plots.figures import Plot
 from melody.report.sounds import Sound
 from melody.report.summary import headline, ordering_tally, statements_by_verdict, tally, target_tally, time_spent
 from melody.reproduce.results import Results

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from melody.errors import MelodyError
 from melody.report.extent import shown
-from melody.report.figures import Plot, draw
+from melody.report.frames import cells_csv, orderings_csv, targets_csv
 from melody.report.markdown import render_markdown
 from melody.report.page import render_page
+from melody.report.plots.figures import Plot, draw
 from melody.report.sounds import EMBED_BYTES, load_sounds
 from melody.report.spectrograms import draw_beside
-from melody.report.tidy import cells_csv, orderings_csv, targets_csv
 from melody.reproduce.results import Results, Table
 
 

@@ -18,9 +18,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from melody.errors import MelodyError
+from melody.report.frames import cells_csv
 from melody.report.layout import HEADINGS, KINDS, lay_out, value_of
 from melody.report.terminal import print_results, result_lines
-from melody.report.tidy import cells_csv
 from melody.report.write import write_report
 from melody.reproduce.results import Results
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from melody.evaluation.result import Measurement
 from melody.report import numbers
-from melody.report.bars import pass_panels
-from melody.report.curves import step_panels
+from melody.report.frames import cells_csv
 from melody.report.layout import DASH, lay_out
+from melody.report.plots.bars import pass_panels
+from melody.report.plots.curves import step_panels
 from melody.report.sounds import load_sounds, mel_spectrogram
 from melody.report.summary import headline
-from melody.report.tidy import cells_csv
 from melody.report.write import file_names
 from melody.reproduce.results import Cell, Clip, Projection, Results, Statement, StatementVerdict, Table
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from melody.report.extent import MOST_PANELS, drawn, short
 from melody.report.layout import HEADINGS, KINDS, Kind, grade_mark, value_of
 from melody.report.numbers import drawable
-from melody.report.palette import KIND_COLOURS, KIND_HATCHES
+from melody.report.plots.palette import KIND_COLOURS, KIND_HATCHES
 from melody.reproduce.results import Cell, Table
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from melody.evaluation.result import Measurement
 from melody.report.extent import LABEL, MOST_CURVES, MOST_DRAWN, MOST_PANELS, drawn, short
 from melody.report.layout import ARROWS, Kind, grade_mark, value_of
 from melody.report.numbers import drawable, in_legend
-from melody.report.palette import DASHES, MARKERS, SERIES
+from melody.report.plots.palette import DASHES, MARKERS, SERIES
 from melody.reproduce.results import Cell, Table
 
 if TYPE_CHECKING:

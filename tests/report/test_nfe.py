@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from melody.evaluation.result import Measurement
-from melody.report.evaluations import Facets, evaluation_facets, facets_text
-from melody.report.figures import draw
+from melody.report.plots.figures import draw
+from melody.report.plots.nfe import Facets, evaluation_facets, facets_text
 from melody.reproduce.results import Cell, Provenance, Results, Table
 
 REFERENCE = {"sampler": "ddim", "grid": "uniform", "num_steps": 20}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from melody.report.extent import MOST_CURVES, MOST_DRAWN, MOST_PANELS, drawn, short
 from melody.report.numbers import drawable
-from melody.report.palette import DASHES, MARKERS, SERIES
+from melody.report.plots.palette import DASHES, MARKERS, SERIES
 from melody.reproduce.results import Cell, Table
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from melody.report.bars import draw_bars, pass_panels
-from melody.report.costs import cost_panels, costs_text, draw_costs
-from melody.report.curves import Panel, draw_curves, step_panels
-from melody.report.evaluations import draw_facets, evaluation_facets, facets_text
+from melody.report.plots.bars import draw_bars, pass_panels
+from melody.report.plots.costs import cost_panels, costs_text, draw_costs
+from melody.report.plots.curves import Panel, draw_curves, step_panels
+from melody.report.plots.nfe import draw_facets, evaluation_facets, facets_text
 from melody.reproduce.results import Results, Table
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def inline_svg(svg: str, prefix: str) -> str:
 
 
 def _series_colour(match: re.Match[str]) -> str:
-    from melody.report.palette import SERIES
+    from melody.report.plots.palette import SERIES
 
     colour = match.group(1)
     return f"var(--series-{SERIES.index(colour) + 1}, {colour})" if colour in SERIES else colour
