@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from melody.errors import StorageError, one_line
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
+from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.store import Store
 
 Progress = Callable[[int, int, str], None]
@@ -22,10 +22,10 @@ WAIT_S = 0.2
 
 
 @dataclass
-class Computed:
+class RunSummary:
     """Outcomes by key, and how many were computed now and how many found."""
 
-    outcomes: dict[str, Outcome | Failure] = field(default_factory=dict)
+    outcomes: dict[str, JobResult | Failure] = field(default_factory=dict)
     computed: int = 0
     reused: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -33,13 +33,13 @@ class Computed:
 
 
 def compute_all(
-    units: Sequence[Unit],
+    units: Sequence[Job],
     store: Store,
-    compute: Callable[[Unit], Outcome],
+    compute: Callable[[Job], JobResult],
     *,
     prepare: Callable[[], None] | None = None,
     progress: Progress | None = None,
-) -> Computed:
+) -> RunSummary:
     """Take every outcome from the store, or compute and store it; what another run is computing is waited for.
 
     Args:
@@ -48,8 +48,8 @@ def compute_all(
     Raises:
         MelodyError: the store cannot be read or written.
     """
-    done = Computed()
-    missing: deque[Unit] = deque()
+    done = RunSummary()
+    missing: deque[Job] = deque()
     for unit in units:
         found = store.read(unit)
         if found is None:
@@ -66,7 +66,7 @@ def compute_all(
             progress(len(done.outcomes), len(units), unit.label)
         with store.claim(unit) as mine:
             if mine:
-                _settle(unit, store, compute, done)
+                _run_one(unit, store, compute, done)
                 held_by_others = 0
                 continue
         missing.append(unit)
@@ -78,7 +78,7 @@ def compute_all(
     return done
 
 
-def _settle(unit: Unit, store: Store, compute: Callable[[Unit], Outcome], done: Computed) -> None:
+def _run_one(unit: Job, store: Store, compute: Callable[[Job], JobResult], done: RunSummary) -> None:
     """Find or compute a unit that this process holds; a failure is the unit's alone."""
     found = store.read(unit)  # another run may have finished it in the meantime
     if found is not None:

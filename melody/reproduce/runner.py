@@ -14,9 +14,9 @@ from melody.errors import MelodyError
 from melody.listening.schema import ListeningResult
 from melody.reproduce.asked import Tell, check_options, missing_extras, options_of
 from melody.reproduce.context import Context
-from melody.reproduce.executor import Computed, Progress, compute_all
+from melody.reproduce.executor import Progress, RunSummary, compute_all
 from melody.reproduce.jobs.compute import compute
-from melody.reproduce.jobs.job import Failure, Unit
+from melody.reproduce.jobs.job import Failure, Job
 from melody.reproduce.jobs.speed import check_precision
 from melody.reproduce.orderings import ordering_notes, orderings
 from melody.reproduce.results import Clip, Results, Share, Table
@@ -140,7 +140,7 @@ def run(
     return results
 
 
-def split(units: Sequence[Unit], computed: Computed) -> list[Share]:
+def split(units: Sequence[Job], computed: RunSummary) -> list[Share]:
     """Where the time went, by system and kind of work, the longest first."""
     taken: dict[str, list[float]] = {}
     for unit in units:
@@ -158,9 +158,9 @@ def check_timing(suites: Sequence[Suite], precision: str, budget_s: float) -> No
         raise MelodyError(f"the budget is {budget_s} s: expected more than 0")
 
 
-def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:
+def plan(suites: Sequence[Suite], context: Context) -> list[Job]:
     """All units of all suites, each once; raises ``MelodyError`` for what a suite or an option asks for in vain."""
-    units: dict[str, Unit] = {}
+    units: dict[str, Job] = {}
     for suite in suites:
         kind = kind_of(suite)
         check_measures(suite, kind.measures)
@@ -174,7 +174,7 @@ def plan(suites: Sequence[Suite], context: Context) -> list[Unit]:
 
 
 def fill(
-    suite: Suite, context: Context, computed: Computed, baselines: Sequence[Baseline]
+    suite: Suite, context: Context, computed: RunSummary, baselines: Sequence[Baseline]
 ) -> tuple[Table, list[tuple[Clip, bytes]]]:
     """One table from the outcomes."""
     kind = kind_of(suite)

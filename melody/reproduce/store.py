@@ -25,7 +25,7 @@ from safetensors.numpy import load, save
 
 from melody.artifacts.canonical_json import canonical
 from melody.errors import MelodyError, StorageError
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Store:
                 part.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
 
-    def read(self, unit: Unit) -> Outcome | None:
+    def read(self, unit: Job) -> JobResult | None:
         """The outcome of a unit, or ``None``; a damaged one is reported, removed, and not there either."""
         folder = self._outcomes / unit.key
         if not folder.is_dir():
@@ -70,7 +70,7 @@ class Store:
             self._discard(folder)
         return None
 
-    def write(self, unit: Unit, outcome: Outcome) -> None:
+    def write(self, unit: Job, outcome: JobResult) -> None:
         """Write an outcome whole or not at all; the caller holds the unit's claim."""
         files = _files(unit, outcome)
         with self._named_errors("write"):
@@ -89,7 +89,7 @@ class Store:
                 raise
 
     @contextmanager
-    def claim(self, unit: Unit) -> Iterator[bool]:
+    def claim(self, unit: Job) -> Iterator[bool]:
         """Hold a unit for this process; gives ``False`` at once if another process holds it."""
         lock = FileLock(self._locks / f"{unit.key}.lock")
         with self._named_errors("write"):
@@ -132,7 +132,7 @@ class Store:
             raise StorageError(f"cannot {verb} the store {self.folder}: {error.strerror or error}") from None
 
 
-def _files(unit: Unit, outcome: Outcome) -> dict[str, bytes]:
+def _files(unit: Job, outcome: JobResult) -> dict[str, bytes]:
     files = {
         VALUES: canonical(
             {"kind": unit.kind, "config": unit.config, "values": outcome.values, "origin": outcome.origin}
@@ -148,7 +148,7 @@ def _files(unit: Unit, outcome: Outcome) -> dict[str, bytes]:
     return {**files, MANIFEST: "".join(lines).encode()}
 
 
-def _read(folder: Path) -> Outcome | None:
+def _read(folder: Path) -> JobResult | None:
     """Read an entry, or ``None`` if it does not say what computed it.
 
     Raises ``ValueError`` with what is wrong if a file is missing, extra or changed.
@@ -165,7 +165,7 @@ def _read(folder: Path) -> Outcome | None:
     written = json.loads(contents[VALUES])
     if "origin" not in written:
         return None
-    return Outcome(
+    return JobResult(
         written["values"],
         load(contents[ARRAYS]) if ARRAYS in contents else {},
         {n.removesuffix(CLIP_SUFFIX): c for n, c in contents.items() if n.endswith(CLIP_SUFFIX)},

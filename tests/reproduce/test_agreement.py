@@ -12,7 +12,7 @@ from melody.data.corpus import load_corpus
 from melody.data.embedded import distinct_prompts
 from melody.errors import MelodyError
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Outcome
+from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.results import Table
 from melody.reproduce.runner import run
 from melody.reproduce.store import Store
@@ -92,8 +92,8 @@ def test_every_prompt_names_its_instrument() -> None:
     assert named_instrument("an organist") is None
 
 
-def heard(*rows: list[float]) -> dict[int, Outcome]:
-    return {seed: Outcome({"clips": len(row), "instrument_agreement": row}) for seed, row in enumerate(rows)}
+def heard(*rows: list[float]) -> dict[int, JobResult]:
+    return {seed: JobResult({"clips": len(row), "instrument_agreement": row}) for seed, row in enumerate(rows)}
 
 
 def test_the_interval_stays_within_per_cent_and_is_never_empty() -> None:
@@ -113,4 +113,4 @@ def test_the_interval_stays_within_per_cent_and_is_never_empty() -> None:
 
 def test_prompts_that_name_no_instrument_are_told() -> None:
     with pytest.raises(MelodyError, match="no prompt names an instrument"):
-        estimates.agreement_of(Outcome({"clips": 2, "instrument_agreement": []}))
+        estimates.agreement_of(JobResult({"clips": 2, "instrument_agreement": []}))

@@ -14,7 +14,7 @@ import soundfile
 import melody
 from melody.errors import StorageError
 from melody.reproduce.executor import compute_all
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.store import Store
 
 
@@ -58,8 +58,8 @@ def test_a_full_disk_is_no_fault_of_a_pair(clips: Path, monkeypatch: pytest.Monk
 
 
 def test_a_full_disk_is_no_failure_of_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    units = [Unit("count", {"number": number}, f"unit {number}") for number in range(3)]
+    units = [Job("count", {"number": number}, f"unit {number}") for number in range(3)]
     store = Store(tmp_path / "store")
     fill_after(monkeypatch, 0)
     with pytest.raises(StorageError, match="No space left on device"):
-        compute_all(units, store, lambda unit: Outcome({"number": unit.config["number"]}))
+        compute_all(units, store, lambda unit: JobResult({"number": unit.config["number"]}))

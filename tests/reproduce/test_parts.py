@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from melody.reproduce.jobs import components
-from melody.reproduce.jobs.components import codec_units, through_codec
+from melody.reproduce.jobs.components import codec_jobs, through_codec
 
 
 class WholeCodec:
@@ -31,7 +31,7 @@ def test_the_other_clip_is_the_same_whatever_the_batch(tones: Any, monkeypatch: 
 
     def rows(batch: int) -> list[float]:
         monkeypatch.setattr(components, "BATCH", batch)
-        units = codec_units(context, clips=5)
+        units = codec_jobs(context, clips=5)
         return [v for unit in units for v in through_codec(unit.config, context).values["rows"]["another.si_sdr"]]
 
     whole = rows(16)

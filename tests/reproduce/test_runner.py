@@ -25,18 +25,18 @@ WORKER = """
 import sys, time
 from pathlib import Path
 from melody.reproduce.store import Store
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import JobResult, Job
 from melody.reproduce.executor import compute_all
 
 def compute(unit):
     with open(sys.argv[2], "a") as log:
         log.write(f"{unit.config['n']}\\n")
     time.sleep(0.01)
-    return Outcome({"n": unit.config["n"]})
+    return JobResult({"n": unit.config["n"]})
 
 while not Path(sys.argv[3]).exists():
     time.sleep(0.01)
-units = [Unit("test", {"n": n}) for n in range(40)]
+units = [Job("test", {"n": n}) for n in range(40)]
 done = compute_all(units, Store(sys.argv[1]), compute)
 assert [done.outcomes[unit.key].values["n"] for unit in units] == list(range(40))
 assert done.computed + done.reused == 40

@@ -14,23 +14,23 @@ from hypothesis import strategies as st
 
 from melody.artifacts.canonical_json import canonical
 from melody.errors import MelodyError
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.store import ARRAYS, MANIFEST, VALUES, Store
 
 KILLED_WRITERS = """
 import os, random, signal, sys, time
 import numpy as np
 from melody.reproduce.store import Store
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import JobResult, Job
 
 def write_for_ever():
     store = Store(sys.argv[1])
     for n in range(10_000):
-        unit = Unit("test", {"n": n})
+        unit = Job("test", {"n": n})
         with store.claim(unit) as mine:
             assert mine
             if store.read(unit) is None:
-                store.write(unit, Outcome({"n": n}, {"a": np.full(20_000, n, np.float32)}, {"clip": bytes(50_000)}))
+                store.write(unit, JobResult({"n": n}, {"a": np.full(20_000, n, np.float32)}, {"clip": bytes(50_000)}))
 
 rng = random.Random(0)
 for _ in range(12):
@@ -43,12 +43,12 @@ for _ in range(12):
 """
 
 
-def _unit(n: int = 0) -> Unit:
-    return Unit("test", {"n": n})
+def _unit(n: int = 0) -> Job:
+    return Job("test", {"n": n})
 
 
-def _outcome() -> Outcome:
-    return Outcome({"value": 0.1, "none": None}, {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}, {"00": b"flac"})
+def _outcome() -> JobResult:
+    return JobResult({"value": 0.1, "none": None}, {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}, {"00": b"flac"})
 
 
 def test_outcome_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -65,14 +65,14 @@ def test_outcome_comes_back_as_it_was_written(tmp_path: Path) -> None:
 @given(st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=4), min_size=1))
 def test_key_depends_on_content_and_not_on_order(config: dict[str, Any]) -> None:
     reordered = dict(reversed(config.items()))
-    assert Unit("a", config).key == Unit("a", reordered, "another label").key
-    assert Unit("a", config).key != Unit("b", config).key
-    assert Unit("a", config).key != Unit("a", {**config, "more": 1}).key
+    assert Job("a", config).key == Job("a", reordered, "another label").key
+    assert Job("a", config).key != Job("b", config).key
+    assert Job("a", config).key != Job("a", {**config, "more": 1}).key
 
 
 def test_config_with_nan_has_no_key() -> None:
     with pytest.raises(MelodyError, match="not a JSON value"):
-        _ = Unit("test", {"x": float("nan")}).key
+        _ = Job("test", {"x": float("nan")}).key
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "extra", "no manifest", "empty manifest"])

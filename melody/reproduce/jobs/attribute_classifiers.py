@@ -10,7 +10,7 @@ from torch import Tensor
 from melody.data.captions import named_instrument
 from melody.reproduce.attribute_classifiers import judges_key
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 
 
 def judges_facts(context: Context, training_clips: int) -> dict[str, Any]:
@@ -19,16 +19,16 @@ def judges_facts(context: Context, training_clips: int) -> dict[str, Any]:
     return {"training_clips": training_clips, "judges": judges_key(corpus, context.reading(corpus))}
 
 
-def judges_unit(context: Context, *, training_clips: int) -> Unit:
+def judges_job(context: Context, *, training_clips: int) -> Job:
     """The judges learn; whoever needs them finds them in the cache."""
-    return Unit("judges", judges_facts(context, training_clips), f"judges learn from {training_clips:,} real clips")
+    return Job("judges", judges_facts(context, training_clips), f"judges learn from {training_clips:,} real clips")
 
 
-def learn_judges(config: dict[str, Any], context: Context) -> Outcome:
+def learn_judges(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a judges unit."""
     judges = context.judges(config["training_clips"])
     parameters = sum(p.numel() for p in judges.parameters())
-    return Outcome({"instruments": list(judges.instruments), "parameters": parameters})
+    return JobResult({"instruments": list(judges.instruments), "parameters": parameters})
 
 
 def instrument_agreement(

@@ -24,7 +24,7 @@ from melody.errors import MelodyError, did_you_mean
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.attribute_classifiers import judges_facts
 from melody.reproduce.jobs.generation import Setting, flac, generated, given_options, setting_facts
-from melody.reproduce.jobs.job import Outcome, Unit, float32
+from melody.reproduce.jobs.job import Job, JobResult, float32
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
 
@@ -43,7 +43,7 @@ def caption_of(clip: Clip) -> str:
     return full_caption(Attributes.from_mapping(clip.attributes))
 
 
-def sound_units(
+def sound_jobs(
     context: Context,
     kind: str,
     places: Sequence[int],
@@ -54,7 +54,7 @@ def sound_units(
     seed: int,
     held_out: int,
     windows: int = 1,
-) -> list[Unit]:
+) -> list[Job]:
     """Sounds of a kind for the clips at ``places``, in batches.
 
     Args:
@@ -77,12 +77,12 @@ def sound_units(
     }
     batches = [list(places[begin : begin + BATCH]) for begin in range(0, len(places), BATCH)]
     return [
-        Unit("sounds", facts | {"places": batch, "first": number * BATCH}, f"{kind}, batch {number + 1}")
+        Job("sounds", facts | {"places": batch, "first": number * BATCH}, f"{kind}, batch {number + 1}")
         for number, batch in enumerate(batches)
     ]
 
 
-def hear_sounds(config: dict[str, Any], context: Context) -> Outcome:
+def hear_sounds(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a sounds unit."""
     pieces = context.pieces(config["duration_s"])
     clips = [pieces[place] for place in config["places"]]
@@ -95,17 +95,17 @@ def hear_sounds(config: dict[str, Any], context: Context) -> Outcome:
     arrays = {f"{number}.{name}": array for number, part in enumerate(parts) for name, array in part.arrays.items()}
     kept = range(min(STORED_CLIPS, len(clips)) if config["first"] == 0 else 0)
     sounds = {f"{row:02d}": flac(waveform[row, 0], rate) for row in kept}
-    return Outcome({"clips": len(clips), "parts": [part.values for part in parts]}, arrays, sounds)
+    return JobResult({"clips": len(clips), "parts": [part.values for part in parts]}, arrays, sounds)
 
 
-def heard_in(outcome: Outcome, number: int) -> Outcome:
+def heard_in(outcome: JobResult, number: int) -> JobResult:
     """What was heard in one of a unit's windows, counted from 0: values and arrays without the window's number."""
     prefix = f"{number}."
     arrays = {name.removeprefix(prefix): array for name, array in outcome.arrays.items() if name.startswith(prefix)}
-    return Outcome(outcome.values["parts"][number], arrays)
+    return JobResult(outcome.values["parts"][number], arrays)
 
 
-def _heard(config: dict[str, Any], context: Context, clips: Sequence[Clip], waveform: Tensor, rate: int) -> Outcome:
+def _heard(config: dict[str, Any], context: Context, clips: Sequence[Clip], waveform: Tensor, rate: int) -> JobResult:
     """One window of every clip's sound ``(B, 1, T)``."""
     heard = context.judges(config["training_clips"]).judge(waveform, rate)
     windows = [context.embed_windows(config["embedder"]["name"], row[0], rate) for row in waveform]
@@ -122,7 +122,7 @@ def _heard(config: dict[str, Any], context: Context, clips: Sequence[Clip], wave
         "heard": [asdict(judgement) for judgement in heard],
         "windows": {config["embedder"]["name"]: [len(w) for w in windows]},
     }
-    return Outcome(values, arrays)
+    return JobResult(values, arrays)
 
 
 def _real(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:

@@ -21,7 +21,7 @@ from melody.metrics.reconstruction import log_mel_distance, mr_stft_distance, si
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.clip_variants import caption_of
 from melody.reproduce.jobs.generation import flac
-from melody.reproduce.jobs.job import Outcome, Unit, float32
+from melody.reproduce.jobs.job import Job, JobResult, float32
 
 BATCH = 16
 TOKEN_BATCH = 128
@@ -30,16 +30,16 @@ CLIPPED_FROM = 1 - 1e-6
 """Of latents, which a codec scales to [-1, 1]."""
 
 
-def codec_units(context: Context, *, clips: int) -> list[Unit]:
+def codec_jobs(context: Context, *, clips: int) -> list[Job]:
     """The first held-out clips through the codec."""
     return _batches(context, "codec", clips, BATCH, {}, "codec")
 
 
-def token_units(context: Context, *, clips: int) -> list[Unit]:
+def token_jobs(context: Context, *, clips: int) -> list[Job]:
     """Semantic tokens of the first training clips."""
     facts = {**context.common, "corpus": context.content_hash(context.training(clips)), "clips": clips}
     return [
-        Unit(
+        Job(
             "tokens",
             facts | {"begin": begin, "end": min(begin + TOKEN_BATCH, clips), "measuring": source_hash(__name__)},
             f"tokens of training clips from {begin}",
@@ -48,18 +48,18 @@ def token_units(context: Context, *, clips: int) -> list[Unit]:
     ]
 
 
-def language_model_units(context: Context, *, clips: int) -> list[Unit]:
+def language_model_jobs(context: Context, *, clips: int) -> list[Job]:
     """Loss of the language model on the first held-out clips."""
     return _batches(context, "language-model", clips, BATCH, {}, "language model")
 
 
-def denoiser_units(context: Context, *, clips: int, seed: int, guidance_scale: float) -> list[Unit]:
+def denoiser_jobs(context: Context, *, clips: int, seed: int, guidance_scale: float) -> list[Job]:
     """Velocity error of the denoiser with tokens, without, and guided, on the first held-out clips."""
     facts = {"seed": seed, "guidance_scale": guidance_scale}
     return _batches(context, "denoiser", clips, BATCH, facts, f"denoiser, seed {seed}")
 
 
-def pairs_unit(context: Context, *, places: Sequence[int], held_out: int) -> Unit:
+def pairs_job(context: Context, *, places: Sequence[int], held_out: int) -> Job:
     """Joint embeddings of held-out clips and of their captions."""
     facts = {
         **context.common,
@@ -67,11 +67,11 @@ def pairs_unit(context: Context, *, places: Sequence[int], held_out: int) -> Uni
         "places": list(places),
         "measuring": source_hash(__name__),
     }
-    return Unit("pairs", facts, f"joint embedding of {len(places)} pairs")
+    return Job("pairs", facts, f"joint embedding of {len(places)} pairs")
 
 
 @torch.inference_mode()
-def through_codec(config: dict[str, Any], context: Context) -> Outcome:
+def through_codec(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a codec unit: distances to the original and, as a control, to the original of the clip before."""
     codec = context.parts.codec
     waveform = _held_out(context, config, codec.sample_rate)  # (B, T)
@@ -94,22 +94,22 @@ def through_codec(config: dict[str, Any], context: Context) -> Outcome:
     for row in range(min(STORED_CLIPS, len(decoded)) if config["begin"] == 0 else 0):
         clips[f"{row:02d}-original"] = flac(waveform[row], codec.sample_rate)
         clips[f"{row:02d}-decoded"] = flac(decoded[row], codec.sample_rate)
-    return Outcome({"rows": values}, {}, clips)
+    return JobResult({"rows": values}, {}, clips)
 
 
 @torch.inference_mode()
-def tokenize(config: dict[str, Any], context: Context) -> Outcome:
+def tokenize(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a tokens unit."""
     corpus, tokenizer = context.training(config["clips"]), context.parts.semantic_tokenizer
     rows = [
         tokenizer.tokenize(_waveforms(corpus, range(b, min(b + BATCH, config["end"])), tokenizer.sample_rate)[:, None])
         for b in range(config["begin"], config["end"], BATCH)
     ]
-    return Outcome({"size": tokenizer.codebook_size}, {"tokens": torch.cat(rows).cpu().int().numpy()})
+    return JobResult({"size": tokenizer.codebook_size}, {"tokens": torch.cat(rows).cpu().int().numpy()})
 
 
 @torch.inference_mode()
-def predict_tokens(config: dict[str, Any], context: Context) -> Outcome:
+def predict_tokens(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a language-model unit: loss of each clip's tokens after its sound, and after its full caption."""
     parts = context.parts
     if parts.rvq is None or parts.language_model is None:
@@ -127,11 +127,11 @@ def predict_tokens(config: dict[str, Any], context: Context) -> Outcome:
         prefix = parts.rvq.encode(embedded.to(context.device))
         losses = [parts.language_model.loss(prefix[i : i + 1], tokens[i : i + 1]) for i in range(len(tokens))]
         values[name] = [float(loss) for loss in losses]
-    return Outcome({"rows": values}, {"tokens": tokens.cpu().int().numpy()})
+    return JobResult({"rows": values}, {"tokens": tokens.cpu().int().numpy()})
 
 
 @torch.inference_mode()
-def predict_velocity(config: dict[str, Any], context: Context) -> Outcome:
+def predict_velocity(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a denoiser unit: errors, and the moments that the best constant and linear predictors follow from."""
     begin, end, count = config["begin"], config["end"], config["clips"]
     latents, tokens = _encoded(context, config)
@@ -154,10 +154,10 @@ def predict_velocity(config: dict[str, Any], context: Context) -> Outcome:
         "velocity_noisy": _mean(target, noisy),
         "noisy_square": _mean(noisy, noisy),
     }
-    return Outcome({"rows": values}, {"velocity_mean": float32(target.double().mean(dim=1))})
+    return JobResult({"rows": values}, {"velocity_mean": float32(target.double().mean(dim=1))})
 
 
-def embed_pairs(config: dict[str, Any], context: Context) -> Outcome:
+def embed_pairs(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a pairs unit."""
     rate = context.corpus.sample_rate
     clips = [context.corpus[place] for place in config["places"]]
@@ -166,10 +166,10 @@ def embed_pairs(config: dict[str, Any], context: Context) -> Outcome:
         "own_caption": float32(context.embed_text([clip.text for clip in clips])),
         "full_caption": float32(context.embed_text([caption_of(clip) for clip in clips])),
     }
-    return Outcome({"clips": len(clips)}, arrays)
+    return JobResult({"clips": len(clips)}, arrays)
 
 
-def _batches(context: Context, kind: str, clips: int, size: int, facts: dict[str, Any], label: str) -> list[Unit]:
+def _batches(context: Context, kind: str, clips: int, size: int, facts: dict[str, Any], label: str) -> list[Job]:
     clips = min(clips, len(context.corpus))
     shared = {
         **context.common,
@@ -179,7 +179,7 @@ def _batches(context: Context, kind: str, clips: int, size: int, facts: dict[str
         "measuring": source_hash(__name__),
     }
     return [
-        Unit(kind, shared | {"begin": b, "end": min(b + size, clips)}, f"{label}, clips from {b}")
+        Job(kind, shared | {"begin": b, "end": min(b + size, clips)}, f"{label}, clips from {b}")
         for b in range(0, clips, size)
     ]
 

@@ -14,13 +14,13 @@ from melody.reproduce.jobs.continuation import continue_clips
 from melody.reproduce.jobs.counting import count_work, run_counted
 from melody.reproduce.jobs.denoiser_ablation import score_study
 from melody.reproduce.jobs.generation import count_passes, generate_and_embed, time_generation
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.jobs.overlap import count_overlap
 from melody.reproduce.jobs.published_samples import describe_samples
 from melody.reproduce.jobs.reference_clips import denoise_reference, embed_control, embed_reference
 from melody.reproduce.jobs.speed import time_system
 
-COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
+COMPUTE: dict[str, Callable[[dict[str, Any], Context], JobResult]] = {
     "generation": generate_and_embed,
     "timing": time_generation,
     "count": count_passes,
@@ -44,6 +44,6 @@ COMPUTE: dict[str, Callable[[dict[str, Any], Context], Outcome]] = {
 }
 
 
-def compute(unit: Unit, context: Context) -> Outcome:
+def compute(unit: Job, context: Context) -> JobResult:
     """The outcome of a unit, from its config alone; where things lie is in the context."""
     return replace(COMPUTE[unit.kind](unit.config, context), origin=context.origin)

@@ -14,7 +14,7 @@ from melody.metrics.levels import silence_rate
 from melody.protocols import Generation
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.generation import STORED_CLIPS, Setting, flac, given_options, setting_facts
-from melody.reproduce.jobs.job import Outcome, Unit, float32
+from melody.reproduce.jobs.job import Job, JobResult, float32
 from melody.reproduce.systems import OWN
 
 CONTINUED_CLIPS = 12
@@ -25,7 +25,7 @@ KEPT = 1e-3
 """How far a given sample may move elsewhere: beyond 16 bits, and far below what is heard."""
 
 
-def continuation_unit(context: Context, setting: Setting, *, text: str, clips: int, seed: int) -> Unit:
+def continuation_job(context: Context, setting: Setting, *, text: str, clips: int, seed: int) -> Job:
     """Held-out clips, of which the first ``setting.duration_s`` are given and as many are asked for anew.
 
     One text for all, so that only the given audio can tell the clips apart.
@@ -40,10 +40,10 @@ def continuation_unit(context: Context, setting: Setting, *, text: str, clips: i
         "embedder": context.embedder_facts(EMBEDDER),
         "continuing": source_hash(__name__),
     }
-    return Unit("continuation", config, f"continuation{'' if setting.system == OWN else f' by {setting.system}'}")
+    return Job("continuation", config, f"continuation{'' if setting.system == OWN else f' by {setting.system}'}")
 
 
-def continue_clips(config: dict[str, Any], context: Context) -> Outcome:
+def continue_clips(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a continuation unit: what is wrong with each clip, and embeddings of what was given and what is new."""
     rate = context.system(config["system"]["name"]).sample_rate
     problems: list[str] = []
@@ -63,7 +63,7 @@ def continue_clips(config: dict[str, Any], context: Context) -> Outcome:
         if place < STORED_CLIPS:
             clips[f"{place:02d}"] = flac(waveform, rate)
     arrays = {name: float32(torch.stack(values)) for name, values in rows.items() if values}
-    return Outcome({"clips": config["clips"], "problems": problems}, arrays, clips)
+    return JobResult({"clips": config["clips"], "problems": problems}, arrays, clips)
 
 
 def _continued(config: dict[str, Any], context: Context, given: Tensor, rate: int, seed: int) -> Generation:

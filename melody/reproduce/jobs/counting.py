@@ -15,7 +15,7 @@ from melody.protocols import System, Work
 from melody.registry import systems
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.generation import NAMED
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.random_systems import PROMPT, random_system
 from melody.reproduce.systems import OWN
 
@@ -23,19 +23,19 @@ LARGEST_RUN = {"cpu": 3e12, "cuda": 1e15}
 """FLOPs of a run that is made only to be counted: about a minute of a CPU, or of a GPU."""
 
 
-def counting_unit(preset: Preset, system: str, duration_s: float, options: Mapping[str, Any]) -> Unit:
+def counting_job(preset: Preset, system: str, duration_s: float, options: Mapping[str, Any]) -> Job:
     """Calls, FLOPs and weights of one clip, by formula."""
     config = work_facts(preset, system, duration_s, [dict(options)], deciding_versions())
-    return Unit("work", config, f"{system}, {preset.name}: {duration_s:g} s by formula")
+    return Job("work", config, f"{system}, {preset.name}: {duration_s:g} s by formula")
 
 
-def counted_run_unit(
+def counted_run_job(
     context: Context, preset: Preset, system: str, duration_s: float, options: Mapping[str, Any]
-) -> Unit:
+) -> Job:
     """Passes and FLOPs of one clip, on a real run with random weights, where that is no matter of hours."""
     config = work_facts(preset, system, duration_s, [dict(options)], deciding_versions())
     config["device"] = context.device.partition(":")[0]
-    return Unit("counted-run", config, f"{system}, {preset.name}: {duration_s:g} s on a run")
+    return Job("counted-run", config, f"{system}, {preset.name}: {duration_s:g} s on a run")
 
 
 def work_facts(
@@ -65,9 +65,9 @@ def _makings(system: str, preset: Preset) -> dict[str, Any]:
     return {} if made is None else makings_facts(made)
 
 
-def count_work(config: dict[str, Any], context: Context) -> Outcome:
+def count_work(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a unit of ``work``."""
-    return Outcome(counted(config))
+    return JobResult(counted(config))
 
 
 def counted(config: dict[str, Any]) -> dict[str, Any]:
@@ -111,16 +111,16 @@ def entry(one: Work) -> dict[str, Any]:
     }
 
 
-def run_counted(config: dict[str, Any], context: Context) -> Outcome:
+def run_counted(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a unit of ``counted-run``; a run that would take hours is left out, with the reason."""
     formula = counted(config)
     if "absent" in formula:
-        return Outcome(formula)
+        return JobResult(formula)
     expected = sum(one["calls"] * one["flops"] for one in formula["entries"])
     limit = LARGEST_RUN[config["device"]]
     if expected > limit:
         absent = f"a run of {expected / 1e12:,.0f} TFLOP is not made on a {config['device']} only to be counted"
-        return Outcome({"absent": absent})
+        return JobResult({"absent": absent})
     system = random_system(config["random"]["name"], preset_of(config), context.device)
     made: list[Any] = []
 
@@ -129,7 +129,7 @@ def run_counted(config: dict[str, Any], context: Context) -> Outcome:
 
     flops = count(nn.Module(), run).flops
     trace = made[0].trace
-    return Outcome(
+    return JobResult(
         {
             "passes": dict(trace.passes),
             "weighted_passes": dict(trace.weighted_passes),

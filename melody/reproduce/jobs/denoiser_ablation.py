@@ -20,7 +20,7 @@ from melody.pipeline import component_of, load_part
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.jobs.reference_clips import denoising_code, denoising_values
 
 PREFIX = "table5-"
@@ -64,7 +64,7 @@ class Study:
         return None
 
 
-def study_unit(study: Study, context: Context, *, clips: int, training_seed: int) -> Unit:
+def study_job(study: Study, context: Context, *, clips: int, training_seed: int) -> Job:
     """One run of the study on the corpus's first clips; noise and angles are the same for every run."""
     clips, preset = min(clips, len(context.corpus)), load_preset(study.preset)
     config = {
@@ -81,11 +81,11 @@ def study_unit(study: Study, context: Context, *, clips: int, training_seed: int
         },
         "measuring": [source_hash(__name__), *denoising_code()],
     }
-    return Unit("denoising-study", config, f"denoising, {study.preset}, training seed {training_seed}")
+    return Job("denoising-study", config, f"denoising, {study.preset}, training seed {training_seed}")
 
 
-def score_study(config: dict[str, Any], context: Context) -> Outcome:
+def score_study(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a unit of the study."""
     path = FOLDER / config["denoiser"]["file"]
     module = load_part(load_preset(config["preset"]), "denoiser", path).eval().to(context.device)
-    return Outcome(denoising_values(cast(Denoiser, module), config, context))
+    return JobResult(denoising_values(cast(Denoiser, module), config, context))

@@ -25,7 +25,7 @@ from melody.protocols import Generation, Trace
 from melody.registry import grids, samplers
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
-from melody.reproduce.jobs.job import Outcome, Unit, float32
+from melody.reproduce.jobs.job import Job, JobResult, float32
 from melody.reproduce.systems import OWN
 
 NAMED = {"sampler": samplers, "grid": grids}
@@ -50,7 +50,7 @@ class Setting:
         return ", ".join([*([] if self.system == OWN else [self.system]), *names])
 
 
-def generation_unit(
+def generation_job(
     context: Context,
     setting: Setting,
     *,
@@ -58,7 +58,7 @@ def generation_unit(
     seed: int,
     embedders: Sequence[str],
     judges: Mapping[str, Any] | None = None,
-) -> Unit:
+) -> Job:
     """One clip for each text, embedded; heard by judges if their facts are given."""
     config = {
         **context.hearing,
@@ -68,10 +68,10 @@ def generation_unit(
         "embedders": [context.embedder_facts(name) for name in embedders],
         **(judges or {}),
     }
-    return Unit("generation", config, f"{setting}, seed {seed}")
+    return Job("generation", config, f"{setting}, seed {seed}")
 
 
-def timing_unit(context: Context, setting: Setting, *, text: str, seeds: Sequence[int]) -> Unit:
+def timing_job(context: Context, setting: Setting, *, text: str, seeds: Sequence[int]) -> Job:
     """Seconds for one clip at a time, on this machine."""
     config = setting_facts(context, setting) | {
         "prompt": text,
@@ -79,17 +79,17 @@ def timing_unit(context: Context, setting: Setting, *, text: str, seeds: Sequenc
         "repeats": context.timing_repeats,
         "machine": machine() | {"device": context.device_name},
     }
-    return Unit("timing", config, f"timing of {setting}")
+    return Job("timing", config, f"timing of {setting}")
 
 
-def count_unit(context: Context, setting: Setting, *, text: str) -> Unit:
+def count_job(context: Context, setting: Setting, *, text: str) -> Job:
     """Forward passes for one clip of some duration."""
-    return Unit(
+    return Job(
         "count", setting_facts(context, setting) | {"prompt": text}, f"passes of {setting.duration_s:g} s, {setting}"
     )
 
 
-def generate_and_embed(config: dict[str, Any], context: Context) -> Outcome:
+def generate_and_embed(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a generation unit."""
     texts, seed = config["prompts"], config["seed"]
     generation = generated(config, context, texts, [seed * SEED_STRIDE + row for row in range(len(texts))])
@@ -115,7 +115,7 @@ def generate_and_embed(config: dict[str, Any], context: Context) -> Outcome:
         **instrument_agreement(config, context, waveform, rate, texts),
     }
     clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
-    return Outcome(values, arrays, clips)
+    return JobResult(values, arrays, clips)
 
 
 def _proxies(waveform: Tensor, sample_rate: int) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _proxies(waveform: Tensor, sample_rate: int) -> dict[str, Any]:
     }
 
 
-def time_generation(config: dict[str, Any], context: Context) -> Outcome:
+def time_generation(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a timing unit: one clip a call, warm-up excluded, synchronised, the median of each seed's repeats."""
     seconds: dict[str, float] = {}
 
@@ -143,13 +143,13 @@ def time_generation(config: dict[str, Any], context: Context) -> Outcome:
             timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=context.device)
             seconds[str(seed)] = timing.median_s
     rate = context.system(config["system"]["name"]).sample_rate
-    return Outcome({"seconds": seconds, "duration_s": config["duration_s"], "sample_rate": rate})
+    return JobResult({"seconds": seconds, "duration_s": config["duration_s"], "sample_rate": rate})
 
 
-def count_passes(config: dict[str, Any], context: Context) -> Outcome:
+def count_passes(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a count unit."""
     generation = generated(config, context, [config["prompt"]], [0])
-    return Outcome({"trace": _trace(generation.trace)})
+    return JobResult({"trace": _trace(generation.trace)})
 
 
 def flac(waveform: Tensor, sample_rate: int) -> bytes:

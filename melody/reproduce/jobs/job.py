@@ -1,4 +1,4 @@
-"""A unit of work: a pure function of a small config. Same config, same key, computed once."""
+"""A job: a pure function of a small config. Same config, same key, computed once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from melody.artifacts.canonical_json import canonical
 
 
 @dataclass(frozen=True)
-class Unit:
+class Job:
     """What is to be computed, and all that decides the outcome.
 
     ``config`` is JSON and holds content (names, hashes, versions, texts), never a place (a path, a host).
@@ -38,7 +38,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """What a unit computed: JSON values, small arrays, a few clips as FLAC files."""
 
     values: dict[str, Any]
@@ -55,7 +55,7 @@ class Failure:
     reason: str
 
 
-Outcomes = Mapping[str, "Outcome | Failure"]
+JobResults = Mapping[str, "JobResult | Failure"]
 """By the unit's key."""
 
 

@@ -11,12 +11,12 @@ from melody.data import overlap
 from melody.data.embedded import DEFAULT_SIZES
 from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.clip_variants import caption_of
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
+from melody.reproduce.jobs.job import Failure, Job, JobResult
 
 TRAINING_CLIPS = DEFAULT_SIZES["train"]
 
 
-def overlap_units(context: Context, places: Sequence[int]) -> list[Unit]:
+def overlap_jobs(context: Context, places: Sequence[int]) -> list[Job]:
     """One unit for the full captions of the clips at ``places``; none where the run has no training split."""
     if context.training_of is None:
         return []
@@ -28,17 +28,17 @@ def overlap_units(context: Context, places: Sequence[int]) -> list[Unit]:
         "training_clips": TRAINING_CLIPS,
         "measuring": [source_hash(name) for name in (__name__, overlap.__name__)],
     }
-    return [Unit("overlap", facts, "what training has met of the prompts")]
+    return [Job("overlap", facts, "what training has met of the prompts")]
 
 
-def count_overlap(config: dict[str, Any], context: Context) -> Outcome:
+def count_overlap(config: dict[str, Any], context: Context) -> JobResult:
     """Compute an overlap unit."""
     clips = [context.corpus[place] for place in config["places"]]
     prompts = [(clip, caption_of(clip)) for clip in clips]
-    return Outcome(asdict(overlap.overlap(prompts, context.training(config["training_clips"]))))
+    return JobResult(asdict(overlap.overlap(prompts, context.training(config["training_clips"]))))
 
 
-def overlap_note(context: Context, places: Sequence[int], outcomes: Mapping[str, Outcome | Failure]) -> list[str]:
+def overlap_note(context: Context, places: Sequence[int], outcomes: Mapping[str, JobResult | Failure]) -> list[str]:
     """What the unit found, as a line."""
-    found = [outcomes[unit.key] for unit in overlap_units(context, places)]
-    return [str(overlap.Overlap(**outcome.values)) for outcome in found if isinstance(outcome, Outcome)]
+    found = [outcomes[unit.key] for unit in overlap_jobs(context, places)]
+    return [str(overlap.Overlap(**outcome.values)) for outcome in found if isinstance(outcome, JobResult)]

@@ -16,12 +16,12 @@ from melody.errors import MelodyError
 from melody.metrics.levels import clipping_rate, peak, silence_rate
 from melody.metrics.loudness import integrated_loudness
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Outcome, Unit, float32
+from melody.reproduce.jobs.job import Job, JobResult, float32
 
 SAMPLE_RATE = 24_000
 
 
-def samples_unit(context: Context, *, corpus: Corpus, embedders: Sequence[str]) -> Unit:
+def samples_job(context: Context, *, corpus: Corpus, embedders: Sequence[str]) -> Job:
     """One set of published clips, in order."""
     config = {
         **context.hearing,
@@ -29,7 +29,7 @@ def samples_unit(context: Context, *, corpus: Corpus, embedders: Sequence[str]) 
         "embedders": [context.embedder_facts(name) for name in embedders],
         "measuring": source_hash(__name__),
     }
-    return Unit("samples", config, f"{len(corpus)} published samples")
+    return Job("samples", config, f"{len(corpus)} published samples")
 
 
 def published_corpus(context: Context) -> Corpus:
@@ -39,7 +39,7 @@ def published_corpus(context: Context) -> Corpus:
     return load_corpus(context.published_samples)
 
 
-def describe_samples(config: dict[str, Any], context: Context) -> Outcome:
+def describe_samples(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a samples unit; a file that cannot be read ends it, for a dropped file would change the pairs."""
     corpus = published_corpus(context)
     clips = [corpus.clip(facts["name"]) for facts in config["clips"]]
@@ -62,7 +62,7 @@ def describe_samples(config: dict[str, Any], context: Context) -> Outcome:
         **{f"embedding.{name}": float32(torch.cat(parts)) for name, parts in windows.items()},
     }
     counts = {name: [len(part) for part in parts] for name, parts in windows.items()}
-    return Outcome({"clips": len(clips), "windows": counts, "rows": rows}, arrays)
+    return JobResult({"clips": len(clips), "windows": counts, "rows": rows}, arrays)
 
 
 def _levels(clip: Clip) -> dict[str, Any]:

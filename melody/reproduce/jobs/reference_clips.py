@@ -15,14 +15,14 @@ from melody.metrics import denoising, flops
 from melody.protocols import Denoiser
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
-from melody.reproduce.jobs.job import Outcome, Unit, float32
+from melody.reproduce.jobs.job import Job, JobResult, float32
 
 BATCH = 8
 
 
-def reference_unit(
+def reference_job(
     context: Context, *, clips: int, embedders: Sequence[str], judges: Mapping[str, Any] | None = None
-) -> Unit:
+) -> Job:
     """Embeddings of the corpus's first clips, and of their captions; heard by judges if their facts are given."""
     clips = min(clips, len(context.corpus))
     config = {
@@ -33,10 +33,10 @@ def reference_unit(
         "measuring": source_hash(__name__),
         **(judges or {}),
     }
-    return Unit("reference", config, f"{clips} held-out clips")
+    return Job("reference", config, f"{clips} held-out clips")
 
 
-def control_unit(
+def control_job(
     context: Context,
     name: str,
     *,
@@ -44,8 +44,8 @@ def control_unit(
     duration_s: float,
     embedders: Sequence[str],
     judges: Mapping[str, Any] | None = None,
-) -> Unit:
-    """As ``reference_unit``, of as many clips of a control as texts: white noise, silence, one clip repeated."""
+) -> Job:
+    """As ``reference_job``, of as many clips of a control as texts: white noise, silence, one clip repeated."""
     config = {
         **context.hearing,
         "control": name,
@@ -56,10 +56,10 @@ def control_unit(
         "measuring": source_hash(__name__),
         **(judges or {}),
     }
-    return Unit("control", config, name)
+    return Job("control", config, name)
 
 
-def denoising_unit(context: Context, *, clips: int, seed: int) -> Unit:
+def denoising_job(context: Context, *, clips: int, seed: int) -> Job:
     """Velocity error of the preset's denoiser on the corpus's first clips."""
     clips = min(clips, len(context.corpus))
     config = {
@@ -69,10 +69,10 @@ def denoising_unit(context: Context, *, clips: int, seed: int) -> Unit:
         "seed": seed,
         "measuring": denoising_code(),
     }
-    return Unit("denoising", config, f"denoising, seed {seed}")
+    return Job("denoising", config, f"denoising, seed {seed}")
 
 
-def embed_reference(config: dict[str, Any], context: Context) -> Outcome:
+def embed_reference(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a reference unit."""
     corpus = context.corpus[: config["clips"]]
     names = [facts["name"] for facts in config["embedders"]]
@@ -94,10 +94,10 @@ def embed_reference(config: dict[str, Any], context: Context) -> Outcome:
         **{f"embedding.{name}": float32(torch.cat(clips)) for name, clips in windows.items()},
     }
     counts = {name: [len(clip) for clip in clips] for name, clips in windows.items()}
-    return Outcome({"clips": len(corpus), "windows": counts, **agreement}, arrays)
+    return JobResult({"clips": len(corpus), "windows": counts, **agreement}, arrays)
 
 
-def embed_control(config: dict[str, Any], context: Context) -> Outcome:
+def embed_control(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a control unit."""
     rate, count = context.corpus.sample_rate, len(config["prompts"])
     sounds = _control_sounds(config["control"], count, round(config["duration_s"] * rate), context)
@@ -113,7 +113,7 @@ def embed_control(config: dict[str, Any], context: Context) -> Outcome:
         windows[name] = [len(clip) for clip in embedded]
         arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
     heard = instrument_agreement(config, context, torch.stack(sounds * times)[:, None], rate, config["prompts"])
-    return Outcome({"clips": count, "windows": windows, **heard}, arrays)
+    return JobResult({"clips": count, "windows": windows, **heard}, arrays)
 
 
 def _control_sounds(name: str, count: int, samples: int, context: Context) -> list[Tensor]:
@@ -124,9 +124,9 @@ def _control_sounds(name: str, count: int, samples: int, context: Context) -> li
     return [sound.recording(place).waveform for place in range(count if name == NOISE else 1)]
 
 
-def denoise_reference(config: dict[str, Any], context: Context) -> Outcome:
+def denoise_reference(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a denoising unit of the preset's denoiser."""
-    return Outcome(denoising_values(context.parts.denoiser, config, context))
+    return JobResult(denoising_values(context.parts.denoiser, config, context))
 
 
 def denoising_values(denoiser: Denoiser, config: dict[str, Any], context: Context) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from melody.errors import MelodyError, did_you_mean
 from melody.protocols import System, Work
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.counting import entry, preset_of, too_long, work_facts
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.random_systems import PROMPT, free_bytes, random_system
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -49,14 +49,14 @@ def check_precision(precision: str) -> str:
     return precision
 
 
-def speed_unit(
+def speed_job(
     context: Context,
     preset: Preset,
     system: str,
     duration_s: float,
     variants: Sequence[Mapping[str, Any]],
     precision: str,
-) -> Unit:
+) -> Job:
     """Seconds of one clip with each of several sets of options, on this machine."""
     config = work_facts(preset, system, duration_s, [dict(one) for one in variants], deciding_versions()) | {
         "precision": precision,
@@ -64,16 +64,16 @@ def speed_unit(
         "machine": machine() | {"device": context.device_name},
         "timing": source_hash(__name__),
     }
-    return Unit("speed", config, f"{system}, {preset.name}: seconds for {duration_s:g} s, {precision}")
+    return Job("speed", config, f"{system}, {preset.name}: seconds for {duration_s:g} s, {precision}")
 
 
-def time_system(config: dict[str, Any], context: Context) -> Outcome:
+def time_system(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a speed unit."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # others' work on the machine
     budget = Budget(config["budget_s"])
     system = random_system(config["random"]["name"], preset_of(config), "meta")
     if reason := too_long(system, config):
-        return Outcome({"absent": reason})
+        return JobResult({"absent": reason})
     parts = Parts(system, config, context.device)
     seconds = parts.time_all(budget)
     variants = []
@@ -94,7 +94,7 @@ def time_system(config: dict[str, Any], context: Context) -> Outcome:
         "parameters": weights,
         "load_average_before": load,
     }
-    return Outcome(values)
+    return JobResult(values)
 
 
 @dataclass

@@ -16,10 +16,10 @@ from melody.metrics.attributes import ATTRIBUTES, TEMPO_TOLERANCE, Judgement
 from melody.metrics.cosine import cosines, derangement, permutation_p_value
 from melody.metrics.statistics import mean_interval
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.attribute_classifiers import judges_unit
-from melody.reproduce.jobs.clip_variants import SOUNDS, chosen_clips, heard_in, sound_units
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
-from melody.reproduce.jobs.overlap import overlap_note, overlap_units
+from melody.reproduce.jobs.attribute_classifiers import judges_job
+from melody.reproduce.jobs.clip_variants import SOUNDS, chosen_clips, heard_in, sound_jobs
+from melody.reproduce.jobs.job import Failure, Job, JobResult
+from melody.reproduce.jobs.overlap import overlap_jobs, overlap_note
 from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
@@ -44,7 +44,7 @@ EXPORTED_CLIPS = 2
 EMBEDDER = "mel-stats"
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """The judges, every row's sounds, and the real clips that distances are taken to.
 
     Raises:
@@ -57,7 +57,7 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
         if not 1 <= _window(listed.row) <= _windows(listed.row):
             raise MelodyError(f"suite {suite.name}: {listed.row}: expected a window from 1 to {_windows(listed.row)}")
     sets = _Sets(suite, context)
-    units = [judges_unit(context, training_clips=suite.settings.training_clips), *overlap_units(context, sets.chosen)]
+    units = [judges_job(context, training_clips=suite.settings.training_clips), *overlap_jobs(context, sets.chosen)]
     for listed in suite.rows:
         units += [*sets.of(listed.row), *sets.reference(listed.row)]
     return units
@@ -101,24 +101,24 @@ class _Sets:
     def held_out(self) -> int:
         return min(self.suite.settings.reference_clips, len(self.context.corpus))
 
-    def reference(self, row: Row) -> list[Unit]:
+    def reference(self, row: Row) -> list[Job]:
         """Of a row's length, the held-out clips whose captions are no prompts."""
         return self._units("real clips", [p for p in range(self.held_out) if p not in set(self.chosen)], _windows(row))
 
-    def of(self, row: Row) -> list[Unit]:
+    def of(self, row: Row) -> list[Job]:
         sound, windows = str(row["sound"]), _windows(row)
         if sound == UNGUIDED:
             return self._units(TEXT, self.chosen, windows, guidance_scale=1.0)
         kind = {SHUFFLED: TEXT, CONSTANT: "real clips"}.get(sound, sound)
         return self._units(kind, self.chosen, windows)
 
-    def _units(self, kind: str, places: Sequence[int], windows: int, guidance_scale: float | None = None) -> list[Unit]:
+    def _units(self, kind: str, places: Sequence[int], windows: int, guidance_scale: float | None = None) -> list[Job]:
         settings = self.suite.settings
         duration_s = windows * settings.duration_s
         setting = setting_of(self.suite, self.context, settings_row(self.suite), duration_s=duration_s)
         if guidance_scale is not None:
             setting = replace(setting, options={**setting.options, "guidance_scale": guidance_scale})
-        return sound_units(
+        return sound_jobs(
             self.context,
             kind,
             places,
@@ -159,7 +159,7 @@ def _finding(filling: Filling, sets: _Sets, row: Row, column: Column) -> Finding
 
 
 def _measured(
-    filling: Filling, sound: str, column: Column, own: Sequence[Outcome], reference: Sequence[Outcome]
+    filling: Filling, sound: str, column: Column, own: Sequence[JobResult], reference: Sequence[JobResult]
 ) -> Measurement:
     expected = filling.suite.settings.prompts
     if column.measure in ATTRIBUTES:
@@ -177,7 +177,7 @@ def _measured(
     return _gain(text, audio, expected)
 
 
-def agreements(outcomes: Sequence[Outcome], sound: str, training: Corpus) -> dict[str, list[bool]]:
+def agreements(outcomes: Sequence[JobResult], sound: str, training: Corpus) -> dict[str, list[bool]]:
     """By attribute, whether each clip agrees with its text, with another's (``SHUFFLED``), or a guess with its text."""
     facts = [facts for outcome in outcomes for facts in outcome.values["facts"]]
     heard = [Judgement(**judged) for outcome in outcomes for judged in outcome.values["heard"]]

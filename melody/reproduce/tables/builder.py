@@ -10,7 +10,7 @@ from melody import registry
 from melody.errors import MelodyError, did_you_mean, one_line
 from melody.evaluation.result import Direction, Measurement
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Failure, Outcome, Outcomes, Unit
+from melody.reproduce.jobs.job import Failure, Job, JobResult, JobResults
 from melody.reproduce.orderings import used_columns
 from melody.reproduce.results import Cell, Clip, Composition, Projection, Provenance, Reference, Verdict
 from melody.reproduce.suite import Baseline, Column, PaperValue, Row, Scalar, Suite, published_number
@@ -61,7 +61,7 @@ class Finding:
     """Whether the paper's own numbers went into the projection: then it is not held against them."""
     composed: Composition | None = None
     """A number put together from measured parts, where the whole was not run, or beside it."""
-    units: tuple[Unit, ...] = ()
+    units: tuple[Job, ...] = ()
     inputs: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
@@ -72,7 +72,7 @@ class Finding:
     """SHA-256 of what made the numbers, where that is no system of the run."""
 
 
-def timed_under(outcome: Outcome, precision: str = "float32") -> dict[str, Scalar]:
+def timed_under(outcome: JobResult, precision: str = "float32") -> dict[str, Scalar]:
     """Conditions of a timing, which is of one clip at a time."""
     threads = outcome.origin.get("threads")
     return {"precision": precision, "batch": 1, **({} if threads is None else {"threads": int(threads)})}
@@ -93,7 +93,7 @@ class Filling:
 
     suite: Suite
     context: Context
-    outcomes: Outcomes
+    outcomes: JobResults
     baselines: Sequence[Baseline]
     measures: dict[str, Measure]
 
@@ -159,15 +159,15 @@ class Filling:
             f"{name}[{column.embedder.replace('{preset}', self.context.subject.preset)}]" if column.embedder else name
         )
 
-    def outcome(self, unit: Unit) -> Outcome | Failure:
+    def outcome(self, unit: Job) -> JobResult | Failure:
         return self.outcomes[unit.key]
 
-    def computed(self, units: Sequence[Unit]) -> list[Outcome]:
+    def computed(self, units: Sequence[Job]) -> list[JobResult]:
         """The outcomes of units that belong together; raises ``MelodyError`` with the first failure's reason."""
         found = [self.outcome(unit) for unit in units]
         if reason := failure_among(found):
             raise MelodyError(reason)
-        return [outcome for outcome in found if isinstance(outcome, Outcome)]
+        return [outcome for outcome in found if isinstance(outcome, JobResult)]
 
     def _preset(self, finding: Finding) -> str:
         """Of what made the numbers: a row's system may have a preset of its own, or none."""
@@ -178,7 +178,7 @@ class Filling:
         context, other = self.context, _other(finding)
         found = [self.outcome(unit) for unit in finding.units]
         number = finding.measured or finding.composed
-        origins = [outcome.origin for outcome in found if isinstance(outcome, Outcome)] or [context.origin]
+        origins = [outcome.origin for outcome in found if isinstance(outcome, JobResult)] or [context.origin]
         return Provenance(
             preset=self._preset(finding),
             device=_joined(origins, "device") or "",
@@ -242,7 +242,7 @@ def check_judges(suite: Suite) -> None:
             raise MelodyError(f"suite {suite.name}: column {column.name!r}: expected judges = true in [settings]")
 
 
-def failure_among(outcomes: Sequence[Outcome | Failure]) -> str | None:
+def failure_among(outcomes: Sequence[JobResult | Failure]) -> str | None:
     """The first failure's reason, if there is one."""
     return next((outcome.reason for outcome in outcomes if isinstance(outcome, Failure)), None)
 

@@ -8,13 +8,13 @@ from melody.evaluation.result import Measurement
 from melody.metrics.cosine import permutation_p_value
 from melody.metrics.real_time_factor import real_time_factor
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
+from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, failure_among, timed_under
 from melody.reproduce.tables.shared_jobs import (
     continuation,
-    generation_units,
+    generation_jobs,
     judges_first,
     rows_of_systems,
     settings_row,
@@ -35,14 +35,14 @@ ALPHA = 0.05
 CONTINUATION = "audio-continuation"
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """Generations for distinct prompts, their timing, and continuations of real clips, of every system."""
     row = settings_row(suite)
-    units: list[Unit] = judges_first(suite, context)
+    units: list[Job] = judges_first(suite, context)
     for name in (str(listed.row["system"]) for listed in rows_of_systems(suite, context)):
         if context.absent(name):
             continue
-        units += generation_units(suite, context, row, system=name).values()
+        units += generation_jobs(suite, context, row, system=name).values()
         units.append(timing_by_default(suite, context, name))
         if CONTINUATION in context.systems[name].abilities:
             units.append(continuation(suite, context, name))
@@ -112,7 +112,7 @@ def _continuation(filling: Filling, name: str) -> Finding:
     )
 
 
-def _judged(outcome: Outcome) -> Measurement:
+def _judged(outcome: JobResult) -> Measurement:
     clips, problems = outcome.values["clips"], outcome.values["problems"]
     if problems:
         return Measurement(value=0.0, expected=clips, scored=clips, warning=f"{len(problems)} fail: {problems[0]}")
@@ -134,7 +134,7 @@ def _judged(outcome: Outcome) -> Measurement:
 
 def _speed(filling: Filling, name: str) -> Finding:
     suite, context = filling.suite, filling.context
-    if plays_back(filling, generation_units(suite, context, settings_row(suite), system=name)):
+    if plays_back(filling, generation_jobs(suite, context, settings_row(suite), system=name)):
         return Finding(absent=PLAYS_BACK)
     unit = timing_by_default(suite, context, name)
     outcome = filling.outcome(unit)
@@ -148,19 +148,19 @@ def _speed(filling: Filling, name: str) -> Finding:
     return Finding(measured, units=(unit,), config=unit.config["options"], seeds=seeds, conditions=conditions)
 
 
-def plays_back(filling: Filling, units: dict[int, Unit]) -> bool:
+def plays_back(filling: Filling, units: dict[int, Job]) -> bool:
     """Whether a system made clips without any network, as a folder of files does."""
     found = [filling.outcome(unit) for unit in units.values()]
-    return all(isinstance(outcome, Outcome) and not outcome.values["trace"]["passes"] for outcome in found)
+    return all(isinstance(outcome, JobResult) and not outcome.values["trace"]["passes"] for outcome in found)
 
 
 def _prompts(filling: Filling, name: str) -> Finding:
     """Yes if clips fit their own prompts better than shuffled ones, by a permutation test over prompts."""
-    units = generation_units(filling.suite, filling.context, settings_row(filling.suite), system=name)
+    units = generation_jobs(filling.suite, filling.context, settings_row(filling.suite), system=name)
     found = [filling.outcome(unit) for unit in units.values()]
     if reason := failure_among(found):
         return Finding(absent=reason, units=tuple(units.values()))
-    pairs = [estimates.joint(outcome) for outcome in found if isinstance(outcome, Outcome)]
+    pairs = [estimates.joint(outcome) for outcome in found if isinstance(outcome, JobResult)]
     audio = torch.stack([audio for _, audio in pairs]).mean(dim=0)  # seeds of one prompt are not independent
     p_value = permutation_p_value(pairs[0][0], audio)
     prompts = filling.suite.settings.prompts

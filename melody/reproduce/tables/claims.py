@@ -10,7 +10,7 @@ from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.passes import continued_passes, melody_passes, musiclm_passes, musiclm_serial_passes, saving
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Unit
+from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
@@ -54,9 +54,9 @@ AT_BEST = "both counted by hooks, MusicLM as fast as it can"
 THEIRS = "musiclm"
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """One generation for each duration that is counted; raises ``MelodyError`` for a row that is neither."""
-    units: dict[str, Unit] = {}
+    units: dict[str, Job] = {}
     for listed in suite.rows:
         _check_row(suite, listed.row)
         basis, duration_s = listed.row["basis"], float(listed.row["duration_s"])

@@ -9,8 +9,8 @@ from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.statistics import jackknife
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.components import codec_units
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
+from melody.reproduce.jobs.components import codec_jobs
+from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
@@ -28,18 +28,18 @@ TARGETS = {"itself": "the original", "another": "another clip"}
 OF_LATENTS = frozenset({"latent_mean", "latent_spread", "latent_clipped"})
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """The clips in batches; raises ``MelodyError`` for a row that is held against something else."""
     for listed in suite.rows:
         if (name := str(listed.row.get("against"))) not in TARGETS.values():
             raise MelodyError(f"suite {suite.name}: unknown row {name!r}{did_you_mean(name, TARGETS.values())}")
-    return codec_units(context, clips=suite.settings.clips)
+    return codec_jobs(context, clips=suite.settings.clips)
 
 
 def fill(filling: Filling) -> Filled:
     """Every row by every measure, and a few pairs of sounds."""
     filled = Filled()
-    units = codec_units(filling.context, clips=filling.suite.settings.clips)
+    units = codec_jobs(filling.context, clips=filling.suite.settings.clips)
     for listed in filling.suite.rows:
         filled.cells += [
             filling.cell(listed.row, column, filling.attempt(_finding, filling, units, listed.row, column))
@@ -49,7 +49,7 @@ def fill(filling: Filling) -> Filled:
     return filled
 
 
-def _finding(filling: Filling, units: Sequence[Unit], row: Row, column: Column) -> Finding:
+def _finding(filling: Filling, units: Sequence[Job], row: Row, column: Column) -> Finding:
     target = next(key for key, name in TARGETS.items() if name == row["against"])
     if column.measure in OF_LATENTS and target != "itself":
         return Finding(absent="the latents are the same whatever the sound is held against")
@@ -63,7 +63,7 @@ def _finding(filling: Filling, units: Sequence[Unit], row: Row, column: Column) 
     )
 
 
-def _measured(outcomes: Sequence[Outcome], target: str, measure: str, expected: int) -> Measurement:
+def _measured(outcomes: Sequence[JobResult], target: str, measure: str, expected: int) -> Measurement:
     def rows(name: str) -> list[float]:
         return [value for outcome in outcomes for value in outcome.values["rows"][name]]
 
@@ -81,7 +81,7 @@ def _spread(moments: Sequence[tuple[float, float]]) -> float:
     return math.sqrt(max(0.0, square - mean * mean))
 
 
-def _pairs(filling: Filling, unit: Unit) -> list[tuple[Clip, bytes]]:
+def _pairs(filling: Filling, unit: Job) -> list[tuple[Clip, bytes]]:
     """Each original with what the codec makes of it."""
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):

@@ -20,8 +20,8 @@ from melody.evaluation.result import Control, Measurement
 from melody.evaluation.scoring import Number
 from melody.metrics.cosine import cosines
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Outcome, Unit
-from melody.reproduce.jobs.reference_clips import control_unit
+from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.jobs.reference_clips import control_job
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
@@ -41,13 +41,13 @@ def is_control(row: Row) -> bool:
     return row.get("system") in CONTROLS
 
 
-def control_units(suite: Suite, context: Context, embedders: Sequence[str]) -> list[Unit]:
+def control_jobs(suite: Suite, context: Context, embedders: Sequence[str]) -> list[Job]:
     """The sounds that a suite's rows of controls need beside the reference."""
     names = [str(listed.row.get("system")) for listed in suite.rows]
     return [_made(suite, context, name, embedders) for name in MADE if name in names]
 
 
-def control_finding(filling: Filling, column: Column, name: str, reference: Unit, embedders: Sequence[str]) -> Finding:
+def control_finding(filling: Filling, column: Column, name: str, reference: Job, embedders: Sequence[str]) -> Finding:
     """One control by one measure; ``reference`` is the unit of the held-out clips."""
     suite, context = filling.suite, filling.context
     if column.measure not in ("fad", "mcc", "instrument"):
@@ -102,14 +102,14 @@ def _numbered(control: Control) -> str:
     return f"{control.name}: {control.value:.3g}{interval}, {control.n} clips"
 
 
-def _made(suite: Suite, context: Context, name: str, embedders: Sequence[str]) -> Unit:
+def _made(suite: Suite, context: Context, name: str, embedders: Sequence[str]) -> Job:
     settings = suite.settings
     texts = context.texts(settings.prompts)
     judges = judges_of(suite, context)
-    return control_unit(context, name, texts=texts, duration_s=settings.duration_s, embedders=embedders, judges=judges)
+    return control_job(context, name, texts=texts, duration_s=settings.duration_s, embedders=embedders, judges=judges)
 
 
-def _distance(name: str, real: Outcome, made: Sequence[Outcome], embedder: str, prompts: int) -> Measurement:
+def _distance(name: str, real: JobResult, made: Sequence[JobResult], embedder: str, prompts: int) -> Measurement:
     clips = estimates.clip_statistics(real, embedder)
     if name == HALVES:
         order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).tolist()

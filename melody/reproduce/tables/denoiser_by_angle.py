@@ -15,8 +15,8 @@ from torch import Tensor
 
 from melody.metrics.angle_bins import NUM_BINS, bin_index
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.components import denoiser_units
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.components import denoiser_jobs
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
@@ -26,9 +26,9 @@ MEASURES = {name: Measure("velocity-mse") for name in PREDICTORS} | {"gain": Mea
 ALL = "all"
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """The clips in batches."""
-    return _units(suite, context)
+    return _jobs(suite, context)
 
 
 def fill(filling: Filling) -> Filled:
@@ -50,7 +50,7 @@ def rows() -> list[Row]:
 
 
 def _finding(filling: Filling, row: Row, column: Column) -> Finding:
-    units = _units(filling.suite, filling.context)
+    units = _jobs(filling.suite, filling.context)
     outcomes = filling.computed(units)
     bins = bin_index(torch.tensor(_values(outcomes, "angle"), dtype=torch.float64), NUM_BINS)
     chosen = torch.ones_like(bins, dtype=torch.bool) if row["angle"] == ALL else bins == rows().index(row) - 1
@@ -72,7 +72,7 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     )
 
 
-def errors(outcomes: Sequence[Outcome], predictor: str, bins: Tensor, chosen: Tensor) -> Tensor:
+def errors(outcomes: Sequence[JobResult], predictor: str, bins: Tensor, chosen: Tensor) -> Tensor:
     """Mean squared error of each clip ``(clips,)``; a constant is fitted on the ``chosen`` clips."""
     square = torch.tensor(_values(outcomes, "velocity_square"), dtype=torch.float64)
     if predictor == "zero":
@@ -91,11 +91,11 @@ def errors(outcomes: Sequence[Outcome], predictor: str, bins: Tensor, chosen: Te
     return torch.tensor(_values(outcomes, predictor), dtype=torch.float64)
 
 
-def _values(outcomes: Sequence[Outcome], name: str) -> list[float]:
+def _values(outcomes: Sequence[JobResult], name: str) -> list[float]:
     return [value for outcome in outcomes for value in outcome.values["rows"][name]]
 
 
-def _units(suite: Suite, context: Context) -> list[Unit]:
+def _jobs(suite: Suite, context: Context) -> list[Job]:
     settings = suite.settings
     seed = context.seeds(settings.seeds)[0]
-    return denoiser_units(context, clips=settings.clips, seed=seed, guidance_scale=settings.guidance_scale)
+    return denoiser_jobs(context, clips=settings.clips, seed=seed, guidance_scale=settings.guidance_scale)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from melody import registry
 from melody.evaluation.result import Measurement
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.denoiser_ablation import Study, study_unit
-from melody.reproduce.jobs.job import Outcome, Unit
-from melody.reproduce.jobs.reference_clips import denoising_unit
+from melody.reproduce.jobs.denoiser_ablation import Study, study_job
+from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.jobs.reference_clips import denoising_job
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
@@ -30,12 +30,12 @@ RANKED = ("velocity_mse", "si_snri")
 ANGLES = "one a clip, stratified over [0, π/2]"
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """One unit a training seed for each denoiser of the study, and one a seed of noise for the preset's own."""
-    units = _own_units(suite, context)
+    units = _own_jobs(suite, context)
     for study in filter(None, (_study(suite, listed.row) for listed in suite.rows)):
         if study.lacking(context) is None:
-            units += _study_units(suite, context, study)
+            units += _study_jobs(suite, context, study)
     return units
 
 
@@ -95,7 +95,7 @@ def _study(suite: Suite, row: Row) -> Study | None:
 def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     context, suite = filling.context, filling.suite
     if row == own_row(context):
-        units = _own_units(suite, context)
+        units = _own_jobs(suite, context)
         return _scored(filling, column, units, context.seeds(suite.settings.seeds), {"denoiser": row["denoiser"]})
     study = _study(suite, row)
     if study is None:
@@ -103,14 +103,14 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
         return Finding(absent=unregistered(registry.denoisers, str(row["denoiser"]), why))
     if reason := study.lacking(context):
         return Finding(absent=reason)
-    units, seeds = _study_units(suite, context, study), suite.settings.seeds
+    units, seeds = _study_jobs(suite, context, study), suite.settings.seeds
     return _scored(filling, column, units, seeds, {"preset": study.preset, "noise_seed": context.seed}, study)
 
 
 def _scored(
     filling: Filling,
     column: Column,
-    units: Sequence[Unit],
+    units: Sequence[Job],
     seeds: Sequence[int],
     config: Row,
     study: Study | None = None,
@@ -137,7 +137,7 @@ def _scored(
     )
 
 
-def _errors(measure: str, found: dict[str, Outcome], expected: int) -> Measurement:
+def _errors(measure: str, found: dict[str, JobResult], expected: int) -> Measurement:
     """Mean over seeds, of training or of noise, and over clips, which are the same for every seed: two levels."""
     return estimates.over_prompts({int(seed): outcome.values[measure] for seed, outcome in found.items()}, expected)
 
@@ -147,11 +147,11 @@ def _same(values: Sequence[float]) -> Measurement:
     return Measurement(value=float(values[0]), expected=1, scored=1)
 
 
-def _own_units(suite: Suite, context: Context) -> list[Unit]:
+def _own_jobs(suite: Suite, context: Context) -> list[Job]:
     seeds = context.seeds(suite.settings.seeds)
-    return [denoising_unit(context, clips=suite.settings.clips, seed=seed) for seed in seeds]
+    return [denoising_job(context, clips=suite.settings.clips, seed=seed) for seed in seeds]
 
 
-def _study_units(suite: Suite, context: Context, study: Study) -> list[Unit]:
+def _study_jobs(suite: Suite, context: Context, study: Study) -> list[Job]:
     seeds = suite.settings.seeds
-    return [study_unit(study, context, clips=suite.settings.clips, training_seed=seed) for seed in seeds]
+    return [study_job(study, context, clips=suite.settings.clips, training_seed=seed) for seed in seeds]

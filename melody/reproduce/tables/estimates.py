@@ -25,7 +25,7 @@ from melody.metrics.statistics import (
     two_level_mean,
     wilson_interval,
 )
-from melody.reproduce.jobs.job import Outcome
+from melody.reproduce.jobs.job import JobResult
 
 GROUPS = 20
 """At most so many groups of prompts in a jackknife."""
@@ -34,7 +34,7 @@ FLOOR_DRAWS = 20
 SILENT_PEAK = 10 ** (SILENCE_DB / 20)
 
 
-def clip_statistics(outcome: Outcome, embedder: str) -> list[Statistics]:
+def clip_statistics(outcome: JobResult, embedder: str) -> list[Statistics]:
     """Statistics of each clip of a unit."""
     if f"embedding.{embedder}" not in outcome.arrays:
         raise MelodyError(f"no clip was embedded by {embedder!r}")
@@ -72,7 +72,7 @@ def pooled(statistics: Sequence[Statistics]) -> Statistics:
     return total
 
 
-def fad(generated: Mapping[int, Outcome], reference: Outcome, embedder: str, expected: int) -> Measurement:
+def fad(generated: Mapping[int, JobResult], reference: JobResult, embedder: str, expected: int) -> Measurement:
     """Mean over seeds of the Fréchet distance to the reference, by seed the distance of that seed's clips.
 
     The interval is cut at 0 and has prompts and seeds as two levels: a group of prompts is deleted from all seeds at
@@ -92,7 +92,7 @@ def _above_zero(measured: Measurement) -> Measurement:
     return measured.model_copy(update={"low": None if measured.low is None else max(0.0, measured.low)})
 
 
-def fad_distances(generated: Mapping[int, Outcome], target: Statistics, embedder: str) -> Distances:
+def fad_distances(generated: Mapping[int, JobResult], target: Statistics, embedder: str) -> Distances:
     """Distances of every seed's clips to the target; all seeds have clips of the same prompts in the same order."""
     rows = [clip_statistics(outcome, embedder) for outcome in generated.values()]
     labels = group_labels(len(rows[0]), GROUPS)
@@ -126,7 +126,7 @@ def distance(a: Sequence[Statistics], b: Sequence[Statistics]) -> float:
     return frechet_distance_of(pooled(a), pooled(b))
 
 
-def fad_floor(outcome: Outcome, embedder: str, count: int, draws: int = FLOOR_DRAWS) -> Measurement:
+def fad_floor(outcome: JobResult, embedder: str, count: int, draws: int = FLOOR_DRAWS) -> Measurement:
     """Mean Fréchet distance of ``count`` real clips, drawn at random, to the others: what a perfect system would get.
 
     The range is that of the draws, which share clips: it says how much the choice of clips matters, and is no
@@ -150,12 +150,12 @@ def fad_floor(outcome: Outcome, embedder: str, count: int, draws: int = FLOOR_DR
     )
 
 
-def mcc(generated: Mapping[int, Outcome], expected: int) -> Measurement:
+def mcc(generated: Mapping[int, JobResult], expected: int) -> Measurement:
     """Mean cosine of each prompt with its clip; the interval is over prompts and seeds, of one seed over prompts."""
     return over_prompts({seed: cosines(*joint(outcome)).tolist() for seed, outcome in generated.items()}, expected)
 
 
-def mcc_difference(generated: Mapping[int, Outcome], other: Mapping[int, Outcome], expected: int) -> Measurement:
+def mcc_difference(generated: Mapping[int, JobResult], other: Mapping[int, JobResult], expected: int) -> Measurement:
     """MCC less another MCC, at the same prompts and seeds; the interval is that of ``mcc``, of the paired values."""
     rows = {s: (cosines(*joint(outcome)) - cosines(*joint(other[s]))).tolist() for s, outcome in generated.items()}
     measured = over_prompts(rows, expected)
@@ -173,7 +173,7 @@ def over_prompts(by_seed: Mapping[int, Sequence[float]], expected: int) -> Measu
     return measured.model_copy(update={"sample": Sample(of="mean", rows=[list(row) for row in by_seed.values()])})
 
 
-def agreement(generated: Mapping[int, Outcome]) -> Measurement:
+def agreement(generated: Mapping[int, JobResult]) -> Measurement:
     """Per cent of clips in which the instrument of the prompt is heard; the interval as of ``mcc``, cut to 0 to 100.
 
     Where all clips agree or none does, there is no spread to go by: Wilson's interval over the prompts of one seed.
@@ -189,13 +189,13 @@ def agreement(generated: Mapping[int, Outcome]) -> Measurement:
     return measured.model_copy(update={"low": low, "high": high})
 
 
-def agreement_of(outcome: Outcome) -> Measurement:
+def agreement_of(outcome: JobResult) -> Measurement:
     """The same of clips that are no prompt's seeds: real ones, and controls."""
     heard = _instruments(outcome)
     return percentage(int(sum(heard)), len(heard), int(outcome.values["clips"]))
 
 
-def _instruments(outcome: Outcome) -> list[float]:
+def _instruments(outcome: JobResult) -> list[float]:
     if (heard := outcome.values.get("instrument_agreement")) is None:
         raise MelodyError("no judges heard the clips: this run has no training clips for them to learn from")
     if not heard:
@@ -203,7 +203,7 @@ def _instruments(outcome: Outcome) -> list[float]:
     return list(heard)
 
 
-def mcc_shuffled(generated: Mapping[int, Outcome], expected: int) -> Measurement:
+def mcc_shuffled(generated: Mapping[int, JobResult], expected: int) -> Measurement:
     """The same with every clip against another prompt: the score where prompts do not matter."""
     rows = {seed: shuffled_cosines(*joint(outcome), seed=seed).tolist() for seed, outcome in generated.items()}
     return over_prompts(rows, expected)
@@ -255,7 +255,7 @@ def percentage(successes: int, scored: int, expected: int, *, over: str = "clips
     )
 
 
-def passes(generated: Mapping[int, Outcome], counted: str) -> Measurement:
+def passes(generated: Mapping[int, JobResult], counted: str) -> Measurement:
     """Passes that made each seed's clips: one of a trace's counts. It is the same for every seed, without interval.
 
     Raises:
@@ -267,7 +267,7 @@ def passes(generated: Mapping[int, Outcome], counted: str) -> Measurement:
     return count({seed: float(sum(trace.values())) for seed, trace in traces.items()})
 
 
-def with_silence(measured: Measurement, generated: Mapping[int, Outcome]) -> Measurement:
+def with_silence(measured: Measurement, generated: Mapping[int, JobResult]) -> Measurement:
     """A measurement that says how many of the generated clips in it are silent, if any are."""
     peaks = [peak for outcome in generated.values() for peak in outcome.values.get("peak", [])]
     silent = sum(peak < SILENT_PEAK for peak in peaks)
@@ -277,12 +277,12 @@ def with_silence(measured: Measurement, generated: Mapping[int, Outcome]) -> Mea
     return measured.model_copy(update={"warning": "; ".join(filter(None, [said, measured.warning]))})
 
 
-def clips_of(generated: Mapping[int, Outcome]) -> int:
+def clips_of(generated: Mapping[int, JobResult]) -> int:
     """Clips of all seeds."""
     return sum(int(outcome.values["clips"]) for outcome in generated.values())
 
 
-def joint(outcome: Outcome) -> tuple[Tensor, Tensor]:
+def joint(outcome: JobResult) -> tuple[Tensor, Tensor]:
     """Joint embeddings of a unit's texts and clips, each ``(clips, E)``."""
     return torch.from_numpy(outcome.arrays["joint_text"]), torch.from_numpy(outcome.arrays["joint_audio"])
 

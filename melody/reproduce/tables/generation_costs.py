@@ -11,8 +11,8 @@ from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
 from melody.metrics.flops import BYTES
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.counting import counted_run_unit, counting_unit
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
+from melody.reproduce.jobs.counting import counted_run_job, counting_job
+from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.random_systems import why_not
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
@@ -60,18 +60,18 @@ def definition(context: Context) -> Preset:
     return context.subject.definition or load_preset(context.subject.preset)
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """The calls of every row's clip by formula, and a run of it."""
     asked = (Asked.of(listed.row, suite.settings.duration_s) for listed in suite.rows)
     return [unit for one in asked if not why_not(one.system) for unit in units_of(context, one)]
 
 
-def units_of(context: Context, one: Asked) -> tuple[Unit, Unit]:
+def units_of(context: Context, one: Asked) -> tuple[Job, Job]:
     """By formula, and on a run."""
     preset = definition(context)
     return (
-        counting_unit(preset, one.system, one.duration_s, one.options),
-        counted_run_unit(context, preset, one.system, one.duration_s, one.options),
+        counting_job(preset, one.system, one.duration_s, one.options),
+        counted_run_job(context, preset, one.system, one.duration_s, one.options),
     )
 
 
@@ -134,7 +134,7 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     return Finding(measured, absent, projected, units=(formula, run), config=config, seeds=(0,))
 
 
-def _on_a_run(outcome: Outcome | Failure, measure: str) -> tuple[float | None, str]:
+def _on_a_run(outcome: JobResult | Failure, measure: str) -> tuple[float | None, str]:
     """What was seen on a run, or why nothing was."""
     if isinstance(outcome, Failure):
         return None, outcome.reason

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from melody.errors import MelodyError, did_you_mean
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Unit
+from melody.reproduce.jobs.job import Job
 from melody.reproduce.suite import Suite
 from melody.reproduce.tables import (
     attribute_agreement,
@@ -36,7 +36,7 @@ class Kind:
     """How tables of one kind are planned and filled, and what their columns may measure."""
 
     measures: dict[str, Measure]
-    plan: Callable[[Suite, Context], list[Unit]]
+    plan: Callable[[Suite, Context], list[Job]]
     fill: Callable[[Filling], Filled]
     uses: Uses
     """What of a suite it reads; all else is refused."""

@@ -12,8 +12,8 @@ from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.ngrams import bigram_log_probabilities, bigram_loss, unigram_log_probabilities, unigram_loss
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.components import language_model_units, token_units
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.components import language_model_jobs, token_jobs
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Row, Suite
 from melody.reproduce.tables import estimates
@@ -26,7 +26,7 @@ MINUS = " minus "
 MODELS = (*PROMPTED, BIGRAM, UNIGRAM)
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """Tokens of training clips, and the language model's losses; raises ``MelodyError`` for an unknown row."""
     for listed in suite.rows:
         for name in str(listed.row.get("model")).split(MINUS):
@@ -74,7 +74,7 @@ def _measured(losses: Sequence[Sequence[float]], expected: int) -> Measurement:
     return estimates.difference(losses[0], losses[1], expected)
 
 
-def _losses(name: str, own: Sequence[Outcome], training: Sequence[Outcome]) -> list[float]:
+def _losses(name: str, own: Sequence[JobResult], training: Sequence[JobResult]) -> list[float]:
     """Nats a token of each held-out clip."""
     if name in PROMPTED:
         return [loss for outcome in own for loss in outcome.values["rows"][PROMPTED[name]]]
@@ -86,13 +86,13 @@ def _losses(name: str, own: Sequence[Outcome], training: Sequence[Outcome]) -> l
     return losses
 
 
-def _tokens(outcomes: Sequence[Outcome]) -> Tensor:
+def _tokens(outcomes: Sequence[JobResult]) -> Tensor:
     return torch.cat([torch.from_numpy(outcome.arrays["tokens"]).long() for outcome in outcomes])
 
 
-def _held_out(suite: Suite, context: Context) -> list[Unit]:
-    return language_model_units(context, clips=suite.settings.clips)
+def _held_out(suite: Suite, context: Context) -> list[Job]:
+    return language_model_jobs(context, clips=suite.settings.clips)
 
 
-def _training(suite: Suite, context: Context) -> list[Unit]:
-    return token_units(context, clips=suite.settings.training_clips)
+def _training(suite: Suite, context: Context) -> list[Job]:
+    return token_jobs(context, clips=suite.settings.training_clips)

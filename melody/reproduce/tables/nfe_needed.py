@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
-from melody.reproduce.jobs.job import Unit
+from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
@@ -84,7 +84,7 @@ def _finding(ablation: Ablation, steps: Sequence[Row], column: Column) -> Findin
     if point is None and column.measure != "fad_difference":
         raise MelodyError(_not_reached(curve))
     chosen = point or curve.points[-1]
-    units: dict[str, Unit] = {}
+    units: dict[str, Job] = {}
     for row in steps:
         units |= {unit.key: unit for unit in ablation.units(row, column)}
     return Finding(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from melody.evaluation.result import Measurement
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
+from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
@@ -17,8 +17,8 @@ from melody.reproduce.tables import budgets, estimates
 from melody.reproduce.tables.builder import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges, embedders_of
 from melody.reproduce.tables.shared_jobs import (
     count,
-    generation_units,
-    held_out_unit,
+    generation_jobs,
+    held_out_job,
     judges_first,
     rows_of_systems,
     settings_row,
@@ -48,10 +48,10 @@ PROXIES = (OF_CLIPS, *BY_CLIP, "fad", "mcc", "instrument")
 NO_RATINGS = "needs listeners: give the file of their answers with --ratings"
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """One generation of each system whose passes are counted, and the clips that proxies are taken of."""
     check_judges(suite)
-    units: list[Unit] = judges_first(suite, context)
+    units: list[Job] = judges_first(suite, context)
     measured = {column.measure for column in suite.columns}
     for name in _systems(suite, context):
         if measured & set(COUNTS):
@@ -159,7 +159,7 @@ def _proxy(filling: Filling, system: str, column: Column) -> Finding:
     )
 
 
-def _measured(column: Column, generated: dict[int, Outcome], reference: Outcome, expected: int) -> Measurement:
+def _measured(column: Column, generated: dict[int, JobResult], reference: JobResult, expected: int) -> Measurement:
     if column.measure == OF_CLIPS:
         return estimates.passes(generated, "passes")
     if column.measure == "fad":
@@ -171,12 +171,12 @@ def _measured(column: Column, generated: dict[int, Outcome], reference: Outcome,
     return estimates.over_prompts({s: o.values.get(column.measure, []) for s, o in generated.items()}, expected)
 
 
-def _clips(suite: Suite, context: Context, system: str) -> dict[int, Unit]:
-    return generation_units(suite, context, settings_row(suite), embedders_of(suite), system)
+def _clips(suite: Suite, context: Context, system: str) -> dict[int, Job]:
+    return generation_jobs(suite, context, settings_row(suite), embedders_of(suite), system)
 
 
-def _reference(suite: Suite, context: Context) -> Unit:
-    return held_out_unit(suite, context, embedders_of(suite))
+def _reference(suite: Suite, context: Context) -> Job:
+    return held_out_job(suite, context, embedders_of(suite))
 
 
 def _systems(suite: Suite, context: Context) -> list[str]:

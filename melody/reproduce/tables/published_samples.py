@@ -10,8 +10,8 @@ from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.cosine import cosines
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
-from melody.reproduce.jobs.published_samples import published_corpus, samples_unit
+from melody.reproduce.jobs.job import Failure, Job, JobResult
+from melody.reproduce.jobs.published_samples import published_corpus, samples_job
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
@@ -37,7 +37,7 @@ ABSENT = (
 )
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """One unit a set, if the samples are there; raises ``MelodyError`` if the folder cannot be read."""
     for listed in suite.rows:
         for name in _sets_of(listed.row):
@@ -45,13 +45,13 @@ def plan(suite: Suite, context: Context) -> list[Unit]:
                 raise MelodyError(f"suite {suite.name}: unknown set {name!r}{did_you_mean(name, EXPECTED)}")
     if context.published_samples is None:
         return []
-    return list(_units(suite, context).values())
+    return list(_jobs(suite, context).values())
 
 
 def fill(filling: Filling) -> Filled:
     """Every set, and every paired difference."""
     filled = Filled()
-    units = {} if filling.context.published_samples is None else _units(filling.suite, filling.context)
+    units = {} if filling.context.published_samples is None else _jobs(filling.suite, filling.context)
     for listed in filling.suite.rows:
         for column in filling.suite.columns:
             finder = _Finder(filling, units, listed.row, column)
@@ -79,7 +79,7 @@ class _Finder:
     """One cell that is being measured."""
 
     filling: Filling
-    units: dict[str, Unit]
+    units: dict[str, Job]
     row: Row
     column: Column
 
@@ -93,14 +93,14 @@ class _Finder:
         for outcome in outcomes:
             if isinstance(outcome, Failure):
                 return Finding(absent=outcome.reason, units=units)
-        measured = self._measured(names, [o for o in outcomes if isinstance(o, Outcome)])
+        measured = self._measured(names, [o for o in outcomes if isinstance(o, JobResult)])
         if isinstance(measured, str):
             return Finding(absent=measured, units=units)
         inputs = texts_hash([facts["sound"] for unit in units for facts in unit.config["clips"]])
         config = {"sets": list(names), "clips": [len(unit.config["clips"]) for unit in units]}
         return Finding(measured, units=units, inputs=inputs, config=config)
 
-    def _measured(self, names: Sequence[str], outcomes: Sequence[Outcome]) -> Measurement | str:
+    def _measured(self, names: Sequence[str], outcomes: Sequence[JobResult]) -> Measurement | str:
         """The number, or why there is none."""
         paired = MINUS in str(self.row["set"])
         expected = EXPECTED[names[0]]
@@ -120,14 +120,14 @@ class _Finder:
         return estimates.difference([a for a, _ in pairs], [b for _, b in pairs], expected)
 
 
-def _values(outcome: Outcome, measure: str) -> list[float | None]:
+def _values(outcome: JobResult, measure: str) -> list[float | None]:
     if measure == "cosine":
         return [float(value) for value in cosines(*estimates.joint(outcome))]
     return list(outcome.values["rows"][measure])
 
 
 def _paired(
-    a: Unit, values_a: Sequence[float | None], b: Unit, values_b: Sequence[float | None]
+    a: Job, values_a: Sequence[float | None], b: Job, values_b: Sequence[float | None]
 ) -> list[tuple[float, float]]:
     """Values of clips with the same text in both sets, in the order of the first."""
     other = {facts["text"]: value for facts, value in zip(b.config["clips"], values_b, strict=True)}
@@ -135,7 +135,7 @@ def _paired(
     return [(x, y) for x, y in pairs if x is not None and y is not None]
 
 
-def _units(suite: Suite, context: Context) -> dict[str, Unit]:
+def _jobs(suite: Suite, context: Context) -> dict[str, Job]:
     embedders, corpus = embedders_of(suite), published_corpus(context)
     sets: dict[str, list[Clip]] = {name: [] for name in EXPECTED}
     for clip in corpus:
@@ -143,7 +143,7 @@ def _units(suite: Suite, context: Context) -> dict[str, Unit]:
         if name is not None:
             sets[name].append(clip)
     return {
-        name: samples_unit(context, corpus=Corpus(name, clips), embedders=embedders)
+        name: samples_job(context, corpus=Corpus(name, clips), embedders=embedders)
         for name, clips in sets.items()
         if clips
     }

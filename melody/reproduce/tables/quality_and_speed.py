@@ -13,7 +13,7 @@ from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.real_time_factor import real_time_factor
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
+from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, ListedRow, Row, Suite
 from melody.reproduce.systems import OWN
@@ -30,8 +30,8 @@ from melody.reproduce.tables.builder import (
     timed_under,
 )
 from melody.reproduce.tables.capabilities import PLAYS_BACK, plays_back
-from melody.reproduce.tables.controls import CONTROLS, REAL, blindness, control_finding, control_units, is_control
-from melody.reproduce.tables.shared_jobs import generation_units, held_out_unit, judges_first, setting_of, timing
+from melody.reproduce.tables.controls import CONTROLS, REAL, blindness, control_finding, control_jobs, is_control
+from melody.reproduce.tables.shared_jobs import generation_jobs, held_out_job, judges_first, setting_of, timing
 
 MEASURES = {
     **budgets.MEASURES,
@@ -55,21 +55,21 @@ EXPORTED_CLIPS = 1
 """Clips a row that are copied beside the results."""
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """Every row's generations and timing, and the reference.
 
     Raises:
         MelodyError: missing or unknown axis, an unknown sampler or grid.
     """
     check_axes(suite, context)
-    units: list[Unit] = judges_first(suite, context)
+    units: list[Job] = judges_first(suite, context)
     for row in rows(suite, context):
         if not problem_with(row, context):
-            units += generation_units(suite, context, row, embedders_of(suite), _system(row)).values()
+            units += generation_jobs(suite, context, row, embedders_of(suite), _system(row)).values()
             if any(_is_timed(column, context) for column in suite.columns):
                 units.append(timing(suite, context, row, _system(row)))
     if any(column.measure in OF_REFERENCE for column in suite.columns):
-        units += [_reference(suite, context), *control_units(suite, context, embedders_of(suite))]
+        units += [_reference(suite, context), *control_jobs(suite, context, embedders_of(suite))]
     return units
 
 
@@ -153,9 +153,9 @@ class _Run:
         return problem_with(self.row, self.filling.context)
 
     @cached_property
-    def units(self) -> dict[int, Unit]:
+    def units(self) -> dict[int, Job]:
         suite, context = self.filling.suite, self.filling.context
-        return generation_units(suite, context, self.row, embedders_of(suite), _system(self.row))
+        return generation_jobs(suite, context, self.row, embedders_of(suite), _system(self.row))
 
     @property
     def expected(self) -> int:
@@ -182,7 +182,7 @@ class _Run:
             measured, units=tuple(units), inputs=self._inputs(column), config=self._config, seeds=tuple(self.units)
         )
 
-    def _measured(self, column: Column, generated: dict[int, Outcome], reference: Outcome) -> Measurement:
+    def _measured(self, column: Column, generated: dict[int, JobResult], reference: JobResult) -> Measurement:
         if column.measure == "fad":
             return estimates.fad(generated, reference, column.embedder or "", self.expected)
         if column.measure == "mcc":
@@ -264,7 +264,7 @@ def _listed_finding(filling: Filling, column: Column, listed: ListedRow) -> Find
     return _reference_finding(filling, column, unit)
 
 
-def _reference_finding(filling: Filling, column: Column, unit: Unit) -> Finding:
+def _reference_finding(filling: Filling, column: Column, unit: Job) -> Finding:
     """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
@@ -281,8 +281,8 @@ def _reference_finding(filling: Filling, column: Column, unit: Unit) -> Finding:
     return Finding(measured, units=(unit,), inputs=unit.config["corpus"], config={"clips": outcome.values["clips"]})
 
 
-def _reference(suite: Suite, context: Context) -> Unit:
-    return held_out_unit(suite, context, embedders_of(suite))
+def _reference(suite: Suite, context: Context) -> Job:
+    return held_out_job(suite, context, embedders_of(suite))
 
 
 def _is_timed(column: Column, context: Context) -> bool:
@@ -307,6 +307,6 @@ def check_axes(suite: Suite, context: Context) -> None:
             raise MelodyError(f"suite {suite.name}: unknown row {name!r}{did_you_mean(name, known)}")
 
 
-def _done(outcome: Outcome | Failure) -> Outcome:
-    assert isinstance(outcome, Outcome)
+def _done(outcome: JobResult | Failure) -> JobResult:
+    assert isinstance(outcome, JobResult)
     return outcome

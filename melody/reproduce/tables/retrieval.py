@@ -8,8 +8,8 @@ from melody.errors import MelodyError, did_you_mean
 from melody.metrics.retrieval import ranks
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.clip_variants import chosen_clips
-from melody.reproduce.jobs.components import pairs_unit
-from melody.reproduce.jobs.job import Unit
+from melody.reproduce.jobs.components import pairs_job
+from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
@@ -25,12 +25,12 @@ CAPTIONS = {"full caption": "full_caption", "own caption": "own_caption"}
 CHANCE = "chance"
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """One unit; raises ``MelodyError`` for an unknown row, or too few clips with distinct attributes."""
     for listed in suite.rows:
         if (name := str(listed.row.get("text"))) not in (*CAPTIONS, CHANCE):
             raise MelodyError(f"suite {suite.name}: unknown text {name!r}{did_you_mean(name, (*CAPTIONS, CHANCE))}")
-    return [_unit(suite, context)]
+    return [_job(suite, context)]
 
 
 def fill(filling: Filling) -> Filled:
@@ -45,7 +45,7 @@ def fill(filling: Filling) -> Filled:
 
 
 def _finding(filling: Filling, row: Row, column: Column) -> Finding:
-    unit, wanted = _unit(filling.suite, filling.context), int(column.measure.rpartition("_")[2])
+    unit, wanted = _job(filling.suite, filling.context), int(column.measure.rpartition("_")[2])
     count = filling.suite.settings.prompts
     if row["text"] == CHANCE:
         projected = Projection(value=100 * wanted / count, method=f"{wanted} of {count}")
@@ -62,6 +62,6 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     )
 
 
-def _unit(suite: Suite, context: Context) -> Unit:
+def _job(suite: Suite, context: Context) -> Job:
     held_out = min(suite.settings.reference_clips, len(context.corpus))
-    return pairs_unit(context, places=chosen_clips(context, suite.settings.prompts), held_out=held_out)
+    return pairs_job(context, places=chosen_clips(context, suite.settings.prompts), held_out=held_out)

@@ -15,12 +15,12 @@ from typing import Any
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, embedders_of
 from melody.reproduce.tables.quality_and_speed import check_axes, problem_with, rows
-from melody.reproduce.tables.shared_jobs import generation_units, held_out_unit, settings_row
+from melody.reproduce.tables.shared_jobs import generation_jobs, held_out_job, settings_row
 
 MEASURES = {
     "evaluations": Measure("velocity-evaluations", "lower", "evaluations"),
@@ -33,7 +33,7 @@ MARGIN = 0.05
 """A FAD that is larger than the reference's by at most this share of it is no worse: a choice of ours."""
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """Every row's generations, the reference's, and the held-out clips.
 
     Raises:
@@ -76,7 +76,7 @@ class Ablation:
             seeds=tuple(_generations(self.filling.suite, self.filling.context, row)),
         )
 
-    def units(self, row: Row, column: Column) -> list[Unit]:
+    def units(self, row: Row, column: Column) -> list[Job]:
         """The units behind a measure of a row; raises ``MelodyError`` for a sampler that cannot be used."""
         if problem := problem_with(row, self.filling.context):
             raise MelodyError(problem)
@@ -138,12 +138,12 @@ class Ablation:
         reference = self._generated(settings_row(self.filling.suite))
         return estimates.mcc_difference(self._generated(row), reference, self._expected)
 
-    def _generated(self, row: Row) -> dict[int, Outcome]:
+    def _generated(self, row: Row) -> dict[int, JobResult]:
         units = _generations(self.filling.suite, self.filling.context, row)
         return dict(zip(units, self.filling.computed(list(units.values())), strict=True))
 
     @cached_property
-    def _real(self) -> Outcome:
+    def _real(self) -> JobResult:
         return self.filling.computed([_held_out(self.filling.suite, self.filling.context)])[0]
 
     @property
@@ -152,9 +152,9 @@ class Ablation:
         return settings.prompts * len(settings.seeds)
 
 
-def _generations(suite: Suite, context: Context, row: Row) -> dict[int, Unit]:
-    return generation_units(suite, context, row, embedders_of(suite))
+def _generations(suite: Suite, context: Context, row: Row) -> dict[int, Job]:
+    return generation_jobs(suite, context, row, embedders_of(suite))
 
 
-def _held_out(suite: Suite, context: Context) -> Unit:
-    return held_out_unit(suite, context, embedders_of(suite))
+def _held_out(suite: Suite, context: Context) -> Job:
+    return held_out_job(suite, context, embedders_of(suite))

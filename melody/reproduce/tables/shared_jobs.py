@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.attribute_classifiers import judges_facts, judges_unit
-from melody.reproduce.jobs.continuation import CONTINUED_CLIPS, continuation_unit
-from melody.reproduce.jobs.generation import Setting, count_unit, generation_unit, timing_unit
-from melody.reproduce.jobs.job import Unit
-from melody.reproduce.jobs.reference_clips import reference_unit
+from melody.reproduce.jobs.attribute_classifiers import judges_facts, judges_job
+from melody.reproduce.jobs.continuation import CONTINUED_CLIPS, continuation_job
+from melody.reproduce.jobs.generation import Setting, count_job, generation_job, timing_job
+from melody.reproduce.jobs.job import Job
+from melody.reproduce.jobs.reference_clips import reference_job
 from melody.reproduce.suite import ListedRow, Row, Suite
 from melody.reproduce.systems import OWN
 
@@ -18,24 +18,24 @@ DEFAULT_EMBEDDER = "mel-stats"
 """Every run is embedded by it, so that tables which ask for no embedder share their runs with those which do."""
 
 
-def generation_units(
+def generation_jobs(
     suite: Suite, context: Context, row: Row, embedders: Sequence[str] = (), system: str = OWN
-) -> dict[int, Unit]:
+) -> dict[int, Job]:
     """One unit a seed, for a row with sampler, grid and num_steps, or for another system."""
     texts = context.texts(suite.settings.prompts)
     setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
     judges = judges_of(suite, context)
     return {
-        seed: generation_unit(context, setting, texts=texts, seed=seed, embedders=names, judges=judges)
+        seed: generation_job(context, setting, texts=texts, seed=seed, embedders=names, judges=judges)
         for seed in context.seeds(suite.settings.seeds)
     }
 
 
-def held_out_unit(suite: Suite, context: Context, embedders: Sequence[str] = ()) -> Unit:
+def held_out_job(suite: Suite, context: Context, embedders: Sequence[str] = ()) -> Job:
     """The held-out clips that distances are taken to."""
     names = sorted({DEFAULT_EMBEDDER, *embedders})
     clips = suite.settings.reference_clips
-    return reference_unit(context, clips=clips, embedders=names, judges=judges_of(suite, context))
+    return reference_job(context, clips=clips, embedders=names, judges=judges_of(suite, context))
 
 
 def judges_of(suite: Suite, context: Context) -> dict[str, Any]:
@@ -45,26 +45,26 @@ def judges_of(suite: Suite, context: Context) -> dict[str, Any]:
     return judges_facts(context, suite.settings.training_clips)
 
 
-def judges_first(suite: Suite, context: Context) -> list[Unit]:
+def judges_first(suite: Suite, context: Context) -> list[Job]:
     """The judges, in time for the first clip."""
     if not judges_of(suite, context):
         return []
-    return [judges_unit(context, training_clips=suite.settings.training_clips)]
+    return [judges_job(context, training_clips=suite.settings.training_clips)]
 
 
-def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Unit:
+def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Job:
     """One clip at a time, once for each seed."""
     return _timing(suite, context, setting_of(suite, context, row, system))
 
 
-def timing_by_default(suite: Suite, context: Context, system: str) -> Unit:
+def timing_by_default(suite: Suite, context: Context, system: str) -> Job:
     """The same with the system's own defaults, whatever a suite sets to save time."""
     if system == OWN:
         return timing(suite, context, settings_row(suite))
     return _timing(suite, context, Setting(suite.settings.duration_s, context.systems[system].options, system))
 
 
-def count(suite: Suite, context: Context, duration_s: float, system: str = OWN, *, by_default: bool = False) -> Unit:
+def count(suite: Suite, context: Context, duration_s: float, system: str = OWN, *, by_default: bool = False) -> Job:
     """Passes of one clip: ours with the suite's sampler, grid and number of steps, another's as it is to be counted.
 
     Args:
@@ -72,16 +72,16 @@ def count(suite: Suite, context: Context, duration_s: float, system: str = OWN, 
     """
     text = context.texts(suite.settings.prompts)[0]
     if system == OWN:
-        return count_unit(context, setting_of(suite, context, settings_row(suite), duration_s=duration_s), text=text)
+        return count_job(context, setting_of(suite, context, settings_row(suite), duration_s=duration_s), text=text)
     one = context.systems[system]
     options = {} if by_default else suite.settings.counted.get(one.use, {})
-    return count_unit(context, Setting(duration_s, {**options, **one.options}, system), text=text)
+    return count_job(context, Setting(duration_s, {**options, **one.options}, system), text=text)
 
 
-def continuation(suite: Suite, context: Context, system: str) -> Unit:
+def continuation(suite: Suite, context: Context, system: str) -> Job:
     """Held-out clips cut in the middle and gone on from, half of the suite's duration each."""
     setting = setting_of(suite, context, settings_row(suite), system, suite.settings.duration_s / 2)
-    return continuation_unit(
+    return continuation_job(
         context,
         setting,
         text=context.texts(suite.settings.prompts)[0],
@@ -118,6 +118,6 @@ def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, dura
     return Setting(duration_s, options)
 
 
-def _timing(suite: Suite, context: Context, setting: Setting) -> Unit:
+def _timing(suite: Suite, context: Context, setting: Setting) -> Job:
     text = context.texts(suite.settings.prompts)[0]
-    return timing_unit(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))
+    return timing_job(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))

@@ -14,9 +14,9 @@ from melody.evaluation.result import Measurement
 from melody.metrics.real_time_factor import real_time_factor
 from melody.metrics.roofline import TABLE2_V100_S, V100, Efficiency, Load, fit, projected_seconds
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.counting import counting_unit
-from melody.reproduce.jobs.job import Failure, Outcome, Unit
-from melody.reproduce.jobs.speed import DTYPES, speed_unit
+from melody.reproduce.jobs.counting import counting_job
+from melody.reproduce.jobs.job import Failure, Job, JobResult
+from melody.reproduce.jobs.speed import DTYPES, speed_job
 from melody.reproduce.random_systems import named_by_preset, why_not
 from melody.reproduce.results import Composition, Projection
 from melody.reproduce.suite import Column, Row, Suite
@@ -43,7 +43,7 @@ CONTENDED = 0.9
 """Processor's seconds a second of the clock, under which other work must have held a single thread up."""
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """A timing of every system, one of each at the small size, and the counts that the roofline is fitted on."""
     names = _systems(suite)
     return [
@@ -74,21 +74,21 @@ def _variants(suite: Suite, name: str) -> list[dict[str, Any]]:
     return [one.options for one in rows if one.system == name]
 
 
-def _timing(suite: Suite, context: Context, name: str) -> Unit:
+def _timing(suite: Suite, context: Context, name: str) -> Job:
     duration_s, variants = suite.settings.duration_s, _variants(suite, name)
-    return speed_unit(context, definition(context), name, duration_s, variants, context.precision)
+    return speed_job(context, definition(context), name, duration_s, variants, context.precision)
 
 
-def _small(suite: Suite, context: Context, name: str) -> Unit | None:
+def _small(suite: Suite, context: Context, name: str) -> Job | None:
     if not named_by_preset(name) or context.subject.preset not in (PAPER, SMALL):
         return None
-    return speed_unit(
+    return speed_job(
         context, load_preset(SMALL), name, suite.settings.duration_s, _variants(suite, name), precision="fp32"
     )
 
 
-def _fitted_on() -> list[Unit]:
-    return [counting_unit(load_preset(PAPER), OWN, 10.0, {"num_steps": steps}) for steps in TABLE2_V100_S]
+def _fitted_on() -> list[Job]:
+    return [counting_job(load_preset(PAPER), OWN, 10.0, {"num_steps": steps}) for steps in TABLE2_V100_S]
 
 
 def _finding(filling: Filling, row: Row, column: Column) -> Finding:
@@ -110,7 +110,7 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     return _speed(filling, column, found, unit, outcome)
 
 
-def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Unit, outcome: Outcome) -> Finding:
+def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Job, outcome: JobResult) -> Finding:
     context, duration_s = filling.context, filling.suite.settings.duration_s
     projected = _projection(filling, found) if column.measure == "rtf_v100" else None
     wanted = DEVICES.get(column.measure)
@@ -179,7 +179,7 @@ def _loads(values: dict[str, Any]) -> list[Load]:
 def _efficiency(filling: Filling, precision: str) -> Efficiency | None:
     """What the paper's rows imply; ``None`` where our system at the paper's size was not counted."""
     found = [filling.outcome(unit) for unit in _fitted_on()] if filling.context.subject.preset == PAPER else []
-    outcomes = [outcome for outcome in found if isinstance(outcome, Outcome)]
+    outcomes = [outcome for outcome in found if isinstance(outcome, JobResult)]
     if not outcomes or len(outcomes) < len(found):
         return None
     runs = [
@@ -223,7 +223,7 @@ def _compositions(filling: Filling) -> Iterator[str]:
     for name in _systems(filling.suite):
         unit = _small(filling.suite, filling.context, name)
         outcome = None if unit is None else filling.outcome(unit)
-        if not isinstance(outcome, Outcome):
+        if not isinstance(outcome, JobResult):
             why = (
                 f"preset {SMALL} is not among its sizes, or not this run's"
                 if unit is None

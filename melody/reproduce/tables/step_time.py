@@ -7,7 +7,7 @@ import numpy as np
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Outcome, Unit
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.suite import Column, Suite
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, failure_among
@@ -19,11 +19,11 @@ MEASURES = {
 }
 
 
-def plan(suite: Suite, context: Context) -> list[Unit]:
+def plan(suite: Suite, context: Context) -> list[Job]:
     """One timing for each number of steps; raises ``MelodyError`` for fewer than two."""
     if len(suite.axes.get("num_steps", ())) < 2:
         raise MelodyError(f"suite {suite.name}: the axis num_steps needs two values or more")
-    return _units(suite, context)
+    return _jobs(suite, context)
 
 
 def fill(filling: Filling) -> Filled:
@@ -39,17 +39,17 @@ def fill(filling: Filling) -> Filled:
 
 
 def _finding(filling: Filling, column: Column) -> Finding:
-    units = _units(filling.suite, filling.context)
+    units = _jobs(filling.suite, filling.context)
     found = [filling.outcome(unit) for unit in units]
     if reason := failure_among(found):
         return Finding(absent=reason, units=tuple(units))
-    measured = _line([o for o in found if isinstance(o, Outcome)], filling.suite, column.measure)
+    measured = _line([o for o in found if isinstance(o, JobResult)], filling.suite, column.measure)
     seeds = tuple(filling.context.seeds(filling.suite.settings.seeds))
     config = {**settings_row(filling.suite), "num_steps": list(filling.suite.axes["num_steps"]), "batch": 1}
     return Finding(measured, units=tuple(units), config=config, seeds=seeds)
 
 
-def _line(outcomes: list[Outcome], suite: Suite, measure: str) -> Measurement:
+def _line(outcomes: list[JobResult], suite: Suite, measure: str) -> Measurement:
     """Least squares for each seed."""
     steps = [int(count) for count in suite.axes["num_steps"]]
     by_seed = {}
@@ -60,5 +60,5 @@ def _line(outcomes: list[Outcome], suite: Suite, measure: str) -> Measurement:
     return estimates.over_repeats(by_seed, expected=len(by_seed))
 
 
-def _units(suite: Suite, context: Context) -> list[Unit]:
+def _jobs(suite: Suite, context: Context) -> list[Job]:
     return [timing(suite, context, settings_row(suite, int(steps))) for steps in suite.axes["num_steps"]]
