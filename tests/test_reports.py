@@ -13,7 +13,7 @@ from melody.pipeline import MelodyPipeline
 from melody.reproduce.gate import gate, load_thresholds
 from melody.reproduce.jobs.denoiser_ablation import FOLDER
 from melody.reproduce.results import Results, load_results
-from melody.reproduce.systems import Surroundings, systems_of
+from melody.reproduce.systems import RunDefaults, systems_of
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "reports" / "demo"
@@ -50,7 +50,7 @@ def _own_weights() -> str:
 
 def _shipped_weights() -> set[str | None]:
     """Of the demo, of the opponents', and of Table 5's study, three files a denoiser."""
-    others = systems_of(Surroundings(load_preset("demo"), "cpu"), [])
+    others = systems_of(RunDefaults(load_preset("demo"), "cpu"), [])
     opponents = {one.weights for one in others.values() if one.makings}
     study = {
         ", ".join(file_hash(path) for path in sorted(FOLDER.glob(f"{name}-?.safetensors")))

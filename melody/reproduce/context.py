@@ -27,7 +27,7 @@ from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, Lang
 from melody.registry import audio_embedders, systems
 from melody.reproduce.attribute_classifiers import trained_judges
 from melody.reproduce.executor import Progress
-from melody.reproduce.systems import OWN, SystemUnderTest
+from melody.reproduce.systems import OWN, SystemEntry
 
 SEED_STRIDE = 10_000
 """Row r of seed s draws from stream s · 10,000 + r, so that rows of two seeds share no noise: a choice of ours."""
@@ -47,7 +47,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedPreset:
     """The system under test: what identifies it, and how it is loaded, which waits until something must be computed."""
 
     preset: str
@@ -79,7 +79,7 @@ class Subject:
 class Context:
     """One run's surroundings. Places (paths, devices) are here; content goes into the units' configs."""
 
-    subject: Subject
+    subject: EvaluatedPreset
     corpus_of: Callable[[], Corpus]
     """The held-out corpus, its first clips in a fixed order."""
     prompts: Callable[[int], list[str]]
@@ -95,7 +95,7 @@ class Context:
     """The held-out corpus again, each piece composed to another length in seconds."""
     timing_repeats: int = 3
     """Timed calls for each seed, of which the median is taken."""
-    others: Mapping[str, SystemUnderTest] = field(default_factory=dict)
+    others: Mapping[str, SystemEntry] = field(default_factory=dict)
     """Systems that stand beside the preset's own in the tables."""
     ratings: ListeningResult | None = None
     """What listeners said of systems of these names."""
@@ -128,14 +128,14 @@ class Context:
         self.tell("loading weights")
         _ = self.parts
         for name, one in self.others.items():
-            if one.wanted:
+            if one.required:
                 self.system(name)
 
     @cached_property
-    def systems(self) -> dict[str, SystemUnderTest]:
+    def systems(self) -> dict[str, SystemEntry]:
         """Every system of the run by its name in the tables, the preset's own first."""
-        own = SystemUnderTest(
-            OWN, OWN, self.subject.abilities, self.subject.options, load=lambda: self.parts.system, wanted=True
+        own = SystemEntry(
+            OWN, OWN, self.subject.abilities, self.subject.options, load=lambda: self.parts.system, required=True
         )
         return {OWN: own, **self.others}
 
@@ -162,12 +162,12 @@ class Context:
             return {"name": OWN, "subject": self.subject.facts, "weights": self.subject.weights}
         one = self.systems[name]
         if name not in self._facts:
-            said = {} if one.known_by_content else self.system(name).facts()
+            said = {} if one.identified_by_files else self.system(name).facts()
             self._facts[name] = {"name": name, **one.identity, "facts": said}
             canonical(self._facts[name])
         return self._facts[name]
 
-    def absent(self, name: str) -> str:
+    def unavailable_reason(self, name: str) -> str:
         """Why a system has no numbers in this run; empty if it can have them.
 
         Raises:
@@ -180,14 +180,14 @@ class Context:
                 else f"not run: ask for it by --system {name}"
             )
         one = self.systems[name]
-        if not one.absent:
+        if not one.unavailable_reason:
             try:
                 self.system_facts(name)
             except (Exception, SystemExit) as error:  # as above
-                if one.wanted:
+                if one.required:
                     raise
-                one.absent = one_line(error)
-        return one.absent
+                one.unavailable_reason = one_line(error)
+        return one.unavailable_reason
 
     @cached_property
     def _loaded(self) -> dict[str, System]:

@@ -26,7 +26,7 @@ class _Tested:
     claim: OrderingClaim
     text: str
     difference: Difference | None = None
-    absent: str = ""
+    unavailable_reason: str = ""
     no_rank: str = ""
     """Why nothing is decided by the difference, though there is one."""
     paper_difference: float | None = None
@@ -78,7 +78,7 @@ def _tested(suite: Suite, claim: OrderingClaim, extra: Row, cells: Sequence[Cell
         _side(claim.higher, extra, claim.column, cells),
     ]
     if any(side is None for side in sides):
-        return _Tested(claim, text, absent="a row that it compares is not in this run")
+        return _Tested(claim, text, unavailable_reason="a row that it compares is not in this run")
     lower, higher = (side for side in sides if side is not None)
     papers = [_paper(side) for side in (lower, higher)]
     printed = None if papers[0] is None or papers[1] is None else papers[1] - papers[0]
@@ -86,7 +86,7 @@ def _tested(suite: Suite, claim: OrderingClaim, extra: Row, cells: Sequence[Cell
     stated = None if printed is None or suite.other_settings() else suite.statement_of(claim)
     compared = [side for side in (lower, higher) if isinstance(side, Cell)]
     if unmeasured := next((cell for cell in compared if cell.measured is None), None):
-        return _Tested(claim, text, absent=unmeasured.reason, paper_difference=printed, statement=stated)
+        return _Tested(claim, text, unavailable_reason=unmeasured.reason, paper_difference=printed, statement=stated)
     found = difference(_value(lower), _value(higher))
     no_rank = next((cell.no_rank for cell in compared if cell.no_rank), "")
     return _Tested(claim, text, found, no_rank=no_rank, paper_difference=printed, statement=stated)
@@ -125,7 +125,7 @@ def _p_value(tested: _Tested) -> float | None:
 def _ordering(tested: _Tested, p_holm: float | None, family: int) -> Ordering:
     found = tested.difference
     verdict: OrderingVerdict = "not attempted"
-    reason = tested.absent
+    reason = tested.unavailable_reason
     if found is not None:
         verdict = "undecided" if tested.no_rank else _verdict(found, p_holm)
         said = (tested.no_rank, found.text, _p_values(found, p_holm, family), found.remark)

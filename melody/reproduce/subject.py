@@ -20,8 +20,8 @@ from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.listening.schema import ListeningResult
 from melody.pipeline import MelodyPipeline, shipped_weights
-from melody.reproduce.context import Context, Parts, Subject
-from melody.reproduce.systems import Surroundings, systems_of
+from melody.reproduce.context import Context, EvaluatedPreset, Parts
+from melody.reproduce.systems import RunDefaults, systems_of
 
 PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
 """Folder of published samples, where no option gives one."""
@@ -75,7 +75,7 @@ def preset_context(
         published_samples=published_samples,
         training_of=lambda count: load_corpus("embedded", split="train", num_clips=count),
         pieces_of=lambda duration_s: embedded_corpus(split, HELD_OUT_CLIPS, durations_s=(duration_s,)),
-        others=systems_of(Surroundings(loaded, device), systems),
+        others=systems_of(RunDefaults(loaded, device), systems),
         ratings=ratings,
     )
 
@@ -92,7 +92,7 @@ def random_context(preset: str | Path | Preset, *, device: str = "cpu", seed: in
     def nothing(*_: object) -> NoReturn:
         raise MelodyError(f"preset {loaded.name!r} was asked for without weights: this table needs them")
 
-    subject = Subject(
+    subject = EvaluatedPreset(
         preset=loaded.name,
         denoiser=loaded.denoiser.use,
         weights=None,
@@ -104,7 +104,7 @@ def random_context(preset: str | Path | Preset, *, device: str = "cpu", seed: in
     return Context(subject, corpus_of=nothing, prompts=nothing, device=device, seed=seed)
 
 
-def preset_subject(preset: str | Path | Preset, weights: str | Path | None, device: str) -> Subject:
+def preset_subject(preset: str | Path | Preset, weights: str | Path | None, device: str) -> EvaluatedPreset:
     """A preset as the system under test; its weights are hashed now and loaded when needed."""
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
     folder = local_folder(weights) if weights is not None else shipped_weights(loaded)
@@ -132,7 +132,7 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
             pipeline.language_model,
         )
 
-    return Subject(
+    return EvaluatedPreset(
         preset=loaded.name,
         denoiser=loaded.denoiser.use,
         weights=digest,

@@ -36,7 +36,7 @@ OTHER_NAMES = "give it another title in a TOML file (use, title, arguments)"
 
 
 @dataclass(eq=False)
-class SystemUnderTest:
+class SystemEntry:
     """A system as a row of tables."""
 
     name: str
@@ -52,11 +52,11 @@ class SystemUnderTest:
     load: Callable[[], System] = field(default=System, repr=False)
     describe: Callable[[], Makings | None] = field(default=lambda: None, repr=False)
     identify: Callable[[], dict[str, Any]] = field(default=dict, repr=False)
-    known_by_content: bool = True
+    identified_by_files: bool = True
     """Whether ``identity`` is all, or what the loaded system says of itself belongs to it."""
-    wanted: bool = False
+    required: bool = False
     """Asked for by name: what is wrong with it ends the run, and not only its row."""
-    absent: str = ""
+    unavailable_reason: str = ""
     """Why it cannot be a row."""
 
     @cached_property
@@ -80,7 +80,7 @@ class SystemUnderTest:
         return next(iter(self.identity.get("files", {}).values()), None)
 
 
-class Declared(Strict):
+class SystemSpec(Strict):
     """``--system FILE.toml``: a system with its arguments."""
 
     use: str
@@ -91,14 +91,14 @@ class Declared(Strict):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class RunDefaults:
     """What systems of a run share."""
 
     preset: Preset
     device: str
 
 
-def systems_of(around: Surroundings, asked: Sequence[str] = ()) -> dict[str, SystemUnderTest]:
+def systems_of(around: RunDefaults, asked: Sequence[str] = ()) -> dict[str, SystemEntry]:
     """All systems of a run but the preset's own, by name.
 
     Args:
@@ -110,7 +110,7 @@ def systems_of(around: Surroundings, asked: Sequence[str] = ()) -> dict[str, Sys
     for entry in registry.systems.entries():
         if entry.name != OWN and (not entry.in_tree or _ships_weights(entry)):
             systems[entry.name] = _by_itself(entry, around)
-    named: dict[str, SystemUnderTest] = {}
+    named: dict[str, SystemEntry] = {}
     for text in asked:
         if text == OWN:  # it is in every table already
             continue
@@ -131,34 +131,38 @@ def _ships_weights(entry: Entry) -> bool:
     return any(parameter.name == "preset" for parameter in registry.systems.parameters(entry.name))
 
 
-def _by_itself(entry: Entry, around: Surroundings) -> SystemUnderTest:
+def _by_itself(entry: Entry, around: RunDefaults) -> SystemEntry:
     if entry.error:
-        return SystemUnderTest(entry.name, entry.name, absent=f"system {entry.name!r} cannot be used: {entry.error}")
+        return SystemEntry(
+            entry.name, entry.name, unavailable_reason=f"system {entry.name!r} cannot be used: {entry.error}"
+        )
     if lacks := registry.systems.lacks(entry.name):
-        return SystemUnderTest(entry.name, entry.name, absent=lacks)
+        return SystemEntry(entry.name, entry.name, unavailable_reason=lacks)
     required = [p.name for p in registry.systems.parameters(entry.name) if p.default is ...]
     if missing := [name for name in required if name not in ("preset", "device")]:
         why = f"system {entry.name!r} needs {missing[0]!r}: ask for it with --system {entry.name}=…"
-        return SystemUnderTest(entry.name, entry.name, absent=why)
+        return SystemEntry(entry.name, entry.name, unavailable_reason=why)
     try:
-        one = _under_test(Declared(use=entry.name), around)
+        one = _under_test(SystemSpec(use=entry.name), around)
     except MelodyError as error:
         if entry.in_tree:
             raise
-        return SystemUnderTest(entry.name, entry.name, absent=f"system {entry.name!r} cannot be used: {error}")
+        return SystemEntry(entry.name, entry.name, unavailable_reason=f"system {entry.name!r} cannot be used: {error}")
     if entry.in_tree and not _is_shipped(entry.name, around):
-        one.absent = f"not run: no weights of system {entry.name!r} for preset {around.preset.name!r} are shipped"
+        one.unavailable_reason = (
+            f"not run: no weights of system {entry.name!r} for preset {around.preset.name!r} are shipped"
+        )
     return one
 
 
-def _is_shipped(name: str, around: Surroundings) -> bool:
+def _is_shipped(name: str, around: RunDefaults) -> bool:
     return any(shipped_folder(name, around.preset.name).glob("*.safetensors"))
 
 
-def _declared(text: str) -> Declared:
+def _declared(text: str) -> SystemSpec:
     """What ``--system`` asks for."""
     if text.endswith(".toml"):
-        found = parse(Declared, read_toml(Path(text)), text)
+        found = parse(SystemSpec, read_toml(Path(text)), text)
         registry.systems.entry(found.use)
         return found
     name, given, where = text.partition("=")
@@ -171,19 +175,19 @@ def _declared(text: str) -> Declared:
         wanted = "FOLDER_OR_HUB_ID" if place == "weights" else place.upper()
         raise MelodyError(f"system {name!r} needs its {place}: --system {name}={wanted}{source}")
     if not given:
-        return Declared(use=name)
+        return SystemSpec(use=name)
     if place is None:
         takes = ", ".join(needed) or "nothing"
         raise MelodyError(f"--system {text}: system {name!r} takes no weights and no folder (it takes: {takes})")
     title = f"{name}:{Path(where).resolve().name}" if place == "folder" or name == OWN else name
-    return Declared(use=name, title=title, arguments={place: where})
+    return SystemSpec(use=name, title=title, arguments={place: where})
 
 
-def _asked_for(declared: Declared, around: Surroundings) -> SystemUnderTest:
+def _asked_for(declared: SystemSpec, around: RunDefaults) -> SystemEntry:
     if lacks := registry.systems.lacks(declared.use):
         raise MelodyError(f"{lacks} (for --system)")
     one = _under_test(declared, around)
-    one.wanted = True
+    one.required = True
     if not one.makings or set(declared.arguments) & set(PLACES):
         return one
     if not all(path.is_file() for path in one.makings.weights.values()):
@@ -194,7 +198,7 @@ def _asked_for(declared: Declared, around: Surroundings) -> SystemUnderTest:
     return one
 
 
-def _under_test(declared: Declared, around: Surroundings) -> SystemUnderTest:
+def _under_test(declared: SystemSpec, around: RunDefaults) -> SystemEntry:
     use, entry = declared.use, registry.systems.entry(declared.use)
     kind = entry.component
     names = [parameter.name for parameter in registry.systems.parameters(use)]
@@ -208,7 +212,7 @@ def _under_test(declared: Declared, around: Surroundings) -> SystemUnderTest:
     decisive = {name: value for name, value in arguments.items() if name != "device"}
     describe = partial(kind.makings, decisive)
     places = _places(decisive)
-    return SystemUnderTest(
+    return SystemEntry(
         name=declared.title or use,
         use=use,
         abilities=kind.abilities,
@@ -219,7 +223,7 @@ def _under_test(declared: Declared, around: Surroundings) -> SystemUnderTest:
         describe=describe,
         identify=partial(_identity, use, declared.title or use, decisive, places, describe),
         # A preset that only the system itself can read decides more than the files that it was given.
-        known_by_content=_tells(kind) or (bool(places) and "preset" not in names),
+        identified_by_files=_tells(kind) or (bool(places) and "preset" not in names),
     )
 
 

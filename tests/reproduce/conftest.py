@@ -16,7 +16,7 @@ from torch import Tensor
 from melody.data.corpus import Clip, Corpus
 from melody.protocols import Generation, Sampler, System, Trace
 from melody.registry import Entry, samplers
-from melody.reproduce.context import Context, Parts, Subject
+from melody.reproduce.context import Context, EvaluatedPreset, Parts
 from melody.reproduce.suite import Suite, load_suite
 from melody.reproduce.tables.kinds import kind_of
 
@@ -122,7 +122,7 @@ def tone_corpus(duration_s: float = 2.0) -> Corpus:
 
 def tone_context(system: ToneSystem | None = None, **options: Any) -> Context:
     parts = Parts(system or ToneSystem(), ToneEmbedder(), FrameCodec(), NoTokens(), ZeroDenoiser())  # type: ignore[arg-type]
-    subject = Subject(
+    subject = EvaluatedPreset(
         preset=options.pop("preset", "tones"),
         denoiser="dual-path",
         weights=hashlib.sha256(b"tones").hexdigest(),

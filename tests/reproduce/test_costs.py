@@ -294,7 +294,9 @@ def test_what_was_fitted_on_the_papers_numbers_reproduces_none_of_them(tones: Si
     row: Row = {"system": "melody", "num_steps": 5}
     filling = Filling(suite, tones.context(), {}, [], kind_of(suite).measures)
     for fitted, verdict in ((True, "not attempted"), (False, "reproduced")):
-        finding = Finding(projected=Projection(value=7.5, method="a model"), fitted=fitted, absent="no V100 is here")
+        finding = Finding(
+            projected=Projection(value=7.5, method="a model"), fitted=fitted, unavailable_reason="no V100 is here"
+        )
         cell = filling.cell(row, suite.column("v100"), finding)
         assert (cell.verdict, cell.projected) == (verdict, finding.projected)
 

@@ -24,7 +24,7 @@ from melody.reproduce.results import Cell
 from melody.reproduce.runner import plan, run
 from melody.reproduce.store import Store
 from melody.reproduce.suite import Suite, load_suite
-from melody.reproduce.systems import Surroundings, SystemUnderTest, systems_of
+from melody.reproduce.systems import RunDefaults, SystemEntry, systems_of
 
 ROW = "mine"
 DECLARATION = """
@@ -62,8 +62,8 @@ class Row:
     def suite(self) -> Suite:
         return load_suite(self.folder / "suite.toml")
 
-    def system(self) -> SystemUnderTest:
-        return systems_of(Surroundings(load_preset("demo"), "cpu"), [str(self.folder / "row.toml")])[ROW]
+    def system(self) -> SystemEntry:
+        return systems_of(RunDefaults(load_preset("demo"), "cpu"), [str(self.folder / "row.toml")])[ROW]
 
     def keys(self) -> set[str]:
         provenance.source_hash.cache_clear()
@@ -184,8 +184,8 @@ def test_opponents_are_known_by_their_own_presets(name: str, tmp_path: Path) -> 
             f'use = "{name}"\ntitle = "mine"\n[arguments]\npreset = "{tmp_path}/preset.toml"\n'
             f'weights = "{PRESETS}/weights/{name}/demo"\n'
         )
-        one = systems_of(Surroundings(load_preset("demo"), "cpu"), [str(tmp_path / "row.toml")])["mine"]
-        assert one.known_by_content
+        one = systems_of(RunDefaults(load_preset("demo"), "cpu"), [str(tmp_path / "row.toml")])["mine"]
+        assert one.identified_by_files
         return one.identity
 
     text = (PRESETS / name / "demo.toml").read_text()

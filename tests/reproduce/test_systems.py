@@ -22,7 +22,7 @@ from melody.registry import Entry, systems
 from melody.reproduce.results import Cell, Results, Table
 from melody.reproduce.runner import plan, run
 from melody.reproduce.store import Store
-from melody.reproduce.systems import Surroundings, SystemUnderTest, systems_of
+from melody.reproduce.systems import RunDefaults, SystemEntry, systems_of
 
 ALIVE: list[weakref.ref[Any]] = []
 RATE = 24_000
@@ -157,12 +157,12 @@ def fakes() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def found(fakes: None) -> Callable[..., dict[str, SystemUnderTest]]:
+def found(fakes: None) -> Callable[..., dict[str, SystemEntry]]:
     """Systems by what ``--system`` asks for; of plug-ins that are there by themselves, only the fakes."""
 
-    def of(*asked: str) -> dict[str, SystemUnderTest]:
+    def of(*asked: str) -> dict[str, SystemEntry]:
         preset = load_preset("demo")
-        everything = systems_of(Surroundings(preset, "cpu"), asked)
+        everything = systems_of(RunDefaults(preset, "cpu"), asked)
         return {name: one for name, one in everything.items() if one.use in FAKES}
 
     return of

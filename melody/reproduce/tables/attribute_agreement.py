@@ -136,9 +136,9 @@ def _finding(filling: Filling, sets: _Sets, row: Row, column: Column) -> Finding
     reference = sets.reference(row) if column.measure == "fad" else []
     units = sets.of(row) + reference
     if column.measure not in ATTRIBUTES and sound in DERIVED:
-        return Finding(absent=DERIVED[sound])
+        return Finding(unavailable_reason=DERIVED[sound])
     if column.measure == "fad" and not reference:
-        return Finding(absent="every held-out clip is a prompt's: none is left to take the distance to")
+        return Finding(unavailable_reason="every held-out clip is a prompt's: none is left to take the distance to")
     outcomes = [heard_in(outcome, _window(row) - 1) for outcome in filling.computed(units)]
     own = outcomes[: len(sets.of(row))]
     measured = _measured(filling, sound, column, own, outcomes[len(own) :])

@@ -37,7 +37,7 @@ def finding(context: Context, system: str, column: Column) -> Finding:
     try:
         parts = entries(context, system)
     except MelodyError as error:
-        return Finding(absent=str(error))
+        return Finding(unavailable_reason=str(error))
     total = factor * sum(entry[name] for entry in parts.values())
     return Finding(
         Measurement(value=total, expected=len(parts), scored=len(parts)),
@@ -52,7 +52,7 @@ def entries(context: Context, system: str) -> Entries:
     Raises:
         MelodyError: the system cannot be used, does not name its weights by part, or has a part without a card.
     """
-    if reason := context.absent(system):
+    if reason := context.unavailable_reason(system):
         raise MelodyError(reason)
     hashes = context.subject.part_weights if system == OWN else context.system_facts(system).get("weights")
     if not hashes or not isinstance(hashes, Mapping):
@@ -71,7 +71,7 @@ def notes(context: Context, systems: Sequence[str]) -> Iterator[str]:
         return
     whole, replaced = _seconds(own), _seconds({part: own[part] for part in REPLACED if part in own})
     shared = {entry["sha256"] for entry in own.values()}
-    for system in (name for name in systems if name != OWN and not context.absent(name)):
+    for system in (name for name in systems if name != OWN and not context.unavailable_reason(name)):
         try:
             parts = entries(context, system)
         except MelodyError:

@@ -54,7 +54,7 @@ class Finding:
     """What was found for one cell: a number, or why there is none."""
 
     measured: Measurement | None = None
-    absent: str = ""
+    unavailable_reason: str = ""
     projected: Projection | None = None
     """A number by formula only, held against what the paper prints: its own arithmetic, done again."""
     fitted: bool = False
@@ -100,7 +100,7 @@ class Filling:
     def cell(self, row: Row, column: Column, finding: Finding) -> Cell:
         """The cell at a row and column, with the paper's value and the verdict."""
         if lacks := lacking_embedder(column):
-            finding = Finding(absent=lacks)
+            finding = Finding(unavailable_reason=lacks)
         paper = self.suite.paper_value(row, column.name)
         version, direction, unit = self.measures[column.measure].facts
         verdict, reason = self._verdict(row, column, paper, finding)
@@ -140,14 +140,14 @@ class Filling:
             other_settings=self.suite.other_settings(),
             conditions=finding.conditions,
         )
-        return judge(column, paper, row, finding.measured, finding.absent, here)
+        return judge(column, paper, row, finding.measured, finding.unavailable_reason, here)
 
     def attempt(self, find: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs) -> Finding:
         """What ``find`` finds; what cannot be estimated, as of one clip or of silence, spoils only its own cell."""
         try:
             return find(*args, **kwargs)
         except MelodyError as error:
-            return Finding(absent=one_line(error))
+            return Finding(unavailable_reason=one_line(error))
 
     def label(self, column: Column) -> str:
         return column.label.replace("{preset}", self.context.subject.preset)

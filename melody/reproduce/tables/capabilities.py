@@ -40,7 +40,7 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     row = settings_row(suite)
     units: list[Job] = judges_first(suite, context)
     for name in (str(listed.row["system"]) for listed in rows_of_systems(suite, context)):
-        if context.absent(name):
+        if context.unavailable_reason(name):
             continue
         units += generation_jobs(suite, context, row, system=name).values()
         units.append(timing_by_default(suite, context, name))
@@ -65,10 +65,10 @@ def fill(filling: Filling) -> Filled:
 def _finding(filling: Filling, name: str, column: Column) -> Finding:
     if column.measure == "producers":
         return _producers(filling, name)
-    if reason := filling.context.absent(name):
-        return Finding(absent=reason)
+    if reason := filling.context.unavailable_reason(name):
+        return Finding(unavailable_reason=reason)
     if column.measure == "training_hours":
-        return Finding(absent=TRAINING)
+        return Finding(unavailable_reason=TRAINING)
     if column.measure == "continuation":
         return _continuation(filling, name)
     return _speed(filling, name) if column.measure == "faster_than_real_time" else _prompts(filling, name)
@@ -78,9 +78,9 @@ def _producers(filling: Filling, name: str) -> Finding:
     """Yes if there are ratings of it; that the raters are producers is the word of whoever gives the file."""
     ratings = filling.context.ratings
     if ratings is None:
-        return Finding(absent=NO_RATINGS)
+        return Finding(unavailable_reason=NO_RATINGS)
     if name not in ratings.systems:
-        return Finding(absent=f"{ratings.source} holds no ratings of {name!r}")
+        return Finding(unavailable_reason=f"{ratings.source} holds no ratings of {name!r}")
     raters = sum(not one.excluded for one in ratings.raters)
     measured = Measurement(
         value=1.0,
@@ -96,7 +96,9 @@ def _continuation(filling: Filling, name: str) -> Finding:
     one = filling.context.systems[name]
     if CONTINUATION not in one.abilities:
         declared = ", ".join(sorted(one.abilities)) or "none"
-        return Finding(absent=f"system {name!r} does not declare {CONTINUATION!r} (it declares: {declared})")
+        return Finding(
+            unavailable_reason=f"system {name!r} does not declare {CONTINUATION!r} (it declares: {declared})"
+        )
     unit = continuation(filling.suite, filling.context, name)
     (outcome,) = filling.computed([unit])
     return Finding(
@@ -135,11 +137,11 @@ def _judged(outcome: JobResult) -> Measurement:
 def _speed(filling: Filling, name: str) -> Finding:
     suite, context = filling.suite, filling.context
     if plays_back(filling, generation_jobs(suite, context, settings_row(suite), system=name)):
-        return Finding(absent=PLAYS_BACK)
+        return Finding(unavailable_reason=PLAYS_BACK)
     unit = timing_by_default(suite, context, name)
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
-        return Finding(absent=outcome.reason, units=(unit,))
+        return Finding(unavailable_reason=outcome.reason, units=(unit,))
     factors = [real_time_factor(outcome.values["duration_s"], s) for s in outcome.values["seconds"].values()]
     seeds = tuple(context.seeds(suite.settings.seeds))
     interval = f"real-time factors {', '.join(f'{factor:.3g}' for factor in factors)}"
@@ -159,7 +161,7 @@ def _prompts(filling: Filling, name: str) -> Finding:
     units = generation_jobs(filling.suite, filling.context, settings_row(filling.suite), system=name)
     found = [filling.outcome(unit) for unit in units.values()]
     if reason := failure_among(found):
-        return Finding(absent=reason, units=tuple(units.values()))
+        return Finding(unavailable_reason=reason, units=tuple(units.values()))
     pairs = [estimates.joint(outcome) for outcome in found if isinstance(outcome, JobResult)]
     audio = torch.stack([audio for _, audio in pairs]).mean(dim=0)  # seeds of one prompt are not independent
     p_value = permutation_p_value(pairs[0][0], audio)

@@ -63,7 +63,7 @@ def plan(suite: Suite, context: Context) -> list[Job]:
         if basis in (COUNTED, BOTH, AT_BEST):
             ours = count(suite, context, duration_s)
             units[ours.key] = ours
-        if basis in (BOTH, AT_BEST) and not context.absent(THEIRS):
+        if basis in (BOTH, AT_BEST) and not context.unavailable_reason(THEIRS):
             theirs = count(suite, context, duration_s, THEIRS, by_default=basis == AT_BEST)
             units[theirs.key] = theirs
     return list(units.values())
@@ -89,14 +89,18 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     ours, theirs, place = FORMULAS[basis]
     passes = {"passes": ours(duration_s, filling.suite.settings.num_steps), "musiclm_passes": theirs(duration_s)}
     value = passes.get(column.measure, saving(*passes.values()))
-    return Finding(projected=Projection(value=float(value), method=place), absent="this row is by formula only")
+    return Finding(
+        projected=Projection(value=float(value), method=place), unavailable_reason="this row is by formula only"
+    )
 
 
 def _ours_counted(filling: Filling, column: Column, duration_s: float) -> Finding:
     theirs = musiclm_passes(duration_s)
     if column.measure == "musiclm_passes":
         place = "Table 3: (25 + 200 + 400)·T"
-        return Finding(projected=Projection(value=theirs, method=place), absent="MusicLM's passes are by formula here")
+        return Finding(
+            projected=Projection(value=theirs, method=place), unavailable_reason="MusicLM's passes are by formula here"
+        )
     finding = counted(filling, _passes(column), duration_s)
     if finding.measured is None or column.measure in COUNTS:
         return finding

@@ -52,7 +52,7 @@ def fill(filling: Filling) -> Filled:
 def _finding(filling: Filling, units: Sequence[Job], row: Row, column: Column) -> Finding:
     target = next(key for key, name in TARGETS.items() if name == row["against"])
     if column.measure in OF_LATENTS and target != "itself":
-        return Finding(absent="the latents are the same whatever the sound is held against")
+        return Finding(unavailable_reason="the latents are the same whatever the sound is held against")
     outcomes = filling.computed(units)
     clips = units[0].config["clips"]
     return Finding(

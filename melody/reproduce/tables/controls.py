@@ -51,9 +51,9 @@ def control_finding(filling: Filling, column: Column, name: str, reference: Job,
     """One control by one measure; ``reference`` is the unit of the held-out clips."""
     suite, context = filling.suite, filling.context
     if column.measure not in ("fad", "mcc", "instrument"):
-        return Finding(absent=NOT_GENERATED)
+        return Finding(unavailable_reason=NOT_GENERATED)
     if column.measure != "fad" and name == HALVES:
-        return Finding(absent=HALVES_HAVE_CAPTIONS)
+        return Finding(unavailable_reason=HALVES_HAVE_CAPTIONS)
     units = [reference, *([_made(suite, context, name, embedders)] if name in MADE else [])]
     real, *made = filling.computed(units)
     if column.measure == "fad":

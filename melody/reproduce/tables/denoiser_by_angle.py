@@ -55,7 +55,7 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     bins = bin_index(torch.tensor(_values(outcomes, "angle"), dtype=torch.float64), NUM_BINS)
     chosen = torch.ones_like(bins, dtype=torch.bool) if row["angle"] == ALL else bins == rows().index(row) - 1
     if not bool(chosen.any()):
-        return Finding(absent="no clip has an angle in this bin")
+        return Finding(unavailable_reason="no clip has an angle in this bin")
     if column.measure == "gain":
         without, with_tokens = (errors(outcomes, name, bins, chosen)[chosen] for name in PREDICTORS[1::-1])
         measured = estimates.difference(without.tolist(), with_tokens.tolist(), int(chosen.sum()))

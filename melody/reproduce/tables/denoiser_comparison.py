@@ -100,9 +100,9 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     study = _study(suite, row)
     if study is None:
         why = f"preset {context.subject.preset!r} holds weights of {context.subject.denoiser!r} only"
-        return Finding(absent=unregistered(registry.denoisers, str(row["denoiser"]), why))
+        return Finding(unavailable_reason=unregistered(registry.denoisers, str(row["denoiser"]), why))
     if reason := study.lacking(context):
-        return Finding(absent=reason)
+        return Finding(unavailable_reason=reason)
     units, seeds = _study_jobs(suite, context, study), suite.settings.seeds
     return _scored(filling, column, units, seeds, {"preset": study.preset, "noise_seed": context.seed}, study)
 
@@ -118,12 +118,14 @@ def _scored(
     found = dict(zip(map(str, seeds), filling.computed(units), strict=True))
     if column.measure == "training_steps":
         if study is None:
-            return Finding(absent="how long the preset's own weights were trained is told by their card, not here")
+            return Finding(
+                unavailable_reason="how long the preset's own weights were trained is told by their card, not here"
+            )
         measured = _same([card["steps"] for card in study.card.values()])
     elif column.measure in SIZES:
         name, unit = SIZES[column.measure]
         if any(name not in outcome.values for outcome in found.values()):
-            return Finding(absent="the denoiser is no torch module, so nothing of it is counted")
+            return Finding(unavailable_reason="the denoiser is no torch module, so nothing of it is counted")
         measured = _same([outcome.values[name] / unit for outcome in found.values()])
     else:
         measured = _errors(column.measure, found, len(found) * filling.suite.settings.clips)

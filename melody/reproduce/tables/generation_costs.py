@@ -120,12 +120,12 @@ def _network(part: str, entries: list[dict[str, Any]]) -> str:
 def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     one = Asked.of(row, filling.suite.settings.duration_s)
     if reason := why_not(one.system):
-        return Finding(absent=reason)
+        return Finding(unavailable_reason=reason)
     formula, run = units_of(filling.context, one)
     found = filling.outcome(formula)
     if isinstance(found, Failure) or "absent" in found.values:
         reason = found.reason if isinstance(found, Failure) else found.values["absent"]
-        return Finding(absent=reason, units=(formula,))
+        return Finding(unavailable_reason=reason, units=(formula,))
     method = f"from shapes, by what the system says its clips are made of: {by_network(found.values)}"
     projected = Projection(value=by_formula(found.values, column.measure), method=method)
     value, absent = _on_a_run(filling.outcome(run), column.measure)

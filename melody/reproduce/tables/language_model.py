@@ -57,7 +57,7 @@ def _finding(filling: Filling, row: Row) -> Finding:
         size = training[0].values["size"]
         return Finding(
             projected=Projection(value=math.log(size), method=f"ln {size:,}, the size of the codebook"),
-            absent="this row is by formula only",
+            unavailable_reason="this row is by formula only",
         )
     losses = [_losses(name, own, training) for name in names]
     return Finding(

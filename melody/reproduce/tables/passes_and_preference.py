@@ -93,15 +93,15 @@ def counted(
     filling: Filling, column: Column, duration_s: float, system: str = OWN, *, by_default: bool = False
 ) -> Finding:
     """Passes of one clip of some duration, by hooks or by formula; ``by_default``: as of ``runs.count``."""
-    if reason := filling.context.absent(system):
-        return Finding(absent=reason)
+    if reason := filling.context.unavailable_reason(system):
+        return Finding(unavailable_reason=reason)
     unit = count(filling.suite, filling.context, duration_s, system, by_default=by_default)
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
-        return Finding(absent=outcome.reason, units=(unit,))
+        return Finding(unavailable_reason=outcome.reason, units=(unit,))
     by_part = outcome.values["trace"][COUNTS[column.measure]]
     if not by_part:
-        return Finding(absent=f"system {system!r} reports no passes", units=(unit,))
+        return Finding(unavailable_reason=f"system {system!r} reports no passes", units=(unit,))
     options = settings_row(filling.suite) if system == OWN else unit.config["options"]
     return Finding(
         estimates.count({"0": float(sum(by_part.values()))}),
@@ -116,30 +116,32 @@ def rated(filling: Filling, system: str, question: str) -> Finding:
     """How often listeners preferred a system to ours, ties as halves."""
     ratings = filling.context.ratings
     if ratings is None:
-        return Finding(absent=NO_RATINGS)
+        return Finding(unavailable_reason=NO_RATINGS)
     if system == OWN:
-        return Finding(absent="the rate is each other system's against this one")
+        return Finding(unavailable_reason="the rate is each other system's against this one")
     for one in ratings.preferences:
         if one.question == question and {one.system_a, one.system_b} == {system, OWN}:
             if one.rate is None:
-                return Finding(absent=one.reason or "nobody judged this pair")
+                return Finding(unavailable_reason=one.reason or "nobody judged this pair")
             rate = one.rate if one.system_a == system else _turned(one.rate)
             return Finding(rate, inputs=ratings.sha256, config={"ratings": ratings.source, "raters": one.raters})
-    return Finding(absent=f"{ratings.source} holds no judgement of {question} of {system!r} against {OWN!r}")
+    return Finding(
+        unavailable_reason=f"{ratings.source} holds no judgement of {question} of {system!r} against {OWN!r}"
+    )
 
 
 def _finding(filling: Filling, row: Row, column: Column, absent: str) -> Finding:
     system = str(row["system"])
     if column.measure == "preference":
-        return Finding(absent=absent or "the paper's listeners did not hear it")
+        return Finding(unavailable_reason=absent or "the paper's listeners did not hear it")
     if column.measure in RATED:
         return rated(filling, system, RATED[column.measure])
     if column.measure in COUNTS:
         return counted(filling, column, filling.suite.settings.duration_s, system)
     if column.measure in budgets.MEASURES:
         return budgets.finding(filling.context, system, column)
-    if reason := filling.context.absent(system):
-        return Finding(absent=reason)
+    if reason := filling.context.unavailable_reason(system):
+        return Finding(unavailable_reason=reason)
     return _proxy(filling, system, column)
 
 
@@ -182,7 +184,7 @@ def _reference(suite: Suite, context: Context) -> Job:
 def _systems(suite: Suite, context: Context) -> list[str]:
     """Systems that this run has numbers of."""
     names = [str(listed.row["system"]) for listed in rows_of_systems(suite, context)]
-    return [name for name in names if not context.absent(name)]
+    return [name for name in names if not context.unavailable_reason(name)]
 
 
 def _turned(rate: Measurement) -> Measurement:

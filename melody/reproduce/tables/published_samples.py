@@ -55,7 +55,7 @@ def fill(filling: Filling) -> Filled:
     for listed in filling.suite.rows:
         for column in filling.suite.columns:
             finder = _Finder(filling, units, listed.row, column)
-            finding = filling.attempt(finder.finding) if units else Finding(absent=ABSENT)
+            finding = filling.attempt(finder.finding) if units else Finding(unavailable_reason=ABSENT)
             filled.cells.append(filling.cell(listed.row, column, finding))
     filled.notes += _counts(filled.cells)
     return filled
@@ -87,15 +87,15 @@ class _Finder:
         names = _sets_of(self.row)
         lacking = [name for name in names if name not in self.units]
         if lacking:
-            return Finding(absent=f"the folder holds no samples of the set {lacking[0]!r}")
+            return Finding(unavailable_reason=f"the folder holds no samples of the set {lacking[0]!r}")
         units = tuple(self.units[name] for name in names)
         outcomes = [self.filling.outcome(unit) for unit in units]
         for outcome in outcomes:
             if isinstance(outcome, Failure):
-                return Finding(absent=outcome.reason, units=units)
+                return Finding(unavailable_reason=outcome.reason, units=units)
         measured = self._measured(names, [o for o in outcomes if isinstance(o, JobResult)])
         if isinstance(measured, str):
-            return Finding(absent=measured, units=units)
+            return Finding(unavailable_reason=measured, units=units)
         inputs = texts_hash([facts["sound"] for unit in units for facts in unit.config["clips"]])
         config = {"sets": list(names), "clips": [len(unit.config["clips"]) for unit in units]}
         return Finding(measured, units=units, inputs=inputs, config=config)

@@ -97,7 +97,7 @@ def _options(filling: Filling) -> list[str]:
     """What other systems are run by, where it is not their own defaults."""
     lines = []
     for row in rows(filling.suite, filling.context):
-        if (system := _system(row)) == OWN or filling.context.absent(system):
+        if (system := _system(row)) == OWN or filling.context.unavailable_reason(system):
             continue
         if given := setting_of(filling.suite, filling.context, row, system).options:
             lines.append(f"{system} is run with {', '.join(_option(*one) for one in given.items())}.")
@@ -130,7 +130,7 @@ def rows(suite: Suite, context: Context) -> list[Row]:
 def problem_with(row: Row, context: Context) -> str:
     """Why a row's sampler or system cannot be used: a plug-in that is broken breaks only its rows."""
     if (system := _system(row)) != OWN:
-        return context.absent(system)
+        return context.unavailable_reason(system)
     try:
         return registry.samplers.lacks(str(row["sampler"]))
     except MelodyError as error:
@@ -163,7 +163,7 @@ class _Run:
 
     def finding(self, column: Column) -> Finding:
         if self.problem:
-            return Finding(absent=self.problem)
+            return Finding(unavailable_reason=self.problem)
         if column.measure in TIMED:
             return self._speed(column)
         if column.measure in budgets.MEASURES:
@@ -173,7 +173,7 @@ class _Run:
             units.append(_reference(self.filling.suite, self.filling.context))
         found = [self.filling.outcome(unit) for unit in units]
         if reason := failure_among(found):
-            return Finding(absent=reason, units=tuple(units))
+            return Finding(unavailable_reason=reason, units=tuple(units))
         generated = {seed: _done(self.filling.outcome(unit)) for seed, unit in self.units.items()}
         measured = self._measured(column, generated, _done(found[-1]))
         if column.measure not in COUNTS:
@@ -196,13 +196,13 @@ class _Run:
     def _speed(self, column: Column) -> Finding:
         suite, context = self.filling.suite, self.filling.context
         if not _is_timed(column, context):
-            return Finding(absent=f"this run is on {context.device}; the column is for {column.device}")
+            return Finding(unavailable_reason=f"this run is on {context.device}; the column is for {column.device}")
         if plays_back(self.filling, self.units):
-            return Finding(absent=PLAYS_BACK)
+            return Finding(unavailable_reason=PLAYS_BACK)
         unit = timing(suite, context, self.row, _system(self.row))
         outcome = self.filling.outcome(unit)
         if isinstance(outcome, Failure):
-            return Finding(absent=outcome.reason, units=(unit,))
+            return Finding(unavailable_reason=outcome.reason, units=(unit,))
         factor = outcome.values["sample_rate"] if column.measure == "samples_per_second" else 1
         by_seed = {
             seed: factor * real_time_factor(outcome.values["duration_s"], seconds)
@@ -260,7 +260,7 @@ def _listed_finding(filling: Filling, column: Column, listed: ListedRow) -> Find
     if is_control(listed.row):
         return control_finding(filling, column, str(listed.row["system"]), unit, embedders_of(filling.suite))
     if column.measure not in OF_REFERENCE:
-        return Finding(absent=listed.absent)
+        return Finding(unavailable_reason=listed.absent)
     return _reference_finding(filling, column, unit)
 
 
@@ -268,7 +268,7 @@ def _reference_finding(filling: Filling, column: Column, unit: Job) -> Finding:
     """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
-        return Finding(absent=outcome.reason, units=(unit,))
+        return Finding(unavailable_reason=outcome.reason, units=(unit,))
     expected = filling.suite.settings.reference_clips
     if column.measure == "fad":
         measured = estimates.fad_floor(outcome, column.embedder or "", filling.suite.settings.prompts)

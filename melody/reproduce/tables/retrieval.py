@@ -49,7 +49,7 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     count = filling.suite.settings.prompts
     if row["text"] == CHANCE:
         projected = Projection(value=100 * wanted / count, method=f"{wanted} of {count}")
-        return Finding(projected=projected, absent="this row is by formula only")
+        return Finding(projected=projected, unavailable_reason="this row is by formula only")
     (outcome,) = filling.computed([unit])
     text, sound = (torch.from_numpy(outcome.arrays[name]) for name in (CAPTIONS[str(row["text"])], "sound"))
     queries, candidates = (text, sound) if column.measure.startswith("sound") else (sound, text)

@@ -94,19 +94,19 @@ def _fitted_on() -> list[Job]:
 def _finding(filling: Filling, row: Row, column: Column) -> Finding:
     name = str(row["system"])
     if reason := why_not(name):
-        return Finding(absent=reason)
+        return Finding(unavailable_reason=reason)
     unit = _timing(filling.suite, filling.context, name)
     outcome = filling.outcome(unit)
     if isinstance(outcome, Failure):
-        return Finding(absent=outcome.reason, units=(unit,))
+        return Finding(unavailable_reason=outcome.reason, units=(unit,))
     if "absent" in outcome.values:
-        return Finding(absent=str(outcome.values["absent"]), units=(unit,))
+        return Finding(unavailable_reason=str(outcome.values["absent"]), units=(unit,))
     options = Asked.of(row, filling.suite.settings.duration_s).options
     found = outcome.values["variants"][_variants(filling.suite, name).index(options)]
     if column.measure in COUNTED:
         value = by_formula(found | {"parameters": outcome.values["parameters"]}, column.measure)
         method = f"from shapes: {by_network(found)}"
-        return Finding(absent="it follows from shapes", projected=Projection(value=value, method=method))
+        return Finding(unavailable_reason="it follows from shapes", projected=Projection(value=value, method=method))
     return _speed(filling, column, found, unit, outcome)
 
 
@@ -116,7 +116,9 @@ def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Job, o
     wanted = DEVICES.get(column.measure)
     if wanted and wanted not in context.device_name:
         fitted = "; what is projected was fitted on the paper's own numbers" if projected else ""
-        return Finding(absent=f"this run is on {context.device_name}{fitted}", projected=projected, fitted=True)
+        return Finding(
+            unavailable_reason=f"this run is on {context.device_name}{fitted}", projected=projected, fitted=True
+        )
     is_rtf = column.measure != "seconds"
     whole = found["whole"]
 

@@ -32,7 +32,7 @@ def fill(filling: Filling) -> Filled:
     for listed in filling.suite.rows:
         here = listed.row.get("device") == filling.context.device.partition(":")[0]
         for column in filling.suite.columns:
-            elsewhere = Finding(absent=f"this run is on {filling.context.device}")
+            elsewhere = Finding(unavailable_reason=f"this run is on {filling.context.device}")
             finding = filling.attempt(_finding, filling, column) if here else elsewhere
             filled.cells.append(filling.cell(listed.row, column, finding))
     return filled
@@ -42,7 +42,7 @@ def _finding(filling: Filling, column: Column) -> Finding:
     units = _jobs(filling.suite, filling.context)
     found = [filling.outcome(unit) for unit in units]
     if reason := failure_among(found):
-        return Finding(absent=reason, units=tuple(units))
+        return Finding(unavailable_reason=reason, units=tuple(units))
     measured = _line([o for o in found if isinstance(o, JobResult)], filling.suite, column.measure)
     seeds = tuple(filling.context.seeds(filling.suite.settings.seeds))
     config = {**settings_row(filling.suite), "num_steps": list(filling.suite.axes["num_steps"]), "batch": 1}
