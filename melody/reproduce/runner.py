@@ -24,7 +24,7 @@ from melody.reproduce.statements import statements
 from melody.reproduce.store import Store
 from melody.reproduce.suite import Baseline, Suite, load_baselines
 from melody.reproduce.tables.arguments import check_arguments
-from melody.reproduce.tables.builder import Filled, Filling, check_measures
+from melody.reproduce.tables.builder import FilledTable, TableBuilder, check_measures
 from melody.reproduce.tables.kinds import kind_of
 from melody.reproduce.verdicts import target_notes, targets
 
@@ -179,7 +179,7 @@ def fill(
     """One table from the outcomes."""
     kind = kind_of(suite)
     context.tell(f"{suite.name}: filling the table")
-    filled: Filled = kind.fill(Filling(suite, context, computed.outcomes, baselines, kind.measures))
+    filled: FilledTable = kind.fill(TableBuilder(suite, context, computed.outcomes, baselines, kind.measures))
     tested, aimed_at = orderings(suite, filled.cells), targets(suite, filled.cells)
     table = Table(
         suite=suite.name,

@@ -27,7 +27,7 @@ from melody.reproduce.suite import (
     suite_names,
 )
 from melody.reproduce.tables.arguments import check_arguments
-from melody.reproduce.tables.builder import Filling
+from melody.reproduce.tables.builder import TableBuilder
 from melody.reproduce.tables.kinds import KINDS, kind_of
 
 EVERYWHERE = {
@@ -141,7 +141,7 @@ def _read(suite: Suite, tones: SimpleNamespace) -> set[str]:
 
     assert units is not None
     with suppress(MelodyError, AttributeError, IndexError, KeyError):
-        kind.fill(Filling(watched, context, Failed(), [], kind.measures))
+        kind.fill(TableBuilder(watched, context, Failed(), [], kind.measures))
     return seen
 
 

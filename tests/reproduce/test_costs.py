@@ -24,7 +24,7 @@ from melody.reproduce.results import Cell, Projection, Results, Table
 from melody.reproduce.runner import reproduce
 from melody.reproduce.store import Store
 from melody.reproduce.suite import Row, Suite, load_suite
-from melody.reproduce.tables.builder import Filling, Finding
+from melody.reproduce.tables.builder import CellValue, TableBuilder
 from melody.reproduce.tables.kinds import kind_of
 
 OPTIONS = {"num_steps": 2}
@@ -292,9 +292,9 @@ def test_bad_options_are_one_line(tmp_path: Path) -> None:
 def test_what_was_fitted_on_the_papers_numbers_reproduces_none_of_them(tones: SimpleNamespace) -> None:
     suite = load_suite("speed/speed")
     row: Row = {"system": "melody", "num_steps": 5}
-    filling = Filling(suite, tones.context(), {}, [], kind_of(suite).measures)
+    filling = TableBuilder(suite, tones.context(), {}, [], kind_of(suite).measures)
     for fitted, verdict in ((True, "not attempted"), (False, "reproduced")):
-        finding = Finding(
+        finding = CellValue(
             projected=Projection(value=7.5, method="a model"), fitted=fitted, unavailable_reason="no V100 is here"
         )
         cell = filling.cell(row, suite.column("v100"), finding)

@@ -23,14 +23,14 @@ from melody.reproduce.jobs.overlap import overlap_jobs, overlap_note
 from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
 from melody.reproduce.tables.shared_jobs import setting_of, settings_row
 
 MEASURES = {
-    **{name: Measure(f"{name}-agreement", "higher", "%") for name in ATTRIBUTES},
-    "fad": Measure("fad"),
-    "mcc": Measure("mcc"),
-    "mcc_gain": Measure("mcc-over-shuffled", "higher"),
+    **{name: Quantity(f"{name}-agreement", "higher", "%") for name in ATTRIBUTES},
+    "fad": Quantity("fad"),
+    "mcc": Quantity("mcc"),
+    "mcc_gain": Quantity("mcc-over-shuffled", "higher"),
 }
 TEXT = "text"
 UNGUIDED = "text, no guidance"
@@ -63,16 +63,16 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return units
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every sound by every measure."""
-    filled, sets = Filled(), _Sets(filling.suite, filling.context)
-    for listed in filling.suite.rows:
+    filled, sets = FilledTable(), _Sets(builder.suite, builder.context)
+    for listed in builder.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_finding, filling, sets, listed.row, column))
-            for column in filling.suite.columns
+            builder.cell(listed.row, column, builder.attempt(_finding, builder, sets, listed.row, column))
+            for column in builder.suite.columns
         ]
-        filled.clips += _clips(filling, sets, listed.row)
-    filled.notes += overlap_note(filling.context, sets.chosen, filling.outcomes)
+        filled.clips += _clips(builder, sets, listed.row)
+    filled.notes += overlap_note(builder.context, sets.chosen, builder.outcomes)
     return filled
 
 
@@ -131,17 +131,17 @@ class _Sets:
         )
 
 
-def _finding(filling: Filling, sets: _Sets, row: Row, column: Column) -> Finding:
-    sound, settings = str(row["sound"]), filling.suite.settings
+def _finding(builder: TableBuilder, sets: _Sets, row: Row, column: Column) -> CellValue:
+    sound, settings = str(row["sound"]), builder.suite.settings
     reference = sets.reference(row) if column.measure == "fad" else []
     units = sets.of(row) + reference
     if column.measure not in ATTRIBUTES and sound in DERIVED:
-        return Finding(unavailable_reason=DERIVED[sound])
+        return CellValue(unavailable_reason=DERIVED[sound])
     if column.measure == "fad" and not reference:
-        return Finding(unavailable_reason="every held-out clip is a prompt's: none is left to take the distance to")
-    outcomes = [heard_in(outcome, _window(row) - 1) for outcome in filling.computed(units)]
+        return CellValue(unavailable_reason="every held-out clip is a prompt's: none is left to take the distance to")
+    outcomes = [heard_in(outcome, _window(row) - 1) for outcome in builder.computed(units)]
     own = outcomes[: len(sets.of(row))]
-    measured = _measured(filling, sound, column, own, outcomes[len(own) :])
+    measured = _measured(builder, sound, column, own, outcomes[len(own) :])
     config = {"sound": sound, "clips": settings.prompts, "duration_s": units[0].config["duration_s"]}
     if _windows(row) > 1:
         config |= {"windows": _windows(row), "window": _window(row)}
@@ -149,7 +149,7 @@ def _finding(filling: Filling, sets: _Sets, row: Row, column: Column) -> Finding
         facts = units[0].config["options"]
         names = {"sampler": facts["sampler"]["name"], "grid": facts["grid"]["name"], "num_steps": facts["num_steps"]}
         config |= {**names, "guidance_scale": facts["guidance_scale"]}
-    return Finding(
+    return CellValue(
         measured,
         units=tuple(units),
         inputs=texts_hash([text for outcome in own for text in outcome.values["texts"]]),
@@ -159,11 +159,11 @@ def _finding(filling: Filling, sets: _Sets, row: Row, column: Column) -> Finding
 
 
 def _measured(
-    filling: Filling, sound: str, column: Column, own: Sequence[JobResult], reference: Sequence[JobResult]
+    builder: TableBuilder, sound: str, column: Column, own: Sequence[JobResult], reference: Sequence[JobResult]
 ) -> Measurement:
-    expected = filling.suite.settings.prompts
+    expected = builder.suite.settings.prompts
     if column.measure in ATTRIBUTES:
-        training = filling.context.training(filling.suite.settings.training_clips)
+        training = builder.context.training(builder.suite.settings.training_clips)
         agrees = agreements(own, sound, training)[column.measure]
         return estimates.percentage(sum(agrees), len(agrees), expected)
     if column.measure == "fad":
@@ -215,13 +215,13 @@ def _gain(text: torch.Tensor, audio: torch.Tensor, expected: int) -> Measurement
     return measured.model_copy(update={"p_value": permutation_p_value(text, audio), "interval": interval})
 
 
-def _clips(filling: Filling, sets: _Sets, row: Row) -> list[tuple[Clip, bytes]]:
+def _clips(builder: TableBuilder, sets: _Sets, row: Row) -> list[tuple[Clip, bytes]]:
     """The first sounds of a row, unless they are another row's."""
     sound = str(row["sound"])
     if sound in DERIVED or _window(row) > 1:
         return []
     unit = sets.of(row)[0]
-    outcome = filling.outcome(unit)
+    outcome = builder.outcome(unit)
     if isinstance(outcome, Failure):
         return []
     stem = "".join(c if c.isalnum() else "-" for c in sound)

@@ -16,11 +16,11 @@ from melody.evaluation.result import Measurement
 from melody.reproduce.context import Context
 from melody.reproduce.suite import Column
 from melody.reproduce.systems import OWN
-from melody.reproduce.tables.builder import Finding, Measure
+from melody.reproduce.tables.builder import CellValue, Quantity
 
 MEASURES = {
-    "parameters": Measure("parameters", "none", "million"),
-    "training_seconds": Measure("training-seconds", "none", "s"),
+    "parameters": Quantity("parameters", "none", "million"),
+    "training_seconds": Quantity("training-seconds", "none", "s"),
 }
 FIELDS = {"parameters": ("parameters", 1e-6), "training_seconds": ("seconds", 1.0)}
 """A measure's entry in a card, and what it is multiplied by."""
@@ -31,15 +31,15 @@ Entries = dict[str, dict[str, Any]]
 """A card's entries by part."""
 
 
-def finding(context: Context, system: str, column: Column) -> Finding:
+def finding(context: Context, system: str, column: Column) -> CellValue:
     """The sum over all parts that a system uses, those that it shares with another one too."""
     name, factor = FIELDS[column.measure]
     try:
         parts = entries(context, system)
     except MelodyError as error:
-        return Finding(unavailable_reason=str(error))
+        return CellValue(unavailable_reason=str(error))
     total = factor * sum(entry[name] for entry in parts.values())
-    return Finding(
+    return CellValue(
         Measurement(value=total, expected=len(parts), scored=len(parts)),
         config={"by_part": {part: entry[name] for part, entry in parts.items()}},
         weights=context.subject.weights if system == OWN else context.systems[system].weights,

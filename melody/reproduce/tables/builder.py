@@ -24,7 +24,7 @@ OWN_VERSION = "1"
 
 
 @dataclass(frozen=True)
-class Measure:
+class Quantity:
     """What a kind of suite can put into a column."""
 
     metric: str
@@ -45,12 +45,12 @@ class Measure:
         )
 
 
-INSTRUMENT = Measure("instrument-agreement", "higher", "%")
+INSTRUMENT = Quantity("instrument-agreement", "higher", "%")
 """Of tables over prompts, whose clips judges hear."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class CellValue:
     """What was found for one cell: a number, or why there is none."""
 
     measured: Measurement | None = None
@@ -79,7 +79,7 @@ def timed_under(outcome: JobResult, precision: str = "float32") -> dict[str, Sca
 
 
 @dataclass
-class Filled:
+class FilledTable:
     """A table's cells, its sounds with their content, and lines for its head."""
 
     cells: list[Cell] = field(default_factory=list)
@@ -88,19 +88,19 @@ class Filled:
 
 
 @dataclass(frozen=True)
-class Filling:
+class TableBuilder:
     """One table that is being filled."""
 
     suite: Suite
     context: Context
     outcomes: JobResults
     baselines: Sequence[Baseline]
-    measures: dict[str, Measure]
+    measures: dict[str, Quantity]
 
-    def cell(self, row: Row, column: Column, finding: Finding) -> Cell:
+    def cell(self, row: Row, column: Column, finding: CellValue) -> Cell:
         """The cell at a row and column, with the paper's value and the verdict."""
         if lacks := lacking_embedder(column):
-            finding = Finding(unavailable_reason=lacks)
+            finding = CellValue(unavailable_reason=lacks)
         paper = self.suite.paper_value(row, column.name)
         version, direction, unit = self.measures[column.measure].facts
         verdict, reason = self._verdict(row, column, paper, finding)
@@ -128,7 +128,7 @@ class Filling:
             provenance=self._provenance(column, finding) if finding.measured or finding.composed else None,
         )
 
-    def _verdict(self, row: Row, column: Column, paper: PaperValue | None, finding: Finding) -> tuple[Verdict, str]:
+    def _verdict(self, row: Row, column: Column, paper: PaperValue | None, finding: CellValue) -> tuple[Verdict, str]:
         if finding.projected and not finding.fitted and paper is not None and finding.measured is None:
             if reason := not_counted(column, paper, row):
                 return "not counted", f"by formula only; {reason}"
@@ -142,12 +142,12 @@ class Filling:
         )
         return judge(column, paper, row, finding.measured, finding.unavailable_reason, here)
 
-    def attempt(self, find: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs) -> Finding:
+    def attempt(self, find: Callable[P, CellValue], *args: P.args, **kwargs: P.kwargs) -> CellValue:
         """What ``find`` finds; what cannot be estimated, as of one clip or of silence, spoils only its own cell."""
         try:
             return find(*args, **kwargs)
         except MelodyError as error:
-            return Finding(unavailable_reason=one_line(error))
+            return CellValue(unavailable_reason=one_line(error))
 
     def label(self, column: Column) -> str:
         return column.label.replace("{preset}", self.context.subject.preset)
@@ -169,12 +169,12 @@ class Filling:
             raise MelodyError(reason)
         return [outcome for outcome in found if isinstance(outcome, JobResult)]
 
-    def _preset(self, finding: Finding) -> str:
+    def _preset(self, finding: CellValue) -> str:
         """Of what made the numbers: a row's system may have a preset of its own, or none."""
         other = _other(finding)
         return self.context.subject.preset if other is None else self.context.systems[other].preset
 
-    def _provenance(self, column: Column, finding: Finding) -> Provenance:
+    def _provenance(self, column: Column, finding: CellValue) -> Provenance:
         context, other = self.context, _other(finding)
         found = [self.outcome(unit) for unit in finding.units]
         number = finding.measured or finding.composed
@@ -195,7 +195,7 @@ class Filling:
         )
 
 
-def _weights(context: Context, finding: Finding) -> str | None:
+def _weights(context: Context, finding: CellValue) -> str | None:
     """Hash of the weights of what made the numbers: another system's where one of its units is among them."""
     if finding.weights is not None:
         return finding.weights
@@ -203,7 +203,7 @@ def _weights(context: Context, finding: Finding) -> str | None:
     return context.subject.weights if other is None else context.systems[other].weights
 
 
-def _other(finding: Finding) -> str | None:
+def _other(finding: CellValue) -> str | None:
     """The system that made the numbers, if it is not the run's own."""
     return next((unit.system for unit in finding.units if unit.system != OWN), None)
 
@@ -213,7 +213,7 @@ def _joined(origins: Sequence[dict[str, Any]], name: str) -> str | None:
     return ", ".join(dict.fromkeys(origin[name] for origin in origins if origin[name])) or None
 
 
-def check_measures(suite: Suite, measures: dict[str, Measure]) -> None:
+def check_measures(suite: Suite, measures: dict[str, Quantity]) -> None:
     """Raise ``MelodyError`` if a column asks for what this kind of suite cannot measure."""
     for column in suite.columns:
         if column.measure not in measures:

@@ -11,7 +11,7 @@ from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, failure_among, timed_under
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder, failure_among, timed_under
 from melody.reproduce.tables.shared_jobs import (
     continuation,
     generation_jobs,
@@ -22,11 +22,11 @@ from melody.reproduce.tables.shared_jobs import (
 )
 
 MEASURES = {
-    "training_hours": Measure("training-data", "none", "1,000 h"),
-    "continuation": Measure("audio-continuation", "higher", "yes = 1"),
-    "faster_than_real_time": Measure("faster-than-real-time", "higher", "yes = 1"),
-    "various_prompts": Measure("various-text-prompts", "higher", "yes = 1"),
-    "producers": Measure("judged-by-music-producers", "higher", "yes = 1"),
+    "training_hours": Quantity("training-data", "none", "1,000 h"),
+    "continuation": Quantity("audio-continuation", "higher", "yes = 1"),
+    "faster_than_real_time": Quantity("faster-than-real-time", "higher", "yes = 1"),
+    "various_prompts": Quantity("various-text-prompts", "higher", "yes = 1"),
+    "producers": Quantity("judged-by-music-producers", "higher", "yes = 1"),
 }
 TRAINING = "a system's training data is in its card; no data of the paper was published"
 NO_RATINGS = "needs music producers as listeners: give the file of their answers with --ratings"
@@ -49,38 +49,38 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return units
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every system by every ability."""
-    filled = Filled()
-    for listed in rows_of_systems(filling.suite, filling.context):
+    filled = FilledTable()
+    for listed in rows_of_systems(builder.suite, builder.context):
         row: Row = {"prompts": "text", **listed.row}
         row = {"system": row["system"], **row}
         filled.cells += [
-            filling.cell(row, column, filling.attempt(_finding, filling, str(row["system"]), column))
-            for column in filling.suite.columns
+            builder.cell(row, column, builder.attempt(_finding, builder, str(row["system"]), column))
+            for column in builder.suite.columns
         ]
     return filled
 
 
-def _finding(filling: Filling, name: str, column: Column) -> Finding:
+def _finding(builder: TableBuilder, name: str, column: Column) -> CellValue:
     if column.measure == "producers":
-        return _producers(filling, name)
-    if reason := filling.context.unavailable_reason(name):
-        return Finding(unavailable_reason=reason)
+        return _producers(builder, name)
+    if reason := builder.context.unavailable_reason(name):
+        return CellValue(unavailable_reason=reason)
     if column.measure == "training_hours":
-        return Finding(unavailable_reason=TRAINING)
+        return CellValue(unavailable_reason=TRAINING)
     if column.measure == "continuation":
-        return _continuation(filling, name)
-    return _speed(filling, name) if column.measure == "faster_than_real_time" else _prompts(filling, name)
+        return _continuation(builder, name)
+    return _speed(builder, name) if column.measure == "faster_than_real_time" else _prompts(builder, name)
 
 
-def _producers(filling: Filling, name: str) -> Finding:
+def _producers(builder: TableBuilder, name: str) -> CellValue:
     """Yes if there are ratings of it; that the raters are producers is the word of whoever gives the file."""
-    ratings = filling.context.ratings
+    ratings = builder.context.ratings
     if ratings is None:
-        return Finding(unavailable_reason=NO_RATINGS)
+        return CellValue(unavailable_reason=NO_RATINGS)
     if name not in ratings.systems:
-        return Finding(unavailable_reason=f"{ratings.source} holds no ratings of {name!r}")
+        return CellValue(unavailable_reason=f"{ratings.source} holds no ratings of {name!r}")
     raters = sum(not one.excluded for one in ratings.raters)
     measured = Measurement(
         value=1.0,
@@ -88,20 +88,20 @@ def _producers(filling: Filling, name: str) -> Finding:
         expected=raters,
         scored=raters,
     )
-    return Finding(measured, inputs=ratings.sha256, config={"ratings": ratings.source})
+    return CellValue(measured, inputs=ratings.sha256, config={"ratings": ratings.source})
 
 
-def _continuation(filling: Filling, name: str) -> Finding:
+def _continuation(builder: TableBuilder, name: str) -> CellValue:
     """Yes if every clip is gone on from as asked, and what is new is nearer to its own beginning than to others'."""
-    one = filling.context.systems[name]
+    one = builder.context.systems[name]
     if CONTINUATION not in one.abilities:
         declared = ", ".join(sorted(one.abilities)) or "none"
-        return Finding(
+        return CellValue(
             unavailable_reason=f"system {name!r} does not declare {CONTINUATION!r} (it declares: {declared})"
         )
-    unit = continuation(filling.suite, filling.context, name)
-    (outcome,) = filling.computed([unit])
-    return Finding(
+    unit = continuation(builder.suite, builder.context, name)
+    (outcome,) = builder.computed([unit])
+    return CellValue(
         _judged(outcome),
         units=(unit,),
         inputs=unit.config["corpus"],
@@ -134,38 +134,38 @@ def _judged(outcome: JobResult) -> Measurement:
     )
 
 
-def _speed(filling: Filling, name: str) -> Finding:
-    suite, context = filling.suite, filling.context
-    if plays_back(filling, generation_jobs(suite, context, settings_row(suite), system=name)):
-        return Finding(unavailable_reason=PLAYS_BACK)
+def _speed(builder: TableBuilder, name: str) -> CellValue:
+    suite, context = builder.suite, builder.context
+    if plays_back(builder, generation_jobs(suite, context, settings_row(suite), system=name)):
+        return CellValue(unavailable_reason=PLAYS_BACK)
     unit = timing_by_default(suite, context, name)
-    outcome = filling.outcome(unit)
+    outcome = builder.outcome(unit)
     if isinstance(outcome, Failure):
-        return Finding(unavailable_reason=outcome.reason, units=(unit,))
+        return CellValue(unavailable_reason=outcome.reason, units=(unit,))
     factors = [real_time_factor(outcome.values["duration_s"], s) for s in outcome.values["seconds"].values()]
     seeds = tuple(context.seeds(suite.settings.seeds))
     interval = f"real-time factors {', '.join(f'{factor:.3g}' for factor in factors)}"
     measured = Measurement(value=float(min(factors) > 1), interval=interval, expected=len(seeds), scored=len(factors))
     conditions = timed_under(outcome)
-    return Finding(measured, units=(unit,), config=unit.config["options"], seeds=seeds, conditions=conditions)
+    return CellValue(measured, units=(unit,), config=unit.config["options"], seeds=seeds, conditions=conditions)
 
 
-def plays_back(filling: Filling, units: dict[int, Job]) -> bool:
+def plays_back(builder: TableBuilder, units: dict[int, Job]) -> bool:
     """Whether a system made clips without any network, as a folder of files does."""
-    found = [filling.outcome(unit) for unit in units.values()]
+    found = [builder.outcome(unit) for unit in units.values()]
     return all(isinstance(outcome, JobResult) and not outcome.values["trace"]["passes"] for outcome in found)
 
 
-def _prompts(filling: Filling, name: str) -> Finding:
+def _prompts(builder: TableBuilder, name: str) -> CellValue:
     """Yes if clips fit their own prompts better than shuffled ones, by a permutation test over prompts."""
-    units = generation_jobs(filling.suite, filling.context, settings_row(filling.suite), system=name)
-    found = [filling.outcome(unit) for unit in units.values()]
+    units = generation_jobs(builder.suite, builder.context, settings_row(builder.suite), system=name)
+    found = [builder.outcome(unit) for unit in units.values()]
     if reason := failure_among(found):
-        return Finding(unavailable_reason=reason, units=tuple(units.values()))
+        return CellValue(unavailable_reason=reason, units=tuple(units.values()))
     pairs = [estimates.joint(outcome) for outcome in found if isinstance(outcome, JobResult)]
     audio = torch.stack([audio for _, audio in pairs]).mean(dim=0)  # seeds of one prompt are not independent
     p_value = permutation_p_value(pairs[0][0], audio)
-    prompts = filling.suite.settings.prompts
+    prompts = builder.suite.settings.prompts
     measured = Measurement(
         value=float(p_value < ALPHA),
         interval=f"permutation test over {prompts} prompts, one-sided, seeds averaged, at {ALPHA:g}",
@@ -174,7 +174,7 @@ def _prompts(filling: Filling, name: str) -> Finding:
         scored=sum(len(audio) for _, audio in pairs),
     )
     texts = next(iter(units.values())).config["prompts"]
-    return Finding(
+    return CellValue(
         measured,
         units=tuple(units.values()),
         inputs=texts_hash(texts),

@@ -14,14 +14,14 @@ from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
 from melody.reproduce.tables.passes_and_preference import COUNTS, counted
 from melody.reproduce.tables.shared_jobs import count
 
 MEASURES = {
-    "saving": Measure("passes-saved", "higher", "%"),
-    "passes": Measure("passes"),
-    "musiclm_passes": Measure("passes-by-formula", "lower", "passes"),
+    "saving": Quantity("passes-saved", "higher", "%"),
+    "passes": Quantity("passes"),
+    "musiclm_passes": Quantity("passes-by-formula", "lower", "passes"),
 }
 FORMULAS: dict[str, tuple[Callable[[float, int], float], Callable[[float], float], str]] = {
     "printed formula": (melody_passes, musiclm_passes, "Table 3: 25·T + steps against (25 + 200 + 400)·T"),
@@ -69,47 +69,47 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return list(units.values())
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every claim by every basis."""
-    filled = Filled()
-    for listed in filling.suite.rows:
+    filled = FilledTable()
+    for listed in builder.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column))
-            for column in filling.suite.columns
+            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row, column))
+            for column in builder.suite.columns
         ]
     return filled
 
 
-def _finding(filling: Filling, row: Row, column: Column) -> Finding:
+def _finding(builder: TableBuilder, row: Row, column: Column) -> CellValue:
     basis, duration_s = str(row["basis"]), float(row["duration_s"])
     if basis in (BOTH, AT_BEST):
-        return _both(filling, column, duration_s, by_default=basis == AT_BEST)
+        return _both(builder, column, duration_s, by_default=basis == AT_BEST)
     if basis == COUNTED:
-        return _ours_counted(filling, column, duration_s)
+        return _ours_counted(builder, column, duration_s)
     ours, theirs, place = FORMULAS[basis]
-    passes = {"passes": ours(duration_s, filling.suite.settings.num_steps), "musiclm_passes": theirs(duration_s)}
+    passes = {"passes": ours(duration_s, builder.suite.settings.num_steps), "musiclm_passes": theirs(duration_s)}
     value = passes.get(column.measure, saving(*passes.values()))
-    return Finding(
+    return CellValue(
         projected=Projection(value=float(value), method=place), unavailable_reason="this row is by formula only"
     )
 
 
-def _ours_counted(filling: Filling, column: Column, duration_s: float) -> Finding:
+def _ours_counted(builder: TableBuilder, column: Column, duration_s: float) -> CellValue:
     theirs = musiclm_passes(duration_s)
     if column.measure == "musiclm_passes":
         place = "Table 3: (25 + 200 + 400)·T"
-        return Finding(
+        return CellValue(
             projected=Projection(value=theirs, method=place), unavailable_reason="MusicLM's passes are by formula here"
         )
-    finding = counted(filling, _passes(column), duration_s)
+    finding = counted(builder, _passes(column), duration_s)
     if finding.measured is None or column.measure in COUNTS:
         return finding
     return replace(finding, measured=_with_value(finding.measured, saving(finding.measured.value, theirs)))
 
 
-def _both(filling: Filling, column: Column, duration_s: float, *, by_default: bool) -> Finding:
+def _both(builder: TableBuilder, column: Column, duration_s: float, *, by_default: bool) -> CellValue:
     ours, theirs = (
-        counted(filling, _passes(column), duration_s, system, by_default=by_default) for system in (OWN, THEIRS)
+        counted(builder, _passes(column), duration_s, system, by_default=by_default) for system in (OWN, THEIRS)
     )
     if column.measure == "passes":
         return ours

@@ -14,15 +14,15 @@ from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
 
 MEASURES = {
-    "si_sdr": Measure("si-sdr", "higher", "dB"),
-    "mr_stft": Measure("mr-stft", "lower"),
-    "log_mel": Measure("log-mel", "lower", "dB"),
-    "latent_mean": Measure("latent-mean"),
-    "latent_spread": Measure("latent-spread"),
-    "latent_clipped": Measure("latent-clipped", "lower", "%"),
+    "si_sdr": Quantity("si-sdr", "higher", "dB"),
+    "mr_stft": Quantity("mr-stft", "lower"),
+    "log_mel": Quantity("log-mel", "lower", "dB"),
+    "latent_mean": Quantity("latent-mean"),
+    "latent_spread": Quantity("latent-spread"),
+    "latent_clipped": Quantity("latent-clipped", "lower", "%"),
 }
 TARGETS = {"itself": "the original", "another": "another clip"}
 OF_LATENTS = frozenset({"latent_mean", "latent_spread", "latent_clipped"})
@@ -36,27 +36,27 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return codec_jobs(context, clips=suite.settings.clips)
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every row by every measure, and a few pairs of sounds."""
-    filled = Filled()
-    units = codec_jobs(filling.context, clips=filling.suite.settings.clips)
-    for listed in filling.suite.rows:
+    filled = FilledTable()
+    units = codec_jobs(builder.context, clips=builder.suite.settings.clips)
+    for listed in builder.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_finding, filling, units, listed.row, column))
-            for column in filling.suite.columns
+            builder.cell(listed.row, column, builder.attempt(_finding, builder, units, listed.row, column))
+            for column in builder.suite.columns
         ]
-    filled.clips += _pairs(filling, units[0])
+    filled.clips += _pairs(builder, units[0])
     return filled
 
 
-def _finding(filling: Filling, units: Sequence[Job], row: Row, column: Column) -> Finding:
+def _finding(builder: TableBuilder, units: Sequence[Job], row: Row, column: Column) -> CellValue:
     target = next(key for key, name in TARGETS.items() if name == row["against"])
     if column.measure in OF_LATENTS and target != "itself":
-        return Finding(unavailable_reason="the latents are the same whatever the sound is held against")
-    outcomes = filling.computed(units)
+        return CellValue(unavailable_reason="the latents are the same whatever the sound is held against")
+    outcomes = builder.computed(units)
     clips = units[0].config["clips"]
-    return Finding(
-        _measured(outcomes, target, column.measure, filling.suite.settings.clips),
+    return CellValue(
+        _measured(outcomes, target, column.measure, builder.suite.settings.clips),
         units=tuple(units),
         inputs=units[0].config["corpus"],
         config={"clips": clips, "against": row["against"]},
@@ -81,9 +81,9 @@ def _spread(moments: Sequence[tuple[float, float]]) -> float:
     return math.sqrt(max(0.0, square - mean * mean))
 
 
-def _pairs(filling: Filling, unit: Job) -> list[tuple[Clip, bytes]]:
+def _pairs(builder: TableBuilder, unit: Job) -> list[tuple[Clip, bytes]]:
     """Each original with what the codec makes of it."""
-    outcome = filling.outcome(unit)
+    outcome = builder.outcome(unit)
     if isinstance(outcome, Failure):
         return []
     clips = []
@@ -92,6 +92,6 @@ def _pairs(filling: Filling, unit: Job) -> list[tuple[Clip, bytes]]:
         title = f"{'through the codec' if kind == 'decoded' else 'original'}, {int(row) + 1}"
         path = f"audio/card-codec-{unit.key[:8]}-{name}.flac"
         beside = f"audio/card-codec-{unit.key[:8]}-{row}-original.flac" if kind == "decoded" else ""
-        text = filling.context.corpus[int(row)].text
+        text = builder.context.corpus[int(row)].text
         clips.append((Clip(title=title, text=text, path=path, beside=beside), content))
     return clips

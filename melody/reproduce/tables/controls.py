@@ -25,7 +25,7 @@ from melody.reproduce.jobs.reference_clips import control_job
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filling, Finding
+from melody.reproduce.tables.builder import CellValue, TableBuilder
 from melody.reproduce.tables.shared_jobs import judges_of
 
 CONTROLS = (HALVES, NOISE, SILENCE, REPEATED)
@@ -47,22 +47,24 @@ def control_jobs(suite: Suite, context: Context, embedders: Sequence[str]) -> li
     return [_made(suite, context, name, embedders) for name in MADE if name in names]
 
 
-def control_finding(filling: Filling, column: Column, name: str, reference: Job, embedders: Sequence[str]) -> Finding:
+def control_finding(
+    builder: TableBuilder, column: Column, name: str, reference: Job, embedders: Sequence[str]
+) -> CellValue:
     """One control by one measure; ``reference`` is the unit of the held-out clips."""
-    suite, context = filling.suite, filling.context
+    suite, context = builder.suite, builder.context
     if column.measure not in ("fad", "mcc", "instrument"):
-        return Finding(unavailable_reason=NOT_GENERATED)
+        return CellValue(unavailable_reason=NOT_GENERATED)
     if column.measure != "fad" and name == HALVES:
-        return Finding(unavailable_reason=HALVES_HAVE_CAPTIONS)
+        return CellValue(unavailable_reason=HALVES_HAVE_CAPTIONS)
     units = [reference, *([_made(suite, context, name, embedders)] if name in MADE else [])]
-    real, *made = filling.computed(units)
+    real, *made = builder.computed(units)
     if column.measure == "fad":
         measured = _distance(name, real, made, column.embedder or "", suite.settings.prompts)
     elif column.measure == "instrument":
         measured = estimates.agreement_of(made[0])
     else:
         measured = estimates.over_clips(cosines(*estimates.joint(made[0])).tolist(), suite.settings.prompts)
-    return Finding(
+    return CellValue(
         measured,
         units=tuple(units),
         inputs=texts_hash([*context.texts(suite.settings.prompts), reference.config["corpus"]]),

@@ -19,10 +19,10 @@ from melody.reproduce.jobs.components import denoiser_jobs
 from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
 
 PREDICTORS = ("with_tokens", "without_tokens", "guided", "linear", "constant", "zero")
-MEASURES = {name: Measure("velocity-mse") for name in PREDICTORS} | {"gain": Measure("velocity-mse-gain", "higher")}
+MEASURES = {name: Quantity("velocity-mse") for name in PREDICTORS} | {"gain": Quantity("velocity-mse-gain", "higher")}
 ALL = "all"
 
 
@@ -31,13 +31,13 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return _jobs(suite, context)
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """A row for all angles, and one for each bin."""
-    filled = Filled()
+    filled = FilledTable()
     for row in rows():
         filled.cells += [
-            filling.cell(row, column, filling.attempt(_finding, filling, row, column))
-            for column in filling.suite.columns
+            builder.cell(row, column, builder.attempt(_finding, builder, row, column))
+            for column in builder.suite.columns
         ]
     return filled
 
@@ -49,13 +49,13 @@ def rows() -> list[Row]:
     return [{"angle": name} for name in names]
 
 
-def _finding(filling: Filling, row: Row, column: Column) -> Finding:
-    units = _jobs(filling.suite, filling.context)
-    outcomes = filling.computed(units)
+def _finding(builder: TableBuilder, row: Row, column: Column) -> CellValue:
+    units = _jobs(builder.suite, builder.context)
+    outcomes = builder.computed(units)
     bins = bin_index(torch.tensor(_values(outcomes, "angle"), dtype=torch.float64), NUM_BINS)
     chosen = torch.ones_like(bins, dtype=torch.bool) if row["angle"] == ALL else bins == rows().index(row) - 1
     if not bool(chosen.any()):
-        return Finding(unavailable_reason="no clip has an angle in this bin")
+        return CellValue(unavailable_reason="no clip has an angle in this bin")
     if column.measure == "gain":
         without, with_tokens = (errors(outcomes, name, bins, chosen)[chosen] for name in PREDICTORS[1::-1])
         measured = estimates.difference(without.tolist(), with_tokens.tolist(), int(chosen.sum()))
@@ -63,7 +63,7 @@ def _finding(filling: Filling, row: Row, column: Column) -> Finding:
         measured = estimates.over_clips(
             errors(outcomes, column.measure, bins, chosen)[chosen].tolist(), int(chosen.sum())
         )
-    return Finding(
+    return CellValue(
         measured,
         units=tuple(units),
         inputs=units[0].config["corpus"],

@@ -13,15 +13,15 @@ from melody.reproduce.jobs.reference_clips import denoising_job
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, unregistered
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder, unregistered
 
 MEASURES = {
-    "velocity_mse": Measure("velocity-mse"),
-    "si_snri": Measure("si-snri"),
-    "zero_mse": Measure("velocity-mse-of-zero", "none"),
-    "parameters": Measure("parameters", unit="M"),
-    "gflops": Measure("pass-flops", unit="GFLOPs"),
-    "training_steps": Measure("training-steps"),
+    "velocity_mse": Quantity("velocity-mse"),
+    "si_snri": Quantity("si-snri"),
+    "zero_mse": Quantity("velocity-mse-of-zero", "none"),
+    "parameters": Quantity("parameters", unit="M"),
+    "gflops": Quantity("pass-flops", unit="GFLOPs"),
+    "training_steps": Quantity("training-steps"),
 }
 SIZES = {"parameters": ("parameters", 1e6), "gflops": ("flops", 1e9)}
 """Column's measure -> the outcome's value, and the column's unit."""
@@ -39,15 +39,15 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return units
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Cells of every listed denoiser, of the preset's own, and of every plug-in's."""
-    filled = Filled()
-    for row in rows(filling.suite, filling.context):
+    filled = FilledTable()
+    for row in rows(builder.suite, builder.context):
         filled.cells += ranked(
-            filling.suite,
+            builder.suite,
             [
-                filling.cell(row, column, filling.attempt(_finding, filling, row, column))
-                for column in filling.suite.columns
+                builder.cell(row, column, builder.attempt(_finding, builder, row, column))
+                for column in builder.suite.columns
             ],
         )
     return filled
@@ -92,44 +92,44 @@ def _study(suite: Suite, row: Row) -> Study | None:
     return Study.of(str(row["denoiser"]), suite.settings.seeds)
 
 
-def _finding(filling: Filling, row: Row, column: Column) -> Finding:
-    context, suite = filling.context, filling.suite
+def _finding(builder: TableBuilder, row: Row, column: Column) -> CellValue:
+    context, suite = builder.context, builder.suite
     if row == own_row(context):
         units = _own_jobs(suite, context)
-        return _scored(filling, column, units, context.seeds(suite.settings.seeds), {"denoiser": row["denoiser"]})
+        return _scored(builder, column, units, context.seeds(suite.settings.seeds), {"denoiser": row["denoiser"]})
     study = _study(suite, row)
     if study is None:
         why = f"preset {context.subject.preset!r} holds weights of {context.subject.denoiser!r} only"
-        return Finding(unavailable_reason=unregistered(registry.denoisers, str(row["denoiser"]), why))
+        return CellValue(unavailable_reason=unregistered(registry.denoisers, str(row["denoiser"]), why))
     if reason := study.lacking(context):
-        return Finding(unavailable_reason=reason)
+        return CellValue(unavailable_reason=reason)
     units, seeds = _study_jobs(suite, context, study), suite.settings.seeds
-    return _scored(filling, column, units, seeds, {"preset": study.preset, "noise_seed": context.seed}, study)
+    return _scored(builder, column, units, seeds, {"preset": study.preset, "noise_seed": context.seed}, study)
 
 
 def _scored(
-    filling: Filling,
+    builder: TableBuilder,
     column: Column,
     units: Sequence[Job],
     seeds: Sequence[int],
     config: Row,
     study: Study | None = None,
-) -> Finding:
-    found = dict(zip(map(str, seeds), filling.computed(units), strict=True))
+) -> CellValue:
+    found = dict(zip(map(str, seeds), builder.computed(units), strict=True))
     if column.measure == "training_steps":
         if study is None:
-            return Finding(
+            return CellValue(
                 unavailable_reason="how long the preset's own weights were trained is told by their card, not here"
             )
         measured = _same([card["steps"] for card in study.card.values()])
     elif column.measure in SIZES:
         name, unit = SIZES[column.measure]
         if any(name not in outcome.values for outcome in found.values()):
-            return Finding(unavailable_reason="the denoiser is no torch module, so nothing of it is counted")
+            return CellValue(unavailable_reason="the denoiser is no torch module, so nothing of it is counted")
         measured = _same([outcome.values[name] / unit for outcome in found.values()])
     else:
-        measured = _errors(column.measure, found, len(found) * filling.suite.settings.clips)
-    return Finding(
+        measured = _errors(column.measure, found, len(found) * builder.suite.settings.clips)
+    return CellValue(
         measured,
         units=tuple(units),
         inputs=units[0].config["corpus"],

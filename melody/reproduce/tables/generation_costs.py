@@ -16,16 +16,16 @@ from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.random_systems import why_not
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
 
 MEASURES = {
-    "passes": Measure("passes"),
-    "weighted": Measure("passes-weighted-by-guidance", "lower", "passes"),
-    "serial": Measure("serial-depth", "lower", "passes"),
-    "prefill": Measure("prefill-tokens", "lower", "tokens"),
-    "tflop": Measure("flops", "lower", "TFLOP"),
-    "gigabytes": Measure("weights-moved", "lower", "GB"),
-    "parameters": Measure("parameters", "none", "million"),
+    "passes": Quantity("passes"),
+    "weighted": Quantity("passes-weighted-by-guidance", "lower", "passes"),
+    "serial": Quantity("serial-depth", "lower", "passes"),
+    "prefill": Quantity("prefill-tokens", "lower", "tokens"),
+    "tflop": Quantity("flops", "lower", "TFLOP"),
+    "gigabytes": Quantity("weights-moved", "lower", "GB"),
+    "parameters": Quantity("parameters", "none", "million"),
 }
 ON_A_RUN = {
     "passes": lambda values: sum(values["passes"].values()),
@@ -75,15 +75,15 @@ def units_of(context: Context, one: Asked) -> tuple[Job, Job]:
     )
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every row by every measure."""
-    filled = Filled()
-    for listed in filling.suite.rows:
+    filled = FilledTable()
+    for listed in builder.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column))
-            for column in filling.suite.columns
+            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row, column))
+            for column in builder.suite.columns
         ]
-        filled.notes += _notes(filling, listed.row)
+        filled.notes += _notes(builder, listed.row)
     return filled
 
 
@@ -117,21 +117,21 @@ def _network(part: str, entries: list[dict[str, Any]]) -> str:
     return f"{part}: {calls:,} calls, {tflop:,.3g} TFLOP, {gigabytes:,.3g} GB"
 
 
-def _finding(filling: Filling, row: Row, column: Column) -> Finding:
-    one = Asked.of(row, filling.suite.settings.duration_s)
+def _finding(builder: TableBuilder, row: Row, column: Column) -> CellValue:
+    one = Asked.of(row, builder.suite.settings.duration_s)
     if reason := why_not(one.system):
-        return Finding(unavailable_reason=reason)
-    formula, run = units_of(filling.context, one)
-    found = filling.outcome(formula)
+        return CellValue(unavailable_reason=reason)
+    formula, run = units_of(builder.context, one)
+    found = builder.outcome(formula)
     if isinstance(found, Failure) or "absent" in found.values:
         reason = found.reason if isinstance(found, Failure) else found.values["absent"]
-        return Finding(unavailable_reason=reason, units=(formula,))
+        return CellValue(unavailable_reason=reason, units=(formula,))
     method = f"from shapes, by what the system says its clips are made of: {by_network(found.values)}"
     projected = Projection(value=by_formula(found.values, column.measure), method=method)
-    value, absent = _on_a_run(filling.outcome(run), column.measure)
+    value, absent = _on_a_run(builder.outcome(run), column.measure)
     measured = None if value is None else Measurement(value=value, expected=1, scored=1)
     config = {"duration_s": one.duration_s, **one.options, "entries": found.values["entries"]}
-    return Finding(measured, absent, projected, units=(formula, run), config=config, seeds=(0,))
+    return CellValue(measured, absent, projected, units=(formula, run), config=config, seeds=(0,))
 
 
 def _on_a_run(outcome: JobResult | Failure, measure: str) -> tuple[float | None, str]:
@@ -145,12 +145,12 @@ def _on_a_run(outcome: JobResult | Failure, measure: str) -> tuple[float | None,
     return float(ON_A_RUN[measure](outcome.values)), ""
 
 
-def _notes(filling: Filling, row: Row) -> Iterator[str]:
+def _notes(builder: TableBuilder, row: Row) -> Iterator[str]:
     """Where a run and the formula differ."""
-    one = Asked.of(row, filling.suite.settings.duration_s)
+    one = Asked.of(row, builder.suite.settings.duration_s)
     if why_not(one.system):
         return
-    formula, run = (filling.outcome(unit) for unit in units_of(filling.context, one))
+    formula, run = (builder.outcome(unit) for unit in units_of(builder.context, one))
     if isinstance(formula, Failure) or isinstance(run, Failure) or "entries" not in formula.values:
         return
     for measure in ON_A_RUN:

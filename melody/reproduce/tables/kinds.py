@@ -28,16 +28,16 @@ from melody.reproduce.tables import (
     step_time,
 )
 from melody.reproduce.tables.arguments import Uses
-from melody.reproduce.tables.builder import Filled, Filling, Measure
+from melody.reproduce.tables.builder import FilledTable, Quantity, TableBuilder
 
 
 @dataclass(frozen=True)
 class Kind:
     """How tables of one kind are planned and filled, and what their columns may measure."""
 
-    measures: dict[str, Measure]
+    measures: dict[str, Quantity]
     plan: Callable[[Suite, Context], list[Job]]
-    fill: Callable[[Filling], Filled]
+    fill: Callable[[TableBuilder], FilledTable]
     uses: Uses
     """What of a suite it reads; all else is refused."""
     weightless: bool = False

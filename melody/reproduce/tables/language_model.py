@@ -17,9 +17,9 @@ from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
 
-MEASURES = {"loss": Measure("loss-per-token", "lower", "nats")}
+MEASURES = {"loss": Quantity("loss-per-token", "lower", "nats")}
 PROMPTED = {"language model, after the text": "text", "language model, after the sound": "sound"}
 BIGRAM, UNIGRAM, UNIFORM = "bigram", "unigram", "uniform"
 MINUS = " minus "
@@ -35,32 +35,32 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return [*_held_out(suite, context), *_training(suite, context)]
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every model, and every paired difference."""
-    filled = Filled()
-    for listed in filling.suite.rows:
+    filled = FilledTable()
+    for listed in builder.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row))
-            for column in filling.suite.columns
+            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row))
+            for column in builder.suite.columns
         ]
     return filled
 
 
-def _finding(filling: Filling, row: Row) -> Finding:
-    suite, context = filling.suite, filling.context
+def _finding(builder: TableBuilder, row: Row) -> CellValue:
+    suite, context = builder.suite, builder.context
     names = str(row["model"]).split(MINUS)
     held_out = _held_out(suite, context)
     units = held_out if set(names) <= set(PROMPTED) else [*held_out, *_training(suite, context)]
-    outcomes = filling.computed(units)
+    outcomes = builder.computed(units)
     own, training = outcomes[: len(held_out)], outcomes[len(held_out) :]
     if names == [UNIFORM]:
         size = training[0].values["size"]
-        return Finding(
+        return CellValue(
             projected=Projection(value=math.log(size), method=f"ln {size:,}, the size of the codebook"),
             unavailable_reason="this row is by formula only",
         )
     losses = [_losses(name, own, training) for name in names]
-    return Finding(
+    return CellValue(
         _measured(losses, suite.settings.clips),
         units=tuple(units),
         inputs=units[0].config["corpus"],

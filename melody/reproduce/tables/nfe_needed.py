@@ -23,7 +23,7 @@ from melody.evaluation.result import Measurement
 from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
 from melody.reproduce.tables.quality_and_speed import rows
 from melody.reproduce.tables.samplers import MARGIN, Ablation, plan
 from melody.reproduce.tables.shared_jobs import settings_row
@@ -31,9 +31,9 @@ from melody.reproduce.tables.shared_jobs import settings_row
 __all__ = ["MEASURES", "fill", "plan"]
 
 MEASURES = {
-    "fad_decided": Measure("evaluations-enough", "lower", "evaluations"),
-    "fad_possible": Measure("evaluations-not-excluded", "lower", "evaluations"),
-    "fad_difference": Measure("fad-difference", "lower"),
+    "fad_decided": Quantity("evaluations-enough", "lower", "evaluations"),
+    "fad_possible": Quantity("evaluations-not-excluded", "lower", "evaluations"),
+    "fad_difference": Quantity("fad-difference", "lower"),
 }
 
 
@@ -64,21 +64,21 @@ class Curve:
         return next((point for point in self.points if _end(point.difference, "low") <= 0), None)
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """A row for each sampler on each grid; the best grid of each sampler in the head."""
-    filled, ablation = Filled(), Ablation(filling)
-    settings = list(rows(filling.suite, filling.context))
+    filled, ablation = FilledTable(), Ablation(builder)
+    settings = list(rows(builder.suite, builder.context))
     for place in _places(settings):
         steps = [row for row in settings if _place(row) == place]
         filled.cells += [
-            filling.cell(place, column, filling.attempt(_finding, ablation, steps, column))
-            for column in filling.suite.columns
+            builder.cell(place, column, builder.attempt(_finding, ablation, steps, column))
+            for column in builder.suite.columns
         ]
-    filled.notes += _best(filled.cells, settings_row(filling.suite))
+    filled.notes += _best(filled.cells, settings_row(builder.suite))
     return filled
 
 
-def _finding(ablation: Ablation, steps: Sequence[Row], column: Column) -> Finding:
+def _finding(ablation: Ablation, steps: Sequence[Row], column: Column) -> CellValue:
     curve = _curve(ablation, steps, column.embedder or "")
     point = curve.possible() if column.measure == "fad_possible" else curve.decided()
     if point is None and column.measure != "fad_difference":
@@ -87,7 +87,7 @@ def _finding(ablation: Ablation, steps: Sequence[Row], column: Column) -> Findin
     units: dict[str, Job] = {}
     for row in steps:
         units |= {unit.key: unit for unit in ablation.units(row, column)}
-    return Finding(
+    return CellValue(
         chosen.difference if column.measure == "fad_difference" else chosen.evaluations,
         units=tuple(units.values()),
         inputs=ablation.inputs,
@@ -98,7 +98,7 @@ def _finding(ablation: Ablation, steps: Sequence[Row], column: Column) -> Findin
 
 def _curve(ablation: Ablation, steps: Sequence[Row], embedder: str) -> Curve:
     points = [Point(row, ablation.evaluations(row), ablation.fad_difference(row, embedder)) for row in steps]
-    reference = ablation.distances(settings_row(ablation.filling.suite), embedder)
+    reference = ablation.distances(settings_row(ablation.builder.suite), embedder)
     ordered = sorted(points, key=lambda point: point.evaluations.value)
     return Curve(tuple(ordered), MARGIN * reference.estimate.value)
 

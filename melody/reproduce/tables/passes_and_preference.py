@@ -14,7 +14,15 @@ from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables import budgets, estimates
-from melody.reproduce.tables.builder import INSTRUMENT, Filled, Filling, Finding, Measure, check_judges, embedders_of
+from melody.reproduce.tables.builder import (
+    INSTRUMENT,
+    CellValue,
+    FilledTable,
+    Quantity,
+    TableBuilder,
+    check_judges,
+    embedders_of,
+)
 from melody.reproduce.tables.shared_jobs import (
     count,
     generation_jobs,
@@ -26,17 +34,17 @@ from melody.reproduce.tables.shared_jobs import (
 
 MEASURES = {
     **budgets.MEASURES,
-    "passes": Measure("passes"),
-    "passes_formula": Measure("passes-by-formula", "lower", "passes"),
-    "passes_of_clips": Measure("passes-of-the-clips", "lower", "passes"),
-    "preference": Measure("preference", "higher"),
-    "rated_musicality": Measure("rated-preference", "higher"),
-    "rated_quality": Measure("rated-preference", "higher"),
-    "rated_text": Measure("rated-preference", "higher"),
-    "beat_strength": Measure("beat-strength"),
-    "key_clarity": Measure("key-clarity"),
-    "fad": Measure("fad"),
-    "mcc": Measure("mcc"),
+    "passes": Quantity("passes"),
+    "passes_formula": Quantity("passes-by-formula", "lower", "passes"),
+    "passes_of_clips": Quantity("passes-of-the-clips", "lower", "passes"),
+    "preference": Quantity("preference", "higher"),
+    "rated_musicality": Quantity("rated-preference", "higher"),
+    "rated_quality": Quantity("rated-preference", "higher"),
+    "rated_text": Quantity("rated-preference", "higher"),
+    "beat_strength": Quantity("beat-strength"),
+    "key_clarity": Quantity("key-clarity"),
+    "fad": Quantity("fad"),
+    "mcc": Quantity("mcc"),
     "instrument": INSTRUMENT,
 }
 COUNTS = {"passes": "passes", "passes_formula": "formula"}
@@ -61,17 +69,17 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return [*units, _reference(suite, context)] if "fad" in measured else units
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every system by every column."""
-    filled = Filled()
-    for listed in rows_of_systems(filling.suite, filling.context):
+    filled = FilledTable()
+    for listed in rows_of_systems(builder.suite, builder.context):
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column, listed.absent))
-            for column in filling.suite.columns
+            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row, column, listed.absent))
+            for column in builder.suite.columns
         ]
     filled.notes += _other_clips(filled.cells)
-    if any(column.measure in budgets.MEASURES for column in filling.suite.columns):
-        filled.notes += budgets.notes(filling.context, _systems(filling.suite, filling.context))
+    if any(column.measure in budgets.MEASURES for column in builder.suite.columns):
+        filled.notes += budgets.notes(builder.context, _systems(builder.suite, builder.context))
     return filled
 
 
@@ -90,20 +98,20 @@ def _other_clips(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def counted(
-    filling: Filling, column: Column, duration_s: float, system: str = OWN, *, by_default: bool = False
-) -> Finding:
+    builder: TableBuilder, column: Column, duration_s: float, system: str = OWN, *, by_default: bool = False
+) -> CellValue:
     """Passes of one clip of some duration, by hooks or by formula; ``by_default``: as of ``runs.count``."""
-    if reason := filling.context.unavailable_reason(system):
-        return Finding(unavailable_reason=reason)
-    unit = count(filling.suite, filling.context, duration_s, system, by_default=by_default)
-    outcome = filling.outcome(unit)
+    if reason := builder.context.unavailable_reason(system):
+        return CellValue(unavailable_reason=reason)
+    unit = count(builder.suite, builder.context, duration_s, system, by_default=by_default)
+    outcome = builder.outcome(unit)
     if isinstance(outcome, Failure):
-        return Finding(unavailable_reason=outcome.reason, units=(unit,))
+        return CellValue(unavailable_reason=outcome.reason, units=(unit,))
     by_part = outcome.values["trace"][COUNTS[column.measure]]
     if not by_part:
-        return Finding(unavailable_reason=f"system {system!r} reports no passes", units=(unit,))
-    options = settings_row(filling.suite) if system == OWN else unit.config["options"]
-    return Finding(
+        return CellValue(unavailable_reason=f"system {system!r} reports no passes", units=(unit,))
+    options = settings_row(builder.suite) if system == OWN else unit.config["options"]
+    return CellValue(
         estimates.count({"0": float(sum(by_part.values()))}),
         units=(unit,),
         inputs=texts_hash([unit.config["prompt"]]),
@@ -112,47 +120,47 @@ def counted(
     )
 
 
-def rated(filling: Filling, system: str, question: str) -> Finding:
+def rated(builder: TableBuilder, system: str, question: str) -> CellValue:
     """How often listeners preferred a system to ours, ties as halves."""
-    ratings = filling.context.ratings
+    ratings = builder.context.ratings
     if ratings is None:
-        return Finding(unavailable_reason=NO_RATINGS)
+        return CellValue(unavailable_reason=NO_RATINGS)
     if system == OWN:
-        return Finding(unavailable_reason="the rate is each other system's against this one")
+        return CellValue(unavailable_reason="the rate is each other system's against this one")
     for one in ratings.preferences:
         if one.question == question and {one.system_a, one.system_b} == {system, OWN}:
             if one.rate is None:
-                return Finding(unavailable_reason=one.reason or "nobody judged this pair")
+                return CellValue(unavailable_reason=one.reason or "nobody judged this pair")
             rate = one.rate if one.system_a == system else _turned(one.rate)
-            return Finding(rate, inputs=ratings.sha256, config={"ratings": ratings.source, "raters": one.raters})
-    return Finding(
+            return CellValue(rate, inputs=ratings.sha256, config={"ratings": ratings.source, "raters": one.raters})
+    return CellValue(
         unavailable_reason=f"{ratings.source} holds no judgement of {question} of {system!r} against {OWN!r}"
     )
 
 
-def _finding(filling: Filling, row: Row, column: Column, absent: str) -> Finding:
+def _finding(builder: TableBuilder, row: Row, column: Column, absent: str) -> CellValue:
     system = str(row["system"])
     if column.measure == "preference":
-        return Finding(unavailable_reason=absent or "the paper's listeners did not hear it")
+        return CellValue(unavailable_reason=absent or "the paper's listeners did not hear it")
     if column.measure in RATED:
-        return rated(filling, system, RATED[column.measure])
+        return rated(builder, system, RATED[column.measure])
     if column.measure in COUNTS:
-        return counted(filling, column, filling.suite.settings.duration_s, system)
+        return counted(builder, column, builder.suite.settings.duration_s, system)
     if column.measure in budgets.MEASURES:
-        return budgets.finding(filling.context, system, column)
-    if reason := filling.context.unavailable_reason(system):
-        return Finding(unavailable_reason=reason)
-    return _proxy(filling, system, column)
+        return budgets.finding(builder.context, system, column)
+    if reason := builder.context.unavailable_reason(system):
+        return CellValue(unavailable_reason=reason)
+    return _proxy(builder, system, column)
 
 
-def _proxy(filling: Filling, system: str, column: Column) -> Finding:
-    suite, context = filling.suite, filling.context
+def _proxy(builder: TableBuilder, system: str, column: Column) -> CellValue:
+    suite, context = builder.suite, builder.context
     by_seed = _clips(suite, context, system)
     units = [*by_seed.values(), *([_reference(suite, context)] if column.measure == "fad" else [])]
-    found = filling.computed(units)
+    found = builder.computed(units)
     generated = dict(zip(by_seed, found, strict=False))
     measured = _measured(column, generated, found[-1], suite.settings.prompts * len(by_seed))
-    return Finding(
+    return CellValue(
         measured if column.measure == OF_CLIPS else estimates.with_silence(measured, generated),
         units=tuple(units),
         inputs=texts_hash(context.texts(suite.settings.prompts)),

@@ -15,17 +15,17 @@ from melody.reproduce.jobs.published_samples import published_corpus, samples_jo
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, embedders_of
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder, embedders_of
 
 MEASURES = {
-    "duration_s": Measure("duration", "none", "s"),
-    "sample_rate": Measure("sample-rate", "none", "Hz"),
-    "loudness": Measure("loudness"),
-    "peak": Measure("peak"),
-    "clipping": Measure("clipping-rate"),
-    "silence": Measure("silence-rate"),
-    "cosine": Measure("mcc"),
-    "fad": Measure("fad"),
+    "duration_s": Quantity("duration", "none", "s"),
+    "sample_rate": Quantity("sample-rate", "none", "Hz"),
+    "loudness": Quantity("loudness"),
+    "peak": Quantity("peak"),
+    "clipping": Quantity("clipping-rate"),
+    "silence": Quantity("silence-rate"),
+    "cosine": Quantity("mcc"),
+    "fad": Quantity("fad"),
 }
 MINUS = " minus "
 SCHEDULES = "angle-schedules"
@@ -48,15 +48,15 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return list(_jobs(suite, context).values())
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every set, and every paired difference."""
-    filled = Filled()
-    units = {} if filling.context.published_samples is None else _jobs(filling.suite, filling.context)
-    for listed in filling.suite.rows:
-        for column in filling.suite.columns:
-            finder = _Finder(filling, units, listed.row, column)
-            finding = filling.attempt(finder.finding) if units else Finding(unavailable_reason=ABSENT)
-            filled.cells.append(filling.cell(listed.row, column, finding))
+    filled = FilledTable()
+    units = {} if builder.context.published_samples is None else _jobs(builder.suite, builder.context)
+    for listed in builder.suite.rows:
+        for column in builder.suite.columns:
+            finder = _Finder(builder, units, listed.row, column)
+            finding = builder.attempt(finder.finding) if units else CellValue(unavailable_reason=ABSENT)
+            filled.cells.append(builder.cell(listed.row, column, finding))
     filled.notes += _counts(filled.cells)
     return filled
 
@@ -78,27 +78,27 @@ def _counts(cells: Sequence[Cell]) -> list[str]:
 class _Finder:
     """One cell that is being measured."""
 
-    filling: Filling
+    builder: TableBuilder
     units: dict[str, Job]
     row: Row
     column: Column
 
-    def finding(self) -> Finding:
+    def finding(self) -> CellValue:
         names = _sets_of(self.row)
         lacking = [name for name in names if name not in self.units]
         if lacking:
-            return Finding(unavailable_reason=f"the folder holds no samples of the set {lacking[0]!r}")
+            return CellValue(unavailable_reason=f"the folder holds no samples of the set {lacking[0]!r}")
         units = tuple(self.units[name] for name in names)
-        outcomes = [self.filling.outcome(unit) for unit in units]
+        outcomes = [self.builder.outcome(unit) for unit in units]
         for outcome in outcomes:
             if isinstance(outcome, Failure):
-                return Finding(unavailable_reason=outcome.reason, units=units)
+                return CellValue(unavailable_reason=outcome.reason, units=units)
         measured = self._measured(names, [o for o in outcomes if isinstance(o, JobResult)])
         if isinstance(measured, str):
-            return Finding(unavailable_reason=measured, units=units)
+            return CellValue(unavailable_reason=measured, units=units)
         inputs = texts_hash([facts["sound"] for unit in units for facts in unit.config["clips"]])
         config = {"sets": list(names), "clips": [len(unit.config["clips"]) for unit in units]}
-        return Finding(measured, units=units, inputs=inputs, config=config)
+        return CellValue(measured, units=units, inputs=inputs, config=config)
 
     def _measured(self, names: Sequence[str], outcomes: Sequence[JobResult]) -> Measurement | str:
         """The number, or why there is none."""

@@ -20,10 +20,10 @@ from melody.reproduce.systems import OWN
 from melody.reproduce.tables import budgets, estimates
 from melody.reproduce.tables.builder import (
     INSTRUMENT,
-    Filled,
-    Filling,
-    Finding,
-    Measure,
+    CellValue,
+    FilledTable,
+    Quantity,
+    TableBuilder,
     check_judges,
     embedders_of,
     failure_among,
@@ -35,15 +35,15 @@ from melody.reproduce.tables.shared_jobs import generation_jobs, held_out_job, j
 
 MEASURES = {
     **budgets.MEASURES,
-    "fad": Measure("fad"),
-    "mcc": Measure("mcc"),
-    "mcc_shuffled": Measure("mcc-shuffled", "none"),
+    "fad": Quantity("fad"),
+    "mcc": Quantity("mcc"),
+    "mcc_shuffled": Quantity("mcc-shuffled", "none"),
     "instrument": INSTRUMENT,
-    "passes": Measure("passes"),
-    "passes_formula": Measure("passes-by-formula", "lower", "passes"),
-    "passes_weighted": Measure("passes-weighted", "lower", "passes"),
-    "rtf": Measure("rtf"),
-    "samples_per_second": Measure("samples-per-second", "higher", "Hz"),
+    "passes": Quantity("passes"),
+    "passes_formula": Quantity("passes-by-formula", "lower", "passes"),
+    "passes_weighted": Quantity("passes-weighted", "lower", "passes"),
+    "rtf": Quantity("rtf"),
+    "samples_per_second": Quantity("samples-per-second", "higher", "Hz"),
 }
 COUNTS = {"passes": "passes", "passes_formula": "formula", "passes_weighted": "weighted_passes"}
 """Counts of a trace."""
@@ -73,33 +73,33 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return units
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Cells of the grid's rows and of the reference."""
-    filled = Filled()
-    for row in rows(filling.suite, filling.context):
-        run = _Run(filling, row)
+    filled = FilledTable()
+    for row in rows(builder.suite, builder.context):
+        run = _Run(builder, row)
         filled.cells += [
-            filling.cell(row, column, filling.attempt(run.finding, column)) for column in filling.suite.columns
+            builder.cell(row, column, builder.attempt(run.finding, column)) for column in builder.suite.columns
         ]
         filled.clips += run.clips
-    for listed in filling.suite.rows:
+    for listed in builder.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_listed_finding, filling, column, listed))
-            for column in filling.suite.columns
+            builder.cell(listed.row, column, builder.attempt(_listed_finding, builder, column, listed))
+            for column in builder.suite.columns
         ]
-    filled.notes += [*blindness(filling.suite.columns, filled.cells), *_options(filling)]
-    if any(column.measure in budgets.MEASURES for column in filling.suite.columns):
-        filled.notes += budgets.notes(filling.context, [_system(row) for row in rows(filling.suite, filling.context)])
+    filled.notes += [*blindness(builder.suite.columns, filled.cells), *_options(builder)]
+    if any(column.measure in budgets.MEASURES for column in builder.suite.columns):
+        filled.notes += budgets.notes(builder.context, [_system(row) for row in rows(builder.suite, builder.context)])
     return filled
 
 
-def _options(filling: Filling) -> list[str]:
+def _options(builder: TableBuilder) -> list[str]:
     """What other systems are run by, where it is not their own defaults."""
     lines = []
-    for row in rows(filling.suite, filling.context):
-        if (system := _system(row)) == OWN or filling.context.unavailable_reason(system):
+    for row in rows(builder.suite, builder.context):
+        if (system := _system(row)) == OWN or builder.context.unavailable_reason(system):
             continue
-        if given := setting_of(filling.suite, filling.context, row, system).options:
+        if given := setting_of(builder.suite, builder.context, row, system).options:
             lines.append(f"{system} is run with {', '.join(_option(*one) for one in given.items())}.")
     return lines
 
@@ -145,40 +145,40 @@ def _system(row: Row) -> str:
 class _Run:
     """One row that is being measured."""
 
-    filling: Filling
+    builder: TableBuilder
     row: Row
 
     @cached_property
     def problem(self) -> str:
-        return problem_with(self.row, self.filling.context)
+        return problem_with(self.row, self.builder.context)
 
     @cached_property
     def units(self) -> dict[int, Job]:
-        suite, context = self.filling.suite, self.filling.context
+        suite, context = self.builder.suite, self.builder.context
         return generation_jobs(suite, context, self.row, embedders_of(suite), _system(self.row))
 
     @property
     def expected(self) -> int:
-        return len(self.units) * self.filling.suite.settings.prompts
+        return len(self.units) * self.builder.suite.settings.prompts
 
-    def finding(self, column: Column) -> Finding:
+    def finding(self, column: Column) -> CellValue:
         if self.problem:
-            return Finding(unavailable_reason=self.problem)
+            return CellValue(unavailable_reason=self.problem)
         if column.measure in TIMED:
             return self._speed(column)
         if column.measure in budgets.MEASURES:
-            return budgets.finding(self.filling.context, _system(self.row), column)
+            return budgets.finding(self.builder.context, _system(self.row), column)
         units = list(self.units.values())
         if column.measure == "fad":
-            units.append(_reference(self.filling.suite, self.filling.context))
-        found = [self.filling.outcome(unit) for unit in units]
+            units.append(_reference(self.builder.suite, self.builder.context))
+        found = [self.builder.outcome(unit) for unit in units]
         if reason := failure_among(found):
-            return Finding(unavailable_reason=reason, units=tuple(units))
-        generated = {seed: _done(self.filling.outcome(unit)) for seed, unit in self.units.items()}
+            return CellValue(unavailable_reason=reason, units=tuple(units))
+        generated = {seed: _done(self.builder.outcome(unit)) for seed, unit in self.units.items()}
         measured = self._measured(column, generated, _done(found[-1]))
         if column.measure not in COUNTS:
             measured = estimates.with_silence(measured, generated)
-        return Finding(
+        return CellValue(
             measured, units=tuple(units), inputs=self._inputs(column), config=self._config, seeds=tuple(self.units)
         )
 
@@ -193,16 +193,16 @@ class _Run:
             return estimates.agreement(generated)
         return estimates.passes(generated, COUNTS[column.measure])
 
-    def _speed(self, column: Column) -> Finding:
-        suite, context = self.filling.suite, self.filling.context
+    def _speed(self, column: Column) -> CellValue:
+        suite, context = self.builder.suite, self.builder.context
         if not _is_timed(column, context):
-            return Finding(unavailable_reason=f"this run is on {context.device}; the column is for {column.device}")
-        if plays_back(self.filling, self.units):
-            return Finding(unavailable_reason=PLAYS_BACK)
+            return CellValue(unavailable_reason=f"this run is on {context.device}; the column is for {column.device}")
+        if plays_back(self.builder, self.units):
+            return CellValue(unavailable_reason=PLAYS_BACK)
         unit = timing(suite, context, self.row, _system(self.row))
-        outcome = self.filling.outcome(unit)
+        outcome = self.builder.outcome(unit)
         if isinstance(outcome, Failure):
-            return Finding(unavailable_reason=outcome.reason, units=(unit,))
+            return CellValue(unavailable_reason=outcome.reason, units=(unit,))
         factor = outcome.values["sample_rate"] if column.measure == "samples_per_second" else 1
         by_seed = {
             seed: factor * real_time_factor(outcome.values["duration_s"], seconds)
@@ -211,10 +211,10 @@ class _Run:
         measured = estimates.over_repeats(by_seed, expected=len(self.units))
         conditions = timed_under(outcome)
         config = {**self._config, **conditions}
-        return Finding(measured, units=(unit,), config=config, seeds=tuple(self.units), conditions=conditions)
+        return CellValue(measured, units=(unit,), config=config, seeds=tuple(self.units), conditions=conditions)
 
     def _inputs(self, column: Column) -> str:
-        suite, context = self.filling.suite, self.filling.context
+        suite, context = self.builder.suite, self.builder.context
         prompts = texts_hash(context.texts(suite.settings.prompts))
         if column.measure != "fad":
             return prompts
@@ -223,7 +223,7 @@ class _Run:
 
     @property
     def _config(self) -> dict[str, object]:
-        settings = self.filling.suite.settings
+        settings = self.builder.suite.settings
         config: dict[str, object] = {**self.row, "prompts": settings.prompts, "duration_s": settings.duration_s}
         if _system(self.row) == OWN:
             return {**config, "guidance_scale": settings.guidance_scale}
@@ -236,7 +236,7 @@ class _Run:
         if self.problem:
             return []
         seed, unit = next(iter(self.units.items()))
-        outcome = self.filling.outcome(unit)
+        outcome = self.builder.outcome(unit)
         if isinstance(outcome, Failure):
             return []
         setting = ", ".join(f"{axis} = {value}" for axis, value in self.row.items())
@@ -255,30 +255,30 @@ class _Run:
         ]
 
 
-def _listed_finding(filling: Filling, column: Column, listed: ListedRow) -> Finding:
-    unit = _reference(filling.suite, filling.context)
+def _listed_finding(builder: TableBuilder, column: Column, listed: ListedRow) -> CellValue:
+    unit = _reference(builder.suite, builder.context)
     if is_control(listed.row):
-        return control_finding(filling, column, str(listed.row["system"]), unit, embedders_of(filling.suite))
+        return control_finding(builder, column, str(listed.row["system"]), unit, embedders_of(builder.suite))
     if column.measure not in OF_REFERENCE:
-        return Finding(unavailable_reason=listed.absent)
-    return _reference_finding(filling, column, unit)
+        return CellValue(unavailable_reason=listed.absent)
+    return _reference_finding(builder, column, unit)
 
 
-def _reference_finding(filling: Filling, column: Column, unit: Job) -> Finding:
+def _reference_finding(builder: TableBuilder, column: Column, unit: Job) -> CellValue:
     """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
-    outcome = filling.outcome(unit)
+    outcome = builder.outcome(unit)
     if isinstance(outcome, Failure):
-        return Finding(unavailable_reason=outcome.reason, units=(unit,))
-    expected = filling.suite.settings.reference_clips
+        return CellValue(unavailable_reason=outcome.reason, units=(unit,))
+    expected = builder.suite.settings.reference_clips
     if column.measure == "fad":
-        measured = estimates.fad_floor(outcome, column.embedder or "", filling.suite.settings.prompts)
+        measured = estimates.fad_floor(outcome, column.embedder or "", builder.suite.settings.prompts)
     elif column.measure == "mcc":
         measured = estimates.mcc({0: outcome}, expected).model_copy(update={"by_seed": {}})
     elif column.measure == "instrument":
         measured = estimates.agreement_of(outcome)
     else:
         measured = estimates.mcc_shuffled({0: outcome}, expected)
-    return Finding(measured, units=(unit,), inputs=unit.config["corpus"], config={"clips": outcome.values["clips"]})
+    return CellValue(measured, units=(unit,), inputs=unit.config["corpus"], config={"clips": outcome.values["clips"]})
 
 
 def _reference(suite: Suite, context: Context) -> Job:

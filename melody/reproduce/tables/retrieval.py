@@ -13,13 +13,13 @@ from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
 
 MEASURES = {
-    "sound_at_1": Measure("recall-at-1", "higher", "%"),
-    "sound_at_5": Measure("recall-at-5", "higher", "%"),
-    "text_at_1": Measure("recall-at-1", "higher", "%"),
-    "text_at_5": Measure("recall-at-5", "higher", "%"),
+    "sound_at_1": Quantity("recall-at-1", "higher", "%"),
+    "sound_at_5": Quantity("recall-at-5", "higher", "%"),
+    "text_at_1": Quantity("recall-at-1", "higher", "%"),
+    "text_at_5": Quantity("recall-at-5", "higher", "%"),
 }
 CAPTIONS = {"full caption": "full_caption", "own caption": "own_caption"}
 CHANCE = "chance"
@@ -33,28 +33,28 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return [_job(suite, context)]
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every kind of caption by every recall."""
-    filled = Filled()
-    for listed in filling.suite.rows:
+    filled = FilledTable()
+    for listed in builder.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column))
-            for column in filling.suite.columns
+            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row, column))
+            for column in builder.suite.columns
         ]
     return filled
 
 
-def _finding(filling: Filling, row: Row, column: Column) -> Finding:
-    unit, wanted = _job(filling.suite, filling.context), int(column.measure.rpartition("_")[2])
-    count = filling.suite.settings.prompts
+def _finding(builder: TableBuilder, row: Row, column: Column) -> CellValue:
+    unit, wanted = _job(builder.suite, builder.context), int(column.measure.rpartition("_")[2])
+    count = builder.suite.settings.prompts
     if row["text"] == CHANCE:
         projected = Projection(value=100 * wanted / count, method=f"{wanted} of {count}")
-        return Finding(projected=projected, unavailable_reason="this row is by formula only")
-    (outcome,) = filling.computed([unit])
+        return CellValue(projected=projected, unavailable_reason="this row is by formula only")
+    (outcome,) = builder.computed([unit])
     text, sound = (torch.from_numpy(outcome.arrays[name]) for name in (CAPTIONS[str(row["text"])], "sound"))
     queries, candidates = (text, sound) if column.measure.startswith("sound") else (sound, text)
     hits = int((ranks(queries, candidates) < wanted).sum())
-    return Finding(
+    return CellValue(
         estimates.percentage(hits, len(queries), count, over="pairs"),
         units=(unit,),
         inputs=unit.config["corpus"],

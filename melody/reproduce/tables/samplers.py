@@ -18,16 +18,16 @@ from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, embedders_of
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder, embedders_of
 from melody.reproduce.tables.quality_and_speed import check_axes, problem_with, rows
 from melody.reproduce.tables.shared_jobs import generation_jobs, held_out_job, settings_row
 
 MEASURES = {
-    "evaluations": Measure("velocity-evaluations", "lower", "evaluations"),
-    "fad": Measure("fad"),
-    "fad_difference": Measure("fad-difference", "lower"),
-    "mcc": Measure("mcc"),
-    "mcc_difference": Measure("mcc-difference", "higher"),
+    "evaluations": Quantity("velocity-evaluations", "lower", "evaluations"),
+    "fad": Quantity("fad"),
+    "fad_difference": Quantity("fad-difference", "lower"),
+    "mcc": Quantity("mcc"),
+    "mcc_difference": Quantity("mcc-difference", "higher"),
 }
 MARGIN = 0.05
 """A FAD that is larger than the reference's by at most this share of it is no worse: a choice of ours."""
@@ -47,13 +47,13 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return [*units, _held_out(suite, context)]
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Cells of every row."""
-    filled, ablation = Filled(), Ablation(filling)
-    for row in rows(filling.suite, filling.context):
+    filled, ablation = FilledTable(), Ablation(builder)
+    for row in rows(builder.suite, builder.context):
         filled.cells += [
-            filling.cell(row, column, filling.attempt(ablation.finding, row, column))
-            for column in filling.suite.columns
+            builder.cell(row, column, builder.attempt(ablation.finding, row, column))
+            for column in builder.suite.columns
         ]
     return filled
 
@@ -62,25 +62,25 @@ def fill(filling: Filling) -> Filled:
 class Ablation:
     """What is measured of rows; Fréchet distances are computed once a row."""
 
-    filling: Filling
+    builder: TableBuilder
     _distances: dict[str, estimates.Distances] = field(default_factory=dict)
 
-    def finding(self, row: Row, column: Column) -> Finding:
+    def finding(self, row: Row, column: Column) -> CellValue:
         """A measure of a row with all that it hangs on; raises ``MelodyError`` if a part of it failed."""
         units = self.units(row, column)
-        return Finding(
+        return CellValue(
             self._measured(row, column),
             units=tuple(units),
             inputs=self.inputs,
             config=self.config | row,
-            seeds=tuple(_generations(self.filling.suite, self.filling.context, row)),
+            seeds=tuple(_generations(self.builder.suite, self.builder.context, row)),
         )
 
     def units(self, row: Row, column: Column) -> list[Job]:
         """The units behind a measure of a row; raises ``MelodyError`` for a sampler that cannot be used."""
-        if problem := problem_with(row, self.filling.context):
+        if problem := problem_with(row, self.builder.context):
             raise MelodyError(problem)
-        suite, context = self.filling.suite, self.filling.context
+        suite, context = self.builder.suite, self.builder.context
         others = [settings_row(suite)] if column.measure.endswith("difference") else []
         found = [unit for one in [row, *others] for unit in _generations(suite, context, one).values()]
         return [*found, *([_held_out(suite, context)] if column.measure.startswith("fad") else [])]
@@ -95,7 +95,7 @@ class Ablation:
 
     def fad_difference(self, row: Row, embedder: str) -> Measurement:
         """FAD of a row less the reference's."""
-        reference = self.distances(settings_row(self.filling.suite), embedder)
+        reference = self.distances(settings_row(self.builder.suite), embedder)
         scored = estimates.clips_of(self._generated(row))
         return estimates.fad_difference(self.distances(row, embedder), reference, self._expected, scored)
 
@@ -110,18 +110,18 @@ class Ablation:
     @property
     def inputs(self) -> str:
         """Of prompts and held-out clips."""
-        suite, context = self.filling.suite, self.filling.context
+        suite, context = self.builder.suite, self.builder.context
         return texts_hash([*context.texts(suite.settings.prompts), _held_out(suite, context).config["corpus"]])
 
     @property
     def config(self) -> dict[str, Any]:
         """What is the same in every row."""
-        settings = self.filling.suite.settings
+        settings = self.builder.suite.settings
         return {
             "prompts": settings.prompts,
             "duration_s": settings.duration_s,
             "guidance_scale": settings.guidance_scale,
-            "reference": settings_row(self.filling.suite),
+            "reference": settings_row(self.builder.suite),
             "margin": MARGIN,
         }
 
@@ -135,20 +135,20 @@ class Ablation:
             return estimates.fad(self._generated(row), self._real, embedder, self._expected)
         if column.measure == "mcc":
             return estimates.mcc(self._generated(row), self._expected)
-        reference = self._generated(settings_row(self.filling.suite))
+        reference = self._generated(settings_row(self.builder.suite))
         return estimates.mcc_difference(self._generated(row), reference, self._expected)
 
     def _generated(self, row: Row) -> dict[int, JobResult]:
-        units = _generations(self.filling.suite, self.filling.context, row)
-        return dict(zip(units, self.filling.computed(list(units.values())), strict=True))
+        units = _generations(self.builder.suite, self.builder.context, row)
+        return dict(zip(units, self.builder.computed(list(units.values())), strict=True))
 
     @cached_property
     def _real(self) -> JobResult:
-        return self.filling.computed([_held_out(self.filling.suite, self.filling.context)])[0]
+        return self.builder.computed([_held_out(self.builder.suite, self.builder.context)])[0]
 
     @property
     def _expected(self) -> int:
-        settings = self.filling.suite.settings
+        settings = self.builder.suite.settings
         return settings.prompts * len(settings.seeds)
 
 

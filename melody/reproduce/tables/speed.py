@@ -21,18 +21,18 @@ from melody.reproduce.random_systems import named_by_preset, why_not
 from melody.reproduce.results import Composition, Projection
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, timed_under
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder, timed_under
 from melody.reproduce.tables.generation_costs import Asked, by_formula, by_network, definition
 
 MEASURES = {
-    "rtf": Measure("rtf"),
-    "rtf_v100": Measure("rtf"),
-    "rtf_paper_cpu": Measure("rtf"),
-    "seconds": Measure("seconds-a-clip", "lower", "s"),
-    "passes": Measure("passes"),
-    "tflop": Measure("flops", "lower", "TFLOP"),
-    "gigabytes": Measure("weights-moved", "lower", "GB"),
-    "parameters": Measure("parameters", "none", "million"),
+    "rtf": Quantity("rtf"),
+    "rtf_v100": Quantity("rtf"),
+    "rtf_paper_cpu": Quantity("rtf"),
+    "seconds": Quantity("seconds-a-clip", "lower", "s"),
+    "passes": Quantity("passes"),
+    "tflop": Quantity("flops", "lower", "TFLOP"),
+    "gigabytes": Quantity("weights-moved", "lower", "GB"),
+    "parameters": Quantity("parameters", "none", "million"),
 }
 DEVICES = {"rtf_v100": "V100", "rtf_paper_cpu": "8260"}
 """Part of the name of the device that a column is about."""
@@ -53,13 +53,13 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     ]
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Every row by every column; how good the compositions and the roofline are stands in the head."""
-    filled = Filled(notes=[*_compositions(filling), *_roofline_notes(filling)])
-    for listed in filling.suite.rows:
+    filled = FilledTable(notes=[*_compositions(builder), *_roofline_notes(builder)])
+    for listed in builder.suite.rows:
         filled.cells += [
-            filling.cell(listed.row, column, filling.attempt(_finding, filling, listed.row, column))
-            for column in filling.suite.columns
+            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row, column))
+            for column in builder.suite.columns
         ]
     return filled
 
@@ -91,32 +91,32 @@ def _fitted_on() -> list[Job]:
     return [counting_job(load_preset(PAPER), OWN, 10.0, {"num_steps": steps}) for steps in TABLE2_V100_S]
 
 
-def _finding(filling: Filling, row: Row, column: Column) -> Finding:
+def _finding(builder: TableBuilder, row: Row, column: Column) -> CellValue:
     name = str(row["system"])
     if reason := why_not(name):
-        return Finding(unavailable_reason=reason)
-    unit = _timing(filling.suite, filling.context, name)
-    outcome = filling.outcome(unit)
+        return CellValue(unavailable_reason=reason)
+    unit = _timing(builder.suite, builder.context, name)
+    outcome = builder.outcome(unit)
     if isinstance(outcome, Failure):
-        return Finding(unavailable_reason=outcome.reason, units=(unit,))
+        return CellValue(unavailable_reason=outcome.reason, units=(unit,))
     if "absent" in outcome.values:
-        return Finding(unavailable_reason=str(outcome.values["absent"]), units=(unit,))
-    options = Asked.of(row, filling.suite.settings.duration_s).options
-    found = outcome.values["variants"][_variants(filling.suite, name).index(options)]
+        return CellValue(unavailable_reason=str(outcome.values["absent"]), units=(unit,))
+    options = Asked.of(row, builder.suite.settings.duration_s).options
+    found = outcome.values["variants"][_variants(builder.suite, name).index(options)]
     if column.measure in COUNTED:
         value = by_formula(found | {"parameters": outcome.values["parameters"]}, column.measure)
         method = f"from shapes: {by_network(found)}"
-        return Finding(unavailable_reason="it follows from shapes", projected=Projection(value=value, method=method))
-    return _speed(filling, column, found, unit, outcome)
+        return CellValue(unavailable_reason="it follows from shapes", projected=Projection(value=value, method=method))
+    return _speed(builder, column, found, unit, outcome)
 
 
-def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Job, outcome: JobResult) -> Finding:
-    context, duration_s = filling.context, filling.suite.settings.duration_s
-    projected = _projection(filling, found) if column.measure == "rtf_v100" else None
+def _speed(builder: TableBuilder, column: Column, found: dict[str, Any], unit: Job, outcome: JobResult) -> CellValue:
+    context, duration_s = builder.context, builder.suite.settings.duration_s
+    projected = _projection(builder, found) if column.measure == "rtf_v100" else None
     wanted = DEVICES.get(column.measure)
     if wanted and wanted not in context.device_name:
         fitted = "; what is projected was fitted on the paper's own numbers" if projected else ""
-        return Finding(
+        return CellValue(
             unavailable_reason=f"this run is on {context.device_name}{fitted}", projected=projected, fitted=True
         )
     is_rtf = column.measure != "seconds"
@@ -146,7 +146,7 @@ def _speed(filling: Filling, column: Column, found: dict[str, Any], unit: Job, o
     config = {"precision": context.precision, "budget_s": context.budget_s, "duration_s": duration_s, "parts": entries}
     precision = str(DTYPES[context.precision]).removeprefix("torch.")
     absent = f"composed only: {whole['absent']}" if "absent" in whole else ""
-    return Finding(
+    return CellValue(
         measured,
         absent,
         projected,
@@ -178,9 +178,9 @@ def _loads(values: dict[str, Any]) -> list[Load]:
     return [Load(one["calls"], one["flops"], one["weights"]) for one in values["entries"]]
 
 
-def _efficiency(filling: Filling, precision: str) -> Efficiency | None:
+def _efficiency(builder: TableBuilder, precision: str) -> Efficiency | None:
     """What the paper's rows imply; ``None`` where our system at the paper's size was not counted."""
-    found = [filling.outcome(unit) for unit in _fitted_on()] if filling.context.subject.preset == PAPER else []
+    found = [builder.outcome(unit) for unit in _fitted_on()] if builder.context.subject.preset == PAPER else []
     outcomes = [outcome for outcome in found if isinstance(outcome, JobResult)]
     if not outcomes or len(outcomes) < len(found):
         return None
@@ -190,8 +190,8 @@ def _efficiency(filling: Filling, precision: str) -> Efficiency | None:
     return fit(runs, V100[precision])
 
 
-def _projection(filling: Filling, found: dict[str, Any]) -> Projection | None:
-    efficiency = _efficiency(filling, "half")
+def _projection(builder: TableBuilder, found: dict[str, Any]) -> Projection | None:
+    efficiency = _efficiency(builder, "half")
     if efficiency is None:
         return None
     seconds = projected_seconds(_loads(found), V100["half"], efficiency)
@@ -200,12 +200,12 @@ def _projection(filling: Filling, found: dict[str, Any]) -> Projection | None:
         f"{100 * efficiency.arithmetic:.0f} % and {100 * efficiency.memory:.0f} % of the peaks, fitted on Table 2's "
         f"three rows; beginning a call costs nothing in it: {seconds:.3g} s"
     )
-    return Projection(value=real_time_factor(filling.suite.settings.duration_s, seconds), method=method)
+    return Projection(value=real_time_factor(builder.suite.settings.duration_s, seconds), method=method)
 
 
-def _roofline_notes(filling: Filling) -> Iterator[str]:
+def _roofline_notes(builder: TableBuilder) -> Iterator[str]:
     for precision, machine in V100.items():
-        efficiency = _efficiency(filling, precision)
+        efficiency = _efficiency(builder, precision)
         if efficiency is None:
             return
         left = zip(TABLE2_V100_S, efficiency.residuals, strict=True)
@@ -220,11 +220,11 @@ def _roofline_notes(filling: Filling) -> Iterator[str]:
         )
 
 
-def _compositions(filling: Filling) -> Iterator[str]:
+def _compositions(builder: TableBuilder) -> Iterator[str]:
     """How far the parts of a small system add up to its whole."""
-    for name in _systems(filling.suite):
-        unit = _small(filling.suite, filling.context, name)
-        outcome = None if unit is None else filling.outcome(unit)
+    for name in _systems(builder.suite):
+        unit = _small(builder.suite, builder.context, name)
+        outcome = None if unit is None else builder.outcome(unit)
         if not isinstance(outcome, JobResult):
             why = (
                 f"preset {SMALL} is not among its sizes, or not this run's"
@@ -233,7 +233,7 @@ def _compositions(filling: Filling) -> Iterator[str]:
             )
             yield f"Composition of {name} is not held against a whole clip: {why}."
             continue
-        for options, found in zip(_variants(filling.suite, name), outcome.values.get("variants", []), strict=True):
+        for options, found in zip(_variants(builder.suite, name), outcome.values.get("variants", []), strict=True):
             said = "".join(f", {axis} {value}" for axis, value in options.items())
             yield _composition(f"{name}{said}, preset {SMALL}, fp32", found)
 

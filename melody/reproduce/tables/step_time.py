@@ -10,12 +10,12 @@ from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.suite import Column, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import Filled, Filling, Finding, Measure, failure_among
+from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder, failure_among
 from melody.reproduce.tables.shared_jobs import settings_row, timing
 
 MEASURES = {
-    "seconds_per_step": Measure("seconds-per-step", "lower", "s"),
-    "seconds_beside_steps": Measure("seconds-beside-steps", "lower", "s"),
+    "seconds_per_step": Quantity("seconds-per-step", "lower", "s"),
+    "seconds_beside_steps": Quantity("seconds-beside-steps", "lower", "s"),
 }
 
 
@@ -26,27 +26,27 @@ def plan(suite: Suite, context: Context) -> list[Job]:
     return _jobs(suite, context)
 
 
-def fill(filling: Filling) -> Filled:
+def fill(builder: TableBuilder) -> FilledTable:
     """Slope and intercept for the device of the run."""
-    filled = Filled()
-    for listed in filling.suite.rows:
-        here = listed.row.get("device") == filling.context.device.partition(":")[0]
-        for column in filling.suite.columns:
-            elsewhere = Finding(unavailable_reason=f"this run is on {filling.context.device}")
-            finding = filling.attempt(_finding, filling, column) if here else elsewhere
-            filled.cells.append(filling.cell(listed.row, column, finding))
+    filled = FilledTable()
+    for listed in builder.suite.rows:
+        here = listed.row.get("device") == builder.context.device.partition(":")[0]
+        for column in builder.suite.columns:
+            elsewhere = CellValue(unavailable_reason=f"this run is on {builder.context.device}")
+            finding = builder.attempt(_finding, builder, column) if here else elsewhere
+            filled.cells.append(builder.cell(listed.row, column, finding))
     return filled
 
 
-def _finding(filling: Filling, column: Column) -> Finding:
-    units = _jobs(filling.suite, filling.context)
-    found = [filling.outcome(unit) for unit in units]
+def _finding(builder: TableBuilder, column: Column) -> CellValue:
+    units = _jobs(builder.suite, builder.context)
+    found = [builder.outcome(unit) for unit in units]
     if reason := failure_among(found):
-        return Finding(unavailable_reason=reason, units=tuple(units))
-    measured = _line([o for o in found if isinstance(o, JobResult)], filling.suite, column.measure)
-    seeds = tuple(filling.context.seeds(filling.suite.settings.seeds))
-    config = {**settings_row(filling.suite), "num_steps": list(filling.suite.axes["num_steps"]), "batch": 1}
-    return Finding(measured, units=tuple(units), config=config, seeds=seeds)
+        return CellValue(unavailable_reason=reason, units=tuple(units))
+    measured = _line([o for o in found if isinstance(o, JobResult)], builder.suite, column.measure)
+    seeds = tuple(builder.context.seeds(builder.suite.settings.seeds))
+    config = {**settings_row(builder.suite), "num_steps": list(builder.suite.axes["num_steps"]), "batch": 1}
+    return CellValue(measured, units=tuple(units), config=config, seeds=seeds)
 
 
 def _line(outcomes: list[JobResult], suite: Suite, measure: str) -> Measurement:
