@@ -29,8 +29,8 @@ from melody.artifacts.canonical_json import finite
 from melody.data.listing import Listed
 from melody.data.recordings import Facts, Recording, read_recording
 from melody.errors import MelodyError, StorageError, one_line
+from melody.evaluation.extract import ClipRef, FeatureSet, aligned, complete
 from melody.evaluation.features import Feature
-from melody.evaluation.hearing import Heard, Sound, aligned, complete
 from melody.evaluation.plan import Measure, states_of_one_pair
 from melody.evaluation.records import Record, Records, Tensors
 from melody.evaluation.result import Control
@@ -71,7 +71,7 @@ class Synthetic:
         self.records: list[Record] = []
         self.failures: dict[str, str] = {}
 
-    def hear(self, features: Sequence[Feature], records: Records) -> None:
+    def extract(self, features: Sequence[Feature], records: Records) -> None:
         """Compute what is not known of each."""
         for place, duration_s in enumerate(self.durations_s):
             drawn = place if self.name == NOISE else 0  # silence of one length is one sound
@@ -108,7 +108,7 @@ class Synthetic:
         return [found for record in self.records if (found := record.feature(key)) is not None]
 
 
-def synthetic(heard: Heard, seed: int) -> list[Synthetic]:
+def synthetic(heard: FeatureSet, seed: int) -> list[Synthetic]:
     """Noise and silence as long as some of the clips."""
     facts = [sound.facts for sound in heard.sounds]
     places = np.unique(np.linspace(0, len(facts) - 1, CLIPS).round().astype(int)) if facts else []
@@ -117,7 +117,9 @@ def synthetic(heard: Heard, seed: int) -> list[Synthetic]:
     return [Synthetic(NOISE, durations, rate, seed), Synthetic(SILENCE, durations, rate, 0)]
 
 
-def of_waveforms(measure: Measure, sounds: Sequence[Synthetic], reference: Heard | None, seed: int) -> list[Control]:
+def of_waveforms(
+    measure: Measure, sounds: Sequence[Synthetic], reference: FeatureSet | None, seed: int
+) -> list[Control]:
     """Controls of a metric of clips."""
 
     def one(sound: Synthetic) -> Control:
@@ -130,7 +132,12 @@ def of_waveforms(measure: Measure, sounds: Sequence[Synthetic], reference: Heard
 
 
 def of_sets(
-    measure: Measure, generated: Heard, reference: Heard | None, state: object, sounds: Sequence[Synthetic], seed: int
+    measure: Measure,
+    generated: FeatureSet,
+    reference: FeatureSet | None,
+    state: object,
+    sounds: Sequence[Synthetic],
+    seed: int,
 ) -> list[Control]:
     """Controls of a metric of sets of vectors; ``state`` is the metric that has seen the reference."""
     assert measure.source is not None
@@ -159,7 +166,7 @@ def of_sets(
     return found
 
 
-def _halves(measure: Measure, generated: Heard, reference: Heard, key: str, seed: int) -> list[Control]:
+def _halves(measure: Measure, generated: FeatureSet, reference: FeatureSet, key: str, seed: int) -> list[Control]:
     """One half of the reference against the other, and as many generated clips, if there are so many."""
     members = reference.of(key)
     if len(members) < 4:
@@ -169,7 +176,7 @@ def _halves(measure: Measure, generated: Heard, reference: Heard, key: str, seed
     count, own = len(halves[0]), generated.of(key)
     state = filled(measure, (reference.feature(sound, key)["vectors"] for sound in halves[1]), real=True)
 
-    def half(name: str, heard: Heard, sounds: Sequence[Sound]) -> Control:
+    def half(name: str, heard: FeatureSet, sounds: Sequence[ClipRef]) -> Control:
         vectors = (heard.feature(sound, key)["vectors"] for sound in sounds)
         return _control(name, over_sets(grouped(measure, vectors, count, seed, state)), len(halves[1]))
 

@@ -16,8 +16,8 @@ from melody.data.corpus import Fault
 from melody.data.listing import Listed, Listing, doubled_stems, identifier_of, list_clips, pair, read_captions
 from melody.errors import MelodyError, StorageError
 from melody.evaluation import controls
+from melody.evaluation.extract import ClipRef, FeatureSet, Pair, Progress, extract_features, extract_pairs
 from melody.evaluation.features import Source
-from melody.evaluation.hearing import Heard, Pair, Progress, Sound, hear, hear_pairs
 from melody.evaluation.overlap import check_apart, copies
 from melody.evaluation.plan import Given, Measure, Plan, around, states_of_one_pair
 from melody.evaluation.records import Records
@@ -57,8 +57,8 @@ class Job:
     progress: Progress | None = None
     done: int = 0
     notes: list[str] = field(default_factory=list)
-    heard: Heard | None = None
-    reference: Heard | None = None
+    heard: FeatureSet | None = None
+    reference: FeatureSet | None = None
     paired: list[Pair] = field(default_factory=list)
     pair_failures: dict[str, dict[str, str]] = field(default_factory=dict)
     synthetic: list[controls.Synthetic] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Job:
     """By row: the value without each group, of metrics of sets."""
 
     @property
-    def generated(self) -> Heard:
+    def generated(self) -> FeatureSet:
         assert self.heard is not None
         return self.heard
 
@@ -137,19 +137,21 @@ def _named_alike(listing: Listing) -> list[str]:
     return [f"{some(alike)}: named alike but for the extension, each is a clip of its own"] if alike else []
 
 
-def hear_all(job: Job) -> None:
+def extract_all(job: Job) -> None:
     """Read every sound, once; what cannot be read or computed goes into the tally."""
-    job.heard = hear(job.listing, job.plan.features(), job.records, job.tick)
+    job.heard = extract_features(job.listing, job.plan.features(), job.records, job.tick)
     if not job.insist:
         _leave_out_refused(job)
     _tell(job, job.heard)
     if job.reference_listing is not None:
-        job.reference = hear(job.reference_listing, job.plan.features(reference=True), job.records, job.tick)
+        job.reference = extract_features(
+            job.reference_listing, job.plan.features(reference=True), job.records, job.tick
+        )
         _tell(job, job.reference)
         job.notes += copies(job.generated.sounds, job.reference.sounds)
         _note_controls(job, job.reference)
     if measures := job.plan.of("pairs"):
-        job.paired, job.pair_failures = hear_pairs(job.pairs, measures, job.generated, job.tick)
+        job.paired, job.pair_failures = extract_pairs(job.pairs, measures, job.generated, job.tick)
         names = {ours.identifier: ours.name for ours, _ in job.pairs}
         for measure in measures:
             failed = job.pair_failures.get(measure.key, {})
@@ -174,7 +176,7 @@ def _leave_out_refused(job: Job) -> None:
             job.plan = job.plan.without(measure)
 
 
-def _note_controls(job: Job, reference: Heard) -> None:
+def _note_controls(job: Job, reference: FeatureSet) -> None:
     """Of a metric of waveforms the reference is a control only: what it refuses there is no fault."""
     for measure in job.plan.of("clips"):
         if failed := reference.failures.get(measure.key):
@@ -182,7 +184,7 @@ def _note_controls(job: Job, reference: Heard) -> None:
             job.notes.append(f"{measure.name} refuses {len(failed)} clips of the reference, its control ({reason})")
 
 
-def _tell(job: Job, heard: Heard) -> None:
+def _tell(job: Job, heard: FeatureSet) -> None:
     job.tally.add(heard.listing.folder, heard.faults)
     if not heard.sounds:
         job.tally.settle()
@@ -200,7 +202,7 @@ def score_all(job: Job) -> list[Score]:
     """Every row of the table."""
     job.synthetic = controls.synthetic(job.generated, job.seed)
     for sound in job.synthetic:
-        sound.hear(job.plan.features(), job.records)
+        sound.extract(job.plan.features(), job.records)
     scores = []
     for measure in job.plan.measures:
         job.tick(measure.name)
@@ -269,7 +271,7 @@ def _label_pairs(job: Job, measure: Measure) -> Scored:
     targets = {sound.identifier: sound for sound in reference.of(key)}
     members = [sound for sound in heard.of(key) if sound.identifier in targets]
 
-    def both(sound: Sound) -> tuple[Tensor, Tensor]:
+    def both(sound: ClipRef) -> tuple[Tensor, Tensor]:
         target = reference.feature(targets[sound.identifier], key)["vectors"]
         return heard.feature(sound, key)["vectors"], target
 
@@ -294,7 +296,7 @@ def _sets(job: Job, measure: Measure) -> Scored:
     return number, controls.of_sets(measure, heard, reference, state, job.synthetic, job.seed)
 
 
-def _check_reference(job: Job, measure: Measure, number: Number, reference: Heard) -> None:
+def _check_reference(job: Job, measure: Measure, number: Number, reference: FeatureSet) -> None:
     """A reference smaller than its embedding is refused where the metric itself warns of it."""
     assert measure.source is not None
     windows = sum(len(vectors) for _, vectors in reference.vectors(measure.source.feature.key))

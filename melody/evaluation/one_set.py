@@ -11,8 +11,8 @@ from pathlib import Path
 from melody.artifacts.canonical_json import canonical
 from melody.artifacts.provenance import commit, device_name, versions
 from melody.devices import device_of
-from melody.evaluation.hearing import Progress, inputs_of
-from melody.evaluation.job import Job, hear_all, prepare, score_all
+from melody.evaluation.extract import Progress, inputs_of
+from melody.evaluation.job import Job, extract_all, prepare, score_all
 from melody.evaluation.plan import Given, Plan, make_plan
 from melody.evaluation.records import Records
 from melody.evaluation.refusals import Tally
@@ -74,7 +74,7 @@ def evaluate(
         allow_overlap=allow_overlap,
     )
     tally.settle()
-    hear_all(job)
+    extract_all(job)
     tally.settle()
     scores = score_all(job)
     tally.settle()

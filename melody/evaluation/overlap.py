@@ -7,7 +7,7 @@ from pathlib import Path
 
 from melody.data.listing import Listing
 from melody.errors import MelodyError
-from melody.evaluation.hearing import Sound
+from melody.evaluation.extract import ClipRef
 from melody.evaluation.scoring import some
 
 REMEDY = "give folders without common clips, or say --allow-overlap"
@@ -40,7 +40,7 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def copies(generated: Sequence[Sound], reference: Sequence[Sound]) -> list[str]:
+def copies(generated: Sequence[ClipRef], reference: Sequence[ClipRef]) -> list[str]:
     """What is to be told of generated clips that are copies of clips of the reference, byte for byte."""
     theirs = {sound.key for sound in reference}
     shared = [sound.name for sound in generated if sound.key in theirs]

@@ -9,7 +9,7 @@ from typing import Any
 
 from melody.artifacts.canonical_json import finite
 from melody.evaluation.controls import judged
-from melody.evaluation.hearing import Sound
+from melody.evaluation.extract import ClipRef
 from melody.evaluation.plan import Measure
 from melody.evaluation.result import ClipValue, Control, Score
 from melody.evaluation.scoring import Number
@@ -18,7 +18,7 @@ WORST = 5
 
 
 def row(
-    measure: Measure, number: Number, controls: Sequence[Control], sounds: Sequence[Sound], *, expected: int
+    measure: Measure, number: Number, controls: Sequence[Control], sounds: Sequence[ClipRef], *, expected: int
 ) -> Score:
     """The score of a measure; ``sounds`` are the set's, for the names of the worst."""
     component = measure.component
@@ -59,7 +59,7 @@ def _bound(component: Any, side: str, unbounded: float) -> float:
     return unbounded if bound is None else float(bound)
 
 
-def _worst(clips: dict[str, float], sounds: Sequence[Sound], direction: str) -> list[ClipValue]:
+def _worst(clips: dict[str, float], sounds: Sequence[ClipRef], direction: str) -> list[ClipValue]:
     """The clips farthest to the bad side, or from the median where there is none; none where all are equal."""
     values = {identifier: value for identifier, value in clips.items() if finite(value) is not None}
     if len(set(values.values())) < 2:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from melody.artifacts.canonical_json import finite
 from melody.errors import MelodyError, StorageError, one_line
-from melody.evaluation.hearing import Heard, Pair, Sound
+from melody.evaluation.extract import ClipRef, FeatureSet, Pair
 from melody.evaluation.plan import VALUE, Measure
 from melody.evaluation.records import Tensors
 from melody.metrics.leave_out import LeaveOneGroupOut, add_states, merged, value_of
@@ -195,7 +195,7 @@ def _jackknife(number: Number, groups: LeaveOneGroupOut) -> None:
 
 
 def per_clip(
-    measure: Measure, number: Number, sounds: Sequence[Sound], vectors: Iterable[Tensor], reference: Any | None
+    measure: Measure, number: Number, sounds: Sequence[ClipRef], vectors: Iterable[Tensor], reference: Any | None
 ) -> None:
     """Add each clip's own value, of metrics of sets that have such (a method ``per_clip``, in the order of updates)."""
     if not hasattr(measure.component, "per_clip") or number.value is None:
@@ -212,16 +212,16 @@ def per_clip(
     number.clips = {sound.identifier: float(value) for sound, value in zip(sounds, values, strict=True)}
 
 
-def of_pairs(measure: Measure, pairs: Sequence[Pair], heard: Heard, failed: dict[str, str], seed: int) -> Number:
+def of_pairs(measure: Measure, pairs: Sequence[Pair], heard: FeatureSet, failed: dict[str, str], seed: int) -> Number:
     """A metric of pairs of waveforms."""
     scored = [pair for pair in pairs if pair.sound.identifier not in failed]
     states = ((pair.sound.identifier, heard.feature(pair, measure.key)) for pair in scored)
     return over_clips(measure, len(scored), states, seed)
 
 
-def of_clips(measure: Measure, heard: Heard, seed: int) -> Number:
+def of_clips(measure: Measure, heard: FeatureSet, seed: int) -> Number:
     """A metric of the waveforms of a set."""
-    sounds: list[Sound] = heard.of(measure.key)
+    sounds: list[ClipRef] = heard.of(measure.key)
     states = ((one.identifier, heard.feature(one, measure.key)) for one in sounds)
     return over_clips(measure, len(sounds), states, seed)
 

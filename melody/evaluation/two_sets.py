@@ -21,8 +21,8 @@ from scipy.special import stdtr
 from melody.artifacts.canonical_json import finite
 from melody.data.listing import pair
 from melody.errors import MelodyError, StorageError
-from melody.evaluation.hearing import Progress
-from melody.evaluation.job import Job, hear_all, prepare, score_all
+from melody.evaluation.extract import Progress
+from melody.evaluation.job import Job, extract_all, prepare, score_all
 from melody.evaluation.one_set import EMBEDDERS, STORE, planner, result_of
 from melody.evaluation.overlap import check_apart
 from melody.evaluation.records import Records
@@ -102,7 +102,7 @@ def _hear_pairs(jobs: Sequence[Job], tally: Tally) -> None:
     _pair_up(jobs, tally)
     tally.settle()
     for job in jobs:
-        hear_all(job)
+        extract_all(job)
     tally.settle()
     _keep_common(jobs)
 

@@ -59,7 +59,7 @@ def trained_judges(corpus: Corpus, progress: Progress | None = None) -> Attribut
     path = Path(cache_dir("features")) / f"judges-{judges_key(corpus)}.safetensors"
     if (stored := _stored(path)) is None:
         with _one_thread():
-            _learn(judges, hear(corpus, progress), corpus)
+            _learn(judges, extract_features(corpus, progress), corpus)
         write_bytes(path, save(judges.state_dict()))
     else:
         judges.load_state_dict(stored)
@@ -90,7 +90,7 @@ def judges_key(corpus: Corpus, progress: Progress | None = None) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
-def hear(corpus: Corpus, progress: Progress | None = None) -> Features:
+def extract_features(corpus: Corpus, progress: Progress | None = None) -> Features:
     """Features of every clip."""
     parts = []
     for index in range(len(corpus)):

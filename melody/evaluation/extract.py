@@ -30,7 +30,7 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Sound:
+class ClipRef:
     """One clip that was read: identifier, name below its folder, hash of its content, facts about the file."""
 
     identifier: str
@@ -45,42 +45,44 @@ class Sound:
 
 
 @dataclass
-class Heard:
+class FeatureSet:
     """The sounds of a set, with their features on disk; ``failures`` by feature and identifier, with the reason."""
 
     listing: Listing
     records: Records
-    sounds: list[Sound] = field(default_factory=list)
+    sounds: list[ClipRef] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
     computed: int = 0
     reused: int = 0
 
-    def of(self, key: str) -> list[Sound]:
+    def of(self, key: str) -> list[ClipRef]:
         """The sounds that have a feature, in the order of their identifiers."""
         failed = self.failures.get(key, {})
         return [sound for sound in self.sounds if sound.identifier not in failed]
 
-    def feature(self, sound: Sound | Pair, key: str) -> Tensors:
+    def feature(self, sound: ClipRef | Pair, key: str) -> Tensors:
         """A feature of a sound (or of a pair), from the disk."""
         found = self.records.read(sound.key).feature(key)
         if found is None:
             raise MelodyError(f"the records {self.records.folder} changed during the evaluation: run it again")
         return found
 
-    def vectors(self, key: str) -> Iterator[tuple[Sound, Tensor]]:
+    def vectors(self, key: str) -> Iterator[tuple[ClipRef, Tensor]]:
         """Every sound's vectors ``(windows, dimension)``, one after the other."""
         for sound in self.of(key):
             yield sound, self.feature(sound, key)["vectors"]
 
 
-def hear(listing: Listing, features: Sequence[Feature], records: Records, progress: Callable[[str], None]) -> Heard:
+def extract_features(
+    listing: Listing, features: Sequence[Feature], records: Records, progress: Callable[[str], None]
+) -> FeatureSet:
     """Compute what is not known of every clip of a listing; a clip that cannot be read is a fault."""
-    heard = Heard(listing, records)
+    heard = FeatureSet(listing, records)
     for clip in listing.clips:
         progress(clip.name)
         try:
-            sound, failed, fresh = _hear_file(clip, features, records)
+            sound, failed, fresh = _extract_file(clip, features, records)
         except StorageError:
             raise
         except MelodyError as error:
@@ -94,7 +96,7 @@ def hear(listing: Listing, features: Sequence[Feature], records: Records, progre
     return heard
 
 
-def _hear_file(clip: Listed, features: Sequence[Feature], records: Records) -> tuple[Sound, dict[str, str], bool]:
+def _extract_file(clip: Listed, features: Sequence[Feature], records: Records) -> tuple[ClipRef, dict[str, str], bool]:
     """A clip's sound, its failures by feature, and whether anything was computed now."""
     try:
         key = file_hash(clip.path)
@@ -110,7 +112,7 @@ def _hear_file(clip: Listed, features: Sequence[Feature], records: Records) -> t
     else:
         failed = {}
     facts = Facts(**{name: record.facts[name] for name in Facts.__dataclass_fields__})
-    return Sound(clip.identifier, clip.name, key, facts), failed, len(failed) < len(missing)
+    return ClipRef(clip.identifier, clip.name, key, facts), failed, len(failed) < len(missing)
 
 
 def complete(record: Record, recording: Recording, missing: Sequence[Feature]) -> dict[str, str]:
@@ -141,15 +143,15 @@ def _known(record: Record, key: str) -> bool:
 class Pair:
     """Two sounds of one identifier and the key of what was measured of them; ``cut_s`` says by how much one was cut."""
 
-    sound: Sound
+    sound: ClipRef
     key: str
     cut_s: float
 
 
-def hear_pairs(
+def extract_pairs(
     pairs: Sequence[tuple[Listed, Listed]],
     measures: Sequence[Measure],
-    heard: Heard,
+    heard: FeatureSet,
     progress: Callable[[str], None],
 ) -> tuple[list[Pair], dict[str, dict[str, str]]]:
     """Measure every pair of waveforms once; failures by measure and identifier."""
@@ -162,7 +164,7 @@ def hear_pairs(
             continue
         sound = sounds[ours.identifier]
         try:
-            pair, failed = _hear_pair(sound, ours, theirs, measures, heard.records)
+            pair, failed = _extract_pair(sound, ours, theirs, measures, heard.records)
         except StorageError:
             raise
         except MelodyError as error:
@@ -174,8 +176,8 @@ def hear_pairs(
     return found, failures
 
 
-def _hear_pair(
-    sound: Sound, ours: Listed, theirs: Listed, measures: Sequence[Measure], records: Records
+def _extract_pair(
+    sound: ClipRef, ours: Listed, theirs: Listed, measures: Sequence[Measure], records: Records
 ) -> tuple[Pair, dict[str, str]]:
     key = hashlib.sha256(f"pair:{sound.key}:{file_hash(theirs.path)}".encode()).hexdigest()
     record = records.read(key)
@@ -203,7 +205,7 @@ def aligned(preds: Recording, target: Recording, sample_rate: int | None) -> tup
     return a[:length], b[:length]
 
 
-def inputs_of(heard: Heard) -> Inputs:
+def inputs_of(heard: FeatureSet) -> Inputs:
     """What came in."""
     facts = [sound.facts for sound in heard.sounds]
     formats = Counter(f"{one.format}, {one.sample_rate:,} Hz, {one.channels} ch" for one in facts)
