@@ -83,7 +83,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class AttributePrediction:
     """What a clip sounds like."""
 
     instrument: str
@@ -94,7 +94,7 @@ class Judgement:
     def agreement(self, facts: Mapping[str, str | float | int]) -> dict[str, bool]:
         """Which of ``ATTRIBUTES`` are as a clip's attributes say (``instrument``, ``bpm``, ``mode``, ``drums``).
 
-        >>> heard = Judgement("organ", 100.0, "major", True)
+        >>> heard = AttributePrediction("organ", 100.0, "major", True)
         >>> heard.agreement({"instrument": "organ", "bpm": 107, "mode": "minor", "drums": "yes"})
         {'instrument': True, 'tempo': True, 'mode': False, 'drums': True}
         """
@@ -116,7 +116,7 @@ def features(waveforms: Tensor, sample_rate: int) -> Features:
     return Features.joined([_clip_features(resampled(row.cpu().float(), sample_rate, SAMPLE_RATE)) for row in rows])
 
 
-class TimbreJudge(nn.Module):
+class TimbreClassifier(nn.Module):
     """Instrument and drums: ``(B, 64, F)`` mel powers -> logits ``(B, instruments + 1)``, drums last."""
 
     def __init__(self, instruments: int) -> None:
@@ -136,7 +136,7 @@ class TimbreJudge(nn.Module):
         return self.head(self.dropout(torch.cat([hidden.mean(dim=2), hidden.amax(dim=2)], dim=1)))  # type: ignore[no-any-return]
 
 
-class TempoJudge(nn.Module):
+class TempoClassifier(nn.Module):
     """Tempo: ``(B, 5, MAX_LAG)`` autocorrelations -> logits ``(B, candidates)``."""
 
     candidates: Tensor
@@ -158,7 +158,7 @@ class TempoJudge(nn.Module):
         return self.net(torch.cat([3 * known, tempo], dim=2))[..., 0]  # type: ignore[no-any-return]
 
 
-class KeyJudge(nn.Module):
+class KeyClassifier(nn.Module):
     """Key: ``(B, 6, 12)`` chroma -> logits ``(B, 12 tonics, 2 modes)``."""
 
     def __init__(self) -> None:
@@ -172,27 +172,27 @@ class KeyJudge(nn.Module):
         return self.net(rolled)  # type: ignore[no-any-return]
 
 
-class AttributeJudges(nn.Module):
+class AttributeClassifiers(nn.Module):
     """The judges of all attributes, as they come out of training on real clips."""
 
     def __init__(self, instruments: Sequence[str], candidates: Tensor) -> None:
         super().__init__()
         self.instruments = tuple(instruments)
-        self.timbre = TimbreJudge(len(self.instruments))
-        self.tempo = TempoJudge(candidates)
-        self.key = KeyJudge()
+        self.timbre = TimbreClassifier(len(self.instruments))
+        self.tempo = TempoClassifier(candidates)
+        self.key = KeyClassifier()
 
-    def judge(self, waveforms: Tensor, sample_rate: int) -> list[Judgement]:
+    def predict(self, waveforms: Tensor, sample_rate: int) -> list[AttributePrediction]:
         """Judge clips ``(B, T)`` or ``(B, 1, T)`` in [-1, 1] at any sample rate, each by itself.
 
         Raises:
             MelodyError: another shape, or NaN.
         """
-        return self.judge_features(features(waveforms, sample_rate))
+        return self.predict_features(features(waveforms, sample_rate))
 
     @torch.inference_mode()
-    def judge_features(self, heard: Features) -> list[Judgement]:
-        """As ``judge``, of what was heard."""
+    def predict_features(self, heard: Features) -> list[AttributePrediction]:
+        """As ``predict``, of what was heard."""
         was_training = self.training
         self.eval()
         timbre = torch.cat([self.timbre(log_power(heard.timbre[i : i + 1])) for i in range(len(heard))])
@@ -200,7 +200,7 @@ class AttributeJudges(nn.Module):
         mode = self.key(heard.chroma).logsumexp(dim=1).argmax(dim=1)
         self.train(was_training)
         return [
-            Judgement(self.instruments[int(row[:-1].argmax())], float(b), MODES[int(m)], bool(row[-1] > 0))
+            AttributePrediction(self.instruments[int(row[:-1].argmax())], float(b), MODES[int(m)], bool(row[-1] > 0))
             for row, b, m in zip(timbre, bpm, mode, strict=True)
         ]
 
@@ -211,7 +211,7 @@ def tempo_candidates(lowest: float, highest: float) -> Tensor:
 
 
 def log_power(timbre: Tensor, floor: Tensor | float = POWER_FLOOR) -> Tensor:
-    """Mel powers as ``TimbreJudge`` takes them."""
+    """Mel powers as ``TimbreClassifier`` takes them."""
     return torch.log10(timbre + floor)
 
 

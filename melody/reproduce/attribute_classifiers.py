@@ -27,7 +27,7 @@ from melody.metrics.attributes import (
     CHROMA_ROWS,
     MODES,
     TEMPO_STEP,
-    AttributeJudges,
+    AttributeClassifiers,
     Features,
     features,
     log_power,
@@ -49,14 +49,14 @@ NEEDED = ("instrument", "bpm", "mode", "tonic", "drums")
 Progress = Callable[[int, int], None]
 
 
-def trained_judges(corpus: Corpus, progress: Progress | None = None) -> AttributeJudges:
+def trained_classifiers(corpus: Corpus, progress: Progress | None = None) -> AttributeClassifiers:
     """Judges that learnt from a corpus's clips: from the cache, or trained now.
 
     Raises:
         MelodyError: a clip without the attributes that are to be learnt.
     """
     judges = _untrained(corpus)
-    path = Path(cache_dir("features")) / f"judges-{judges_key(corpus)}.safetensors"
+    path = Path(cache_dir("features")) / f"judges-{classifiers_key(corpus)}.safetensors"
     if (stored := _stored(path)) is None:
         with _one_thread():
             _learn(judges, extract_features(corpus, progress), corpus)
@@ -84,7 +84,7 @@ def _stored(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def judges_key(corpus: Corpus, progress: Progress | None = None) -> str:
+def classifiers_key(corpus: Corpus, progress: Progress | None = None) -> str:
     """What decides the judges: clips, our code with all that it imports, and the libraries that do arithmetic."""
     facts = f"{corpus.content_hash(progress)} {source_hash(__name__)} {canonical(deciding_versions())}"
     return hashlib.sha256(facts.encode()).hexdigest()
@@ -101,7 +101,7 @@ def extract_features(corpus: Corpus, progress: Progress | None = None) -> Featur
     return Features.joined([Features(p.timbre[..., :frames], p.rhythm, p.chroma) for p in parts])
 
 
-def _untrained(corpus: Corpus) -> AttributeJudges:
+def _untrained(corpus: Corpus) -> AttributeClassifiers:
     for clip in corpus:
         if missing := [name for name in NEEDED if name not in clip.attributes]:
             raise MelodyError(f"{corpus.name}: {clip.identifier} has no attribute {missing[0]!r} to learn from")
@@ -109,10 +109,10 @@ def _untrained(corpus: Corpus) -> AttributeJudges:
     tempi = [float(clip.attributes["bpm"]) for clip in corpus]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return AttributeJudges(instruments, tempo_candidates(min(tempi), max(tempi)))
+        return AttributeClassifiers(instruments, tempo_candidates(min(tempi), max(tempi)))
 
 
-def _learn(judges: AttributeJudges, heard: Features, corpus: Corpus) -> None:
+def _learn(judges: AttributeClassifiers, heard: Features, corpus: Corpus) -> None:
     facts = [clip.attributes for clip in corpus]
     instrument = torch.tensor([judges.instruments.index(str(f["instrument"])) for f in facts])
     drums = torch.tensor([float(f["drums"] == "yes") for f in facts])
@@ -126,7 +126,7 @@ def _learn(judges: AttributeJudges, heard: Features, corpus: Corpus) -> None:
         _learn_key(judges, heard.chroma, key)
 
 
-def _learn_timbre(judges: AttributeJudges, timbre: Tensor, instrument: Tensor, drums: Tensor) -> None:
+def _learn_timbre(judges: AttributeClassifiers, timbre: Tensor, instrument: Tensor, drums: Tensor) -> None:
     frames = timbre.shape[2]
 
     def loss(rows: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ def _degraded(timbre: Tensor) -> Tensor:
     return log_power(muffled + noise * texture) + tilt + grain
 
 
-def _learn_tempo(judges: AttributeJudges, rhythm: Tensor, bpm: Tensor) -> None:
+def _learn_tempo(judges: AttributeClassifiers, rhythm: Tensor, bpm: Tensor) -> None:
     away = torch.log(judges.tempo.candidates / bpm[:, None]) / torch.log(torch.tensor(TEMPO_STEP))
     target = torch.softmax(-0.5 * (away / TEMPO_SPREAD).square(), dim=1)  # (clips, candidates)
 
@@ -163,7 +163,7 @@ def _learn_tempo(judges: AttributeJudges, rhythm: Tensor, bpm: Tensor) -> None:
     _fit(judges.tempo, loss, _batches(len(rhythm), TEMPO_STEPS, BATCH), learning_rate=5e-3, weight_decay=0.01)
 
 
-def _learn_key(judges: AttributeJudges, chroma: Tensor, key: Tensor) -> None:
+def _learn_key(judges: AttributeClassifiers, chroma: Tensor, key: Tensor) -> None:
     whole = torch.arange(CHROMA_ROWS)[:, None] < 2
 
     def loss(rows: Tensor) -> Tensor:

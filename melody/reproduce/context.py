@@ -22,10 +22,10 @@ from melody.data.audio import resampled
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError, one_line
 from melody.listening.schema import ListeningResult
-from melody.metrics.attributes import AttributeJudges
+from melody.metrics.attributes import AttributeClassifiers
 from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, LanguageModel, SemanticTokenizer, System
 from melody.registry import audio_embedders, systems
-from melody.reproduce.attribute_classifiers import trained_judges
+from melody.reproduce.attribute_classifiers import trained_classifiers
 from melody.reproduce.executor import Progress
 from melody.reproduce.systems import OWN, SystemEntry
 
@@ -247,10 +247,10 @@ class Context:
     def _training(self) -> dict[int, Corpus]:
         return {}
 
-    def judges(self, clips: int) -> AttributeJudges:
+    def attribute_classifiers(self, clips: int) -> AttributeClassifiers:
         """Judges of attributes that learnt from so many training clips, trained once."""
         if clips not in self._judges:
-            self._judges[clips] = trained_judges(self.training(clips), self._judges_learn)
+            self._judges[clips] = trained_classifiers(self.training(clips), self._judges_learn)
         return self._judges[clips]
 
     def _judges_learn(self, done: int, total: int) -> None:
@@ -258,7 +258,7 @@ class Context:
         self.tell("judges of attributes: " + ("hearing training clips" if done < total else "learning"), done, total)
 
     @cached_property
-    def _judges(self) -> dict[int, AttributeJudges]:
+    def _judges(self) -> dict[int, AttributeClassifiers]:
         return {}
 
     @cached_property

@@ -9,7 +9,7 @@ import torch
 
 from melody.errors import MelodyError
 from melody.metrics import attributes
-from melody.metrics.attributes import BEATS, AttributeJudges, Judgement, features, tempo_candidates
+from melody.metrics.attributes import BEATS, AttributeClassifiers, AttributePrediction, features, tempo_candidates
 
 RATE = 24_000
 
@@ -53,26 +53,29 @@ def test_features_ignore_level_and_rate() -> None:
 
 def test_a_judged_tempo_does_not_depend_on_what_is_judged_beside_it() -> None:
     torch.manual_seed(0)
-    judges = AttributeJudges(["flute", "piano"], tempo_candidates(60, 160))
-    both = judges.judge(torch.stack([clicks(90), clicks(140)]), RATE)
-    assert both == [judges.judge(clicks(bpm)[None], RATE)[0] for bpm in (90, 140)]
+    judges = AttributeClassifiers(["flute", "piano"], tempo_candidates(60, 160))
+    both = judges.predict(torch.stack([clicks(90), clicks(140)]), RATE)
+    assert both == [judges.predict(clicks(bpm)[None], RATE)[0] for bpm in (90, 140)]
     assert {judgement.instrument for judgement in both} <= {"flute", "piano"}
 
 
 def test_silence_and_short_sounds_are_judged_and_bad_ones_refused() -> None:
     torch.manual_seed(0)
-    judges = AttributeJudges(["flute"], tempo_candidates(60, 160))
-    (heard,) = judges.judge(torch.zeros(1, 100), RATE)
+    judges = AttributeClassifiers(["flute"], tempo_candidates(60, 160))
+    (heard,) = judges.predict(torch.zeros(1, 100), RATE)
     assert 60 <= heard.bpm <= 163
     for bad in (torch.zeros(100), torch.zeros(2, 2, 100), torch.zeros(0, 100)):
         with pytest.raises(MelodyError, match="expected"):
-            judges.judge(bad, RATE)
+            judges.predict(bad, RATE)
     with pytest.raises(MelodyError, match="NaN"):
-        judges.judge(torch.full((1, 100), math.nan), RATE)
+        judges.predict(torch.full((1, 100), math.nan), RATE)
 
 
 def test_agreement_is_within_eight_per_cent_and_never_double_time() -> None:
     facts = {"instrument": "organ", "bpm": 100, "mode": "major", "drums": "no"}
-    tempi = {bpm: Judgement("organ", bpm, "major", False).agreement(facts)["tempo"] for bpm in (92.5, 107.5, 109, 200)}
+    tempi = {
+        bpm: AttributePrediction("organ", bpm, "major", False).agreement(facts)["tempo"]
+        for bpm in (92.5, 107.5, 109, 200)
+    }
     assert tempi == {92.5: True, 107.5: True, 109: False, 200: False}
     assert min(BEATS) < 1 < max(BEATS)

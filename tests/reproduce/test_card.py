@@ -16,7 +16,7 @@ from melody.data.corpus import load_corpus
 from melody.data.embedded import distinct_combinations
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
-from melody.reproduce.attribute_classifiers import trained_judges
+from melody.reproduce.attribute_classifiers import trained_classifiers
 from melody.reproduce.context import Context
 from melody.reproduce.results import Cell, Results, Table
 from melody.reproduce.runner import plan, run
@@ -75,16 +75,16 @@ def test_the_group_is_run_by_name_only_and_its_suites_are_valid() -> None:
 
 
 def test_judges_learn_from_few_real_clips_and_hear_new_ones() -> None:
-    judges = trained_judges(load_corpus("embedded", split="train", num_clips=TRAINING_CLIPS))
+    judges = trained_classifiers(load_corpus("embedded", split="train", num_clips=TRAINING_CLIPS))
     held_out = load_corpus("embedded", split="validation", num_clips=32)
-    heard = judges.judge(held_out.waveforms(), held_out.sample_rate)
+    heard = judges.predict(held_out.waveforms(), held_out.sample_rate)
     agreed = [judged.agreement(clip.attributes) for judged, clip in zip(heard, held_out, strict=True)]
     share = {name: sum(row[name] for row in agreed) / len(agreed) for name in agreed[0]}
     # 128 clips teach a sixteenth of what the card's judges learn from; chance is 17, about 20, 50 and 55 %.
     assert share["tempo"] >= 0.7
     assert share["mode"] >= 0.7
     assert share["drums"] >= 0.8
-    noise = judges.judge(torch.randn(8, 48_000, generator=torch.Generator().manual_seed(0)), 24_000)
+    noise = judges.predict(torch.randn(8, 48_000, generator=torch.Generator().manual_seed(0)), 24_000)
     assert len({judged.instrument for judged in noise}) < 6
     assert judges.training is False
 
@@ -92,14 +92,14 @@ def test_judges_learn_from_few_real_clips_and_hear_new_ones() -> None:
 def test_judges_are_the_same_from_the_cache_and_learnt_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     corpus = load_corpus("embedded", split="train", num_clips=8)
     _ = corpus.content_hash()  # rendered before the cache moves
-    first = trained_judges(corpus)
+    first = trained_classifiers(corpus)
     clips = corpus.waveforms()
     monkeypatch.setenv("MELODY_CACHE", str(tmp_path))
-    again = trained_judges(corpus)
+    again = trained_classifiers(corpus)
     assert list(tmp_path.rglob("judges-*.safetensors"))
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
-    assert first.judge(clips[:2], 24_000) == again.judge(clips[:2], 24_000)
+    assert first.predict(clips[:2], 24_000) == again.predict(clips[:2], 24_000)
 
 
 def test_judges_are_the_same_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_judges_are_the_same_on_any_number_of_threads(monkeypatch: pytest.Monkey
         for number in (1, 2):
             monkeypatch.setenv("MELODY_CACHE", str(tmp_path / str(number)))
             torch.set_num_threads(number)
-            learnt.append(trained_judges(corpus).state_dict())
+            learnt.append(trained_classifiers(corpus).state_dict())
             assert torch.get_num_threads() == number
     finally:
         torch.set_num_threads(threads)
@@ -119,7 +119,7 @@ def test_judges_are_the_same_on_any_number_of_threads(monkeypatch: pytest.Monkey
 
 def test_judges_need_attributes_to_learn_from(tones: Any) -> None:
     with pytest.raises(MelodyError, match="has no attribute 'instrument' to learn from"):
-        trained_judges(tones.context().corpus)
+        trained_classifiers(tones.context().corpus)
 
 
 def test_every_place_of_the_card_has_a_number_or_a_reason(card: tuple[Results, Path]) -> None:

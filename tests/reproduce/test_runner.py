@@ -233,7 +233,7 @@ def test_progress_names_how_judges_are_made(
     told: list[str] = []
     context = tones.context(training_of=lambda count: load_corpus("embedded", split="train", num_clips=count))
     context.progress = lambda done, total, what: told.append(f"{what}, {done} of {total}")
-    context.judges(8)
+    context.attribute_classifiers(8)
     hearing, learning = "judges of attributes: hearing training clips", "judges of attributes: learning"
     assert told[-8:] == [*(f"{hearing}, {n} of 8" for n in range(1, 8)), f"{learning}, 8 of 8"]
 

@@ -8,25 +8,25 @@ from typing import Any
 from torch import Tensor
 
 from melody.data.captions import named_instrument
-from melody.reproduce.attribute_classifiers import judges_key
+from melody.reproduce.attribute_classifiers import classifiers_key
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import Job, JobResult
 
 
-def judges_facts(context: Context, training_clips: int) -> dict[str, Any]:
+def classifiers_facts(context: Context, training_clips: int) -> dict[str, Any]:
     """What decides the judges, for keys; raises ``MelodyError`` where the run has no training split."""
     corpus = context.training(training_clips)
-    return {"training_clips": training_clips, "judges": judges_key(corpus, context.reading(corpus))}
+    return {"training_clips": training_clips, "judges": classifiers_key(corpus, context.reading(corpus))}
 
 
-def judges_job(context: Context, *, training_clips: int) -> Job:
+def classifiers_job(context: Context, *, training_clips: int) -> Job:
     """The judges learn; whoever needs them finds them in the cache."""
-    return Job("judges", judges_facts(context, training_clips), f"judges learn from {training_clips:,} real clips")
+    return Job("judges", classifiers_facts(context, training_clips), f"judges learn from {training_clips:,} real clips")
 
 
-def learn_judges(config: dict[str, Any], context: Context) -> JobResult:
+def train_classifiers(config: dict[str, Any], context: Context) -> JobResult:
     """Compute a judges unit."""
-    judges = context.judges(config["training_clips"])
+    judges = context.attribute_classifiers(config["training_clips"])
     parameters = sum(p.numel() for p in judges.parameters())
     return JobResult({"instruments": list(judges.instruments), "parameters": parameters})
 
@@ -37,7 +37,7 @@ def instrument_agreement(
     """Clips ``(B, 1, T)`` -> 1 or 0 for each whose text names an instrument; nothing where no judges were asked for."""
     if "judges" not in config:
         return {}
-    heard = context.judges(config["training_clips"]).judge(waveform, sample_rate)
+    heard = context.attribute_classifiers(config["training_clips"]).predict(waveform, sample_rate)
     named = [named_instrument(text) for text in texts]
     agreement = [float(name == one.instrument) for name, one in zip(named, heard, strict=True) if name is not None]
     return {"instrument_agreement": agreement}

@@ -22,7 +22,7 @@ from melody.data.embedded import distinct_combinations
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError, did_you_mean
 from melody.reproduce.context import SEED_STRIDE, Context
-from melody.reproduce.jobs.attribute_classifiers import judges_facts
+from melody.reproduce.jobs.attribute_classifiers import classifiers_facts
 from melody.reproduce.jobs.generation import Setting, flac, generated, given_options, setting_facts
 from melody.reproduce.jobs.job import Job, JobResult, float32
 from melody.samplers import sample
@@ -67,7 +67,7 @@ def sound_jobs(
     facts = {
         **context.common,
         **setting_facts(context, setting),
-        **judges_facts(context, training_clips),
+        **classifiers_facts(context, training_clips),
         "measuring": source_hash(__name__),
         "corpus": context.corpus_hash(held_out, setting.duration_s),
         "sound": kind,
@@ -107,7 +107,7 @@ def heard_in(outcome: JobResult, number: int) -> JobResult:
 
 def _heard(config: dict[str, Any], context: Context, clips: Sequence[Clip], waveform: Tensor, rate: int) -> JobResult:
     """One window of every clip's sound ``(B, 1, T)``."""
-    heard = context.judges(config["training_clips"]).judge(waveform, rate)
+    heard = context.attribute_classifiers(config["training_clips"]).predict(waveform, rate)
     windows = [context.embed_windows(config["embedder"]["name"], row[0], rate) for row in waveform]
     texts = [caption_of(clip) for clip in clips]
     arrays = {

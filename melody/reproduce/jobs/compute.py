@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.attribute_classifiers import learn_judges
+from melody.reproduce.jobs.attribute_classifiers import train_classifiers
 from melody.reproduce.jobs.clip_variants import hear_sounds
 from melody.reproduce.jobs.components import embed_pairs, predict_tokens, predict_velocity, through_codec, tokenize
 from melody.reproduce.jobs.continuation import continue_clips
@@ -30,7 +30,7 @@ COMPUTE: dict[str, Callable[[dict[str, Any], Context], JobResult]] = {
     "denoising": denoise_reference,
     "denoising-study": score_study,
     "samples": describe_samples,
-    "judges": learn_judges,
+    "judges": train_classifiers,
     "sounds": hear_sounds,
     "overlap": count_overlap,
     "codec": through_codec,

@@ -12,11 +12,11 @@ import torch
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
-from melody.metrics.attributes import ATTRIBUTES, TEMPO_TOLERANCE, Judgement
+from melody.metrics.attributes import ATTRIBUTES, TEMPO_TOLERANCE, AttributePrediction
 from melody.metrics.cosine import cosines, derangement, permutation_p_value
 from melody.metrics.statistics import mean_interval
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.attribute_classifiers import judges_job
+from melody.reproduce.jobs.attribute_classifiers import classifiers_job
 from melody.reproduce.jobs.clip_variants import SOUNDS, chosen_clips, heard_in, sound_jobs
 from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.jobs.overlap import overlap_jobs, overlap_note
@@ -57,7 +57,10 @@ def plan(suite: Suite, context: Context) -> list[Job]:
         if not 1 <= _window(listed.row) <= _windows(listed.row):
             raise MelodyError(f"suite {suite.name}: {listed.row}: expected a window from 1 to {_windows(listed.row)}")
     sets = _Sets(suite, context)
-    units = [judges_job(context, training_clips=suite.settings.training_clips), *overlap_jobs(context, sets.chosen)]
+    units = [
+        classifiers_job(context, training_clips=suite.settings.training_clips),
+        *overlap_jobs(context, sets.chosen),
+    ]
     for listed in suite.rows:
         units += [*sets.of(listed.row), *sets.reference(listed.row)]
     return units
@@ -180,7 +183,7 @@ def _measured(
 def agreements(outcomes: Sequence[JobResult], sound: str, training: Corpus) -> dict[str, list[bool]]:
     """By attribute, whether each clip agrees with its text, with another's (``SHUFFLED``), or a guess with its text."""
     facts = [facts for outcome in outcomes for facts in outcome.values["facts"]]
-    heard = [Judgement(**judged) for outcome in outcomes for judged in outcome.values["heard"]]
+    heard = [AttributePrediction(**judged) for outcome in outcomes for judged in outcome.values["heard"]]
     if sound == CONSTANT:
         heard = [constant_guess(training)] * len(facts)
     if sound == SHUFFLED:
@@ -189,7 +192,7 @@ def agreements(outcomes: Sequence[JobResult], sound: str, training: Corpus) -> d
     return {name: [row[name] for row in rows] for name in ATTRIBUTES}
 
 
-def constant_guess(training: Corpus) -> Judgement:
+def constant_guess(training: Corpus) -> AttributePrediction:
     """The one answer that would agree most often with the training clips: what chance is."""
     facts = [clip.attributes for clip in training]
     bpm = torch.tensor([float(f["bpm"]) for f in facts])
@@ -199,7 +202,7 @@ def constant_guess(training: Corpus) -> Judgement:
     def most_common(name: str) -> str:
         return str(Counter(f[name] for f in facts).most_common(1)[0][0])
 
-    return Judgement(
+    return AttributePrediction(
         most_common("instrument"), float(guesses[agreeing.argmax()]), most_common("mode"), most_common("drums") == "yes"
     )
 

@@ -235,7 +235,7 @@ def embedders_of(suite: Suite) -> list[str]:
     return sorted({str(column.embedder) for column in distances if not lacking_embedder(column)})
 
 
-def check_judges(suite: Suite) -> None:
+def check_classifiers(suite: Suite) -> None:
     """Raise ``MelodyError`` if a column asks for what judges hear, and ``[settings]`` asks for no judges."""
     for column in suite.columns:
         if column.measure == "instrument" and not suite.settings.judges:

@@ -13,9 +13,9 @@ from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder, failure_among, timed_under
 from melody.reproduce.tables.shared_jobs import (
+    classifiers_first,
     continuation,
     generation_jobs,
-    judges_first,
     rows_of_systems,
     settings_row,
     timing_by_default,
@@ -38,7 +38,7 @@ CONTINUATION = "audio-continuation"
 def plan(suite: Suite, context: Context) -> list[Job]:
     """Generations for distinct prompts, their timing, and continuations of real clips, of every system."""
     row = settings_row(suite)
-    units: list[Job] = judges_first(suite, context)
+    units: list[Job] = classifiers_first(suite, context)
     for name in (str(listed.row["system"]) for listed in rows_of_systems(suite, context)):
         if context.unavailable_reason(name):
             continue

@@ -26,7 +26,7 @@ from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.builder import CellValue, TableBuilder
-from melody.reproduce.tables.shared_jobs import judges_of
+from melody.reproduce.tables.shared_jobs import classifiers_of
 
 CONTROLS = (HALVES, NOISE, SILENCE, REPEATED)
 MADE = (NOISE, SILENCE, REPEATED)
@@ -107,7 +107,7 @@ def _numbered(control: Control) -> str:
 def _made(suite: Suite, context: Context, name: str, embedders: Sequence[str]) -> Job:
     settings = suite.settings
     texts = context.texts(settings.prompts)
-    judges = judges_of(suite, context)
+    judges = classifiers_of(suite, context)
     return control_job(context, name, texts=texts, duration_s=settings.duration_s, embedders=embedders, judges=judges)
 
 

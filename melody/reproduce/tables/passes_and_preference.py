@@ -20,14 +20,14 @@ from melody.reproduce.tables.builder import (
     FilledTable,
     Quantity,
     TableBuilder,
-    check_judges,
+    check_classifiers,
     embedders_of,
 )
 from melody.reproduce.tables.shared_jobs import (
+    classifiers_first,
     count,
     generation_jobs,
     held_out_job,
-    judges_first,
     rows_of_systems,
     settings_row,
 )
@@ -58,8 +58,8 @@ NO_RATINGS = "needs listeners: give the file of their answers with --ratings"
 
 def plan(suite: Suite, context: Context) -> list[Job]:
     """One generation of each system whose passes are counted, and the clips that proxies are taken of."""
-    check_judges(suite)
-    units: list[Job] = judges_first(suite, context)
+    check_classifiers(suite)
+    units: list[Job] = classifiers_first(suite, context)
     measured = {column.measure for column in suite.columns}
     for name in _systems(suite, context):
         if measured & set(COUNTS):

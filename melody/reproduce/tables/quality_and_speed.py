@@ -24,14 +24,14 @@ from melody.reproduce.tables.builder import (
     FilledTable,
     Quantity,
     TableBuilder,
-    check_judges,
+    check_classifiers,
     embedders_of,
     failure_among,
     timed_under,
 )
 from melody.reproduce.tables.capabilities import PLAYS_BACK, plays_back
 from melody.reproduce.tables.controls import CONTROLS, REAL, blindness, control_finding, control_jobs, is_control
-from melody.reproduce.tables.shared_jobs import generation_jobs, held_out_job, judges_first, setting_of, timing
+from melody.reproduce.tables.shared_jobs import classifiers_first, generation_jobs, held_out_job, setting_of, timing
 
 MEASURES = {
     **budgets.MEASURES,
@@ -62,7 +62,7 @@ def plan(suite: Suite, context: Context) -> list[Job]:
         MelodyError: missing or unknown axis, an unknown sampler or grid.
     """
     check_axes(suite, context)
-    units: list[Job] = judges_first(suite, context)
+    units: list[Job] = classifiers_first(suite, context)
     for row in rows(suite, context):
         if not problem_with(row, context):
             units += generation_jobs(suite, context, row, embedders_of(suite), _system(row)).values()
@@ -300,7 +300,7 @@ def check_axes(suite: Suite, context: Context) -> None:
     for num_steps in suite.axes["num_steps"]:
         if not isinstance(num_steps, int) or num_steps < 1:
             raise MelodyError(f"suite {suite.name}: num_steps: expected integers of 1 or more, got {num_steps!r}")
-    check_judges(suite)
+    check_classifiers(suite)
     known = [REAL, *CONTROLS]
     for listed in suite.rows:
         if (name := str(listed.row.get("system"))) not in known:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.attribute_classifiers import judges_facts, judges_job
+from melody.reproduce.jobs.attribute_classifiers import classifiers_facts, classifiers_job
 from melody.reproduce.jobs.continuation import CONTINUED_CLIPS, continuation_job
 from melody.reproduce.jobs.generation import Setting, count_job, generation_job, timing_job
 from melody.reproduce.jobs.job import Job
@@ -24,7 +24,7 @@ def generation_jobs(
     """One unit a seed, for a row with sampler, grid and num_steps, or for another system."""
     texts = context.texts(suite.settings.prompts)
     setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
-    judges = judges_of(suite, context)
+    judges = classifiers_of(suite, context)
     return {
         seed: generation_job(context, setting, texts=texts, seed=seed, embedders=names, judges=judges)
         for seed in context.seeds(suite.settings.seeds)
@@ -35,21 +35,21 @@ def held_out_job(suite: Suite, context: Context, embedders: Sequence[str] = ()) 
     """The held-out clips that distances are taken to."""
     names = sorted({DEFAULT_EMBEDDER, *embedders})
     clips = suite.settings.reference_clips
-    return reference_job(context, clips=clips, embedders=names, judges=judges_of(suite, context))
+    return reference_job(context, clips=clips, embedders=names, judges=classifiers_of(suite, context))
 
 
-def judges_of(suite: Suite, context: Context) -> dict[str, Any]:
+def classifiers_of(suite: Suite, context: Context) -> dict[str, Any]:
     """Facts of the judges that hear a suite's clips, if any do: in a run without training clips there are none."""
     if not suite.settings.judges or context.training_of is None:
         return {}
-    return judges_facts(context, suite.settings.training_clips)
+    return classifiers_facts(context, suite.settings.training_clips)
 
 
-def judges_first(suite: Suite, context: Context) -> list[Job]:
+def classifiers_first(suite: Suite, context: Context) -> list[Job]:
     """The judges, in time for the first clip."""
-    if not judges_of(suite, context):
+    if not classifiers_of(suite, context):
         return []
-    return [judges_job(context, training_clips=suite.settings.training_clips)]
+    return [classifiers_job(context, training_clips=suite.settings.training_clips)]
 
 
 def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Job:
