@@ -72,7 +72,7 @@ def write_clips(folder: Path, count: int, seconds: float, *, seed: int) -> None:
 
 def measure(generated: Path, reference: Path, metrics: list[str]) -> dict[str, float]:
     """Evaluate in this process."""
-    from melody.evaluation.one_set import evaluate
+    from melody.evaluation.evaluate import evaluate
 
     os.environ["MELODY_CACHE"] = str(generated.parent / "cache")
     begin = time.perf_counter()

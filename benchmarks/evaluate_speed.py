@@ -73,9 +73,9 @@ def _fresh(side: str, folders: list[Path], embedder: str, hours: float) -> dict[
 
 def embedder_rate(embedder: str) -> int:
     """So that neither side resamples."""
-    from melody.evaluation.features import embedder_source
+    from melody.evaluation.features import embedder_extractor
 
-    return int(embedder_source(embedder, "cpu").model.sample_rate)
+    return int(embedder_extractor(embedder, "cpu").model.sample_rate)
 
 
 def write_clips(folder: Path, count: int, seconds: float, rate: int, seed: int) -> None:
@@ -89,7 +89,7 @@ def write_clips(folder: Path, count: int, seconds: float, rate: int, seed: int) 
 
 def ours(generated: Path, reference: Path, embedder: str) -> dict[str, float]:
     """``evaluate`` with its interval and controls."""
-    from melody.evaluation.one_set import evaluate
+    from melody.evaluation.evaluate import evaluate
 
     store = generated.parent / f"records-{time.time_ns()}"
     os.environ["MELODY_CACHE"] = f"{store}-cache"  # nothing is known from before
@@ -105,9 +105,9 @@ def peer(generated: Path, reference: Path, embedder: str) -> dict[str, float]:
     import torch
     from frechet_audio_distance import FrechetAudioDistance
 
-    from melody.evaluation.features import embedder_source
+    from melody.evaluation.features import embedder_extractor
 
-    model = embedder_source(embedder, "cpu").model
+    model = embedder_extractor(embedder, "cpu").model
 
     class Network:
         """What the peer calls with the samples of a clip."""

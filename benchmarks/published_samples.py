@@ -31,9 +31,9 @@ from melody.data.audio import read_audio
 from melody.data.corpus import Clip, load_corpus
 from melody.embedders.mel_stats import MelStats
 from melody.errors import MelodyError
-from melody.evaluation.one_set import evaluate
+from melody.evaluation.compare import compare
+from melody.evaluation.evaluate import evaluate
 from melody.evaluation.result import Evaluation
-from melody.evaluation.two_sets import compare
 from melody.metrics.frechet import Statistics, frechet_distance_of
 from melody.metrics.loudness import integrated_loudness
 

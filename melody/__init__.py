@@ -10,8 +10,8 @@ __all__ = ["MelodyError", "MelodyPipeline", "__version__", "compare", "evaluate"
 from melody.errors import MelodyError
 
 if TYPE_CHECKING:
-    from melody.evaluation.one_set import evaluate
-    from melody.evaluation.two_sets import compare
+    from melody.evaluation.compare import compare
+    from melody.evaluation.evaluate import evaluate
     from melody.pipeline import MelodyPipeline
 
 
@@ -22,11 +22,11 @@ def __getattr__(name: str) -> Any:
 
         return MelodyPipeline
     if name == "compare":
-        from melody.evaluation.two_sets import compare
+        from melody.evaluation.compare import compare
 
         return compare
     if name == "evaluate":
-        from melody.evaluation.one_set import evaluate
+        from melody.evaluation.evaluate import evaluate
 
         return evaluate
     raise AttributeError(f"module 'melody' has no attribute {name!r}")

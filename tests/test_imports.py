@@ -20,7 +20,7 @@ def run(code: str) -> str:
         ("melody.cli", ["torch", "numpy", "matplotlib", "huggingface_hub"]),
         ("melody.reproduce.gate", ["torch", "matplotlib"]),
         ("melody.pipeline", ["torchmetrics", "torchvision", "matplotlib", "scipy", "lightning", "diffusers"]),
-        ("melody.evaluation.one_set", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
+        ("melody.evaluation.evaluate", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
         ("melody.reproduce.runner", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
     ],
 )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from melody.artifacts.weights import file_hash
-from melody.data.corpus import Fault
+from melody.data.corpus import InvalidFile
 from melody.data.decoding import header_of
 from melody.data.folders import METADATA, REQUIRED_COLUMNS
 from melody.data.listing import Listed, Listing, composed, identifier_of, list_clips, read_captions
@@ -210,7 +210,7 @@ def _distinct(text: str, takes: list[Take], folder: Path) -> tuple[Take, ...]:
     return tuple(takes)
 
 
-def _refuse(faults: Sequence[Fault], folder: Path) -> None:
+def _refuse(faults: Sequence[InvalidFile], folder: Path) -> None:
     if faults:
         listed = _shown(f"{fault.file}: {fault.reason}" for fault in faults)
         raise MelodyError(f"folder {folder} holds {len(faults)} files or rows that cannot be used: {listed}")

@@ -80,7 +80,7 @@ def evaluate(
 ) -> None:
     """Measure a folder of sounds, whoever made them: every number with its interval and its controls."""
     _check_outputs(json_file, html, captions)
-    from melody.evaluation.one_set import evaluate as run
+    from melody.evaluation.evaluate import evaluate as run
 
     with _progress("evaluate") as progress:
         result = run(
@@ -122,7 +122,7 @@ def compare(
 ) -> None:
     """Compare two systems on the same prompts: paired differences with intervals, p-values and Holm's correction."""
     _check_outputs(json_file, html, captions)
-    from melody.evaluation.two_sets import compare as run
+    from melody.evaluation.compare import compare as run
 
     with _progress("compare") as progress:
         result = run(
@@ -161,7 +161,7 @@ def _check_outputs(json_file: Path | None, html: Path | None, captions: Path | N
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar; and a line on stderr for every file that cannot be scored, before the error that sums them up."""
-    from melody.evaluation.refusals import BadInputError
+    from melody.evaluation.skipped import BadInputError
 
     try:
         with progress_bar() as bar:

@@ -47,7 +47,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Fault:
+class InvalidFile:
     """A file that cannot be used, and why."""
 
     file: str
@@ -68,7 +68,7 @@ class Corpus(Sequence[Clip]):
         *,
         sample_rate: int = SAMPLE_RATE,
         left_out: tuple[str, ...] = (),
-        faults: tuple[Fault, ...] = (),
+        faults: tuple[InvalidFile, ...] = (),
     ) -> None:
         self.name = name
         self.sample_rate = sample_rate
@@ -203,7 +203,7 @@ def check_new(name: str, digest: str, seen: dict[str, str]) -> None:
         raise MelodyError(f"{name} has the same content as {first}")
 
 
-def check_some_are_left(name: str, kept: int, faults: Sequence[Fault]) -> None:
+def check_some_are_left(name: str, kept: int, faults: Sequence[InvalidFile]) -> None:
     """Raise ``MelodyError`` if no clip can be used."""
     if not kept:
         first = f": {faults[0].reason}" if faults else ""

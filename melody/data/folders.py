@@ -19,7 +19,7 @@ from torch import Tensor
 from melody.artifacts.weights import file_hash
 from melody.data.audio import check_audio, read_audio
 from melody.data.containers import INPUT_EXTENSIONS, NOT_READ
-from melody.data.corpus import SPLITS, Clip, Corpus, Fault, check_new, check_some_are_left
+from melody.data.corpus import SPLITS, Clip, Corpus, InvalidFile, check_new, check_some_are_left
 from melody.data.tables import file_names, read_table
 from melody.data.walking import printable, walk
 from melody.errors import MelodyError, did_you_mean
@@ -99,7 +99,7 @@ def metadata_corpus(folder: Path, split: str | None = "test", *, report: bool = 
     listed = {PurePosixPath(row.file_name).as_posix() for row in rows}
     names, astray = _audio_files(folder)
     left_out = tuple(name for name in names if name not in listed)
-    faults: list[Fault] = []
+    faults: list[InvalidFile] = []
     if report:
         rows, faults = _usable(folder, rows)
         faults += [fault for fault in astray if fault.file not in listed]
@@ -118,7 +118,7 @@ def metadata_corpus(folder: Path, split: str | None = "test", *, report: bool = 
     return Corpus(folder.name, clips, left_out=left_out, faults=tuple(faults))
 
 
-def _usable(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Fault]]:
+def _usable(folder: Path, rows: list[Row]) -> tuple[list[Row], list[InvalidFile]]:
     """The rows whose files can be read and are no copies of an earlier one; the others with their reason."""
     usable, faults = [], []
     sizes = Counter((folder / row.file_name).stat().st_size for row in rows if (folder / row.file_name).is_file())
@@ -131,18 +131,20 @@ def _usable(folder: Path, rows: list[Row]) -> tuple[list[Row], list[Fault]]:
                 check_new(row.file_name, file_hash(path), seen)
             usable.append(row)
         except MelodyError as error:
-            faults.append(Fault(row.file_name, str(error)))
+            faults.append(InvalidFile(row.file_name, str(error)))
     check_some_are_left(folder.name, len(usable), faults)
     return usable, faults
 
 
-def of_a_split(said: Sequence[tuple[str, object]]) -> tuple[list[bool], list[Fault]]:
+def of_a_split(said: Sequence[tuple[str, object]]) -> tuple[list[bool], list[InvalidFile]]:
     """Of (file, its split): which are in one of ours, and why the others are not; all are, if none says its own."""
     if not any(split for _, split in said):
         return [True] * len(said), []
     expected = f"expected {', '.join(SPLITS)}"
     faults = [
-        Fault(file, f"split of {file} is {split or ''!r}, {expected}") for file, split in said if split not in SPLITS
+        InvalidFile(file, f"split of {file} is {split or ''!r}, {expected}")
+        for file, split in said
+        if split not in SPLITS
     ]
     return [split in SPLITS for _, split in said], faults
 
@@ -254,12 +256,12 @@ def _demo_page_facts(name: PurePosixPath) -> tuple[str, str, Attributes] | None:
     return None
 
 
-def _audio_files(folder: Path) -> tuple[list[str], list[Fault]]:
+def _audio_files(folder: Path) -> tuple[list[str], list[InvalidFile]]:
     """Sounds below a folder by relative path, sorted, hidden ones left out; and folders and links that lead nowhere."""
     names, faults = walk(folder)
     sounds = [name for name in names if PurePosixPath(name).suffix.lower() in {*INPUT_EXTENSIONS, *NOT_READ}]
     odd = [name for name in sounds if printable(name) != name]
-    faults += [Fault(printable(name), "its name is not UTF-8") for name in odd]
+    faults += [InvalidFile(printable(name), "its name is not UTF-8") for name in odd]
     return [name for name in sounds if name not in odd], faults
 
 

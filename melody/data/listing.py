@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from melody.data.containers import INPUT_EXTENSIONS, NOT_READ, not_read
-from melody.data.corpus import Fault
+from melody.data.corpus import InvalidFile
 from melody.data.decoding import header_of
 from melody.data.folders import REQUIRED_COLUMNS
 from melody.data.tables import file_names, read_table
@@ -40,7 +40,7 @@ class Listing:
 
     folder: Path
     clips: tuple[Listed, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[InvalidFile, ...]
     others: dict[str, int]
 
     @property
@@ -76,7 +76,7 @@ def list_clips(folder: Path, with_extension: Set[str] = frozenset()) -> Listing:
     names = [name for name, extension in extensions.items() if extension in INPUT_EXTENSIONS]
     others = Counter(extension for extension in extensions.values() if extension not in {*INPUT_EXTENSIONS, *NOT_READ})
     faults += [
-        Fault(printable(name), not_read(NOT_READ[extension], str(folder / name)))
+        InvalidFile(printable(name), not_read(NOT_READ[extension], str(folder / name)))
         for name, extension in extensions.items()
         if extension in NOT_READ
     ]
@@ -85,7 +85,7 @@ def list_clips(folder: Path, with_extension: Set[str] = frozenset()) -> Listing:
     usable = []
     for name in names:
         if (problem := _problem(folder, name)) is not None:
-            faults.append(Fault(printable(name), problem))
+            faults.append(InvalidFile(printable(name), problem))
         else:
             usable.append(name)
     clips, doubled = _identified(folder, usable, names, with_extension)
@@ -105,16 +105,16 @@ def _problem(folder: Path, name: str) -> str | None:
 
 def _identified(
     folder: Path, usable: list[str], names: list[str], with_extension: Set[str]
-) -> tuple[tuple[Listed, ...], list[Fault]]:
+) -> tuple[tuple[Listed, ...], list[InvalidFile]]:
     """Clips by identifier; those whose names are one in Unicode's composed form are faults."""
     stems = Counter(identifier_of(name) for name in names)
     clips: dict[str, Listed] = {}
-    doubled: list[Fault] = []
+    doubled: list[InvalidFile] = []
     for name in usable:
         stem = identifier_of(name)
         identifier = stem if stems[stem] == 1 and stem not in with_extension else composed(name)
         if identifier in clips:
-            doubled.append(Fault(name, f"its name is that of {clips[identifier].name}, written otherwise"))
+            doubled.append(InvalidFile(name, f"its name is that of {clips[identifier].name}, written otherwise"))
         else:
             clips[identifier] = Listed(identifier, name, folder / name)
     return tuple(clips[identifier] for identifier in sorted(clips)), doubled
@@ -139,7 +139,7 @@ def identifier_of(name: str) -> str:
     return path.with_suffix("").as_posix() if path.suffix.lower() in INPUT_EXTENSIONS else path.as_posix()
 
 
-def read_captions(path: Path, listing: Listing) -> tuple[dict[str, str], list[Fault]]:
+def read_captions(path: Path, listing: Listing) -> tuple[dict[str, str], list[InvalidFile]]:
     """Texts by the clips' identifiers, and what does not fit: rows without a clip, doubled or empty, clips without one.
 
     Args:
@@ -152,23 +152,23 @@ def read_captions(path: Path, listing: Listing) -> tuple[dict[str, str], list[Fa
     broken = {identifier_of(fault.file) for fault in listing.faults}
     texts: dict[str, str] = {}
     lines: dict[str, int] = {}
-    faults: list[Fault] = []
+    faults: list[InvalidFile] = []
     for line, name, text in rows:
         identifier = _meant(name, known)
         if identifier is None:
             if not any(identifier_of(one) in broken for one in file_names(name)):
-                faults.append(Fault(name, f"{path} line {line}: {_no_such_clip(name, known, listing)}"))
+                faults.append(InvalidFile(name, f"{path} line {line}: {_no_such_clip(name, known, listing)}"))
         elif identifier in lines:
             texts.pop(identifier, None)
-            faults.append(Fault(name, f"{path} lists it twice: lines {lines[identifier]} and {line}"))
+            faults.append(InvalidFile(name, f"{path} lists it twice: lines {lines[identifier]} and {line}"))
         else:
             lines[identifier] = line
             if text:
                 texts[identifier] = text
             else:
-                faults.append(Fault(name, f"{path} line {line}: its text is empty"))
+                faults.append(InvalidFile(name, f"{path} line {line}: its text is empty"))
     without = [clip for clip in listing.clips if clip.identifier not in lines]
-    faults += [Fault(clip.name, f"{path} has no row for it") for clip in without]
+    faults += [InvalidFile(clip.name, f"{path} has no row for it") for clip in without]
     return texts, faults
 
 
@@ -202,13 +202,13 @@ def _nearest(name: str, known: dict[str, str]) -> str:
     return did_you_mean(name, known) if len(known) <= 8 else ""
 
 
-def pair(generated: Listing, other: Listing) -> tuple[list[tuple[Listed, Listed]], list[Fault]]:
+def pair(generated: Listing, other: Listing) -> tuple[list[tuple[Listed, Listed]], list[InvalidFile]]:
     """Clips of both folders that have one identifier, in order, and those of either that have no partner."""
     partners = {clip.identifier: clip for clip in other.clips}
     pairs = [(clip, partners[clip.identifier]) for clip in generated.clips if clip.identifier in partners]
     paired = {clip.identifier for clip, _ in pairs}
     faults = [
-        Fault(str(clip.path), f"there is no {clip.identifier!r} in {there.folder}")
+        InvalidFile(str(clip.path), f"there is no {clip.identifier!r} in {there.folder}")
         for here, there in ((generated, other), (other, generated))
         for clip in here.clips
         if clip.identifier not in paired

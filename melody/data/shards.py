@@ -33,7 +33,7 @@ from melody.data.corpus import (
     SPLITS,
     Clip,
     Corpus,
-    Fault,
+    InvalidFile,
     Progress,
     check_new,
     check_some_are_left,
@@ -134,7 +134,7 @@ def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: boo
             samples of one identifier.
     """
     clips: list[Clip] = []
-    faults: list[Fault] = []
+    faults: list[InvalidFile] = []
     seen: dict[str, str] = {}
     for sample in (sample for path in paths for sample in _samples(path)):
         place = f"{sample.shard.name}:{sample.key}"
@@ -146,7 +146,7 @@ def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: boo
         except MelodyError as error:
             if not report:
                 raise
-            faults.append(Fault(place, str(error)))
+            faults.append(InvalidFile(place, str(error)))
     clips, doubled = _identified(clips)
     if doubled and not report:
         raise MelodyError(doubled[0].reason)
@@ -162,7 +162,7 @@ def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: boo
     return Corpus(name, clips, faults=tuple(faults))
 
 
-def _identified(clips: list[Clip]) -> tuple[list[Clip], list[Fault]]:
+def _identified(clips: list[Clip]) -> tuple[list[Clip], list[InvalidFile]]:
     """The clips, told apart by their shards where keys begin anew in each; and those that even so have one name."""
     counts = Counter(clip.identifier for clip in clips)
     found: dict[str, Clip] = {}
@@ -174,7 +174,7 @@ def _identified(clips: list[Clip]) -> tuple[list[Clip], list[Fault]]:
             clip = replace(clip, identifier=f"{audio.path.stem}/{clip.identifier}")
         if clip.identifier in found:
             where = f"shard {audio.path}, sample {audio.key!r}"
-            faults.append(Fault(_place(clip), f"{where}: another sample is called {clip.identifier!r}"))
+            faults.append(InvalidFile(_place(clip), f"{where}: another sample is called {clip.identifier!r}"))
         else:
             found[clip.identifier] = clip
     return list(found.values()), faults

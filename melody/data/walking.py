@@ -6,33 +6,33 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from melody.data.corpus import Fault
+from melody.data.corpus import InvalidFile
 
 
-def walk(folder: Path) -> tuple[list[str], list[Fault]]:
+def walk(folder: Path) -> tuple[list[str], list[InvalidFile]]:
     """Names of the files below a folder, sorted, hidden ones left out; and what cannot be gone into or points nowhere.
 
     A link to a folder that it lies in is named, for it would be gone through for ever.
     """
     names: list[str] = []
-    faults: list[Fault] = []
+    faults: list[InvalidFile] = []
     waiting = [(folder, frozenset[tuple[int, int]]())]
     while waiting:
         place, above = waiting.pop()
         try:
             identity = (os.stat(place).st_dev, os.stat(place).st_ino)
             if identity in above:
-                faults.append(Fault(_below(place, folder), "it is a link to a folder that it lies in"))
+                faults.append(InvalidFile(_below(place, folder), "it is a link to a folder that it lies in"))
                 continue
             for entry in _entries(place):
                 if os.path.isdir(entry.path):
                     waiting.append((Path(entry.path), above | {identity}))
                 elif entry.is_symlink() and not os.path.exists(entry.path):
-                    faults.append(Fault(_below(Path(entry.path), folder), "it is a link to nothing"))
+                    faults.append(InvalidFile(_below(Path(entry.path), folder), "it is a link to nothing"))
                 else:
                     names.append(Path(entry.path).relative_to(folder).as_posix())
         except OSError as error:
-            faults.append(Fault(_below(place, folder), f"the folder cannot be read: {error.strerror}"))
+            faults.append(InvalidFile(_below(place, folder), f"the folder cannot be read: {error.strerror}"))
     return sorted(names), faults
 
 

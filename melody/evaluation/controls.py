@@ -30,12 +30,12 @@ from melody.data.listing import Listed
 from melody.data.recordings import Facts, Recording, read_recording
 from melody.errors import MelodyError, StorageError, one_line
 from melody.evaluation.extract import ClipRef, FeatureSet, aligned, complete
+from melody.evaluation.feature_store import ClipFeatures, FeatureStore, Tensors
 from melody.evaluation.features import Feature
-from melody.evaluation.plan import Measure, states_of_one_pair
-from melody.evaluation.records import Record, Records, Tensors
+from melody.evaluation.plan import MetricRun, states_of_one_pair
 from melody.evaluation.result import Control
 from melody.evaluation.scoring import (
-    Number,
+    MetricValue,
     filled,
     grouped,
     of_clips,
@@ -68,21 +68,21 @@ class Synthetic:
         self.seed = seed
         self.sample_rate = sample_rate
         self.durations_s = durations_s
-        self.records: list[Record] = []
+        self.feature_store: list[ClipFeatures] = []
         self.failures: dict[str, str] = {}
 
-    def extract(self, features: Sequence[Feature], records: Records) -> None:
+    def extract(self, features: Sequence[Feature], feature_store: FeatureStore) -> None:
         """Compute what is not known of each."""
         for place, duration_s in enumerate(self.durations_s):
             drawn = place if self.name == NOISE else 0  # silence of one length is one sound
             facts = f"{self.name}:{NOISE_LEVEL}:{self.seed}:{drawn}:{duration_s}:{self.sample_rate}"
             key = hashlib.sha256(facts.encode()).hexdigest()
-            record = records.read(key)
+            record = feature_store.read(key)
             missing = [feature for feature in features if record.feature(feature.key) is None]
             if missing:
                 self.failures |= complete(record, self.recording(place), missing)
-                records.write(key, record)
-            self.records.append(record)
+                feature_store.write(key, record)
+            self.feature_store.append(record)
 
     def recording(self, place: int) -> Recording:
         """The sound."""
@@ -105,7 +105,7 @@ class Synthetic:
         """A feature of every clip; raises ``MelodyError`` with the reason if it could not be computed."""
         if key in self.failures:
             raise MelodyError(self.failures[key])
-        return [found for record in self.records if (found := record.feature(key)) is not None]
+        return [found for record in self.feature_store if (found := record.feature(key)) is not None]
 
 
 def synthetic(heard: FeatureSet, seed: int) -> list[Synthetic]:
@@ -118,7 +118,7 @@ def synthetic(heard: FeatureSet, seed: int) -> list[Synthetic]:
 
 
 def of_waveforms(
-    measure: Measure, sounds: Sequence[Synthetic], reference: FeatureSet | None, seed: int
+    measure: MetricRun, sounds: Sequence[Synthetic], reference: FeatureSet | None, seed: int
 ) -> list[Control]:
     """Controls of a metric of clips."""
 
@@ -132,7 +132,7 @@ def of_waveforms(
 
 
 def of_sets(
-    measure: Measure,
+    measure: MetricRun,
     generated: FeatureSet,
     reference: FeatureSet | None,
     state: object,
@@ -145,7 +145,7 @@ def of_sets(
     others = None if reference is None else len(reference.of(key))
 
     def against(name: str, count: int, vectors: Callable[[], list[Tensor]]) -> Control:
-        def compute() -> Number:
+        def compute() -> MetricValue:
             if name not in ALIKE:
                 return over_sets(grouped(measure, vectors(), count, seed, state))
             fixed = [] if state is None else [state]
@@ -166,7 +166,7 @@ def of_sets(
     return found
 
 
-def _halves(measure: Measure, generated: FeatureSet, reference: FeatureSet, key: str, seed: int) -> list[Control]:
+def _halves(measure: MetricRun, generated: FeatureSet, reference: FeatureSet, key: str, seed: int) -> list[Control]:
     """One half of the reference against the other, and as many generated clips, if there are so many."""
     members = reference.of(key)
     if len(members) < 4:
@@ -187,7 +187,7 @@ def _halves(measure: Measure, generated: FeatureSet, reference: FeatureSet, key:
     return found
 
 
-def of_texts(measure: Measure, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int) -> list[Control]:
+def of_texts(measure: MetricRun, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int) -> list[Control]:
     """Controls of a metric of texts and sounds, joint embeddings ``(n, E)``."""
     assert measure.source is not None
     key, count = measure.source.feature.key, len(texts)
@@ -210,13 +210,13 @@ def of_texts(measure: Measure, texts: Tensor, audio: Tensor, sounds: Sequence[Sy
 
 
 def of_pairs(
-    measure: Measure, pairs: Sequence[tuple[Listed, Listed]], sounds: Sequence[Synthetic], seed: int
+    measure: MetricRun, pairs: Sequence[tuple[Listed, Listed]], sounds: Sequence[Synthetic], seed: int
 ) -> list[Control]:
     """Controls of a metric of pairs, on up to 16 of them."""
     chosen = [pairs[int(place)] for place in np.unique(np.linspace(0, len(pairs) - 1, CLIPS).round().astype(int))]
 
     def mean(name: str, preds: Callable[[int, Recording], Recording]) -> Control:
-        def compute() -> Number:
+        def compute() -> MetricValue:
             states = []
             for place, (_, theirs) in enumerate(chosen):
                 target = read_recording(theirs.path)
@@ -236,14 +236,14 @@ def of_pairs(
 
 
 def of_label_pairs(
-    measure: Measure, pairs: Sequence[tuple[Tensor, Tensor]], sounds: Sequence[Synthetic], seed: int
+    measure: MetricRun, pairs: Sequence[tuple[Tensor, Tensor]], sounds: Sequence[Synthetic], seed: int
 ) -> list[Control]:
     """Controls of a metric of pairs of logits ``(windows, labels)``."""
     assert measure.source is not None
     key, targets = measure.source.feature.key, [target for _, target in pairs]
 
     def mean(name: str, preds: Callable[[int], Tensor]) -> Control:
-        def compute() -> Number:
+        def compute() -> MetricValue:
             states = [states_of_one_pair(measure, preds(place), target) for place, target in enumerate(targets)]
             return _of_states(measure, states, seed)
 
@@ -260,7 +260,7 @@ def of_label_pairs(
 
 
 def judged(
-    controls: Sequence[Control], score: Number, direction: str, tells: frozenset[str] | None = None
+    controls: Sequence[Control], score: MetricValue, direction: str, tells: frozenset[str] | None = None
 ) -> list[Control]:
     """The controls, each with whether it is told from music, and whether it scores no worse than the set.
 
@@ -313,7 +313,7 @@ def _no_worse(control: Control, value: float | None, direction: str) -> bool | N
     return control.value <= value if direction == "lower" else control.value >= value
 
 
-def _of_states(measure: Measure, states: Sequence[Tensors], seed: int) -> Number:
+def _of_states(measure: MetricRun, states: Sequence[Tensors], seed: int) -> MetricValue:
     """A metric of clips or pairs from the states of each."""
     return over_clips(measure, len(states), ((str(place), one) for place, one in enumerate(states)), seed)
 
@@ -322,14 +322,14 @@ def _cycled(rows: Sequence[Tensor], count: int) -> Tensor:
     return torch.stack([rows[place % len(rows)] for place in range(count)])
 
 
-def _control(name: str, number: Number, against: int | None = None) -> Control:
+def _control(name: str, number: MetricValue, against: int | None = None) -> Control:
     estimate = number.estimate
     low, high = (finite(estimate.low), finite(estimate.high)) if estimate else (None, None)
     reason = number.reason
     return Control(name=name, value=number.value, low=low, high=high, n=number.scored, against=against, reason=reason)
 
 
-def _tried(name: str, count: int, compute: Callable[[], Number], against: int | None = None) -> Control:
+def _tried(name: str, count: int, compute: Callable[[], MetricValue], against: int | None = None) -> Control:
     try:
         return _control(name, compute(), against)
     except StorageError:

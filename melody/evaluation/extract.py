@@ -15,13 +15,13 @@ from torch import Tensor
 
 from melody.artifacts.canonical_json import canonical
 from melody.artifacts.weights import file_hash
-from melody.data.corpus import Fault
+from melody.data.corpus import InvalidFile
 from melody.data.listing import Listed, Listing
 from melody.data.recordings import Facts, Recording, read_recording
 from melody.errors import MelodyError, StorageError, one_line
+from melody.evaluation.feature_store import ClipFeatures, FeatureStore, Tensors
 from melody.evaluation.features import Feature, reading_hash
-from melody.evaluation.plan import Measure, states_of_one_pair
-from melody.evaluation.records import Record, Records, Tensors
+from melody.evaluation.plan import MetricRun, states_of_one_pair
 from melody.evaluation.result import Inputs
 from melody.metrics.levels import SILENCE_DB
 
@@ -49,9 +49,9 @@ class FeatureSet:
     """The sounds of a set, with their features on disk; ``failures`` by feature and identifier, with the reason."""
 
     listing: Listing
-    records: Records
+    feature_store: FeatureStore
     sounds: list[ClipRef] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[InvalidFile] = field(default_factory=list)
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
     computed: int = 0
     reused: int = 0
@@ -63,9 +63,9 @@ class FeatureSet:
 
     def feature(self, sound: ClipRef | Pair, key: str) -> Tensors:
         """A feature of a sound (or of a pair), from the disk."""
-        found = self.records.read(sound.key).feature(key)
+        found = self.feature_store.read(sound.key).feature(key)
         if found is None:
-            raise MelodyError(f"the records {self.records.folder} changed during the evaluation: run it again")
+            raise MelodyError(f"the records {self.feature_store.folder} changed during the evaluation: run it again")
         return found
 
     def vectors(self, key: str) -> Iterator[tuple[ClipRef, Tensor]]:
@@ -75,18 +75,18 @@ class FeatureSet:
 
 
 def extract_features(
-    listing: Listing, features: Sequence[Feature], records: Records, progress: Callable[[str], None]
+    listing: Listing, features: Sequence[Feature], feature_store: FeatureStore, progress: Callable[[str], None]
 ) -> FeatureSet:
     """Compute what is not known of every clip of a listing; a clip that cannot be read is a fault."""
-    heard = FeatureSet(listing, records)
+    heard = FeatureSet(listing, feature_store)
     for clip in listing.clips:
         progress(clip.name)
         try:
-            sound, failed, fresh = _extract_file(clip, features, records)
+            sound, failed, fresh = _extract_file(clip, features, feature_store)
         except StorageError:
             raise
         except MelodyError as error:
-            heard.faults.append(Fault(clip.name, str(error)))
+            heard.faults.append(InvalidFile(clip.name, str(error)))
             continue
         heard.sounds.append(sound)
         heard.computed += fresh
@@ -96,26 +96,28 @@ def extract_features(
     return heard
 
 
-def _extract_file(clip: Listed, features: Sequence[Feature], records: Records) -> tuple[ClipRef, dict[str, str], bool]:
+def _extract_file(
+    clip: Listed, features: Sequence[Feature], feature_store: FeatureStore
+) -> tuple[ClipRef, dict[str, str], bool]:
     """A clip's sound, its failures by feature, and whether anything was computed now."""
     try:
         key = file_hash(clip.path)
     except OSError as error:
         raise MelodyError(f"it cannot be read: {error.strerror or error}") from None
-    record = records.read(key)
+    record = feature_store.read(key)
     missing = [feature for feature in features if not _known(record, feature.key)]
     if missing or record.facts.get("reading") != reading_hash():
         recording = read_recording(clip.path, keep_channels=any(one.hears == "file" for one in missing))
         record.facts |= {**asdict(recording.facts), "reading": reading_hash()}
         failed = complete(record, recording, missing)
-        records.write(key, record)
+        feature_store.write(key, record)
     else:
         failed = {}
     facts = Facts(**{name: record.facts[name] for name in Facts.__dataclass_fields__})
     return ClipRef(clip.identifier, clip.name, key, facts), failed, len(failed) < len(missing)
 
 
-def complete(record: Record, recording: Recording, missing: Sequence[Feature]) -> dict[str, str]:
+def complete(record: ClipFeatures, recording: Recording, missing: Sequence[Feature]) -> dict[str, str]:
     """Add features to a record, each rate resampled once; failures by feature. A failure is not kept: code may mend."""
     waveforms: dict[int | None, Tensor] = {}
     failed: dict[str, str] = {}
@@ -135,7 +137,7 @@ def complete(record: Record, recording: Recording, missing: Sequence[Feature]) -
     return failed
 
 
-def _known(record: Record, key: str) -> bool:
+def _known(record: ClipFeatures, key: str) -> bool:
     return any(name.startswith(f"{key}/") for name in record.tensors)
 
 
@@ -150,7 +152,7 @@ class Pair:
 
 def extract_pairs(
     pairs: Sequence[tuple[Listed, Listed]],
-    measures: Sequence[Measure],
+    measures: Sequence[MetricRun],
     heard: FeatureSet,
     progress: Callable[[str], None],
 ) -> tuple[list[Pair], dict[str, dict[str, str]]]:
@@ -164,7 +166,7 @@ def extract_pairs(
             continue
         sound = sounds[ours.identifier]
         try:
-            pair, failed = _extract_pair(sound, ours, theirs, measures, heard.records)
+            pair, failed = _extract_pair(sound, ours, theirs, measures, heard.feature_store)
         except StorageError:
             raise
         except MelodyError as error:
@@ -177,10 +179,10 @@ def extract_pairs(
 
 
 def _extract_pair(
-    sound: ClipRef, ours: Listed, theirs: Listed, measures: Sequence[Measure], records: Records
+    sound: ClipRef, ours: Listed, theirs: Listed, measures: Sequence[MetricRun], feature_store: FeatureStore
 ) -> tuple[Pair, dict[str, str]]:
     key = hashlib.sha256(f"pair:{sound.key}:{file_hash(theirs.path)}".encode()).hexdigest()
-    record = records.read(key)
+    record = feature_store.read(key)
     missing = [measure for measure in measures if not _known(record, measure.key)]
     failed: dict[str, str] = {}
     if missing or "cut_s" not in record.facts:
@@ -193,7 +195,7 @@ def _extract_pair(
                 raise
             except Exception as error:  # as above
                 failed[measure.key] = one_line(error)
-        records.write(key, record)
+        feature_store.write(key, record)
     return Pair(sound, key, float(record.facts["cut_s"])), failed
 
 

@@ -25,7 +25,7 @@ from melody.data.recordings import Facts
 from melody.devices import device_of
 from melody.embedders.cache import EmbeddingCache
 from melody.errors import MelodyError, did_you_mean
-from melody.evaluation.records import Tensors
+from melody.evaluation.feature_store import Tensors
 from melody.metrics.base import dim_zero_cat
 from melody.pipeline import load_part, shipped_weights
 from melody.protocols import JointEmbedder
@@ -45,7 +45,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Source:
+class FeatureExtractor:
     """An embedder, tagger or joint model with its feature."""
 
     name: str
@@ -73,7 +73,7 @@ def key_of(facts: Mapping[str, Any], device: str = "cpu") -> str:
     return hashlib.sha256(canonical(whole)).hexdigest()[:24]
 
 
-def embedder_source(text: str, device: str) -> Source:
+def embedder_extractor(text: str, device: str) -> FeatureExtractor:
     """Windows of an audio embedder; raises ``MelodyError`` if it is unknown or cannot be loaded."""
     embedder, facts = _created(audio_embedders, text, device)
     cache, made_of = EmbeddingCache(), _made_of(audio_embedders, text, facts)
@@ -85,8 +85,8 @@ def embedder_source(text: str, device: str) -> Source:
     return _source(audio_embedders, text, embedder, facts, "dimension", embed, device)
 
 
-def tagger_source(text: str, device: str) -> Source:
-    """Logits of an audio tagger; raises ``MelodyError`` as ``embedder_source`` does."""
+def tagger_extractor(text: str, device: str) -> FeatureExtractor:
+    """Logits of an audio tagger; raises ``MelodyError`` as ``embedder_extractor`` does."""
     tagger, facts = _created(audio_taggers, text, device)
     cache, made_of = EmbeddingCache(), _made_of(audio_taggers, text, facts)
 
@@ -97,7 +97,7 @@ def tagger_source(text: str, device: str) -> Source:
     return _source(audio_taggers, text, tagger, facts, "labels", tag, device)
 
 
-def joint_source(name: str, device: str) -> Source:
+def joint_extractor(name: str, device: str) -> FeatureExtractor:
     """The joint embedding of a preset with weights, or of a folder or hub id of model files."""
     joint, identity = _joint(name, device)
 
@@ -107,7 +107,9 @@ def joint_source(name: str, device: str) -> Source:
 
     facts = {"sample_rate": joint.sample_rate, "dimension": joint.embedding_dim, **identity}
     feature = Feature(f"joint embedding of {name}", key_of({"joint": identity}, device), joint.sample_rate, embed)
-    return Source(f"melody-{name}" if name in preset_names() else name, facts, feature, joint.embedding_dim, joint)
+    return FeatureExtractor(
+        f"melody-{name}" if name in preset_names() else name, facts, feature, joint.embedding_dim, joint
+    )
 
 
 def _joint(name: str, device: str) -> tuple[JointEmbedder, dict[str, Any]]:
@@ -147,13 +149,13 @@ def _source(
     width: str,
     compute: Callable[[Tensor, Facts], Tensors],
     device: str,
-) -> Source:
+) -> FeatureExtractor:
     key = key_of({**_made_of(registry, text, facts), "facts": facts}, device)
     feature = Feature(f"{registry.label} {facts['name']}", key, component.sample_rate, compute)
     size = getattr(component, width)
     dimension = size if isinstance(size, int) else len(size)
     shown = {**facts, width: size} if width == "dimension" else {**facts, "labels": dimension}
-    return Source(facts["name"], shown, feature, dimension, component)
+    return FeatureExtractor(facts["name"], shown, feature, dimension, component)
 
 
 def _made_of(registry: Registry, text: str, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,16 +14,16 @@ from torch import Tensor
 from melody.artifacts.provenance import component_facts
 from melody.data.recordings import Facts
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.feature_store import Tensors
 from melody.evaluation.features import (
     Feature,
-    Source,
-    embedder_source,
-    joint_source,
+    FeatureExtractor,
+    embedder_extractor,
+    joint_extractor,
     key_of,
     states_of,
-    tagger_source,
+    tagger_extractor,
 )
-from melody.evaluation.records import Tensors
 from melody.plugins import contained
 from melody.protocols import Takes
 from melody.registry import metrics as registered
@@ -33,7 +33,7 @@ FED = ("windows", "clips", "pairs", "texts", "labels", "label-pairs")
 
 
 @dataclass(frozen=True)
-class Given:
+class AvailableInputs:
     """What an evaluation has beside the generated sounds."""
 
     reference: bool
@@ -42,13 +42,13 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Measure:
+class MetricRun:
     """One row of the table: a metric, and where its vectors come from."""
 
     name: str
     metric: str
     arguments: dict[str, Any]
-    source: Source | None
+    source: FeatureExtractor | None
     feature: Feature | None
     """Of waveforms: the metric's states of one clip."""
     key: str
@@ -78,12 +78,12 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MetricPlan:
     """The rows of a table, and what must be known of each sound for them."""
 
-    measures: tuple[Measure, ...]
+    measures: tuple[MetricRun, ...]
     notes: tuple[str, ...] = ()
-    sources: tuple[Source, ...] = field(default=())
+    sources: tuple[FeatureExtractor, ...] = field(default=())
 
     def features(self, *, reference: bool = False) -> list[Feature]:
         """What to compute of each sound, once for all measures; of the reference, no joint embedding."""
@@ -95,23 +95,23 @@ class Plan:
                 found[feature.key] = feature
         return list(found.values())
 
-    def without(self, measure: Measure) -> Plan:
+    def without(self, measure: MetricRun) -> MetricPlan:
         """All but one row."""
         return replace(self, measures=tuple(one for one in self.measures if one is not measure))
 
-    def of(self, *takes: str) -> list[Measure]:
+    def of(self, *takes: str) -> list[MetricRun]:
         return [measure for measure in self.measures if measure.takes in takes]
 
 
 def make_plan(
     metrics: Sequence[str] | None,
-    given: Given,
+    given: AvailableInputs,
     *,
     embedders: Sequence[str],
     taggers: Sequence[str],
     joint: str,
     device: str,
-) -> Plan:
+) -> MetricPlan:
     """Choose the rows: the named metrics, or all that can be had from what is given.
 
     Raises:
@@ -119,13 +119,13 @@ def make_plan(
     """
     names, notes = _chosen(metrics, given, bool(taggers))
     kinds = {registered.get(name).takes for name in names}
-    windows = [embedder_source(text, device) for text in dict.fromkeys(embedders)] if "windows" in kinds else []
+    windows = [embedder_extractor(text, device) for text in dict.fromkeys(embedders)] if "windows" in kinds else []
     tagged = kinds & {"labels", "label-pairs"}
-    labels = [tagger_source(text, device) for text in dict.fromkeys(taggers)] if tagged else []
-    texts = [joint_source(joint, device)] if "texts" in kinds else []
+    labels = [tagger_extractor(text, device) for text in dict.fromkeys(taggers)] if tagged else []
+    texts = [joint_extractor(joint, device)] if "texts" in kinds else []
     windows, labels = _named_apart(windows, embedders), _named_apart(labels, taggers)
     sources = {"windows": windows, "labels": labels, "label-pairs": labels, "texts": texts}
-    measures: list[Measure] = []
+    measures: list[MetricRun] = []
     for name in names:
         try:
             measures += _measures_of(name, sources, device)
@@ -133,10 +133,10 @@ def make_plan(
             if metrics or registered.entry(name).in_tree:
                 raise
             notes.append(f"metric {name!r} from {registered.entry(name).origin} is not measured: {error}")
-    return Plan(tuple(measures), tuple(notes), (*windows, *labels, *texts))
+    return MetricPlan(tuple(measures), tuple(notes), (*windows, *labels, *texts))
 
 
-def _measures_of(name: str, sources: Mapping[str, Sequence[Source]], device: str) -> list[Measure]:
+def _measures_of(name: str, sources: Mapping[str, Sequence[FeatureExtractor]], device: str) -> list[MetricRun]:
     takes = registered.get(name).takes
     if takes not in sources:
         return [_of_waveforms(name, takes, device)]
@@ -146,14 +146,14 @@ def _measures_of(name: str, sources: Mapping[str, Sequence[Source]], device: str
     return found
 
 
-def _named_apart(sources: Sequence[Source], texts: Sequence[str]) -> list[Source]:
+def _named_apart(sources: Sequence[FeatureExtractor], texts: Sequence[str]) -> list[FeatureExtractor]:
     """The sources; those of one name by all that was written of them, so that no row hides another."""
     counts = Counter(source.name for source in sources)
     pairs = zip(sources, dict.fromkeys(texts), strict=False)
     return [source if counts[source.name] == 1 else replace(source, name=text) for source, text in pairs]
 
 
-def _chosen(metrics: Sequence[str] | None, given: Given, tagged: bool) -> tuple[list[str], list[str]]:
+def _chosen(metrics: Sequence[str] | None, given: AvailableInputs, tagged: bool) -> tuple[list[str], list[str]]:
     if metrics:
         for name in dict.fromkeys(metrics):
             if (lack := _lack(name, given, tagged)) is not None:
@@ -170,7 +170,7 @@ def _chosen(metrics: Sequence[str] | None, given: Given, tagged: bool) -> tuple[
     return [name for name in fed if name not in lacking], notes
 
 
-def _lack(name: str, given: Given, tagged: bool) -> str | None:
+def _lack(name: str, given: AvailableInputs, tagged: bool) -> str | None:
     """What a metric takes and does not get."""
     metric = registered.get(name)
     takes = metric.takes
@@ -188,19 +188,19 @@ def _lack(name: str, given: Given, tagged: bool) -> str | None:
     return None
 
 
-def _of_vectors(name: str, source: Source, device: str) -> Measure:
+def _of_vectors(name: str, source: FeatureExtractor, device: str) -> MetricRun:
     accepted = {parameter.name for parameter in registered.parameters(name)}
     arguments: dict[str, Any] = {key: source.dimension for key in ("dimension", "num_labels") if key in accepted}
-    return Measure(f"{name}[{source.name}]", name, arguments, source, None, "")
+    return MetricRun(f"{name}[{source.name}]", name, arguments, source, None, "")
 
 
-def _of_waveforms(name: str, takes: str, device: str) -> Measure:
+def _of_waveforms(name: str, takes: str, device: str) -> MetricRun:
     hears: Literal["mix", "file"] = registered.get(name).hears if takes == "clips" else "mix"
     rate = None if hears == "file" else getattr(registered.create(name), "sample_rate", None)
     facts = {"metric": component_facts(registered, name), "takes": takes, "sample_rate": rate, "hears": hears}
     key = key_of(facts, device)
     feature = Feature(name, key, rate, _states_of_one_clip(name, hears), hears)
-    return Measure(name, name, {}, None, feature, key)
+    return MetricRun(name, name, {}, None, feature, key)
 
 
 def _states_of_one_clip(name: str, hears: str) -> Callable[[Tensor, Facts], Tensors]:
@@ -216,7 +216,7 @@ def _states_of_one_clip(name: str, hears: str) -> Callable[[Tensor, Facts], Tens
     return compute
 
 
-def states_of_one_pair(measure: Measure, preds: Tensor, target: Tensor) -> Tensors:
+def states_of_one_pair(measure: MetricRun, preds: Tensor, target: Tensor) -> Tensors:
     """States and value of a pair of waveforms ``(T,)``, or of logits ``(windows, labels)``."""
     with around(measure.metric):
         metric = measure.create()

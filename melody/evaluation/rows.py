@@ -10,15 +10,15 @@ from typing import Any
 from melody.artifacts.canonical_json import finite
 from melody.evaluation.controls import judged
 from melody.evaluation.extract import ClipRef
-from melody.evaluation.plan import Measure
+from melody.evaluation.plan import MetricRun
 from melody.evaluation.result import ClipValue, Control, Score
-from melody.evaluation.scoring import Number
+from melody.evaluation.scoring import MetricValue
 
 WORST = 5
 
 
 def row(
-    measure: Measure, number: Number, controls: Sequence[Control], sounds: Sequence[ClipRef], *, expected: int
+    measure: MetricRun, number: MetricValue, controls: Sequence[Control], sounds: Sequence[ClipRef], *, expected: int
 ) -> Score:
     """The score of a measure; ``sounds`` are the set's, for the names of the worst."""
     component = measure.component

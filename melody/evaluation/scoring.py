@@ -16,8 +16,8 @@ from torch import Tensor
 from melody.artifacts.canonical_json import finite
 from melody.errors import MelodyError, StorageError, one_line
 from melody.evaluation.extract import ClipRef, FeatureSet, Pair
-from melody.evaluation.plan import VALUE, Measure
-from melody.evaluation.records import Tensors
+from melody.evaluation.feature_store import Tensors
+from melody.evaluation.plan import VALUE, MetricRun
 from melody.metrics.leave_out import LeaveOneGroupOut, add_states, merged, value_of
 from melody.metrics.statistics import Estimate, bootstrap_mean, jackknife_estimate, mean_interval
 
@@ -28,7 +28,7 @@ NAMED = 3
 
 
 @dataclass
-class Number:
+class MetricValue:
     """A value with its interval, of how many clips; ``clips`` has each clip's own value by identifier."""
 
     value: float | None = None
@@ -47,14 +47,16 @@ class Number:
     """By how much the value is too large, by the jackknife: (G − 1) · (mean without a group − value)."""
 
 
-def valued(value: float, scored: int) -> Number:
+def valued(value: float, scored: int) -> MetricValue:
     """A value that has no interval."""
-    return Number(value=finite(value), scored=scored, reason="" if math.isfinite(value) else f"the value is {value}")
+    return MetricValue(
+        value=finite(value), scored=scored, reason="" if math.isfinite(value) else f"the value is {value}"
+    )
 
 
-def over_clips(measure: Measure, count: int, states: Iterable[tuple[str, Tensors]], seed: int) -> Number:
+def over_clips(measure: MetricRun, count: int, states: Iterable[tuple[str, Tensors]], seed: int) -> MetricValue:
     """A metric of waveforms over so many clips (or pairs), from each one's states and value."""
-    number = Number()
+    number = MetricValue()
     parts = LeaveOneGroupOut(measure.create, count, seed=seed)
     for place, (identifier, tensors) in enumerate(states):
         number.clips[identifier] = float(tensors[VALUE])
@@ -62,9 +64,9 @@ def over_clips(measure: Measure, count: int, states: Iterable[tuple[str, Tensors
     return _estimated(number, parts, seed)
 
 
-def over_texts(measure: Measure, texts: Tensor, audio: Tensor, identifiers: Sequence[str], seed: int) -> Number:
+def over_texts(measure: MetricRun, texts: Tensor, audio: Tensor, identifiers: Sequence[str], seed: int) -> MetricValue:
     """A metric of texts and sounds, from their joint embeddings ``(n, E)``."""
-    number = Number()
+    number = MetricValue()
     parts = LeaveOneGroupOut(measure.create, len(identifiers), seed=seed)
     for row, identifier in enumerate(identifiers):
         one = measure.create()
@@ -74,7 +76,7 @@ def over_texts(measure: Measure, texts: Tensor, audio: Tensor, identifiers: Sequ
     return _estimated(number, parts, seed)
 
 
-def _estimated(number: Number, parts: LeaveOneGroupOut, seed: int) -> Number:
+def _estimated(number: MetricValue, parts: LeaveOneGroupOut, seed: int) -> MetricValue:
     """Value and interval: of a mean by bootstrap, else by jackknife; clips without a finite value are told."""
     number.scored = len(number.clips)
     if not number.scored:
@@ -118,7 +120,7 @@ def _keeps_vectors(metric: Any) -> bool:
     return any(isinstance(state, list) for state in metric.metric_state.values())
 
 
-def _interval(number: Number, parts: LeaveOneGroupOut, values: Sequence[float], seed: int) -> Estimate | None:
+def _interval(number: MetricValue, parts: LeaveOneGroupOut, values: Sequence[float], seed: int) -> Estimate | None:
     if number.scored < 2 or len(values) == 1:
         number.warnings.append("one clip: no interval")
         return None
@@ -136,7 +138,7 @@ def _interval(number: Number, parts: LeaveOneGroupOut, values: Sequence[float], 
         return None
 
 
-def filled(measure: Measure, vectors: Iterable[Tensor], *, real: bool) -> Any:
+def filled(measure: MetricRun, vectors: Iterable[Tensor], *, real: bool) -> Any:
     """One metric of sets that has seen these clips, each ``(windows, dimension)``."""
     metric = measure.create()
     for one in vectors:
@@ -145,7 +147,7 @@ def filled(measure: Measure, vectors: Iterable[Tensor], *, real: bool) -> Any:
 
 
 def grouped(
-    measure: Measure, vectors: Iterable[Tensor], count: int, seed: int, reference: Any | None
+    measure: MetricRun, vectors: Iterable[Tensor], count: int, seed: int, reference: Any | None
 ) -> LeaveOneGroupOut:
     """So many clips of a generated set in groups, and a metric that has seen the reference."""
     groups = LeaveOneGroupOut(measure.create, count, seed=seed)
@@ -156,9 +158,9 @@ def grouped(
     return groups
 
 
-def over_sets(groups: LeaveOneGroupOut) -> Number:
+def over_sets(groups: LeaveOneGroupOut) -> MetricValue:
     """A metric of two sets of vectors: value, jackknife interval and the metric's own warning."""
-    number = Number(scored=len(groups.labels))
+    number = MetricValue(scored=len(groups.labels))
     try:
         whole = groups.metric
         value = value_of(whole)
@@ -179,7 +181,7 @@ def over_sets(groups: LeaveOneGroupOut) -> Number:
     return number
 
 
-def _jackknife(number: Number, groups: LeaveOneGroupOut) -> None:
+def _jackknife(number: MetricValue, groups: LeaveOneGroupOut) -> None:
     assert number.value is not None
     try:
         number.replicates = groups.replicates()
@@ -195,7 +197,7 @@ def _jackknife(number: Number, groups: LeaveOneGroupOut) -> None:
 
 
 def per_clip(
-    measure: Measure, number: Number, sounds: Sequence[ClipRef], vectors: Iterable[Tensor], reference: Any | None
+    measure: MetricRun, number: MetricValue, sounds: Sequence[ClipRef], vectors: Iterable[Tensor], reference: Any | None
 ) -> None:
     """Add each clip's own value, of metrics of sets that have such (a method ``per_clip``, in the order of updates)."""
     if not hasattr(measure.component, "per_clip") or number.value is None:
@@ -212,14 +214,16 @@ def per_clip(
     number.clips = {sound.identifier: float(value) for sound, value in zip(sounds, values, strict=True)}
 
 
-def of_pairs(measure: Measure, pairs: Sequence[Pair], heard: FeatureSet, failed: dict[str, str], seed: int) -> Number:
+def of_pairs(
+    measure: MetricRun, pairs: Sequence[Pair], heard: FeatureSet, failed: dict[str, str], seed: int
+) -> MetricValue:
     """A metric of pairs of waveforms."""
     scored = [pair for pair in pairs if pair.sound.identifier not in failed]
     states = ((pair.sound.identifier, heard.feature(pair, measure.key)) for pair in scored)
     return over_clips(measure, len(scored), states, seed)
 
 
-def of_clips(measure: Measure, heard: FeatureSet, seed: int) -> Number:
+def of_clips(measure: MetricRun, heard: FeatureSet, seed: int) -> MetricValue:
     """A metric of the waveforms of a set."""
     sounds: list[ClipRef] = heard.of(measure.key)
     states = ((one.identifier, heard.feature(one, measure.key)) for one in sounds)

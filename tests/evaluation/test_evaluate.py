@@ -23,10 +23,10 @@ from melody.data.recordings import read_recording
 from melody.embedders.mel_stats import MelStats
 from melody.errors import MelodyError
 from melody.evaluation.controls import judged
-from melody.evaluation.plan import Measure
-from melody.evaluation.records import Records
+from melody.evaluation.feature_store import FeatureStore
+from melody.evaluation.plan import MetricRun
 from melody.evaluation.result import Comparison, Control, Evaluation, load_evaluation
-from melody.evaluation.scoring import Number, over_texts
+from melody.evaluation.scoring import MetricValue, over_texts
 from melody.metrics.frechet import Statistics, fad_difference_with_jackknife, fad_with_jackknife
 from melody.metrics.levels import peak
 from melody.report.evaluation_page import render
@@ -254,7 +254,7 @@ def test_a_ranking_is_no_mean_of_single_clips_even_where_it_equals_one() -> None
     texts = torch.eye(6)
     audio = texts.clone()
     audio[:2] = texts[[1, 0]]  # two clips find one another's text; the median rank is 1 all the same
-    measure = Measure("median-rank[x]", "median-rank", {}, None, None, "")
+    measure = MetricRun("median-rank[x]", "median-rank", {}, None, None, "")
     number = over_texts(measure, texts, audio, [str(place) for place in range(6)], 0)
     assert number.value == 1
     assert number.clips == {}  # alone, every clip finds its text
@@ -265,7 +265,7 @@ def test_a_ranking_is_no_mean_of_single_clips_even_where_it_equals_one() -> None
 def test_a_control_that_was_refused_is_not_told_apart() -> None:
     refused = Control(name="silence", value=None, n=3, reason="fad-inf: 3 clips and 8 draws; expected at least 4 and 1")
     infinite = Control(name="silence", value=None, n=3, reason="the value is -inf")
-    found = judged([refused, infinite], Number(value=1.0), "lower")
+    found = judged([refused, infinite], MetricValue(value=1.0), "lower")
     assert [one.told_apart for one in found] == [None, True]
 
 
@@ -278,7 +278,7 @@ def test_one_embedder_with_two_arguments_has_two_rows(folders: Path, plugins: li
 
 
 def test_two_evaluations_at_once_do_not_lose_what_the_other_wrote(tmp_path: Path) -> None:
-    records = Records(tmp_path)
+    records = FeatureStore(tmp_path)
     ours, theirs = records.read("ab" * 32), records.read("ab" * 32)
     ours.add("one", {"vectors": torch.zeros(1)})
     theirs.add("other", {"vectors": torch.ones(1)})

@@ -17,7 +17,7 @@ import torch
 from melody import registry
 from melody.evaluation.controls import HALVES, NOISE, REFERENCE, REPEATED, SILENCE, judged
 from melody.evaluation.result import Control, Measurement
-from melody.evaluation.scoring import Number
+from melody.evaluation.scoring import MetricValue
 from melody.metrics.cosine import cosines
 from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Job, JobResult
@@ -81,7 +81,7 @@ def blindness(columns: Sequence[Column], cells: Sequence[Cell]) -> Iterator[str]
         if not controls or REAL not in found:
             continue
         music = _control(REFERENCE, found[REAL])
-        asked = judged([music, *controls], Number(), found[REAL].direction, _tells(found[REAL].metric))[1:]
+        asked = judged([music, *controls], MetricValue(), found[REAL].direction, _tells(found[REAL].metric))[1:]
         label = found[REAL].label
         blind = [one for one in asked if one.told_apart is False]
         if told := [one.name for one in asked if one.told_apart]:

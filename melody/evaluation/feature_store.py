@@ -37,7 +37,7 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass
-class Record:
+class ClipFeatures:
     """A sound's features: tensors by feature and name, and facts about the file."""
 
     tensors: Tensors = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Record:
         self.tensors |= {f"{key}/{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-class Records:
+class FeatureStore:
     """A folder of records, for any number of processes at once.
 
     Raises:
@@ -67,13 +67,13 @@ class Records:
         except OSError as error:
             raise StorageError(f"cannot use the records {self.folder}: {error.strerror or error}") from None
 
-    def read(self, key: str) -> Record:
+    def read(self, key: str) -> ClipFeatures:
         """What is known of a sound; an empty record if nothing is."""
         path = self._path(key)
         try:
             content = path.read_bytes()
         except FileNotFoundError:
-            return Record()
+            return ClipFeatures()
         except OSError as error:
             raise StorageError(f"cannot read the records {self.folder}: {error.strerror or error}") from None
         try:
@@ -81,13 +81,13 @@ class Records:
             metadata = _metadata(content)
             if metadata["digest"] != _digest(tensors, metadata["facts"]):
                 raise ValueError("its content is not what was written")
-            return Record(tensors, json.loads(metadata["facts"]))
+            return ClipFeatures(tensors, json.loads(metadata["facts"]))
         except (SafetensorError, ValueError, KeyError) as error:
             logger.warning("records: %s is damaged (%s); its sound is measured again", path, error)
             path.unlink(missing_ok=True)
-            return Record()
+            return ClipFeatures()
 
-    def write(self, key: str, record: Record) -> None:
+    def write(self, key: str, record: ClipFeatures) -> None:
         """Add a record to what another process has written of the sound since; whole or not at all."""
         with FileLock(self.folder / "lock"):
             there = self.read(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from melody.data.corpus import Fault
+from melody.data.corpus import InvalidFile
 from melody.errors import MelodyError
 from melody.evaluation.result import Skipped
 
@@ -20,14 +20,14 @@ class BadInputError(MelodyError):
         super().__init__(f"{count} cannot be scored, and nothing was left out (--skip-bad does): {first}")
 
 
-class Tally:
+class SkipList:
     """What is left out: listed and counted if that is allowed, else refused, many at once."""
 
     def __init__(self, skip_bad: bool) -> None:
         self.skipped: list[Skipped] = []
         self._skip_bad = skip_bad
 
-    def add(self, folder: Path | None, faults: Iterable[Fault], metrics: Sequence[str] = ()) -> None:
+    def add(self, folder: Path | None, faults: Iterable[InvalidFile], metrics: Sequence[str] = ()) -> None:
         """Faults of files, named with their folder."""
         for fault in faults:
             name = fault.file if folder is None else str(folder / fault.file)
@@ -35,7 +35,7 @@ class Tally:
             if skipped not in self.skipped:  # two sets may share a reference
                 self.skipped.append(skipped)
 
-    def settle(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise ``BadInputError`` if anything was added that must not be left out."""
         if self.skipped and not self._skip_bad:
             raise BadInputError(self.skipped)

@@ -12,20 +12,19 @@ import torch
 from torch import Tensor
 
 from melody.bounds import MAX_RUN_SEED, shown
-from melody.data.corpus import Fault
+from melody.data.corpus import InvalidFile
 from melody.data.listing import Listed, Listing, doubled_stems, identifier_of, list_clips, pair, read_captions
 from melody.errors import MelodyError, StorageError
 from melody.evaluation import controls
 from melody.evaluation.extract import ClipRef, FeatureSet, Pair, Progress, extract_features, extract_pairs
-from melody.evaluation.features import Source
+from melody.evaluation.feature_store import FeatureStore
+from melody.evaluation.features import FeatureExtractor
 from melody.evaluation.overlap import check_apart, copies
-from melody.evaluation.plan import Given, Measure, Plan, around, states_of_one_pair
-from melody.evaluation.records import Records
-from melody.evaluation.refusals import Tally
+from melody.evaluation.plan import AvailableInputs, MetricPlan, MetricRun, around, states_of_one_pair
 from melody.evaluation.result import Control, Score
 from melody.evaluation.rows import row
 from melody.evaluation.scoring import (
-    Number,
+    MetricValue,
     filled,
     grouped,
     of_clips,
@@ -36,23 +35,24 @@ from melody.evaluation.scoring import (
     per_clip,
     some,
 )
+from melody.evaluation.skipped import SkipList
 
 TEXTS_AT_ONCE = 64
 
 
 @dataclass
-class Job:
+class Session:
     """What is measured of what, and what was heard so far."""
 
-    plan: Plan
-    records: Records
-    tally: Tally
+    plan: MetricPlan
+    feature_store: FeatureStore
+    skip_list: SkipList
     seed: int
     listing: Listing
     reference_listing: Listing | None = None
     pairs: list[tuple[Listed, Listed]] = field(default_factory=list)
     texts: dict[str, str] | None = None
-    insist: bool = True
+    explicit_metrics: bool = True
     """Whether the metrics were named."""
     progress: Progress | None = None
     done: int = 0
@@ -87,19 +87,20 @@ def prepare(
     reference: Path | None,
     captions: Path | None,
     *,
-    plan: Callable[[Given], Plan],
-    insist: bool,
-    tally: Tally,
-    records: Records,
+    plan: Callable[[AvailableInputs], MetricPlan],
+    explicit_metrics: bool,
+    skip_list: SkipList,
+    feature_store: FeatureStore,
     seed: int,
     progress: Progress | None,
     allow_overlap: bool = False,
     beside: Path | None = None,
-) -> Job:
+) -> Session:
     """List the folders and choose the rows; what is seen to be bad without decoding goes into the tally.
 
     Args:
-        insist: clips without a partner are faults, if a metric of pairs was named; else such metrics are left out.
+        explicit_metrics: clips without a partner are faults, if a metric of pairs was named; else such metrics are left
+            out.
         allow_overlap: whether generated clips may be clips of the reference; then it is told.
         beside: another folder whose clips are paired with the generated ones.
     """
@@ -109,25 +110,29 @@ def prepare(
     doubled = set[str]().union(*map(doubled_stems, folders))
     listing = list_clips(generated, doubled)
     other = None if reference is None else list_clips(reference, doubled)
-    tally.add(generated, listing.faults)
+    skip_list.add(generated, listing.faults)
     notes = _named_alike(listing)
     if other is not None:
-        tally.add(other.folder, other.faults)
+        skip_list.add(other.folder, other.faults)
         notes += check_apart(listing, other, allowed=allow_overlap)
     texts = None
     if captions is not None:
         texts, faults = read_captions(captions, listing)
-        tally.add(None, faults, ("texts",))
+        skip_list.add(None, faults, ("texts",))
     pairs, lonely = pair(listing, other) if other is not None else ([], [])
-    chosen = plan(Given(other is not None, texts is not None, bool(pairs) and (insist or not lonely)))
+    chosen = plan(
+        AvailableInputs(other is not None, texts is not None, bool(pairs) and (explicit_metrics or not lonely))
+    )
     if paired := [measure.name for measure in chosen.of("pairs", "label-pairs")]:
-        tally.add(None, lonely, paired)
+        skip_list.add(None, lonely, paired)
     elif lonely and pairs:
         notes.append(
             f"{len(pairs)} of {len(listing.clips)} clips have a partner in {reference}: pairs are not measured"
         )
     notes += chosen.notes
-    return Job(chosen, records, tally, seed, listing, other, pairs, texts, insist, progress, notes=notes)
+    return Session(
+        chosen, feature_store, skip_list, seed, listing, other, pairs, texts, explicit_metrics, progress, notes=notes
+    )
 
 
 def _named_alike(listing: Listing) -> list[str]:
@@ -137,136 +142,136 @@ def _named_alike(listing: Listing) -> list[str]:
     return [f"{some(alike)}: named alike but for the extension, each is a clip of its own"] if alike else []
 
 
-def extract_all(job: Job) -> None:
+def extract_all(session: Session) -> None:
     """Read every sound, once; what cannot be read or computed goes into the tally."""
-    job.heard = extract_features(job.listing, job.plan.features(), job.records, job.tick)
-    if not job.insist:
-        _leave_out_refused(job)
-    _tell(job, job.heard)
-    if job.reference_listing is not None:
-        job.reference = extract_features(
-            job.reference_listing, job.plan.features(reference=True), job.records, job.tick
+    session.heard = extract_features(session.listing, session.plan.features(), session.feature_store, session.tick)
+    if not session.explicit_metrics:
+        _leave_out_refused(session)
+    _report_failures(session, session.heard)
+    if session.reference_listing is not None:
+        session.reference = extract_features(
+            session.reference_listing, session.plan.features(reference=True), session.feature_store, session.tick
         )
-        _tell(job, job.reference)
-        job.notes += copies(job.generated.sounds, job.reference.sounds)
-        _note_controls(job, job.reference)
-    if measures := job.plan.of("pairs"):
-        job.paired, job.pair_failures = extract_pairs(job.pairs, measures, job.generated, job.tick)
-        names = {ours.identifier: ours.name for ours, _ in job.pairs}
+        _report_failures(session, session.reference)
+        session.notes += copies(session.generated.sounds, session.reference.sounds)
+        _note_controls(session, session.reference)
+    if measures := session.plan.of("pairs"):
+        session.paired, session.pair_failures = extract_pairs(session.pairs, measures, session.generated, session.tick)
+        names = {ours.identifier: ours.name for ours, _ in session.pairs}
         for measure in measures:
-            failed = job.pair_failures.get(measure.key, {})
-            if failed and measure.from_elsewhere and not job.insist:
-                job.notes.append(f"{measure.name} is not measured: it fails ({next(iter(failed.values()))})")
-                job.plan = job.plan.without(measure)
+            failed = session.pair_failures.get(measure.key, {})
+            if failed and measure.from_elsewhere and not session.explicit_metrics:
+                session.notes.append(f"{measure.name} is not measured: it fails ({next(iter(failed.values()))})")
+                session.plan = session.plan.without(measure)
                 continue
-            faults = [Fault(names[identifier], reason) for identifier, reason in failed.items()]
-            job.tally.add(job.listing.folder, faults, (measure.name,))
+            faults = [InvalidFile(names[identifier], reason) for identifier, reason in failed.items()]
+            session.skip_list.add(session.listing.folder, faults, (measure.name,))
 
 
-def _leave_out_refused(job: Job) -> None:
+def _leave_out_refused(session: Session) -> None:
     """Leave out metrics that nobody named and that refuse every clip, as one does that takes longer ones, and plug-ins
     that nobody named and that fail at all.
     """
-    for measure in job.plan.of("clips"):
-        failed = job.generated.failures.get(measure.key, {})
-        if failed and (measure.from_elsewhere or not job.generated.of(measure.key)):
-            count = "every clip" if not job.generated.of(measure.key) else f"{len(failed)} clips"
-            job.notes.append(f"{measure.name} is not measured: it refuses {count} ({next(iter(failed.values()))})")
-            del job.generated.failures[measure.key]
-            job.plan = job.plan.without(measure)
+    for measure in session.plan.of("clips"):
+        failed = session.generated.failures.get(measure.key, {})
+        if failed and (measure.from_elsewhere or not session.generated.of(measure.key)):
+            count = "every clip" if not session.generated.of(measure.key) else f"{len(failed)} clips"
+            session.notes.append(f"{measure.name} is not measured: it refuses {count} ({next(iter(failed.values()))})")
+            del session.generated.failures[measure.key]
+            session.plan = session.plan.without(measure)
 
 
-def _note_controls(job: Job, reference: FeatureSet) -> None:
+def _note_controls(session: Session, reference: FeatureSet) -> None:
     """Of a metric of waveforms the reference is a control only: what it refuses there is no fault."""
-    for measure in job.plan.of("clips"):
+    for measure in session.plan.of("clips"):
         if failed := reference.failures.get(measure.key):
             reason = next(iter(failed.values()))
-            job.notes.append(f"{measure.name} refuses {len(failed)} clips of the reference, its control ({reason})")
+            session.notes.append(f"{measure.name} refuses {len(failed)} clips of the reference, its control ({reason})")
 
 
-def _tell(job: Job, heard: FeatureSet) -> None:
-    job.tally.add(heard.listing.folder, heard.faults)
+def _report_failures(session: Session, heard: FeatureSet) -> None:
+    session.skip_list.add(heard.listing.folder, heard.faults)
     if not heard.sounds:
-        job.tally.settle()
+        session.skip_list.raise_if_any()
         raise MelodyError(f"no clip of {heard.listing.folder} could be read")
     names = {sound.identifier: sound.name for sound in heard.sounds}
-    labels = {feature.key: feature.label for feature in job.plan.features()}
+    labels = {feature.key: feature.label for feature in session.plan.features()}
     for key, failed in heard.failures.items():
-        if heard is job.reference and key in {measure.key for measure in job.plan.of("clips")}:
+        if heard is session.reference and key in {measure.key for measure in session.plan.of("clips")}:
             continue
-        faults = [Fault(names[identifier], reason) for identifier, reason in failed.items()]
-        job.tally.add(heard.listing.folder, faults, (labels[key],))
+        faults = [InvalidFile(names[identifier], reason) for identifier, reason in failed.items()]
+        session.skip_list.add(heard.listing.folder, faults, (labels[key],))
 
 
-def score_all(job: Job) -> list[Score]:
+def score_all(session: Session) -> list[Score]:
     """Every row of the table."""
-    job.synthetic = controls.synthetic(job.generated, job.seed)
-    for sound in job.synthetic:
-        sound.extract(job.plan.features(), job.records)
+    session.synthetic = controls.synthetic(session.generated, session.seed)
+    for sound in session.synthetic:
+        sound.extract(session.plan.features(), session.feature_store)
     scores = []
-    for measure in job.plan.measures:
-        job.tick(measure.name)
-        number, found = _scored(job, measure)
-        if (number.refused or (number.reason and measure.from_elsewhere)) and not job.insist:
-            job.notes.append(f"{measure.name} is not measured: it refuses these clips ({number.reason})")
+    for measure in session.plan.measures:
+        session.tick(measure.name)
+        number, found = _scored(session, measure)
+        if (number.refused or (number.reason and measure.from_elsewhere)) and not session.explicit_metrics:
+            session.notes.append(f"{measure.name} is not measured: it refuses these clips ({number.reason})")
             continue
-        number.warnings += _silent(job, measure)
-        expected = len(job.pairs) if measure.takes in ("pairs", "label-pairs") else job.listing.expected
-        scores.append(row(measure, number, found, job.generated.sounds, expected=expected))
-        job.replicates[measure.name] = number.replicates
+        number.warnings += _silent(session, measure)
+        expected = len(session.pairs) if measure.takes in ("pairs", "label-pairs") else session.listing.expected
+        scores.append(row(measure, number, found, session.generated.sounds, expected=expected))
+        session.replicates[measure.name] = number.replicates
         if number.value is None and not number.reason.startswith("the value is"):
-            job.tally.add(None, [Fault(measure.name, number.reason)], (measure.name,))
-    job.tick("")
+            session.skip_list.add(None, [InvalidFile(measure.name, number.reason)], (measure.name,))
+    session.tick("")
     return scores
 
 
-def _silent(job: Job, measure: Measure) -> list[str]:
+def _silent(session: Session, measure: MetricRun) -> list[str]:
     """What is to be said of silent clips that are in a number: a mean over them may look better, or worse, for it."""
-    failed = set(job.pair_failures.get(measure.key, {}))
+    failed = set(session.pair_failures.get(measure.key, {}))
     key = measure.source.feature.key if measure.source else measure.key
     if measure.takes != "pairs":
-        failed |= set(job.generated.failures.get(key, {}))
-    silent = [one.identifier for one in job.generated.sounds if one.is_silent and one.identifier not in failed]
+        failed |= set(session.generated.failures.get(key, {}))
+    silent = [one.identifier for one in session.generated.sounds if one.is_silent and one.identifier not in failed]
     if measure.takes in ("pairs", "label-pairs"):
-        silent = [one for one in silent if one in {ours.identifier for ours, _ in job.pairs}]
+        silent = [one for one in silent if one in {ours.identifier for ours, _ in session.pairs}]
     return [f"{len(silent)} of the clips are silent: {some(silent)}"] if silent else []
 
 
-Scored = tuple[Number, list[Control]]
+Scored = tuple[MetricValue, list[Control]]
 
 
-def _scored(job: Job, measure: Measure) -> Scored:
+def _scored(session: Session, measure: MetricRun) -> Scored:
     """A row's number and controls; of a plug-in that fails, and was named, one line that ends the run."""
     try:
         with around(measure.metric):
-            return SCORED[measure.takes](job, measure)
+            return SCORED[measure.takes](session, measure)
     except StorageError:
         raise
     except MelodyError as error:
-        if job.insist or not measure.from_elsewhere:
+        if session.explicit_metrics or not measure.from_elsewhere:
             raise
-        return Number(reason=str(error), refused=True), []
+        return MetricValue(reason=str(error), refused=True), []
 
 
-def _waveforms(job: Job, measure: Measure) -> Scored:
-    number = of_clips(measure, job.generated, job.seed)
-    return number, controls.of_waveforms(measure, job.synthetic, job.reference, job.seed)
+def _waveforms(session: Session, measure: MetricRun) -> Scored:
+    number = of_clips(measure, session.generated, session.seed)
+    return number, controls.of_waveforms(measure, session.synthetic, session.reference, session.seed)
 
 
-def _pairs(job: Job, measure: Measure) -> Scored:
-    failed = job.pair_failures.get(measure.key, {})
-    number = of_pairs(measure, job.paired, job.generated, failed, job.seed)
-    cut = [one.cut_s for one in job.paired if one.cut_s > 0]
+def _pairs(session: Session, measure: MetricRun) -> Scored:
+    failed = session.pair_failures.get(measure.key, {})
+    number = of_pairs(measure, session.paired, session.generated, failed, session.seed)
+    cut = [one.cut_s for one in session.paired if one.cut_s > 0]
     if cut:
         number.warnings.append(f"{len(cut)} pairs were cut to the shorter, by {max(cut):g} s at most")
-    usable = [both for both in job.pairs if both[0].identifier in number.clips]
-    return number, controls.of_pairs(measure, usable, job.synthetic, job.seed) if usable else []
+    usable = [both for both in session.pairs if both[0].identifier in number.clips]
+    return number, controls.of_pairs(measure, usable, session.synthetic, session.seed) if usable else []
 
 
-def _label_pairs(job: Job, measure: Measure) -> Scored:
+def _label_pairs(session: Session, measure: MetricRun) -> Scored:
     assert measure.source is not None
     key = measure.source.feature.key
-    heard, reference = job.generated, job.reference
+    heard, reference = session.generated, session.reference
     assert reference is not None
     targets = {sound.identifier: sound for sound in reference.of(key)}
     members = [sound for sound in heard.of(key) if sound.identifier in targets]
@@ -276,27 +281,27 @@ def _label_pairs(job: Job, measure: Measure) -> Scored:
         return heard.feature(sound, key)["vectors"], target
 
     states = ((sound.identifier, states_of_one_pair(measure, *both(sound))) for sound in members)
-    number = over_clips(measure, len(members), states, job.seed)
-    return number, controls.of_label_pairs(measure, [both(sound) for sound in members], job.synthetic, job.seed)
+    number = over_clips(measure, len(members), states, session.seed)
+    return number, controls.of_label_pairs(measure, [both(sound) for sound in members], session.synthetic, session.seed)
 
 
-def _sets(job: Job, measure: Measure) -> Scored:
+def _sets(session: Session, measure: MetricRun) -> Scored:
     assert measure.source is not None
     key = measure.source.feature.key
-    heard, reference = job.generated, job.reference
+    heard, reference = session.generated, session.reference
     members = heard.of(key)
     state = None
     if reference is not None:
         state = filled(measure, (vectors for _, vectors in reference.vectors(key)), real=True)
-    groups = grouped(measure, (vectors for _, vectors in heard.vectors(key)), len(members), job.seed, state)
+    groups = grouped(measure, (vectors for _, vectors in heard.vectors(key)), len(members), session.seed, state)
     number = over_sets(groups)
     per_clip(measure, number, members, (vectors for _, vectors in heard.vectors(key)), state)
     if reference is not None:
-        _check_reference(job, measure, number, reference)
-    return number, controls.of_sets(measure, heard, reference, state, job.synthetic, job.seed)
+        _check_reference(session, measure, number, reference)
+    return number, controls.of_sets(measure, heard, reference, state, session.synthetic, session.seed)
 
 
-def _check_reference(job: Job, measure: Measure, number: Number, reference: FeatureSet) -> None:
+def _check_reference(session: Session, measure: MetricRun, number: MetricValue, reference: FeatureSet) -> None:
     """A reference smaller than its embedding is refused where the metric itself warns of it."""
     assert measure.source is not None
     windows = sum(len(vectors) for _, vectors in reference.vectors(measure.source.feature.key))
@@ -304,42 +309,44 @@ def _check_reference(job: Job, measure: Measure, number: Number, reference: Feat
         reason = (
             f"{windows} windows for {measure.source.dimension} dimensions of {measure.source.name}: give more clips"
         )
-        job.tally.add(
-            None, [Fault(str(reference.listing.folder), f"the reference is too small: {reason}")], (measure.name,)
+        session.skip_list.add(
+            None, [InvalidFile(str(reference.listing.folder), f"the reference is too small: {reason}")], (measure.name,)
         )
 
 
-def _texts(job: Job, measure: Measure) -> Scored:
+def _texts(session: Session, measure: MetricRun) -> Scored:
     assert measure.source is not None
-    assert job.texts is not None
+    assert session.texts is not None
     key = measure.source.feature.key
-    members = [sound for sound in job.generated.of(key) if sound.identifier in job.texts]
+    members = [sound for sound in session.generated.of(key) if sound.identifier in session.texts]
     if not members:
-        return Number(reason="no clip has a text"), []
-    audio = torch.stack([job.generated.feature(sound, key)["vectors"][0] for sound in members])
-    texts = embedded_texts(measure.source, [job.texts[sound.identifier] for sound in members], job.records)
-    number = over_texts(measure, texts, audio, [sound.identifier for sound in members], job.seed)
-    return number, controls.of_texts(measure, texts, audio, job.synthetic, job.seed)
+        return MetricValue(reason="no clip has a text"), []
+    audio = torch.stack([session.generated.feature(sound, key)["vectors"][0] for sound in members])
+    texts = embedded_texts(
+        measure.source, [session.texts[sound.identifier] for sound in members], session.feature_store
+    )
+    number = over_texts(measure, texts, audio, [sound.identifier for sound in members], session.seed)
+    return number, controls.of_texts(measure, texts, audio, session.synthetic, session.seed)
 
 
-def embedded_texts(source: Source, texts: Sequence[str], records: Records) -> Tensor:
+def embedded_texts(source: FeatureExtractor, texts: Sequence[str], feature_store: FeatureStore) -> Tensor:
     """Joint embeddings ``(n, E)``; what is known is read."""
     keys = {text: hashlib.sha256(f"text:{text}".encode()).hexdigest() for text in dict.fromkeys(texts)}
-    found = {text: records.read(key).feature(source.feature.key) for text, key in keys.items()}
+    found = {text: feature_store.read(key).feature(source.feature.key) for text, key in keys.items()}
     missing = [text for text, known in found.items() if known is None]
     for begin in range(0, len(missing), TEXTS_AT_ONCE):
         batch = missing[begin : begin + TEXTS_AT_ONCE]
         with torch.inference_mode():
             vectors = source.model.embed_text(batch).float().cpu()
         for text, vector in zip(batch, vectors, strict=True):
-            record = records.read(keys[text])
+            record = feature_store.read(keys[text])
             record.add(source.feature.key, {"vectors": vector[None]})
-            records.write(keys[text], record)
+            feature_store.write(keys[text], record)
             found[text] = record.feature(source.feature.key)
     return torch.cat([known["vectors"] for text in texts if (known := found[text]) is not None])
 
 
-SCORED: dict[str, Callable[[Job, Measure], Scored]] = {
+SCORED: dict[str, Callable[[Session, MetricRun], Scored]] = {
     "windows": _sets,
     "labels": _sets,
     "clips": _waveforms,

@@ -21,13 +21,13 @@ from scipy.special import stdtr
 from melody.artifacts.canonical_json import finite
 from melody.data.listing import pair
 from melody.errors import MelodyError, StorageError
+from melody.evaluation.evaluate import EMBEDDERS, STORE, planner, result_of
 from melody.evaluation.extract import Progress
-from melody.evaluation.job import Job, extract_all, prepare, score_all
-from melody.evaluation.one_set import EMBEDDERS, STORE, planner, result_of
+from melody.evaluation.feature_store import FeatureStore
 from melody.evaluation.overlap import check_apart
-from melody.evaluation.records import Records
-from melody.evaluation.refusals import Tally
 from melody.evaluation.result import Better, Comparison, Difference, Score
+from melody.evaluation.session import Session, extract_all, prepare, score_all
+from melody.evaluation.skipped import SkipList
 from melody.metrics.statistics import holm, jackknife_estimate, paired_difference
 
 LEVEL = 0.05
@@ -58,16 +58,16 @@ def compare(
         MelodyError: other bad input, or no pairs.
     """
     begin = time.perf_counter()
-    tally, records = Tally(skip_bad), Records(store)
+    skip_list, feature_store = SkipList(skip_bad), FeatureStore(store)
     jobs = [
         prepare(
             Path(folder),
             None if reference is None else Path(reference),
             None if captions is None else Path(captions),
             plan=planner(metrics, embedders, taggers, joint, device),
-            insist=bool(metrics),
-            tally=tally,
-            records=records,
+            explicit_metrics=bool(metrics),
+            skip_list=skip_list,
+            feature_store=feature_store,
             seed=seed,
             progress=progress,
             allow_overlap=allow_overlap,
@@ -76,13 +76,13 @@ def compare(
         for folder, other in ((a, b), (b, a))
     ]
     shared = check_apart(jobs[0].listing, jobs[1].listing, allowed=allow_overlap)
-    _hear_pairs(jobs, tally)
-    scores = [score_all(job) for job in jobs]
-    tally.settle()
+    _hear_pairs(jobs, skip_list)
+    scores = [score_all(session) for session in jobs]
+    skip_list.raise_if_any()
     seconds = time.perf_counter() - begin
     first, second = (
-        result_of(job, found, device=device, seconds=seconds, command="")
-        for job, found in zip(jobs, scores, strict=True)
+        result_of(session, found, device=device, seconds=seconds, command="")
+        for session, found in zip(jobs, scores, strict=True)
     )
     return Comparison(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,22 +92,22 @@ def compare(
         b=second,
         pairs=len(jobs[0].generated.sounds),
         differences=_differences(jobs, scores, seed),
-        skipped=tally.skipped,
-        notes=list(dict.fromkeys([*shared, *(note for job in jobs for note in job.notes)])),
+        skipped=skip_list.skipped,
+        notes=list(dict.fromkeys([*shared, *(note for session in jobs for note in session.notes)])),
     )
 
 
-def _hear_pairs(jobs: Sequence[Job], tally: Tally) -> None:
+def _hear_pairs(jobs: Sequence[Session], skip_list: SkipList) -> None:
     """Hear every clip that has a partner, and keep what could be heard of both."""
-    _pair_up(jobs, tally)
-    tally.settle()
-    for job in jobs:
-        extract_all(job)
-    tally.settle()
+    _pair_up(jobs, skip_list)
+    skip_list.raise_if_any()
+    for session in jobs:
+        extract_all(session)
+    skip_list.raise_if_any()
     _keep_common(jobs)
 
 
-def _pair_up(jobs: Sequence[Job], tally: Tally) -> None:
+def _pair_up(jobs: Sequence[Session], skip_list: SkipList) -> None:
     """Leave in both listings the clips that have a partner; those without one are faults."""
     pairs, lonely = pair(jobs[0].listing, jobs[1].listing)
     if not pairs:
@@ -115,36 +115,36 @@ def _pair_up(jobs: Sequence[Job], tally: Tally) -> None:
             f"no clip of {jobs[0].listing.folder} has the name of one of {jobs[1].listing.folder}: "
             f"two systems are compared on clips of one name"
         )
-    tally.add(None, lonely)
+    skip_list.add(None, lonely)
     kept = {ours.identifier for ours, _ in pairs}
-    for job in jobs:
-        clips = tuple(clip for clip in job.listing.clips if clip.identifier in kept)
-        job.listing = replace(job.listing, clips=clips)
-        job.pairs = [both for both in job.pairs if both[0].identifier in kept]
+    for session in jobs:
+        clips = tuple(clip for clip in session.listing.clips if clip.identifier in kept)
+        session.listing = replace(session.listing, clips=clips)
+        session.pairs = [both for both in session.pairs if both[0].identifier in kept]
 
 
-def _keep_common(jobs: Sequence[Job]) -> None:
+def _keep_common(jobs: Sequence[Session]) -> None:
     """Only what could be heard of both clips of a pair is compared."""
-    kept = set.intersection(*({sound.identifier for sound in job.generated.sounds} for job in jobs))
+    kept = set.intersection(*({sound.identifier for sound in session.generated.sounds} for session in jobs))
     failures: dict[str, dict[str, str]] = {}
     pair_failures: dict[str, dict[str, str]] = {}
-    for job in jobs:
-        job.generated.sounds = [sound for sound in job.generated.sounds if sound.identifier in kept]
-        job.paired = [one for one in job.paired if one.sound.identifier in kept]
-        for joint, own in ((failures, job.generated.failures), (pair_failures, job.pair_failures)):
+    for session in jobs:
+        session.generated.sounds = [sound for sound in session.generated.sounds if sound.identifier in kept]
+        session.paired = [one for one in session.paired if one.sound.identifier in kept]
+        for joint, own in ((failures, session.generated.failures), (pair_failures, session.pair_failures)):
             for key, failed in own.items():
                 joint.setdefault(key, {}).update(failed)
-    for job in jobs:
-        job.generated.failures, job.pair_failures = failures, pair_failures
+    for session in jobs:
+        session.generated.failures, session.pair_failures = failures, pair_failures
 
 
-def _differences(jobs: Sequence[Job], scores: Sequence[list[Score]], seed: int) -> list[Difference]:
+def _differences(jobs: Sequence[Session], scores: Sequence[list[Score]], seed: int) -> list[Difference]:
     """A row for each metric; p-values corrected over all of them."""
     by_name = [{score.name: score for score in found} for found in scores]
     rows = []
     for name in (name for name in by_name[0] if name in by_name[1]):
         a, b = by_name[0][name], by_name[1][name]
-        replicates = [job.replicates[name] for job in jobs]
+        replicates = [session.replicates[name] for session in jobs]
         try:
             rows.append(_of_sets(a, b, replicates) if replicates[0] else _of_clips(a, b, seed))
         except StorageError:

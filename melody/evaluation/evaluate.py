@@ -12,11 +12,11 @@ from melody.artifacts.canonical_json import canonical
 from melody.artifacts.provenance import commit, device_name, versions
 from melody.devices import device_of
 from melody.evaluation.extract import Progress, inputs_of
-from melody.evaluation.job import Job, extract_all, prepare, score_all
-from melody.evaluation.plan import Given, Plan, make_plan
-from melody.evaluation.records import Records
-from melody.evaluation.refusals import Tally
+from melody.evaluation.feature_store import FeatureStore
+from melody.evaluation.plan import AvailableInputs, MetricPlan, make_plan
 from melody.evaluation.result import Circumstances, Evaluation, Score
+from melody.evaluation.session import Session, extract_all, prepare, score_all
+from melody.evaluation.skipped import SkipList
 
 STORE = Path(".melody/records")
 EMBEDDERS = ("mel-stats",)
@@ -60,49 +60,51 @@ def evaluate(
         MelodyError: other bad input, as folders that share clips.
     """
     begin = time.perf_counter()
-    tally = Tally(skip_bad)
-    job = prepare(
+    skip_list = SkipList(skip_bad)
+    session = prepare(
         Path(generated),
         None if reference is None else Path(reference),
         None if captions is None else Path(captions),
         plan=planner(metrics, embedders, taggers, joint, device),
-        insist=bool(metrics),
-        tally=tally,
-        records=Records(store),
+        explicit_metrics=bool(metrics),
+        skip_list=skip_list,
+        feature_store=FeatureStore(store),
         seed=seed,
         progress=progress,
         allow_overlap=allow_overlap,
     )
-    tally.settle()
-    extract_all(job)
-    tally.settle()
-    scores = score_all(job)
-    tally.settle()
-    return result_of(job, scores, device=device, seconds=time.perf_counter() - begin, command=command)
+    skip_list.raise_if_any()
+    extract_all(session)
+    skip_list.raise_if_any()
+    scores = score_all(session)
+    skip_list.raise_if_any()
+    return result_of(session, scores, device=device, seconds=time.perf_counter() - begin, command=command)
 
 
 def planner(
     metrics: Sequence[str] | None, embedders: Sequence[str], taggers: Sequence[str], joint: str, device: str
-) -> Callable[[Given], Plan]:
+) -> Callable[[AvailableInputs], MetricPlan]:
     """How the rows are chosen, once it is known what is given."""
     place = str(device_of(device))
     return lambda given: make_plan(metrics, given, embedders=embedders, taggers=taggers, joint=joint, device=place)
 
 
-def result_of(job: Job, scores: list[Score], *, device: str, seconds: float, command: str) -> Evaluation:
+def result_of(session: Session, scores: list[Score], *, device: str, seconds: float, command: str) -> Evaluation:
     """What was measured, with all that decides it."""
-    reference = job.reference
+    reference = session.reference
     return Evaluation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         seconds=round(seconds, 3),
-        sounds_computed=job.generated.computed + (reference.computed if reference else 0),
-        sounds_reused=job.generated.reused + (reference.reused if reference else 0),
-        generated=inputs_of(job.generated),
+        sounds_computed=session.generated.computed + (reference.computed if reference else 0),
+        sounds_reused=session.generated.reused + (reference.reused if reference else 0),
+        generated=inputs_of(session.generated),
         reference=None if reference is None else inputs_of(reference),
-        captions=None if job.texts is None else hashlib.sha256(canonical(job.texts)).hexdigest(),
+        captions=None if session.texts is None else hashlib.sha256(canonical(session.texts)).hexdigest(),
         scores=scores,
-        skipped=job.tally.skipped,
-        notes=job.notes,
-        circumstances=Circumstances(seed=job.seed, device=device_name(device), versions=versions(), commit=commit()),
+        skipped=session.skip_list.skipped,
+        notes=session.notes,
+        circumstances=Circumstances(
+            seed=session.seed, device=device_name(device), versions=versions(), commit=commit()
+        ),
     )
