@@ -144,7 +144,7 @@ def _not_said(paired: Comparison) -> list[str]:
 
 
 def _blindness(paired: Comparison) -> str:
-    blind = paired[f"mcc{OF_TEXTS}"].blind_to
+    blind = paired[f"mcc{OF_TEXTS}"].indistinguishable_from
     return f": on these samples it does not tell {_list(blind)} from the music with its own texts" if blind else ""
 
 

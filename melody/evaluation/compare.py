@@ -211,7 +211,7 @@ def _row(a: Score, b: Score, **found: Any) -> Difference:
         a=a.value,
         b=b.value,
         better="no direction" if a.direction == "none" else "undecided",
-        blind_to=sorted({*a.blind_to, *b.blind_to}),
+        indistinguishable_from=sorted({*a.indistinguishable_from, *b.indistinguishable_from}),
         beaten_by=sorted({*a.beaten_by, *b.beaten_by}),
         **{"pairs": min(a.scored, b.scored), **found},
     )

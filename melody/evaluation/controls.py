@@ -279,7 +279,7 @@ def judged(
     return [
         one.model_copy(
             update={
-                "told_apart": _apart(one, *bounds, direction),
+                "distinguished": _apart(one, *bounds, direction),
                 "no_worse": _no_worse(one, score.value, direction),
             }
         )

@@ -127,7 +127,7 @@ class Control(Schema):
     """Clips."""
     against: int | None = None
     """Clips of the reference that they were measured against, of metrics of sets."""
-    told_apart: bool | None = None
+    distinguished: bool | None = None
     """Whether the metric tells it from music on this data; ``None`` for what is music itself, or not there, or what the
     metric does not claim to hear."""
     no_worse: bool | None = None
@@ -177,9 +177,9 @@ class Score(Schema):
     """The clips farthest to the bad side, or from the middle if there is none."""
 
     @property
-    def blind_to(self) -> list[str]:
+    def indistinguishable_from(self) -> list[str]:
         """Controls that it does not tell from music on this data."""
-        return [control.name for control in self.controls if control.told_apart is False]
+        return [control.name for control in self.controls if control.distinguished is False]
 
     @property
     def beaten_by(self) -> list[str]:
@@ -254,7 +254,7 @@ class Difference(Schema):
     """Cohen's d_z: the difference in standard deviations of the pairs' differences; ``None`` if those are all equal."""
     better: Better = "undecided"
     reason: str = ""
-    blind_to: list[str] = Field(default_factory=list)
+    indistinguishable_from: list[str] = Field(default_factory=list)
     beaten_by: list[str] = Field(default_factory=list)
     """Controls that are no music and score at least as well as one of the sets."""
 

@@ -51,7 +51,7 @@ class ControlCells:
 def control_cells(control: Control, unit: str = "") -> ControlCells:
     """A control with its interval, its clips (``/`` those of the reference that they are measured against) and marks.
 
-    >>> control_cells(Control(name="silence", value=5.61, low=4.1, high=7.1, n=12, against=24, told_apart=False))
+    >>> control_cells(Control(name="silence", value=5.61, low=4.1, high=7.1, n=12, against=24, distinguished=False))
     ControlCells(name='silence', value='5.6', interval='± 1.5', count='12 / 24', mark='≈')
     """
     value, interval = number(control.value, control.low, control.high, unit)
@@ -59,7 +59,7 @@ def control_cells(control: Control, unit: str = "") -> ControlCells:
         infinite = control.reason.removeprefix("the value is ")
         value = {"inf": "∞", "-inf": "−∞"}.get(infinite, DASH)
     count = str(control.n) if control.against is None else f"{control.n} / {control.against}"
-    marks = [*([BLIND] if control.told_apart is False else []), *([BEATEN] if control.no_worse else [])]
+    marks = [*([BLIND] if control.distinguished is False else []), *([BEATEN] if control.no_worse else [])]
     return ControlCells(control.name, value, interval, count, " ".join(marks))
 
 
@@ -74,9 +74,9 @@ def control_names(scores: list[Score]) -> list[str]:
 def doubts(scores: list[Score]) -> list[tuple[str, str]]:
     """What speaks against a metric on this data: controls not told from music, or no worse than the set."""
     blind = [
-        (score.name, f"{BLIND} does not tell {', '.join(score.blind_to)} from music")
+        (score.name, f"{BLIND} does not tell {', '.join(score.indistinguishable_from)} from music")
         for score in scores
-        if score.blind_to
+        if score.indistinguishable_from
     ]
     beaten = [
         (score.name, f"{BEATEN} {', '.join(score.beaten_by)}: no worse than these clips")
@@ -134,7 +134,7 @@ class Versus:
 def difference_cells(row: Difference) -> Versus:
     """A difference as text."""
     value, interval = number(row.value, row.low, row.high)
-    told = f"does not tell {', '.join(row.blind_to)} from music" if row.blind_to else ""
+    told = f"does not tell {', '.join(row.indistinguishable_from)} from music" if row.indistinguishable_from else ""
     beaten = f"{', '.join(row.beaten_by)}: no worse than the clips of A or B" if row.beaten_by else ""
     return Versus(
         title(row.name, row.direction, row.unit),

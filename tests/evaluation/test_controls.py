@@ -38,7 +38,7 @@ def test_halves_stand_beside_as_many_generated_clips_and_every_control_says_of_h
     halves, as_many = found["reference halves"], found["generated, as many"]
     assert (halves.n, halves.against) == (as_many.n, as_many.against) == (12, 12)
     assert as_many.value > fad.value  # fewer clips, a larger distance: the reason why the two may not be compared
-    assert as_many.told_apart is as_many.no_worse is None
+    assert as_many.distinguished is as_many.no_worse is None
     assert {(one.n, one.against) for name, one in found.items() if name in ("white noise", "silence")} == {(16, 24)}
     for name in ("reference halves", "generated, as many", "white noise"):
         assert found[name].low <= found[name].value <= found[name].high
@@ -61,7 +61,7 @@ def test_a_control_that_scores_no_worse_than_the_clips_is_told(folders: Path, ma
     make(folders / "bad", noise=0.9, seed=7)
     score = melody.evaluate("bad", reference="reference", metrics=["log-mel"])["log-mel"]
     assert "white noise" in score.beaten_by
-    assert score.blind_to == []  # every clip as its own target is far better than noise
+    assert score.indistinguishable_from == []  # every clip as its own target is far better than noise
     good = melody.evaluate("generated", reference="reference", metrics=["log-mel"])["log-mel"]
     assert good.beaten_by == []
     compared = melody.compare("bad", "generated", reference="reference", metrics=["log-mel"])

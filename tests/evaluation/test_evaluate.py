@@ -82,14 +82,16 @@ def test_controls_are_measured_and_what_cannot_tell_them_is_flagged(folders: Pat
     result = melody.evaluate("generated", reference="music", metrics=FAST, skip_bad=True)
     fad = {control.name: control for control in result["fad"].controls}
     assert set(fad) == {"reference halves", "white noise", "silence", "one clip repeated"}  # 6 clips are no half of 16
-    assert fad["reference halves"].told_apart is None
-    assert fad["white noise"].told_apart is True
-    assert fad["silence"].told_apart is True
+    assert fad["reference halves"].distinguished is None
+    assert fad["white noise"].distinguished is True
+    assert fad["silence"].distinguished is True
     assert fad["silence"].value > 5 * fad["reference halves"].value
     clipping = result["clipping-rate"]
     assert clipping.value == 0
     assert {control.name for control in clipping.controls} == {"reference", "white noise", "silence"}
-    assert clipping.blind_to == clipping.beaten_by == []  # neither noise nor silence clips: it need not tell them
+    assert (
+        clipping.indistinguishable_from == clipping.beaten_by == []
+    )  # neither noise nor silence clips: it need not tell them
     page = render(result)
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<audio" in page
@@ -266,7 +268,7 @@ def test_a_control_that_was_refused_is_not_told_apart() -> None:
     refused = Control(name="silence", value=None, n=3, reason="fad-inf: 3 clips and 8 draws; expected at least 4 and 1")
     infinite = Control(name="silence", value=None, n=3, reason="the value is -inf")
     found = judged([refused, infinite], MetricValue(value=1.0), "lower")
-    assert [one.told_apart for one in found] == [None, True]
+    assert [one.distinguished for one in found] == [None, True]
 
 
 def test_one_embedder_with_two_arguments_has_two_rows(folders: Path, plugins: list[str]) -> None:

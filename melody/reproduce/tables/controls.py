@@ -73,7 +73,7 @@ def control_finding(
     )
 
 
-def blindness(columns: Sequence[Column], cells: Sequence[Cell]) -> Iterator[str]:
+def control_notes(columns: Sequence[Column], cells: Sequence[Cell]) -> Iterator[str]:
     """Lines for the head of a table: which controls a metric cannot tell from music, or that it tells them all."""
     for column in columns:
         found = {str(c.row.get("system")): c for c in cells if c.column == column.name and c.measured is not None}
@@ -83,8 +83,8 @@ def blindness(columns: Sequence[Column], cells: Sequence[Cell]) -> Iterator[str]
         music = _control(REFERENCE, found[REAL])
         asked = judged([music, *controls], MetricValue(), found[REAL].direction, _tells(found[REAL].metric))[1:]
         label = found[REAL].label
-        blind = [one for one in asked if one.told_apart is False]
-        if told := [one.name for one in asked if one.told_apart]:
+        blind = [one for one in asked if one.distinguished is False]
+        if told := [one.name for one in asked if one.distinguished]:
             yield f"Controls: {label} tells {', '.join(told)} from real clips."
         if blind:
             listed = ", ".join(map(_numbered, blind))

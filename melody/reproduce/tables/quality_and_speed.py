@@ -30,7 +30,7 @@ from melody.reproduce.tables.builder import (
     timed_under,
 )
 from melody.reproduce.tables.capabilities import PLAYS_BACK, plays_back
-from melody.reproduce.tables.controls import CONTROLS, REAL, blindness, control_finding, control_jobs, is_control
+from melody.reproduce.tables.controls import CONTROLS, REAL, control_finding, control_jobs, control_notes, is_control
 from melody.reproduce.tables.shared_jobs import classifiers_first, generation_jobs, held_out_job, setting_of, timing
 
 MEASURES = {
@@ -87,7 +87,7 @@ def fill(builder: TableBuilder) -> FilledTable:
             builder.cell(listed.row, column, builder.attempt(_listed_finding, builder, column, listed))
             for column in builder.suite.columns
         ]
-    filled.notes += [*blindness(builder.suite.columns, filled.cells), *_options(builder)]
+    filled.notes += [*control_notes(builder.suite.columns, filled.cells), *_options(builder)]
     if any(column.measure in budgets.MEASURES for column in builder.suite.columns):
         filled.notes += budgets.notes(builder.context, [_system(row) for row in rows(builder.suite, builder.context)])
     return filled
