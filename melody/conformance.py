@@ -227,19 +227,19 @@ def _metric_refuses(candidate: Candidate) -> None:
 
 def _updates(candidate: Candidate) -> list[tuple[Any, ...]]:
     """Four made-up updates of what the metric takes."""
-    takes, metric = candidate.entry.component.takes, candidate.built
+    input_kind, metric = candidate.entry.component.input_kind, candidate.built
     rate = getattr(metric, "sample_rate", None) or RATE
     width = candidate.arguments.get("dimension") or candidate.arguments.get("num_labels") or DIMENSION
-    if takes == "other":
+    if input_kind == "other":
         raise NotTriedError("what it takes is held by no folder, so nothing is made up for it")
-    if takes == "clips":
+    if input_kind == "waveforms":
         channels = 2 if candidate.entry.component.hears == "file" else 1
         return [(0.1 * drawn(seed, 1, channels, 5 * rate),) for seed in range(4)]
-    if takes == "pairs":
+    if input_kind == "waveform_pairs":
         return [(0.1 * drawn(seed, 1, 1, rate), 0.1 * drawn(seed + 9, 1, 1, rate)) for seed in range(4)]
-    if takes == "texts":
+    if input_kind == "text_audio_embeddings":
         return [(drawn(seed, 12, width), drawn(seed + 9, 12, width)) for seed in range(4)]
-    if takes == "label-pairs":
+    if input_kind == "label_pairs":
         return [(drawn(seed, 2, width), drawn(seed + 9, 3, width)) for seed in range(4)]
     return [(drawn(seed, 24, width), seed % 2 == 0) for seed in range(8)]
 

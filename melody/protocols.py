@@ -394,18 +394,20 @@ class System(Registered, ABC):
         return []
 
 
-Takes = Literal["windows", "clips", "pairs", "texts", "labels", "label-pairs", "other"]
+InputKind = Literal[
+    "embeddings", "waveforms", "waveform_pairs", "text_audio_embeddings", "labels", "label_pairs", "other"
+]
 """What a metric's ``update`` is given, and so how an evaluation of a folder feeds it:
 
-- ``windows``: ``update(embeddings, real)``, an audio embedder's ``(windows, dimension)`` of one clip, of the reference
-  if ``real``; its constructor takes ``dimension`` if it matters;
-- ``clips``: ``update(waveform)``, ``(B, 1, T)`` at the metric's ``sample_rate``; its constructor takes ``sample_rate``
-  if it matters;
-- ``pairs``: ``update(preds, target)``, waveforms ``(B, 1, T)`` of the clips of one identifier;
-- ``texts``: ``update(text_embeddings, audio_embeddings)``, a joint embedder's ``(B, E)`` each;
+- ``embeddings``: ``update(embeddings, real)``, an audio embedder's ``(windows, dimension)`` of one clip, of the
+  reference if ``real``; its constructor takes ``dimension`` if it matters;
+- ``waveforms``: ``update(waveform)``, ``(B, 1, T)`` at the metric's ``sample_rate``; its constructor takes
+  ``sample_rate`` if it matters;
+- ``waveform_pairs``: ``update(preds, target)``, waveforms ``(B, 1, T)`` of the clips of one identifier;
+- ``text_audio_embeddings``: ``update(text_embeddings, audio_embeddings)``, a joint embedder's ``(B, E)`` each;
 - ``labels``: ``update(logits, real)``, an audio tagger's ``(windows, labels)`` of one clip, of the reference if
   ``real``, for what pools over clips; its constructor takes ``num_labels`` if it matters;
-- ``label-pairs``: ``update(preds, target)``, an audio tagger's ``(windows, labels)`` of the generated and of the
+- ``label_pairs``: ``update(preds, target)``, an audio tagger's ``(windows, labels)`` of the generated and of the
   reference clip of one identifier; the numbers of windows may differ;
 - ``other``: something that no folder of audio holds.
 """
@@ -478,7 +480,7 @@ class Metric(Registered, ABC):
     version: ClassVar[str]
     direction: ClassVar[Literal["lower", "higher", "none"]]
     unit: ClassVar[str] = ""
-    takes: ClassVar[Takes] = "other"
+    input_kind: ClassVar[InputKind] = "other"
     hears: ClassVar[Literal["mix", "file"]] = "mix"
     """Of a metric of ``clips``: the mean of the channels at the metric's ``sample_rate`` (the file's, if it has none),
     ``(1, 1, T)``; or the file as it is, ``(1, C, T)``. Then a constructor that takes ``sample_rate`` is given the
@@ -493,7 +495,7 @@ class Metric(Registered, ABC):
         VERSION,
         Declaration("direction", "'lower', 'higher' or 'none'", _one_of(Literal["lower", "higher", "none"])),
         Declaration("unit", "a text, empty if it has none", _is_text),
-        Declaration("takes", f"one of {', '.join(get_args(Takes))}", _one_of(Takes)),
+        Declaration("input_kind", f"one of {', '.join(get_args(InputKind))}", _one_of(InputKind)),
         Declaration("hears", "'mix' or 'file'", _one_of(Literal["mix", "file"])),
         Declaration("needs_reference", "true or false", _is_bool),
         Declaration("tells", f"None, or a frozenset of {', '.join(CONTROLS)}", _are_controls),

@@ -25,10 +25,10 @@ from melody.evaluation.features import (
     tagger_extractor,
 )
 from melody.plugins import contained
-from melody.protocols import Takes
+from melody.protocols import InputKind
 from melody.registry import metrics as registered
 
-FED = ("windows", "clips", "pairs", "texts", "labels", "label-pairs")
+FED = ("embeddings", "waveforms", "waveform_pairs", "text_audio_embeddings", "labels", "label_pairs")
 """What a folder of sounds can give a metric."""
 
 
@@ -63,9 +63,9 @@ class MetricRun:
         return not registered.entry(self.metric).in_tree
 
     @property
-    def takes(self) -> Takes:
-        takes: Takes = self.component.takes
-        return takes
+    def input_kind(self) -> InputKind:
+        input_kind: InputKind = self.component.input_kind
+        return input_kind
 
     @property
     def sample_rate(self) -> int | None:
@@ -90,7 +90,9 @@ class MetricPlan:
         found: dict[str, Feature] = {}
         for measure in self.measures:
             feature = measure.source.feature if measure.source else measure.feature
-            wanted = measure.takes not in (("pairs", "texts") if reference else ("pairs",))
+            wanted = measure.input_kind not in (
+                ("waveform_pairs", "text_audio_embeddings") if reference else ("waveform_pairs",)
+            )
             if feature is not None and wanted:
                 found[feature.key] = feature
         return list(found.values())
@@ -99,8 +101,8 @@ class MetricPlan:
         """All but one row."""
         return replace(self, measures=tuple(one for one in self.measures if one is not measure))
 
-    def of(self, *takes: str) -> list[MetricRun]:
-        return [measure for measure in self.measures if measure.takes in takes]
+    def of(self, *input_kind: str) -> list[MetricRun]:
+        return [measure for measure in self.measures if measure.input_kind in input_kind]
 
 
 def make_plan(
@@ -118,13 +120,13 @@ def make_plan(
         MelodyError: an unknown metric, embedder, tagger or joint model; a named metric that lacks what it takes.
     """
     names, notes = _chosen(metrics, given, bool(taggers))
-    kinds = {registered.get(name).takes for name in names}
-    windows = [embedder_extractor(text, device) for text in dict.fromkeys(embedders)] if "windows" in kinds else []
-    tagged = kinds & {"labels", "label-pairs"}
+    kinds = {registered.get(name).input_kind for name in names}
+    windows = [embedder_extractor(text, device) for text in dict.fromkeys(embedders)] if "embeddings" in kinds else []
+    tagged = kinds & {"labels", "label_pairs"}
     labels = [tagger_extractor(text, device) for text in dict.fromkeys(taggers)] if tagged else []
-    texts = [joint_extractor(joint, device)] if "texts" in kinds else []
+    texts = [joint_extractor(joint, device)] if "text_audio_embeddings" in kinds else []
     windows, labels = _named_apart(windows, embedders), _named_apart(labels, taggers)
-    sources = {"windows": windows, "labels": labels, "label-pairs": labels, "texts": texts}
+    sources = {"embeddings": windows, "labels": labels, "label_pairs": labels, "text_audio_embeddings": texts}
     measures: list[MetricRun] = []
     for name in names:
         try:
@@ -137,10 +139,10 @@ def make_plan(
 
 
 def _measures_of(name: str, sources: Mapping[str, Sequence[FeatureExtractor]], device: str) -> list[MetricRun]:
-    takes = registered.get(name).takes
-    if takes not in sources:
-        return [_of_waveforms(name, takes, device)]
-    found = [_of_vectors(name, source, device) for source in sources[takes]]
+    input_kind = registered.get(name).input_kind
+    if input_kind not in sources:
+        return [_of_waveforms(name, input_kind, device)]
+    found = [_of_vectors(name, source, device) for source in sources[input_kind]]
     for measure in found:
         measure.create()
     return found
@@ -159,7 +161,7 @@ def _chosen(metrics: Sequence[str] | None, given: AvailableInputs, tagged: bool)
             if (lack := _lack(name, given, tagged)) is not None:
                 raise MelodyError(f"metric {name!r} {lack}")
         return list(dict.fromkeys(metrics)), []
-    fed = [name for name in registered.names() if registered.get(name).takes in FED]
+    fed = [name for name in registered.names() if registered.get(name).input_kind in FED]
     lacking = {name: lack for name in fed if (lack := _lack(name, given, tagged)) is not None}
     notes = [
         f"not measured, each {lack}: {', '.join(name for name in lacking if lacking[name] == lack)}"
@@ -173,17 +175,17 @@ def _chosen(metrics: Sequence[str] | None, given: AvailableInputs, tagged: bool)
 def _lack(name: str, given: AvailableInputs, tagged: bool) -> str | None:
     """What a metric takes and does not get."""
     metric = registered.get(name)
-    takes = metric.takes
-    if takes not in FED:
-        fed = [other for other in registered.names() if registered.get(other).takes in FED]
+    input_kind = metric.input_kind
+    if input_kind not in FED:
+        fed = [other for other in registered.names() if registered.get(other).input_kind in FED]
         return f"takes what no folder of sounds holds{did_you_mean('', fed)}"
-    if takes in ("labels", "label-pairs") and not tagged:
+    if input_kind in ("labels", "label_pairs") and not tagged:
         return "takes an audio tagger's labels: name one with --tagger"
-    if takes in ("windows", "labels") and not given.reference and metric.needs_reference:
+    if input_kind in ("embeddings", "labels") and not given.reference and metric.needs_reference:
         return "takes a set of reference sounds: --reference"
-    if takes in ("pairs", "label-pairs") and not given.pairs:
+    if input_kind in ("waveform_pairs", "label_pairs") and not given.pairs:
         return "takes pairs of one identifier in both folders: --reference"
-    if takes == "texts" and not given.captions:
+    if input_kind == "text_audio_embeddings" and not given.captions:
         return "takes the sounds' texts: --captions"
     return None
 
@@ -194,10 +196,10 @@ def _of_vectors(name: str, source: FeatureExtractor, device: str) -> MetricRun:
     return MetricRun(f"{name}[{source.name}]", name, arguments, source, None, "")
 
 
-def _of_waveforms(name: str, takes: str, device: str) -> MetricRun:
-    hears: Literal["mix", "file"] = registered.get(name).hears if takes == "clips" else "mix"
+def _of_waveforms(name: str, input_kind: str, device: str) -> MetricRun:
+    hears: Literal["mix", "file"] = registered.get(name).hears if input_kind == "waveforms" else "mix"
     rate = None if hears == "file" else getattr(registered.create(name), "sample_rate", None)
-    facts = {"metric": component_facts(registered, name), "takes": takes, "sample_rate": rate, "hears": hears}
+    facts = {"metric": component_facts(registered, name), "takes": input_kind, "sample_rate": rate, "hears": hears}
     key = key_of(facts, device)
     feature = Feature(name, key, rate, _states_of_one_clip(name, hears), hears)
     return MetricRun(name, name, {}, None, feature, key)
@@ -220,7 +222,7 @@ def states_of_one_pair(measure: MetricRun, preds: Tensor, target: Tensor) -> Ten
     """States and value of a pair of waveforms ``(T,)``, or of logits ``(windows, labels)``."""
     with around(measure.metric):
         metric = measure.create()
-        if measure.takes == "pairs":
+        if measure.input_kind == "waveform_pairs":
             metric.update(preds[None, None], target[None, None])
         else:
             metric.update(preds, target)

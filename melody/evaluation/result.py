@@ -150,7 +150,7 @@ class Score(Schema):
     """With what it stands on, as in ``fad[mel-stats]``."""
     metric: str
     version: str
-    takes: str
+    input_kind: str
     direction: Direction
     unit: str = ""
     value: float | None

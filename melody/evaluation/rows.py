@@ -35,7 +35,7 @@ def row(
         name=measure.name,
         metric=measure.metric,
         version=str(component.version),
-        takes=measure.takes,
+        input_kind=measure.input_kind,
         direction=component.direction,
         unit=component.unit,
         value=number.value,

@@ -73,7 +73,7 @@ class Session:
     @property
     def total(self) -> int:
         reference = len(self.reference_listing.clips) if self.reference_listing else 0
-        pairs = len(self.pairs) if self.plan.of("pairs") else 0
+        pairs = len(self.pairs) if self.plan.of("waveform_pairs") else 0
         return len(self.listing.clips) + reference + pairs + len(self.plan.measures)
 
     def tick(self, label: str) -> None:
@@ -123,7 +123,7 @@ def prepare(
     chosen = plan(
         AvailableInputs(other is not None, texts is not None, bool(pairs) and (explicit_metrics or not lonely))
     )
-    if paired := [measure.name for measure in chosen.of("pairs", "label-pairs")]:
+    if paired := [measure.name for measure in chosen.of("waveform_pairs", "label_pairs")]:
         skip_list.add(None, lonely, paired)
     elif lonely and pairs:
         notes.append(
@@ -155,7 +155,7 @@ def extract_all(session: Session) -> None:
         _report_failures(session, session.reference)
         session.notes += copies(session.generated.sounds, session.reference.sounds)
         _note_controls(session, session.reference)
-    if measures := session.plan.of("pairs"):
+    if measures := session.plan.of("waveform_pairs"):
         session.paired, session.pair_failures = extract_pairs(session.pairs, measures, session.generated, session.tick)
         names = {ours.identifier: ours.name for ours, _ in session.pairs}
         for measure in measures:
@@ -172,7 +172,7 @@ def _leave_out_refused(session: Session) -> None:
     """Leave out metrics that nobody named and that refuse every clip, as one does that takes longer ones, and plug-ins
     that nobody named and that fail at all.
     """
-    for measure in session.plan.of("clips"):
+    for measure in session.plan.of("waveforms"):
         failed = session.generated.failures.get(measure.key, {})
         if failed and (measure.from_elsewhere or not session.generated.of(measure.key)):
             count = "every clip" if not session.generated.of(measure.key) else f"{len(failed)} clips"
@@ -183,7 +183,7 @@ def _leave_out_refused(session: Session) -> None:
 
 def _note_controls(session: Session, reference: FeatureSet) -> None:
     """Of a metric of waveforms the reference is a control only: what it refuses there is no fault."""
-    for measure in session.plan.of("clips"):
+    for measure in session.plan.of("waveforms"):
         if failed := reference.failures.get(measure.key):
             reason = next(iter(failed.values()))
             session.notes.append(f"{measure.name} refuses {len(failed)} clips of the reference, its control ({reason})")
@@ -197,7 +197,7 @@ def _report_failures(session: Session, heard: FeatureSet) -> None:
     names = {sound.identifier: sound.name for sound in heard.sounds}
     labels = {feature.key: feature.label for feature in session.plan.features()}
     for key, failed in heard.failures.items():
-        if heard is session.reference and key in {measure.key for measure in session.plan.of("clips")}:
+        if heard is session.reference and key in {measure.key for measure in session.plan.of("waveforms")}:
             continue
         faults = [InvalidFile(names[identifier], reason) for identifier, reason in failed.items()]
         session.skip_list.add(heard.listing.folder, faults, (labels[key],))
@@ -216,7 +216,9 @@ def score_all(session: Session) -> list[Score]:
             session.notes.append(f"{measure.name} is not measured: it refuses these clips ({number.reason})")
             continue
         number.warnings += _silent(session, measure)
-        expected = len(session.pairs) if measure.takes in ("pairs", "label-pairs") else session.listing.expected
+        expected = (
+            len(session.pairs) if measure.input_kind in ("waveform_pairs", "label_pairs") else session.listing.expected
+        )
         scores.append(row(measure, number, found, session.generated.sounds, expected=expected))
         session.replicates[measure.name] = number.replicates
         if number.value is None and not number.reason.startswith("the value is"):
@@ -229,10 +231,10 @@ def _silent(session: Session, measure: MetricRun) -> list[str]:
     """What is to be said of silent clips that are in a number: a mean over them may look better, or worse, for it."""
     failed = set(session.pair_failures.get(measure.key, {}))
     key = measure.source.feature.key if measure.source else measure.key
-    if measure.takes != "pairs":
+    if measure.input_kind != "waveform_pairs":
         failed |= set(session.generated.failures.get(key, {}))
     silent = [one.identifier for one in session.generated.sounds if one.is_silent and one.identifier not in failed]
-    if measure.takes in ("pairs", "label-pairs"):
+    if measure.input_kind in ("waveform_pairs", "label_pairs"):
         silent = [one for one in silent if one in {ours.identifier for ours, _ in session.pairs}]
     return [f"{len(silent)} of the clips are silent: {some(silent)}"] if silent else []
 
@@ -244,7 +246,7 @@ def _scored(session: Session, measure: MetricRun) -> Scored:
     """A row's number and controls; of a plug-in that fails, and was named, one line that ends the run."""
     try:
         with around(measure.metric):
-            return SCORED[measure.takes](session, measure)
+            return SCORED[measure.input_kind](session, measure)
     except StorageError:
         raise
     except MelodyError as error:
@@ -305,7 +307,7 @@ def _check_reference(session: Session, measure: MetricRun, number: MetricValue, 
     """A reference smaller than its embedding is refused where the metric itself warns of it."""
     assert measure.source is not None
     windows = sum(len(vectors) for _, vectors in reference.vectors(measure.source.feature.key))
-    if measure.takes == "windows" and number.warns and windows <= measure.source.dimension:
+    if measure.input_kind == "embeddings" and number.warns and windows <= measure.source.dimension:
         reason = (
             f"{windows} windows for {measure.source.dimension} dimensions of {measure.source.name}: give more clips"
         )
@@ -347,10 +349,10 @@ def embedded_texts(source: FeatureExtractor, texts: Sequence[str], feature_store
 
 
 SCORED: dict[str, Callable[[Session, MetricRun], Scored]] = {
-    "windows": _sets,
+    "embeddings": _sets,
     "labels": _sets,
-    "clips": _waveforms,
-    "pairs": _pairs,
-    "label-pairs": _label_pairs,
-    "texts": _texts,
+    "waveforms": _waveforms,
+    "waveform_pairs": _pairs,
+    "label_pairs": _label_pairs,
+    "text_audio_embeddings": _texts,
 }

@@ -11,13 +11,13 @@ from torch import Tensor
 from melody.bounds import SampleRate
 from melody.errors import MelodyError
 from melody.metrics.running_mean import RunningMean
-from melody.protocols import Takes
+from melody.protocols import InputKind
 
 
 class ClipMean(RunningMean):
     """Mean over clips of a number that each clip has for itself."""
 
-    takes: ClassVar[Takes] = "clips"
+    input_kind: ClassVar[InputKind] = "waveforms"
 
     @abstractmethod
     def of_clips(self, waveform: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from torch import Tensor
 from melody.checks import check_finite, check_same_shape
 from melody.errors import MelodyError
 from melody.metrics.running_mean import RunningMean
-from melody.protocols import Takes
+from melody.protocols import InputKind
 from melody.registry import metrics
 
 
@@ -91,7 +91,7 @@ def permutation_p_value(text_emb: Tensor, audio_emb: Tensor, *, seed: int = 0, p
 class TextCorrelation(RunningMean):
     """Mean cosine of the text's and the audio's embedding in a joint space (higher is better)."""
 
-    takes: ClassVar[Takes] = "texts"
+    input_kind: ClassVar[InputKind] = "text_audio_embeddings"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     tells: ClassVar[frozenset[str] | None] = frozenset(
         {"white noise", "silence", "one clip repeated", "texts shuffled"}

@@ -35,7 +35,7 @@ from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
 from melody.metrics.base import TorchMetric
 from melody.metrics.statistics import Estimate, group_labels, jackknife_estimate
-from melody.protocols import Metric, Takes
+from melody.protocols import InputKind, Metric
 from melody.registry import metrics
 
 
@@ -212,7 +212,7 @@ class FrechetDistance(TorchMetric, Metric):
     """Fréchet audio distance between generated and reference embeddings (lower is better)."""
 
     version: ClassVar[str] = "1"
-    takes: ClassVar[Takes] = "windows"
+    input_kind: ClassVar[InputKind] = "embeddings"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
     unit: ClassVar[str] = ""

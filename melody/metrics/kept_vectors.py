@@ -17,7 +17,7 @@ from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
 from melody.metrics.base import TorchMetric, gather_all_tensors
 from melody.metrics.frechet import Statistics
-from melody.protocols import Metric, Takes
+from melody.protocols import InputKind, Metric
 
 SIDES = ("generated", "reference")
 
@@ -60,7 +60,7 @@ class KeptVectors(TorchMetric, Metric):
 class EmbeddingSets(KeptVectors):
     """Embeddings of generated and of reference clips; every ``update`` adds one clip."""
 
-    takes: ClassVar[Takes] = "windows"
+    input_kind: ClassVar[InputKind] = "embeddings"
     unit: ClassVar[str] = ""
 
     def __init__(self, dimension: Width = DIMENSION) -> None:

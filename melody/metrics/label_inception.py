@@ -25,7 +25,7 @@ from melody.bounds import Width
 from melody.checks import check_scored
 from melody.metrics.base import TorchMetric
 from melody.metrics.label_distributions import AUDIOSET_LABELS, Pooling, check_num_labels, clip_log_distribution
-from melody.protocols import Metric, Takes
+from melody.protocols import InputKind, Metric
 from melody.registry import metrics
 
 
@@ -47,7 +47,7 @@ class LabelInceptionScore(TorchMetric, Metric):
     """How clear each clip's labels are, and how they differ from clip to clip (higher is better)."""
 
     version: ClassVar[str] = "1"
-    takes: ClassVar[Takes] = "labels"
+    input_kind: ClassVar[InputKind] = "labels"
     needs_reference: ClassVar[bool] = False
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})

@@ -31,7 +31,7 @@ from melody.checks import check_scored
 from melody.errors import MelodyError
 from melody.metrics.base import TorchMetric
 from melody.metrics.label_distributions import AUDIOSET_LABELS, Pooling, check_num_labels, clip_log_distribution
-from melody.protocols import Metric, Takes
+from melody.protocols import InputKind, Metric
 from melody.registry import metrics
 
 
@@ -57,7 +57,7 @@ class PairedLabelKL(TorchMetric, Metric):
     """Divergence of a clip's label distribution from its reference clip's, mean over pairs (lower is better)."""
 
     version: ClassVar[str] = "1"
-    takes: ClassVar[Takes] = "label-pairs"
+    input_kind: ClassVar[InputKind] = "label_pairs"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "targets shuffled"})
     unit: ClassVar[str] = "nats"
@@ -93,7 +93,7 @@ class PooledLabelKL(TorchMetric, Metric):
     """Divergence of all generated clips' mean label distribution from the reference's (lower is better)."""
 
     version: ClassVar[str] = "1"
-    takes: ClassVar[Takes] = "labels"
+    input_kind: ClassVar[InputKind] = "labels"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
     unit: ClassVar[str] = "nats"

@@ -39,7 +39,7 @@ from melody.data.audio import resampled
 from melody.data.layouts import layout_of
 from melody.errors import MelodyError
 from melody.metrics.base import TorchMetric
-from melody.protocols import Metric, Takes
+from melody.protocols import InputKind, Metric
 from melody.registry import metrics
 
 Floats = NDArray[np.float64]
@@ -124,7 +124,7 @@ class Loudness(TorchMetric, Metric):
     """Integrated loudness by ITU-R BS.1770-4, mean over the clips that are not silent."""
 
     version: ClassVar[str] = "2"
-    takes: ClassVar[Takes] = "clips"
+    input_kind: ClassVar[InputKind] = "waveforms"
     hears: ClassVar[Literal["mix", "file"]] = "file"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "none"
     tells: ClassVar[frozenset[str] | None] = frozenset({"silence"})

@@ -27,7 +27,7 @@ from melody.checks import check_audible, check_finite, check_same_shape
 from melody.embedders.mel_stats import mel_filterbank
 from melody.errors import MelodyError
 from melody.metrics.running_mean import RunningMean
-from melody.protocols import Takes
+from melody.protocols import InputKind
 from melody.registry import metrics
 
 RESOLUTIONS = ((1024, 600, 120), (2048, 1200, 240), (512, 240, 50))
@@ -91,7 +91,7 @@ def log_mel_distance(preds: Tensor, target: Tensor, sample_rate: int) -> Tensor:
 class PairMetric(RunningMean):
     """Mean over clips of a number that each has with its original."""
 
-    takes: ClassVar[Takes] = "pairs"
+    input_kind: ClassVar[InputKind] = "waveform_pairs"
 
     @abstractmethod
     def of_clips(self, preds: Tensor, target: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from melody.checks import check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
 from melody.metrics.kept_vectors import KeptVectors
 from melody.metrics.pairwise import BLOCK
-from melody.protocols import Takes
+from melody.protocols import InputKind
 from melody.registry import metrics
 
 
@@ -66,7 +66,7 @@ class TextRanks(KeptVectors):
     """A number of the ranks of the right texts; every ``update`` adds pairs."""
 
     version: ClassVar[str] = "1"
-    takes: ClassVar[Takes] = "texts"
+    input_kind: ClassVar[InputKind] = "text_audio_embeddings"
 
     def __init__(self) -> None:
         super().__init__()

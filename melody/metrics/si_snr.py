@@ -30,7 +30,7 @@ from melody.errors import MelodyError
 from melody.metrics.angle_bins import NUM_BINS, AngleBin, bin_index, bin_means, check_num_bins
 from melody.metrics.base import TorchMetric
 from melody.metrics.running_mean import RunningMean
-from melody.protocols import Metric, Takes
+from melody.protocols import InputKind, Metric
 from melody.registry import metrics
 
 ROUNDING = 1e-12
@@ -79,7 +79,7 @@ def si_snr_improvement(preds: Tensor, noisy: Tensor, angle: Tensor, target: Tens
 class SISNR(RunningMean):
     """Scale-invariant signal-to-noise ratio, per item over flattened latents or samples (higher is better)."""
 
-    takes: ClassVar[Takes] = "pairs"
+    input_kind: ClassVar[InputKind] = "waveform_pairs"
     direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "targets shuffled"})
     unit: ClassVar[str] = "dB"

@@ -62,7 +62,7 @@ class _Summed(torchmetrics.Metric, Metric):
 class Crossings(_Summed):
     """How often a clip crosses zero."""
 
-    takes: ClassVar[Any] = "clips"
+    input_kind: ClassVar[Any] = "waveforms"
 
     def update(self, waveform: Tensor) -> None:
         self.add((waveform[0, 0].sign().diff() != 0).double().mean())
@@ -71,7 +71,7 @@ class Crossings(_Summed):
 class Refuses(_Summed):
     """Takes clips of ten seconds only."""
 
-    takes: ClassVar[Any] = "clips"
+    input_kind: ClassVar[Any] = "waveforms"
 
     def update(self, waveform: Tensor) -> None:
         raise ValueError("ten seconds, please")
@@ -82,7 +82,7 @@ class HighestPeak(torchmetrics.Metric, Metric):
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Any] = "none"
-    takes: ClassVar[Any] = "clips"
+    input_kind: ClassVar[Any] = "waveforms"
     full_state_update: bool | None = False
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class HighestPeak(torchmetrics.Metric, Metric):
 class Apart(_Summed):
     """Mean absolute difference of a pair."""
 
-    takes: ClassVar[Any] = "pairs"
+    input_kind: ClassVar[Any] = "waveform_pairs"
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         self.add((preds - target).abs().mean())
@@ -110,7 +110,7 @@ class Spread(torchmetrics.Metric, Metric):
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Any] = "lower"
-    takes: ClassVar[Any] = "windows"
+    input_kind: ClassVar[Any] = "embeddings"
     full_state_update: bool | None = False
 
     def __init__(self, dimension: int = 1) -> None:
@@ -131,7 +131,7 @@ class Nearest(torchmetrics.Metric, Metric):
 
     version: ClassVar[str] = "1"
     direction: ClassVar[Any] = "higher"
-    takes: ClassVar[Any] = "texts"
+    input_kind: ClassVar[Any] = "text_audio_embeddings"
     full_state_update: bool | None = False
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class Nearest(torchmetrics.Metric, Metric):
 class Labels(_Summed):
     """Share of windows with the first label; the reference is not looked at."""
 
-    takes: ClassVar[Any] = "labels"
+    input_kind: ClassVar[Any] = "labels"
     needs_reference = False
 
     def update(self, logits: Tensor, real: bool) -> None:

@@ -112,7 +112,7 @@ def test_declares_itself(name: str) -> None:
     assert f"``{name}``" in definition
     assert re.search(rf"Version {metric.version}\b", definition)
     assert metrics.entry(name).sentence.endswith(".")
-    if metric.takes != "other":
+    if metric.input_kind != "other":
         assert metric.tells is not None, "say which controls it claims to tell from music"
         assert metric.tells <= set(CONTROLS)
 

@@ -79,5 +79,5 @@ def test_registered_metrics_are_means_over_clips(pair: tuple[torch.Tensor, torch
     for metric, expected in values.items():
         for preds, target in zip(*pair, strict=True):
             metric.update(preds[None, None], target[None, None])
-        assert metric.takes == "pairs"
+        assert metric.input_kind == "waveform_pairs"
         assert float(metric.compute()) == pytest.approx(float(expected.double().mean()), rel=1e-6)
