@@ -347,7 +347,7 @@ class System(Registered, ABC):
 
     name: str
     sample_rate: int
-    abilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset()
     """What it can do beside making clips for texts: ``audio-continuation`` (has ``continue_from``), ``long-form``."""
     options: ClassVar[frozenset[str]] = frozenset()
     """Names of the options that ``generate`` takes, as in ``num_steps``; a caller gives no other."""
@@ -358,7 +358,7 @@ class System(Registered, ABC):
 
     _sized = False
     _declares = (
-        Declaration("abilities", "a frozenset of names", _are_names),
+        Declaration("capabilities", "a frozenset of names", _are_names),
         Declaration("options", "a frozenset of names", _are_names),
         Declaration("weights_from", "a text", _is_text),
     )

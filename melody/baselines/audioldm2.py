@@ -89,7 +89,7 @@ class AudioLDM2System(System):
     name = "audioldm2"
     needs: ClassVar[tuple[str, ...]] = ("diffusers",)
     weights_from = MODEL.source
-    abilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset({"num_steps", "guidance_scale"})
     longest_s = 10.24
     """What it was trained for, and diffusers' default."""

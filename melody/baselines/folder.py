@@ -67,7 +67,7 @@ class FolderSystem(System):
     """
 
     name = "folder"
-    abilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:

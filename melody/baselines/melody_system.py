@@ -20,7 +20,7 @@ class MelodySystem(System):
     """MeLoDy by one preset: text to music by Algorithm 1, beyond a segment by Algorithm 2."""
 
     name = "melody"
-    abilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
     options: ClassVar[frozenset[str]] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
 
     def __init__(

@@ -79,7 +79,7 @@ class MusicGenSystem(System):
 
     name = "musicgen"
     weights_from = MODEL.source
-    abilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset({"guidance_scale"})
     longest_s = 30.0
 

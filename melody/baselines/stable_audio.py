@@ -84,7 +84,7 @@ class StableAudioSystem(System):
     name = "stable-audio-open"
     needs: ClassVar[tuple[str, ...]] = ("diffusers",)
     weights_from = MODEL.source
-    abilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset()
     options: ClassVar[frozenset[str]] = frozenset({"num_steps", "guidance_scale"})
 
     _facts: dict[str, Any]

@@ -64,7 +64,7 @@ class EvaluatedPreset:
     """Where the weights lie, with their card."""
     definition: Preset | None = field(default=None, compare=False)
     """The preset itself, for what is counted from it."""
-    abilities: frozenset[str] = frozenset()
+    capabilities: frozenset[str] = frozenset()
     options: frozenset[str] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
 
     def part(self, name: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Context:
     def systems(self) -> dict[str, SystemEntry]:
         """Every system of the run by its name in the tables, the preset's own first."""
         own = SystemEntry(
-            OWN, OWN, self.subject.abilities, self.subject.options, load=lambda: self.parts.system, required=True
+            OWN, OWN, self.subject.capabilities, self.subject.options, load=lambda: self.parts.system, required=True
         )
         return {OWN: own, **self.others}
 

@@ -99,7 +99,7 @@ def random_context(preset: str | Path | Preset, *, device: str = "cpu", seed: in
         facts={"melody": __version__, "preset": loaded.hash()},
         load=nothing,
         definition=loaded,
-        abilities=MelodySystem.abilities,
+        capabilities=MelodySystem.capabilities,
     )
     return Context(subject, corpus_of=nothing, prompts=nothing, device=device, seed=seed)
 
@@ -141,5 +141,5 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
         part_weights=hashes,
         folder=folder,
         definition=loaded,
-        abilities=MelodySystem.abilities,
+        capabilities=MelodySystem.capabilities,
     )

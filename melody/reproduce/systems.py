@@ -43,7 +43,7 @@ class SystemEntry:
     """As tables call it, such as ``musiclm`` or ``folder:my-clips``."""
     use: str
     """As registered."""
-    abilities: frozenset[str] = frozenset()
+    capabilities: frozenset[str] = frozenset()
     takes: frozenset[str] = frozenset()
     """Options of its ``generate``."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -215,7 +215,7 @@ def _under_test(declared: SystemSpec, around: RunDefaults) -> SystemEntry:
     return SystemEntry(
         name=declared.title or use,
         use=use,
-        abilities=kind.abilities,
+        capabilities=kind.capabilities,
         takes=kind.options,
         options=declared.options,
         in_tree=entry.in_tree,

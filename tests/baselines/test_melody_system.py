@@ -22,7 +22,7 @@ def test_system_makes_what_the_pipeline_makes(tiny_pipeline: MelodyPipeline) -> 
 def test_system_is_registered_and_built_by_preset(tiny_path: Path, tiny_weights: Path) -> None:
     system = systems.create("melody", {"preset": str(tiny_path), "weights": str(tiny_weights)})
     assert system.sample_rate == 24_000
-    assert system.abilities == {"audio-continuation", "long-form"}
+    assert system.capabilities == {"audio-continuation", "long-form"}
 
 
 def test_system_goes_on_as_the_pipeline_does(tiny_pipeline: MelodyPipeline) -> None:

@@ -33,7 +33,7 @@ class Hummer(System):
 
     name = "hummer"
     sample_rate = RATE
-    abilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation"})
     options: ClassVar[frozenset[str]] = frozenset({"loudness", "slowly"})
 
     def __init__(self, weights: str | None = None) -> None:
@@ -96,7 +96,7 @@ class Brief(Hummer):
 class Player(Hummer):
     """Plays back, without a network."""
 
-    abilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     def made(self, waveform: torch.Tensor) -> Generation:
         return Generation(waveform, RATE, Trace())

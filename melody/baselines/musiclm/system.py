@@ -75,7 +75,7 @@ class MusicLmSystem(System):
     """
 
     name = "musiclm"
-    abilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
     options: ClassVar[frozenset[str]] = frozenset({"fine_windows"})
 
     def __init__(self, preset: str = "demo", weights: str | Path | None = None, device: str = "cpu") -> None:

@@ -44,7 +44,7 @@ def plan(suite: Suite, context: Context) -> list[Job]:
             continue
         units += generation_jobs(suite, context, row, system=name).values()
         units.append(timing_by_default(suite, context, name))
-        if CONTINUATION in context.systems[name].abilities:
+        if CONTINUATION in context.systems[name].capabilities:
             units.append(continuation(suite, context, name))
     return units
 
@@ -94,8 +94,8 @@ def _producers(builder: TableBuilder, name: str) -> CellValue:
 def _continuation(builder: TableBuilder, name: str) -> CellValue:
     """Yes if every clip is gone on from as asked, and what is new is nearer to its own beginning than to others'."""
     one = builder.context.systems[name]
-    if CONTINUATION not in one.abilities:
-        declared = ", ".join(sorted(one.abilities)) or "none"
+    if CONTINUATION not in one.capabilities:
+        declared = ", ".join(sorted(one.capabilities)) or "none"
         return CellValue(
             unavailable_reason=f"system {name!r} does not declare {CONTINUATION!r} (it declares: {declared})"
         )
