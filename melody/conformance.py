@@ -335,7 +335,7 @@ def _tagger_tags(candidate: Candidate) -> None:
 @check("audio_taggers", "its facts are plain values")
 @check("systems", "its facts are plain values")
 def _facts(candidate: Candidate) -> None:
-    facts = candidate.built.facts()
+    facts = candidate.built.identity()
     try:
         json.dumps(facts, allow_nan=False)
     except (TypeError, ValueError) as error:

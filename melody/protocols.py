@@ -385,7 +385,7 @@ class System(Registered, ABC):
             if name not in cls.options:
                 raise MelodyError(f"system {cls.name!r} takes no option {name!r}{did_you_mean(name, cls.options)}")
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What decides its bits, as plain values: sizes, hashes of weights or files; part of the key of its clips."""
         return {}
 
@@ -429,7 +429,7 @@ class AudioEmbedder(Registered, ABC):
     _sized = False
     _declares = (VERSION, PROTOCOL)
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What decides its numbers, as plain values: to be kept with a number, and in the key of a cached embedding."""
         return {"dimension": self.dimension, **_window_facts(self)}
 
@@ -452,8 +452,8 @@ class AudioTagger(Registered, ABC):
     _sized = False
     _declares = (VERSION, PROTOCOL)
 
-    def facts(self) -> dict[str, Any]:
-        """What decides its numbers, as ``AudioEmbedder.facts``."""
+    def identity(self) -> dict[str, Any]:
+        """What decides its numbers, as ``AudioEmbedder.identity``."""
         return {"labels": list(self.labels), **_window_facts(self)}
 
     @abstractmethod

@@ -22,7 +22,7 @@ class Plucks(System):
         rows = [self._clip(prompt, duration_s, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         return Generation(torch.stack(rows)[:, None], self.sample_rate, Trace())
 
-    def facts(self):
+    def identity(self):
         return {"version": 1, "decay_s": self.decay_s}
 
     def _clip(self, prompt, duration_s, seed):

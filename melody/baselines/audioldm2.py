@@ -154,7 +154,7 @@ class AudioLDM2System(System):
         self.sample_rate = self.pipeline.vocoder.config.sampling_rate
         self.states = getattr(self.pipeline.language_model.config, "max_new_tokens", None) or 8
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Hash of the files or the random size, and the libraries' versions."""
         return {**self._facts, **versions("diffusers", "transformers")}
 

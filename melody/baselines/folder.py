@@ -101,7 +101,7 @@ class FolderSystem(System):
         ]
         return Generation(torch.stack(rows)[:, None], self.sample_rate, Trace())
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """The hash of all files with what they belong to."""
         if self._hash is None:
             digest = hashlib.sha256()

@@ -124,7 +124,7 @@ class MusicGenSystem(System):
         self.channels = self.decoder_config.audio_channels
         self.delayed = self.decoder_config.num_codebooks // self.channels - 1
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Hash of the files or the random size, and the libraries' versions."""
         return {**self._facts, "top_k": TOP_K, **versions("transformers")}
 

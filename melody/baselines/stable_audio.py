@@ -144,7 +144,7 @@ class StableAudioSystem(System):
         window = self.pipeline.transformer.config.sample_size * self.pipeline.vae.hop_length
         self.longest_s = window / self.sample_rate
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Hash of the files or the random size, the scheduler, and the libraries' versions."""
         scheduler = type(self.pipeline.scheduler).__name__
         return {**self._facts, "scheduler": scheduler, **versions("diffusers", "transformers")}

@@ -186,7 +186,7 @@ class EmbeddingCache:
             "name": name,
             "class": f"{kind.__module__}.{kind.__qualname__}",
             "source": _source(kind),
-            "facts": component.facts(),
+            "facts": component.identity(),
             "made_of": dict(made_of or {}),
             "libraries": _libraries(),
             "device": str(getattr(component, "device", "cpu")).partition(":")[0],

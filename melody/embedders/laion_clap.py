@@ -4,7 +4,7 @@ Definition, version 1. ``laion-clap``: windows of 10 s side by side, the last on
 clip, a shorter clip repeated until it fills one; never the package's own random crop. ``clap-fadtk``: the protocol
 fadtk-clap, a window every second, the last ones filled with zeros, samples rounded to 16 bits. Unit vectors in both.
 
-Scores differ by checkpoint: its hash is in ``facts()``, and belongs beside the number.
+Scores differ by checkpoint: its hash is in ``identity()``, and belongs beside the number.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def _created(registry: Registry, text: str, device: str) -> tuple[Any, dict[str,
     accepted = {parameter.name for parameter in registry.parameters(name)}
     given = {"device": device, **arguments} if "device" in accepted else arguments
     component = registry.create(name, given, where=f"{registry.label} {text!r}")
-    return component, {"name": name, **component.facts()}
+    return component, {"name": name, **component.identity()}
 
 
 def _source(

@@ -162,7 +162,7 @@ class Context:
             return {"name": OWN, "subject": self.subject.facts, "weights": self.subject.weights}
         one = self.systems[name]
         if name not in self._facts:
-            said = {} if one.identified_by_files else self.system(name).facts()
+            said = {} if one.identified_by_files else self.system(name).identity()
             self._facts[name] = {"name": name, **one.identity, "facts": said}
             canonical(self._facts[name])
         return self._facts[name]
@@ -316,7 +316,7 @@ class Context:
 
     def embedder_facts(self, name: str) -> dict[str, Any]:
         """What identifies an audio embedder in keys, its weights too; raises ``MelodyError`` if it cannot be had."""
-        return {**component_facts(audio_embedders, name), "facts": self.embedder(name).facts()}
+        return {**component_facts(audio_embedders, name), "facts": self.embedder(name).identity()}
 
     def seeds(self, seeds: Sequence[int]) -> list[int]:
         """A suite's seeds, moved by the run's."""

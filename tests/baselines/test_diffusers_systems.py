@@ -194,7 +194,7 @@ def test_the_published_scheduler_says_what_it_needs(tmp_path: Path, monkeypatch:
 
 
 def test_facts_name_weights_and_versions(system: Any) -> None:
-    facts = system.facts()
+    facts = system.identity()
     assert len(facts["weights"]) == 64
     assert {"torch", "diffusers", "transformers"} <= set(facts)
 

@@ -44,10 +44,10 @@ def test_clips_are_paired_by_name_and_not_by_order(folder: Path) -> None:
 def test_it_is_registered_says_its_hash_and_has_no_work(folder: Path) -> None:
     system = systems.create("folder", {"folder": str(folder)})
     assert system.work(1.0) == []
-    before = system.facts()
+    before = system.identity()
     assert before["clips"] == 2
     _write(folder / "a-drum-loud.wav", 0.75)
-    assert FolderSystem(folder).facts() != before
+    assert FolderSystem(folder).identity() != before
     trace = system.generate([FLUTE], duration_s=1.0, seeds=[0]).trace
     assert trace.passes == trace.formula == {}
 

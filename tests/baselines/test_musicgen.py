@@ -113,7 +113,7 @@ def test_a_stereo_checkpoint_is_mixed_to_mono(tmp_path: Path) -> None:
 
 
 def test_facts_name_weights_and_versions(system: MusicGenSystem) -> None:
-    facts = system.facts()
+    facts = system.identity()
     assert len(facts["weights"]) == 64
     assert {"torch", "transformers"} <= set(facts)
 

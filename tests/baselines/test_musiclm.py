@@ -258,13 +258,13 @@ def test_weights_are_saved_and_loaded(system: MusicLmSystem, path: Path, weights
     state = torch.get_rng_state()
     loaded = systems.create("musiclm", {"preset": str(path), "weights": str(weights)})
     assert torch.equal(torch.get_rng_state(), state)
-    assert set(loaded.facts()["weights"]) == {
+    assert set(loaded.identity()["weights"]) == {
         "codec", "coarse", "fine", "joint_embedder", "rvq", "semantic_tokenizer", "language_model",
     }  # fmt: skip
     torch.testing.assert_close(loaded.coarse.head.weight, system.coarse.head.weight.half().float(), rtol=0, atol=0)
     made = loaded.generate(["a flute"], duration_s=0.3, seeds=[0])
     assert made.waveform.isfinite().all()
-    assert loaded.facts() == systems.create("musiclm", {"preset": str(path), "weights": str(weights)}).facts()
+    assert loaded.identity() == systems.create("musiclm", {"preset": str(path), "weights": str(weights)}).identity()
 
 
 @pytest.mark.parametrize(

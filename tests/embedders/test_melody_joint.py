@@ -35,7 +35,7 @@ def test_windows_are_the_joint_embedders_own(embedder: MelodyJoint) -> None:
     with torch.inference_mode():
         for row, part in zip(vectors, (clip[:window], clip[-window:]), strict=True):
             torch.testing.assert_close(row, joint.embed_audio(part[None, None])[0], atol=1e-5, rtol=1e-4)
-    facts = embedder.facts()
+    facts = embedder.identity()
     assert (facts["window_s"], facts["hop_s"]) == (window / embedder.sample_rate,) * 2
     assert len(facts["weights_hash"]) == 64
 

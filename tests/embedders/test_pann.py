@@ -124,7 +124,7 @@ def test_outputs_equal_the_authors_network(weights: Path, theirs: ModuleType) ->
     assert (embeddings > 0).any()
     torch.testing.assert_close(embeddings, expected["embedding"], atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(logits.sigmoid(), expected["clipwise_output"], atol=1e-4, rtol=1e-3)
-    assert embedder.facts()["weights_hash"] == embedder.pann.weights_hash
+    assert embedder.identity()["weights_hash"] == embedder.pann.weights_hash
 
 
 def test_windows_lie_side_by_side_and_the_last_ends_with_the_clip() -> None:

@@ -41,7 +41,7 @@ def test_clap_embeds_fixed_windows_by_the_models_own_extractor(clap_folder: Path
     from transformers import ClapFeatureExtractor, ClapModel
 
     embedder = audio_embedders.create("clap", {"weights": str(clap_folder)})
-    facts = embedder.facts()
+    facts = embedder.identity()
     assert (facts["sample_rate"], facts["dimension"], facts["window_s"]) == (48_000, 12, 1.0)
     clip = noise(48_000 * 2 + 100)
     vectors = embedder.embed(clip)
@@ -86,7 +86,7 @@ def test_encodec_gives_a_latent_for_each_frame_begun(encodec_folder: Path, sampl
     with torch.inference_mode():
         expected = EncodecModel.from_pretrained(encodec_folder).eval().encoder(noise(samples)[None, None])[0].T
     torch.testing.assert_close(latents, expected)
-    assert embedder.facts()["hop_s"] == pytest.approx(1 / 75)
+    assert embedder.identity()["hop_s"] == pytest.approx(1 / 75)
 
 
 def test_a_long_clip_is_encoded_in_pieces_and_no_frame_is_lost(encodec_folder: Path) -> None:

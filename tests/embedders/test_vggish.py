@@ -159,7 +159,7 @@ def test_each_protocol_moves_the_same_audio(google: VggishGoogle) -> None:
 
 
 def test_facts_name_the_protocol_and_the_weights(google: VggishGoogle) -> None:
-    facts = google.facts()
+    facts = google.identity()
     assert facts["protocol"] == "google-fad"
     assert len(facts["weights_hash"]) == 64
     assert (facts["sample_rate"], facts["dimension"], facts["window_s"], facts["hop_s"]) == (16_000, 128, 0.96, 0.5)

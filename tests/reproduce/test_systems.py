@@ -49,7 +49,7 @@ class Hummer(System):
         given, rate = audio
         return self.made(torch.cat([given, given[-round(duration_s * rate) :]])[None, None])
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         return {"hums": 1}
 
     def tone(self, frequency: float, duration_s: float) -> torch.Tensor:

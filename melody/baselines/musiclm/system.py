@@ -183,7 +183,7 @@ class MusicLmSystem(System):
         decoded = decoded[..., : known + max(1, round(duration * self.sample_rate))]
         return Generation(append(given, decoded, known, self.sample_rate), self.sample_rate, drawing.meter.trace)
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Preset, weights and versions."""
         presets = [self.preset.model_dump(), self.melody.model_dump()]
         return {

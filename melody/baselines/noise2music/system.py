@@ -124,7 +124,7 @@ class Noise2MusicSystem(System):
         samples = round(seconds * self.sample_rate)
         return Generation(waveform[..., :samples].clamp(-1, 1), self.sample_rate, meter.trace)
 
-    def facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Preset, weights and versions."""
         return {
             "preset": self.preset.name,

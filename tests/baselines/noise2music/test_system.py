@@ -98,7 +98,7 @@ def test_weights_load_into_the_registered_system_and_foreign_ones_do_not(
     settings = {"duration_s": 0.5, "seeds": [0], "num_steps": [2, 2, 2]}
     expected = cascade.generate(["a flute"], **settings).waveform  # type: ignore[arg-type]
     torch.testing.assert_close(loaded.generate(["a flute"], **settings).waveform, expected, rtol=0, atol=0)
-    assert set(loaded.facts()["weights"]) == {*PARTS, "joint_embedder", "rvq"}
+    assert set(loaded.identity()["weights"]) == {*PARTS, "joint_embedder", "rvq"}
 
     foreign = build_part(conditioned_by, "rvq")
     save_weights(foreign, tmp_path / "cascader.safetensors", component_of(conditioned_by, "rvq"))
