@@ -1,4 +1,4 @@
-"""Presets: which component sits in which seat, with which arguments, how to generate, how to train.
+"""Presets: which component sits in which role, with which arguments, how to generate, how to train.
 
 A preset is a TOML file, ``melody/presets/NAME.toml`` or any path. A component's table names it by ``use``; the other
 keys are its constructor's arguments::
@@ -56,13 +56,13 @@ Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
 
 
-class Strict(BaseModel):
+class FrozenModel(BaseModel):
     """A table of a TOML file: frozen, no keys beyond those declared, no number that is NaN or infinite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Component(Strict):
+class Component(FrozenModel):
     """A component by name with its constructor's arguments."""
 
     use: str
@@ -73,7 +73,7 @@ PAPER_GUIDANCE_SCALE = 2.5
 """Of the denoiser, in every generation of the paper (grade S: a public summary of the paper)."""
 
 
-class Generation(Strict):
+class Generation(FrozenModel):
     """How music is generated, unless a call says otherwise."""
 
     segment_s: Seconds = 10.0
@@ -91,7 +91,7 @@ class Generation(Strict):
     """Guidance of the language model by its prefix; 1 is none, as in the paper."""
 
 
-class Stage(Strict):
+class Stage(FrozenModel):
     """Settings that every training stage shares."""
 
     earlier: ClassVar[Mapping[str, Any]] = {}
@@ -198,14 +198,14 @@ class DenoiserStage(Stage):
     means (ours)."""
 
 
-class RvqStage(Strict):
+class RvqStage(FrozenModel):
     """The quantiser is fitted, not trained: to the embeddings of pieces of this length."""
 
     clip_s: Seconds = 10.0
     seed: Seed = 0
 
 
-class Training(Strict):
+class Training(FrozenModel):
     """Recipes by stage, in the order of what each needs."""
 
     joint: JointStage
@@ -216,15 +216,15 @@ class Training(Strict):
     dpd: DenoiserStage
 
 
-class Rvq(Strict):
+class Rvq(FrozenModel):
     """Residual vector quantiser of the joint embedding (main text: 12 tokens of 1,024)."""
 
     num_levels: Levels = 12
     codebook_size: Entries = 1024
 
 
-class Preset(Strict):
-    """A whole system: one component a seat."""
+class Preset(FrozenModel):
+    """A whole system: one component a role."""
 
     name: str
     description: str
@@ -247,7 +247,7 @@ class Preset(Strict):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-SEATS = {
+ROLES = {
     "codec": registry.codecs,
     "joint_embedder": registry.joint_embedders,
     "semantic_tokenizer": registry.semantic_tokenizers,
@@ -310,37 +310,37 @@ def _over(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def preset_of(tables: dict[str, Any], where: str) -> Preset:
     """The preset of tables as in a TOML file; raises ``MelodyError`` as ``load_preset`` does, with ``where``."""
-    preset = with_components(Preset, tables, SEATS, where)
+    preset = with_components(Preset, tables, ROLES, where)
     registry.samplers.entry(preset.generation.sampler)
     registry.grids.entry(preset.generation.grid)
     return preset
 
 
 def with_components(
-    model: type[Model], tables: dict[str, Any], seats: Mapping[str, registry.Registry], where: str
+    model: type[Model], tables: dict[str, Any], roles: Mapping[str, registry.Registry], where: str
 ) -> Model:
-    """A model of tables of which those of ``seats`` name a component by ``use``; their arguments are checked."""
+    """A model of tables of which those of ``roles`` name a component by ``use``; their arguments are checked."""
     raw = dict(tables)
-    for seat, components in seats.items():
-        if isinstance(raw.get(seat), dict):
-            raw[seat] = _component(raw[seat], components, f"{where} [{seat}]")
+    for role, components in roles.items():
+        if isinstance(raw.get(role), dict):
+            raw[role] = _component(raw[role], components, f"{where} [{role}]")
     parsed = parse(model, raw, where)
-    given = {seat: getattr(parsed, seat) for seat in seats}
+    given = {role: getattr(parsed, role) for role in roles}
     return parsed.model_copy(
-        update={s: _resolved(component, seats[s], f"{where} [{s}]") for s, component in given.items() if component}
+        update={s: _resolved(component, roles[s], f"{where} [{s}]") for s, component in given.items() if component}
     )
 
 
 def tables_of(preset: Preset) -> dict[str, Any]:
     """The tables of a preset, of plain values: what ``preset_of`` takes."""
-    return plain_tables(preset, SEATS)
+    return plain_tables(preset, ROLES)
 
 
-def plain_tables(preset: BaseModel, seats: Collection[str]) -> dict[str, Any]:
-    """The tables of any system's preset, of plain values; those of ``seats`` as in a TOML file."""
+def plain_tables(preset: BaseModel, roles: Collection[str]) -> dict[str, Any]:
+    """The tables of any system's preset, of plain values; those of ``roles`` as in a TOML file."""
     tables = preset.model_dump(mode="json")
-    there = [seat for seat in seats if tables[seat] is not None]
-    return tables | {seat: {"use": tables[seat]["use"], **tables[seat]["arguments"]} for seat in there}
+    there = [role for role in roles if tables[role] is not None]
+    return tables | {role: {"use": tables[role]["use"], **tables[role]["arguments"]} for role in there}
 
 
 def preset_for(name: str | Path | None, weights: Path | None) -> Preset:

@@ -87,7 +87,7 @@ class Registered:
 class Codec(PretrainedPart, Registered, ABC):
     """Waveform to latent frames and back."""
 
-    _seat = "codec"
+    _role = "codec"
 
     sample_rate: int
     hop_length: int
@@ -131,7 +131,7 @@ class Codec(PretrainedPart, Registered, ABC):
 class TokenCodec(PretrainedPart, Registered, ABC):
     """Waveform to acoustic tokens, ``num_levels`` a frame from coarse to fine, and back."""
 
-    _seat = "token_codec"
+    _role = "token_codec"
 
     sample_rate: int
     hop_length: int
@@ -162,7 +162,7 @@ class TokenCodec(PretrainedPart, Registered, ABC):
 class SemanticTokenizer(PretrainedPart, Registered, ABC):
     """Waveform to semantic tokens (music structure in time, without timbre's detail)."""
 
-    _seat = "semantic_tokenizer"
+    _role = "semantic_tokenizer"
 
     sample_rate: int
     token_rate: float
@@ -176,7 +176,7 @@ class SemanticTokenizer(PretrainedPart, Registered, ABC):
 class JointEmbedder(PretrainedPart, Registered, ABC):
     """Text and audio into one space, so that either can be the prompt."""
 
-    _seat = "joint_embedder"
+    _role = "joint_embedder"
 
     sample_rate: int
     embedding_dim: int
@@ -193,7 +193,7 @@ class JointEmbedder(PretrainedPart, Registered, ABC):
 class LanguageModel(PretrainedPart, Registered, ABC):
     """MuLan tokens and the semantic tokens so far to further semantic tokens."""
 
-    _seat = "language_model"
+    _role = "language_model"
 
     num_prefix_tokens: int
     codebook_size: int
@@ -236,7 +236,7 @@ class LanguageModel(PretrainedPart, Registered, ABC):
 class Denoiser(PretrainedPart, Registered, ABC):
     """Network that predicts the velocity of noisy latents, given semantic tokens."""
 
-    _seat = "denoiser"
+    _role = "denoiser"
 
     latent_dim: int
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from melody.config import SEATS, Preset, load_preset
+from melody.config import ROLES, Preset, load_preset
 from melody.paths import PACKAGE
 from melody.reproduce.sizes import PAPER_MILLIONS
 
@@ -114,10 +114,10 @@ def test_a_row_is_what_the_two_presets_say(label: str, presets: tuple[Preset, Pr
 
 def test_sizes_are_the_printed_ones_and_those_of_the_card(card: dict[str, Any]) -> None:
     shown = _table()
-    for seat in SEATS:
-        paper, demo = shown[f"{seat.replace('_', ' ')}, parameters"]
-        assert paper == f"{PAPER_MILLIONS[seat][0]}M"
-        assert demo == f"{card[seat]['parameters'] / 1e6:.1f}M"
+    for role in ROLES:
+        paper, demo = shown[f"{role.replace('_', ' ')}, parameters"]
+        assert paper == f"{PAPER_MILLIONS[role][0]}M"
+        assert demo == f"{card[role]['parameters'] / 1e6:.1f}M"
 
 
 def test_the_demo_learnt_from_as_many_clips_as_the_card_says(card: dict[str, Any]) -> None:
@@ -140,5 +140,5 @@ def test_the_remark_on_the_kl_term_is_its_ratio(presets: tuple[Preset, Preset]) 
 
 
 def test_no_row_is_left_without_a_test() -> None:
-    sizes = {f"{seat.replace('_', ' ')}, parameters" for seat in SEATS}
+    sizes = {f"{role.replace('_', ' ')}, parameters" for role in ROLES}
     assert set(_table()) == set(FACTS) | sizes | {"training data"}

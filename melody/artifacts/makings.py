@@ -16,6 +16,6 @@ class Makings:
     content: dict[str, Any]
     """The preset's plain values, but for words and recipes of training."""
     components: dict[str, tuple[str, str]]
-    """Kind and name of what sits in each seat, as in ``{"codec": ("codecs", "fourier-vae")}``."""
+    """Kind and name of what sits in each role, as in ``{"codec": ("codecs", "fourier-vae")}``."""
     weights: dict[str, Path]
     """The file of each part, whether it is there or not."""

@@ -180,14 +180,14 @@ class PretrainedPart(Pretrained):
     ``from_pretrained`` returns whichever codec the folder holds; on a component's own class, only that one.
     """
 
-    _seat: ClassVar[str]
+    _role: ClassVar[str]
     """The part's name in a preset."""
     _preset_name: str | None = None
     """Of the preset that the weights were made for."""
 
     def _bound_to(self) -> dict[str, Any]:
         """What the weights are bound to: the component's name and all of its arguments."""
-        components = _components(self._seat)
+        components = _components(self._role)
         names = [entry.name for entry in components.entries() if entry.component is type(self)]
         if not names:
             raise MelodyError(
@@ -202,17 +202,17 @@ class PretrainedPart(Pretrained):
 
     def _config_tables(self) -> dict[str, Any]:
         component = self._bound_to()
-        return {self._seat: {"use": component["use"], **component["arguments"]}}
+        return {self._role: {"use": component["use"], **component["arguments"]}}
 
     def _save_pretrained(self, save_directory: Path, dtype: Precision = "float16") -> None:
         from melody.artifacts.weights import save_weights
 
-        path = save_directory / f"{self._seat}.safetensors"
+        path = save_directory / f"{self._role}.safetensors"
         save_weights(self, path, self._bound_to(), preset=self._preset_name, dtype=dtype)  # type: ignore[arg-type]
 
     @classmethod
     def _hub_patterns(cls) -> tuple[str, ...]:
-        return (f"{cls._seat}.safetensors", CONFIG, CARD)
+        return (f"{cls._role}.safetensors", CONFIG, CARD)
 
     @classmethod
     def _from_folder(cls, folder: Path, config: dict[str, Any], device: str) -> Self:
@@ -220,31 +220,31 @@ class PretrainedPart(Pretrained):
 
         from melody.artifacts.weights import load_weights
 
-        if not isinstance(config.get(cls._seat), dict):
+        if not isinstance(config.get(cls._role), dict):
             there = ", ".join(key for key, table in config.items() if isinstance(table, dict))
-            raise MelodyError(f"{folder / CONFIG} has no {cls._seat.replace('_', ' ')}; it has: {there or 'nothing'}")
+            raise MelodyError(f"{folder / CONFIG} has no {cls._role.replace('_', ' ')}; it has: {there or 'nothing'}")
         with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
             part: Any = cls._from_tables(config, str(folder / CONFIG))
-        load_weights(part, folder / f"{cls._seat}.safetensors", part._bound_to(), wanted=str(folder / CONFIG))
+        load_weights(part, folder / f"{cls._role}.safetensors", part._bound_to(), wanted=str(folder / CONFIG))
         part._preset_name = config.get("name")
-        part._card = {seat: entry for seat, entry in (read_card(folder) or {}).items() if seat == cls._seat}
+        part._card = {role: entry for role, entry in (read_card(folder) or {}).items() if role == cls._role}
         loaded: Self = part.eval().to(device)
         return loaded
 
     @classmethod
     def _from_tables(cls, config: dict[str, Any], where: str) -> PretrainedPart:
         """The component that the config names, with random weights."""
-        components = _components(cls._seat)
-        arguments = dict(config[cls._seat])
+        components = _components(cls._role)
+        arguments = dict(config[cls._role])
         name = arguments.pop("use", None)
         if not isinstance(name, str):
-            raise MelodyError(f'{where}: [{cls._seat}] has no "use": expected one of {", ".join(components.names())}')
+            raise MelodyError(f'{where}: [{cls._role}] has no "use": expected one of {", ".join(components.names())}')
         if not issubclass(components.get(name), cls):
             kind = components.label
             raise MelodyError(
                 f"{where} has the {kind} {name!r}, which is {components.get(name).__name__}, not {cls.__name__}"
             )
-        built: PretrainedPart = components.create(name, arguments, where=f"{where} [{cls._seat}]")
+        built: PretrainedPart = components.create(name, arguments, where=f"{where} [{cls._role}]")
         return built
 
 
@@ -299,5 +299,5 @@ def _check_target(folder: Path, tables: dict[str, Any]) -> None:
         raise MelodyError(f"{folder} holds other model files already ({names or CONFIG}); choose another folder")
 
 
-def _components(seat: str) -> registry.Registry:
-    return registry.registry(f"{seat}s")
+def _components(role: str) -> registry.Registry:
+    return registry.registry(f"{role}s")

@@ -131,7 +131,7 @@ def makings_facts(made: Makings) -> dict[str, Any]:
     content = json.dumps(made.content, sort_keys=True)
     return {
         "preset": hashlib.sha256(content.encode()).hexdigest(),
-        "components": {seat: component_facts(registry(kind), name) for seat, (kind, name) in made.components.items()},
+        "components": {role: component_facts(registry(kind), name) for role, (kind, name) in made.components.items()},
     }
 
 

@@ -268,7 +268,7 @@ def train(
     )
     if denoiser is not None:
         if system != "melody":
-            raise MelodyError(f"--denoiser was given with --system {system}: only melody's preset has that seat")
+            raise MelodyError(f"--denoiser was given with --system {system}: only melody's preset has that role")
         loaded = adjusted(loaded, denoiser=denoiser)
     folder = out or Path("runs") / (loaded.name if system == "melody" else f"{system}-{loaded.name}")
     run = Run(loaded, data, folder, hardware, strict=strict, weights=weights, plan=kind.plan)

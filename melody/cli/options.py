@@ -100,7 +100,7 @@ OutOption = Annotated[
     typer.Option(help="Run folder; a second call on it goes on where the first ended. \\[default: runs/PRESET]"),
 ]
 DenoiserOption = Annotated[
-    str | None, typer.Option(help="Another denoiser in the seat, as for Table 5; see: melody components denoisers.")
+    str | None, typer.Option(help="Another denoiser in the role, as for Table 5; see: melody components denoisers.")
 ]
 TrainWeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Folder with parts of earlier stages that the run folder has not.")

@@ -24,7 +24,7 @@ class ResidualVectorQuantizer(nn.Module, PretrainedPart):
         dim: E, width of the embedding.
     """
 
-    _seat = "rvq"
+    _role = "rvq"
     codebooks: Tensor
     fitted: Tensor
 

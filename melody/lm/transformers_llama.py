@@ -1,4 +1,4 @@
-"""The semantic language model by transformers' ``LlamaForCausalLM``: another implementation in the same seat."""
+"""The semantic language model by transformers' ``LlamaForCausalLM``: another implementation in the same role."""
 
 from __future__ import annotations
 

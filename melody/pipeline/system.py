@@ -17,7 +17,7 @@ from melody.artifacts.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
 from melody.artifacts.weights import ForeignWeightsError, Precision, canonical, file_hash, load_weights, save_weights
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.conditioning.words import known_words
-from melody.config import SEATS, Preset, load_preset, preset_names, preset_of, tables_of
+from melody.config import ROLES, Preset, load_preset, preset_names, preset_of, tables_of
 from melody.data.audio import AudioInput, as_mono
 from melody.devices import device_of
 from melody.errors import MelodyError
@@ -52,7 +52,7 @@ def build_part(preset: Preset, part: str) -> nn.Module:
         )["embedding_dim"]
         return ResidualVectorQuantizer(preset.rvq.num_levels, preset.rvq.codebook_size, width)
     component = getattr(preset, part)
-    built: nn.Module = SEATS[part].create(component.use, component.arguments, where=f"preset {preset.name} [{part}]")
+    built: nn.Module = ROLES[part].create(component.use, component.arguments, where=f"preset {preset.name} [{part}]")
     return built
 
 

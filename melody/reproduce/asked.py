@@ -15,7 +15,7 @@ from melody.reproduce.tables.passes_and_preference import RATED
 
 Tell = Callable[[str], None]
 """Takes a line before anything is computed."""
-SEATS = {
+ROLES = {
     "denoiser": registry.denoisers,
     "grid": registry.grids,
     "sampler": registry.samplers,
@@ -71,7 +71,7 @@ def missing_extras(suites: Sequence[Suite]) -> list[str]:
     """One line for each component that a suite names and whose extra is not installed: its rows are not attempted."""
     named = [(axis, str(value)) for suite in suites for listed in suite.rows for axis, value in listed.row.items()]
     named += [(axis, str(value)) for suite in suites for axis, values in suite.axes.items() for value in values]
-    found = [SEATS[axis].lacks(name) for axis, name in named if axis in SEATS and name in SEATS[axis]]
+    found = [ROLES[axis].lacks(name) for axis, name in named if axis in ROLES and name in ROLES[axis]]
     embedders = [str(column.embedder) for suite in suites for column in suite.columns]
     found += [registry.audio_embedders.lacks(name) for name in embedders if name in registry.audio_embedders]
     return [f"not attempted: {line}" for line in dict.fromkeys(found) if line]

@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 
 from pydantic import Field, model_validator
 
-from melody.config import Strict, parse
+from melody.config import FrozenModel, parse
 from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
@@ -35,7 +35,7 @@ from melody.reproduce.suite import Row, selects
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-class Threshold(Strict):
+class Threshold(FrozenModel):
     """One condition on the cells that ``suite``, ``row`` and ``column`` select."""
 
     suite: str
@@ -68,7 +68,7 @@ class Threshold(Strict):
         return self
 
 
-class Thresholds(Strict):
+class Thresholds(FrozenModel):
     """A thresholds file."""
 
     title: str

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from melody.bounds import GuidanceScale, RunSeed, Seconds, Steps
-from melody.config import PAPER_GUIDANCE_SCALE, Positive, Strict, parse
+from melody.config import PAPER_GUIDANCE_SCALE, FrozenModel, Positive, parse
 from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.paths import declarations
@@ -37,7 +37,7 @@ PAPER_SETTINGS: dict[str, Any] = {
 where a table varies one of them, its rows say so. The guidance is of grade S (``PAPER_GUIDANCE_SCALE``)."""
 
 
-class Settings(Strict):
+class Settings(FrozenModel):
     """How much is measured, and how."""
 
     prompts: Positive = 16
@@ -61,7 +61,7 @@ class Settings(Strict):
     """The same where passes are counted, whatever clips are made by: the paper's convention, for one."""
 
 
-class Condition(Strict):
+class Condition(FrozenModel):
     """A circumstance of the paper's run without which a speed means nothing, as its precision."""
 
     name: Literal["precision", "batch", "threads"]
@@ -71,7 +71,7 @@ class Condition(Strict):
     """Where that is known from."""
 
 
-class Column(Strict):
+class Column(FrozenModel):
     """One column: what is measured, and when our number may be held against the paper's."""
 
     name: str
@@ -96,7 +96,7 @@ class Column(Strict):
     """Column of the same measurement in another unit, which has the verdict: one measurement, one verdict."""
 
 
-class ListedRow(Strict):
+class ListedRow(FrozenModel):
     """A row that no axis gives: a reference, or a system of others."""
 
     row: Row
@@ -104,7 +104,7 @@ class ListedRow(Strict):
     """Why this row's cells are not measured, where they are not."""
 
 
-class PaperValue(Strict):
+class PaperValue(FrozenModel):
     """One printed cell."""
 
     row: Row
@@ -122,7 +122,7 @@ class PaperValue(Strict):
     """Why the value is shown and is no statement of the paper's, if it is none."""
 
 
-class OrderingClaim(Strict):
+class OrderingClaim(FrozenModel):
     """What the table says by its order: the cell at ``higher`` has the larger number."""
 
     claim: str
@@ -144,7 +144,7 @@ class OrderingClaim(Strict):
         return self
 
 
-class TargetClaim(Strict):
+class TargetClaim(FrozenModel):
     """What we aim at ourselves: a bound on a cell, or that it lies beyond another cell of its column."""
 
     claim: str
@@ -168,7 +168,7 @@ class TargetClaim(Strict):
         return self
 
 
-class Suite(Strict):
+class Suite(FrozenModel):
     """One table to reproduce."""
 
     name: str
@@ -251,13 +251,13 @@ class Suite(Strict):
         return found[0] if found else None
 
 
-class FullRun(Strict):
+class FullRun(FrozenModel):
     """What the long run has instead: single settings, and whole axes."""
 
     full: dict[Literal["settings", "axes"], dict[str, Any]] = Field(default_factory=dict)
 
 
-class PublishedNumber(Strict):
+class PublishedNumber(FrozenModel):
     """A number that somebody else printed about a system of a table."""
 
     suite: str
@@ -268,7 +268,7 @@ class PublishedNumber(Strict):
     grade: Grade = "P"
 
 
-class Baseline(Strict):
+class Baseline(FrozenModel):
     """A system that the paper compares with: what it is, and what was printed about it."""
 
     name: str

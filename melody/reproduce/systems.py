@@ -21,7 +21,7 @@ from melody import registry
 from melody.artifacts.makings import Makings
 from melody.artifacts.provenance import component_facts, makings_facts, weights_hash
 from melody.artifacts.weights import file_hash
-from melody.config import Preset, Strict, parse
+from melody.config import FrozenModel, Preset, parse
 from melody.documents import read_toml
 from melody.errors import MelodyError, one_line
 from melody.paths import PACKAGE
@@ -80,7 +80,7 @@ class SystemEntry:
         return next(iter(self.identity.get("files", {}).values()), None)
 
 
-class SystemSpec(Strict):
+class SystemSpec(FrozenModel):
     """``--system FILE.toml``: a system with its arguments."""
 
     use: str

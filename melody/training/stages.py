@@ -47,13 +47,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 DATA_FACTS = ("latent_dim", "codebook_size", "frame_rate", "sample_rate")
-"""Arguments of a denoiser that say what its data are, so another denoiser in its seat takes them over."""
+"""Arguments of a denoiser that say what its data are, so another denoiser in its role takes them over."""
 
 RVQ_EMBEDDINGS = 1 << 20
 
 
 def adjusted(preset: Preset, *, denoiser: str | None = None, **settings: Any) -> Preset:
-    """A preset with another denoiser in the seat, and with settings of all stages (``precision`` …) that are not None.
+    """A preset with another denoiser in the role, and with settings of all stages (``precision`` …) that are not None.
 
     The denoiser takes over what says how the data are (``DATA_FACTS``); the rest are its own defaults. A preset file
     says more.

@@ -16,7 +16,7 @@ import melody
 from melody import registry
 from melody.artifacts import hub
 from melody.conditioning.rvq import ResidualVectorQuantizer
-from melody.config import SEATS, Preset, load_preset, preset_for, preset_of, tables_of
+from melody.config import ROLES, Preset, load_preset, preset_for, preset_of, tables_of
 from melody.diffusion.dual_path import DualPathDenoiser
 from melody.errors import MelodyError
 from melody.pipeline import PARTS, MelodyPipeline
@@ -258,11 +258,11 @@ def test_weights_of_a_shipped_preset_name_that_preset(tiny_path: Path, tmp_path:
         MelodyPipeline.from_preset(tiny_path, weights=tmp_path / "demo")
 
 
-@pytest.mark.parametrize("seat", sorted(SEATS))
-def test_a_part_that_the_folder_lacks_is_named(tmp_path: Path, seat: str) -> None:
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_part_that_the_folder_lacks_is_named(tmp_path: Path, role: str) -> None:
     (tmp_path / "config.json").write_text('{"format_version": "1", "vocoder": {"use": "x"}}')
-    with pytest.raises(MelodyError, match=rf"config\.json has no {seat.replace('_', ' ')}; it has: vocoder"):
-        getattr(melody.protocols, "".join(map(str.title, seat.split("_")))).from_pretrained(tmp_path)  # type: ignore[attr-defined]
+    with pytest.raises(MelodyError, match=rf"config\.json has no {role.replace('_', ' ')}; it has: vocoder"):
+        getattr(melody.protocols, "".join(map(str.title, role.split("_")))).from_pretrained(tmp_path)  # type: ignore[attr-defined]
 
 
 def test_a_folder_without_config_or_with_a_broken_one_is_one_line(tmp_path: Path) -> None:

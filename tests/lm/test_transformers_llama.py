@@ -1,4 +1,4 @@
-"""transformers' LLaMA in the language model's seat: the logits, tokens, passes and errors of ours."""
+"""transformers' LLaMA in the language model's role: the logits, tokens, passes and errors of ours."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from melody.conditioning.semantic import TOKEN_RATE
 from melody.config import (
     PRESETS,
     Component,
+    FrozenModel,
     Positive,
     PositiveFloat,
     Stage,
-    Strict,
     TokenCodecStage,
     plain_tables,
     with_components,
@@ -32,7 +32,7 @@ from melody.lm.multi_stream import MultiStream
 from melody.protocols import TokenCodec
 
 FOLDER = PRESETS / "musiclm"
-SEATS = {"codec": registry.token_codecs, "language_model": registry.language_models}
+ROLES = {"codec": registry.token_codecs, "language_model": registry.language_models}
 """Table of a component -> the registry of its kind."""
 PARTS = ("codec", "coarse", "fine")
 """Parts with weights of this system's own, beside a language model if it has one."""
@@ -40,7 +40,7 @@ CONDITIONING = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model")
 """Parts of MeLoDy that it uses, but for a language model of its own."""
 
 
-class Windows(Strict):
+class Windows(FrozenModel):
     """How a stage makes what is longer than its window, and draws its tokens."""
 
     window_s: PositiveFloat
@@ -114,7 +114,7 @@ class AcousticTraining(Stage):
     """Half of the steps take so many times more crops, so many times shorter: attention costs less. Ours."""
 
 
-class MusicLmTraining(Strict):
+class MusicLmTraining(FrozenModel):
     """Recipes by stage."""
 
     codec: TokenCodecStage
@@ -122,7 +122,7 @@ class MusicLmTraining(Strict):
     fine: AcousticTraining | None = None
 
 
-class MusicLmPreset(Strict):
+class MusicLmPreset(FrozenModel):
     """One MusicLM-style system."""
 
     name: str
@@ -162,7 +162,7 @@ def load_preset(name: str | Path) -> MusicLmPreset:
                 f"unknown preset {str(name)!r} of musiclm{did_you_mean(str(name), preset_names())}; "
                 "or give the path of a .toml file"
             )
-    preset = with_components(MusicLmPreset, read_toml(path), SEATS, str(path))
+    preset = with_components(MusicLmPreset, read_toml(path), ROLES, str(path))
     _check(preset)
     return preset
 
@@ -185,7 +185,7 @@ def _check(preset: MusicLmPreset) -> None:
 
 def tables_of(preset: MusicLmPreset) -> dict[str, Any]:
     """The tables of a preset, of plain values."""
-    return plain_tables(preset, SEATS)
+    return plain_tables(preset, ROLES)
 
 
 def build_part(preset: MusicLmPreset, part: str) -> nn.Module:
@@ -194,7 +194,7 @@ def build_part(preset: MusicLmPreset, part: str) -> nn.Module:
     if part in ("coarse", "fine"):
         return MultiStream(**described["arguments"])
     where = f"preset {preset.name} [{part}]"
-    built: nn.Module = SEATS[part].create(described["use"], described["arguments"], where=where)
+    built: nn.Module = ROLES[part].create(described["use"], described["arguments"], where=where)
     return built
 
 

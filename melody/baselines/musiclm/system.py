@@ -120,7 +120,7 @@ class MusicLmSystem(System):
         named = {"codec": ("token_codecs", loaded.codec.use)}
         if loaded.language_model is not None:
             named["language_model"] = ("language_models", loaded.language_model.use)
-        named |= {seat: (f"{seat}s", getattr(melody, seat).use) for seat in taken if seat != "rvq"}
+        named |= {role: (f"{role}s", getattr(melody, role).use) for role in taken if role != "rvq"}
         content = {"own": loaded.model_dump(mode="json", exclude={*INDIFFERENT, "melody"})}
         content["melody"] = melody.model_dump(mode="json", include=set(taken))
         paths = _paths(loaded, melody, _folder(loaded, arguments.get("weights")))

@@ -49,7 +49,7 @@ def _decoding(codec: Any, frames: int) -> Work:
 
 def _semantic(system: MusicLmSystem, total: int) -> Iterator[Work]:
     model, stage = system.language_model, system.preset.semantic
-    if not isinstance(model, DecoderOnly):  # its seat does not say what a pass is
+    if not isinstance(model, DecoderOnly):  # its role does not say what a pass is
         return
     rows = 1 if stage.guidance_scale == 1 else 2
     calls = _TokenCalls("semantic", model, rows)

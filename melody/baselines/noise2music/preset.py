@@ -13,7 +13,7 @@ from melody import registry
 from melody.artifacts.weights import ForeignWeightsError, canonical, load_weights
 from melody.baselines.noise2music.frames import Frames
 from melody.baselines.noise2music.network import StageNetwork
-from melody.config import DenoiserStage, Positive, PositiveFloat, Preset, Strict, load_preset, parse
+from melody.config import DenoiserStage, FrozenModel, Positive, PositiveFloat, Preset, load_preset, parse
 from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.paths import PACKAGE
@@ -25,7 +25,7 @@ CONDITIONING = ("joint_embedder", "rvq")
 """Parts of our own system that read the prompt, as they are."""
 
 
-class Network(Strict):
+class Network(FrozenModel):
     """One stage: the size of its network, and how it is sampled unless a call says otherwise."""
 
     hidden_size: Positive
@@ -53,13 +53,13 @@ class CascadeStage(DenoiserStage):
     """Length of the pieces that have one prompt, of which ``clip_s`` are drawn."""
 
 
-class CascadeTraining(Strict):
+class CascadeTraining(FrozenModel):
     generator: CascadeStage
     cascader: CascadeStage
     super_resolution: CascadeStage
 
 
-class Noise2MusicPreset(Strict):
+class Noise2MusicPreset(FrozenModel):
     """A whole cascade."""
 
     name: str
