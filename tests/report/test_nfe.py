@@ -6,7 +6,7 @@ import pytest
 
 from melody.evaluation.result import Measurement
 from melody.report.plots.figures import draw
-from melody.report.plots.nfe import Facets, evaluation_facets, facets_text
+from melody.report.plots.nfe import Facets, facets_text, nfe_facets
 from melody.reproduce.results import Cell, Provenance, Results, Table
 
 REFERENCE = {"sampler": "ddim", "grid": "uniform", "num_steps": 20}
@@ -59,7 +59,7 @@ def table() -> Table:
 
 
 def _facets(table: Table) -> Facets:
-    found = evaluation_facets(table)
+    found = nfe_facets(table)
     assert found is not None
     return found
 
@@ -71,8 +71,8 @@ def test_a_panel_for_each_grid_and_a_curve_for_each_sampler(table: Table) -> Non
         "karras": ["heun"],
     }
     ddim, heun = facets.panels["uniform"]
-    assert [(p.evaluations, p.value) for p in ddim.points] == [(5, 0.9), (20, 0.0)]
-    assert [(p.evaluations, p.low, p.high) for p in heun.points] == [(10, pytest.approx(0.1), 0.2)]
+    assert [(p.nfe, p.value) for p in ddim.points] == [(5, 0.9), (20, 0.0)]
+    assert [(p.nfe, p.low, p.high) for p in heun.points] == [(10, pytest.approx(0.1), 0.2)]
     assert facets.panels["karras"][0].colour == heun.colour
     assert facets.margin == pytest.approx(0.05 * LEVEL)
     assert "heun: +1.5 at 10" in facets_text(facets)
@@ -87,5 +87,5 @@ def test_the_picture_stands_in_the_place_of_curves_over_steps(table: Table) -> N
 
 
 def test_without_the_reference_there_is_no_picture(table: Table, results: Results) -> None:
-    assert evaluation_facets(_table(("ddim", "uniform", 5, 5, 0.9))) is None
-    assert all(evaluation_facets(other) is None for other in results.tables)
+    assert nfe_facets(_table(("ddim", "uniform", 5, 5, 0.9))) is None
+    assert all(nfe_facets(other) is None for other in results.tables)

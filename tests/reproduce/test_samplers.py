@@ -131,4 +131,4 @@ def test_the_fewest_that_are_enough(
     points = [_point(n, *found) for n, found in zip((5, 10, 20), differences, strict=True)]
     curve = Curve(tuple(points), margin=0.1)
     for found, expected in ((curve.decided(), decided), (curve.possible(), possible)):
-        assert (found.evaluations.value if found else None) == expected
+        assert (found.nfe.value if found else None) == expected

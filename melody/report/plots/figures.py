@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from melody.report.plots.bars import draw_bars, pass_panels
 from melody.report.plots.costs import cost_panels, costs_text, draw_costs
 from melody.report.plots.curves import Panel, draw_curves, step_panels
-from melody.report.plots.nfe import draw_facets, evaluation_facets, facets_text
+from melody.report.plots.nfe import draw_facets, facets_text, nfe_facets
 from melody.reproduce.results import Results, Table
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def draw(results: Results) -> list[Plot]:
 
 def _figures(table: Table) -> list[tuple[str, str, Figure]]:
     found: list[tuple[str, str, Figure]] = []
-    facets = evaluation_facets(table)
+    facets = nfe_facets(table)
     if facets is not None:
         return [("evaluations", facets_text(facets), draw_facets(facets))]
     for name, what, metrics in (("quality", "Quality", QUALITY), ("speed", "Speed", SPEED)):

@@ -26,7 +26,7 @@ BAND = "#7f7f7f"
 class Point:
     """A difference with its interval, at a number of evaluations."""
 
-    evaluations: float
+    nfe: float
     value: float
     low: float
     high: float
@@ -59,7 +59,7 @@ class Facets:
         return {curve.sampler: curve.colour for curves in self.panels.values() for curve in curves}
 
 
-def evaluation_facets(table: Table) -> Facets | None:
+def nfe_facets(table: Table) -> Facets | None:
     """What a table over samplers and grids shows; ``None`` for every other, and where the reference is missing."""
     by_metric = {name: _cells(table, name) for name in (EVALUATIONS, DIFFERENCE, LEVEL)}
     differences = by_metric[DIFFERENCE]
@@ -112,8 +112,7 @@ def facets_text(facets: Facets) -> str:
     parts = []
     for grid, curves in facets.panels.items():
         told = "; ".join(
-            f"{curve.sampler}: " + ", ".join(f"{p.value:+.3g} at {p.evaluations:g}" for p in curve.points)
-            for curve in curves
+            f"{curve.sampler}: " + ", ".join(f"{p.value:+.3g} at {p.nfe:g}" for p in curve.points) for curve in curves
         )
         parts.append(f"{grid}: {told}")
     return (
@@ -148,7 +147,7 @@ def _points(by_metric: dict[str, dict[Any, Cell]], sampler: str, grid: str) -> t
         if drawable(value) and drawable(counted.measured.value) and counted.measured.value > 0:
             low, high = (end if drawable(end) else value for end in (cell.measured.low, cell.measured.high))
             found.append(Point(counted.measured.value, value, low, high))
-    return tuple(sorted(found, key=lambda point: point.evaluations)[:MOST_DRAWN])
+    return tuple(sorted(found, key=lambda point: point.nfe)[:MOST_DRAWN])
 
 
 def _draw(axes: Axes, grid: str, curves: Sequence[Curve], facets: Facets) -> None:
@@ -159,7 +158,7 @@ def _draw(axes: Axes, grid: str, curves: Sequence[Curve], facets: Facets) -> Non
     for index, curve in enumerate(curves):
         _draw_curve(axes, curve, SHIFT ** (index - (len(curves) - 1) / 2))
     all_points = [point for some in facets.panels.values() for curve in some for point in curve.points]
-    ticks = sorted({point.evaluations for point in all_points})
+    ticks = sorted({point.nfe for point in all_points})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -185,7 +184,7 @@ def _scale(axes: Axes, points: Sequence[Point], margin: float) -> None:
 
 
 def _draw_curve(axes: Axes, curve: Curve, factor: float) -> None:
-    places = [point.evaluations * factor for point in curve.points]
+    places = [point.nfe * factor for point in curve.points]
     values = [point.value for point in curve.points]
     spread = [
         [max(0.0, point.value - point.low) for point in curve.points],

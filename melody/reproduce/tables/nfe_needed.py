@@ -42,7 +42,7 @@ class Point:
     """One number of evaluations of a sampler on a grid, with the difference of its FAD to the reference's."""
 
     row: Row
-    evaluations: Measurement
+    nfe: Measurement
     difference: Measurement
 
 
@@ -88,18 +88,18 @@ def _finding(ablation: Ablation, steps: Sequence[Row], column: Column) -> CellVa
     for row in steps:
         units |= {unit.key: unit for unit in ablation.units(row, column)}
     return CellValue(
-        chosen.difference if column.measure == "fad_difference" else chosen.evaluations,
+        chosen.difference if column.measure == "fad_difference" else chosen.nfe,
         units=tuple(units.values()),
         inputs=ablation.inputs,
         config=ablation.config | chosen.row,
-        seeds=tuple(map(int, chosen.evaluations.by_seed)),
+        seeds=tuple(map(int, chosen.nfe.by_seed)),
     )
 
 
 def _curve(ablation: Ablation, steps: Sequence[Row], embedder: str) -> Curve:
-    points = [Point(row, ablation.evaluations(row), ablation.fad_difference(row, embedder)) for row in steps]
+    points = [Point(row, ablation.nfe(row), ablation.fad_difference(row, embedder)) for row in steps]
     reference = ablation.distances(settings_row(ablation.builder.suite), embedder)
-    ordered = sorted(points, key=lambda point: point.evaluations.value)
+    ordered = sorted(points, key=lambda point: point.nfe.value)
     return Curve(tuple(ordered), MARGIN * reference.estimate.value)
 
 
@@ -107,7 +107,7 @@ def _not_reached(curve: Curve) -> str:
     last = curve.points[-1]
     interval = f"{_end(last.difference, 'low'):+.3g} to {_end(last.difference, 'high'):+.3g}"
     return (
-        f"no number up to {last.evaluations.value:g} evaluations, the most that were measured: FAD minus the "
+        f"no number up to {last.nfe.value:g} evaluations, the most that were measured: FAD minus the "
         f"reference's is {last.difference.value:+.3g} there ({interval}); the margin is {curve.margin:.3g}"
     )
 

@@ -85,7 +85,7 @@ class Ablation:
         found = [unit for one in [row, *others] for unit in _generations(suite, context, one).values()]
         return [*found, *([_held_out(suite, context)] if column.measure.startswith("fad") else [])]
 
-    def evaluations(self, row: Row) -> Measurement:
+    def nfe(self, row: Row) -> Measurement:
         """Passes of the denoiser for one row of a batch; the same for every seed, so it has no interval."""
         by_seed = {
             str(seed): float(outcome.values["trace"]["passes"]["denoiser"])
@@ -128,7 +128,7 @@ class Ablation:
     def _measured(self, row: Row, column: Column) -> Measurement:
         embedder = column.embedder or ""
         if column.measure == "evaluations":
-            return self.evaluations(row)
+            return self.nfe(row)
         if column.measure == "fad_difference":
             return self.fad_difference(row, embedder)
         if column.measure == "fad":
