@@ -35,7 +35,7 @@ from melody.config import Preset, load_preset
 from melody.diffusion.guidance import guided_velocity
 from melody.metrics.part_passes import Pass, passes
 from melody.pipeline import build_part
-from melody.pipeline.calls import Call
+from melody.pipeline.profiled_calls import Call
 from melody.samplers import sample
 
 PARTS = ("language_model", "denoiser", "codec", "joint_embedder", "semantic_tokenizer")

@@ -44,8 +44,8 @@ from melody.evaluation.scoring import (
     over_texts,
     valued,
 )
-from melody.metrics.cosine import derangement
-from melody.metrics.leave_out import merged, value_of
+from melody.metrics.grouped_jackknife import merged, value_of
+from melody.metrics.text_correlation import derangement
 from melody.protocols import CONTROLS
 
 NOISE, SILENCE, REPEATED, TEXTS_SHUFFLED, TARGETS_SHUFFLED = CONTROLS

@@ -18,7 +18,7 @@ from melody.errors import MelodyError, StorageError, one_line
 from melody.evaluation.extract import ClipRef, FeatureSet, Pair
 from melody.evaluation.feature_store import Tensors
 from melody.evaluation.plan import VALUE, MetricRun
-from melody.metrics.leave_out import LeaveOneGroupOut, add_states, merged, value_of
+from melody.metrics.grouped_jackknife import GroupedJackknife, add_states, merged, value_of
 from melody.metrics.statistics import Estimate, bootstrap_mean, jackknife_estimate, mean_interval
 
 FEW = 20
@@ -57,7 +57,7 @@ def valued(value: float, scored: int) -> MetricValue:
 def over_clips(measure: MetricRun, count: int, states: Iterable[tuple[str, Tensors]], seed: int) -> MetricValue:
     """A metric of waveforms over so many clips (or pairs), from each one's states and value."""
     number = MetricValue()
-    parts = LeaveOneGroupOut(measure.create, count, seed=seed)
+    parts = GroupedJackknife(measure.create, count, seed=seed)
     for place, (identifier, tensors) in enumerate(states):
         number.clips[identifier] = float(tensors[VALUE])
         add_states(parts.part(place), {name: t for name, t in tensors.items() if name != VALUE})
@@ -67,7 +67,7 @@ def over_clips(measure: MetricRun, count: int, states: Iterable[tuple[str, Tenso
 def over_texts(measure: MetricRun, texts: Tensor, audio: Tensor, identifiers: Sequence[str], seed: int) -> MetricValue:
     """A metric of texts and sounds, from their joint embeddings ``(n, E)``."""
     number = MetricValue()
-    parts = LeaveOneGroupOut(measure.create, len(identifiers), seed=seed)
+    parts = GroupedJackknife(measure.create, len(identifiers), seed=seed)
     for row, identifier in enumerate(identifiers):
         one = measure.create()
         for metric in (one, parts.part(row)):
@@ -76,7 +76,7 @@ def over_texts(measure: MetricRun, texts: Tensor, audio: Tensor, identifiers: Se
     return _estimated(number, parts, seed)
 
 
-def _estimated(number: MetricValue, parts: LeaveOneGroupOut, seed: int) -> MetricValue:
+def _estimated(number: MetricValue, parts: GroupedJackknife, seed: int) -> MetricValue:
     """Value and interval: of a mean by bootstrap, else by jackknife; clips without a finite value are told."""
     number.scored = len(number.clips)
     if not number.scored:
@@ -120,7 +120,7 @@ def _keeps_vectors(metric: Any) -> bool:
     return any(isinstance(state, list) for state in metric.metric_state.values())
 
 
-def _interval(number: MetricValue, parts: LeaveOneGroupOut, values: Sequence[float], seed: int) -> Estimate | None:
+def _interval(number: MetricValue, parts: GroupedJackknife, values: Sequence[float], seed: int) -> Estimate | None:
     if number.scored < 2 or len(values) == 1:
         number.warnings.append("one clip: no interval")
         return None
@@ -148,9 +148,9 @@ def filled(measure: MetricRun, vectors: Iterable[Tensor], *, real: bool) -> Any:
 
 def grouped(
     measure: MetricRun, vectors: Iterable[Tensor], count: int, seed: int, reference: Any | None
-) -> LeaveOneGroupOut:
+) -> GroupedJackknife:
     """So many clips of a generated set in groups, and a metric that has seen the reference."""
-    groups = LeaveOneGroupOut(measure.create, count, seed=seed)
+    groups = GroupedJackknife(measure.create, count, seed=seed)
     if reference is not None:
         groups.fix(reference)
     for place, one in enumerate(vectors):
@@ -158,7 +158,7 @@ def grouped(
     return groups
 
 
-def over_sets(groups: LeaveOneGroupOut) -> MetricValue:
+def over_sets(groups: GroupedJackknife) -> MetricValue:
     """A metric of two sets of vectors: value, jackknife interval and the metric's own warning."""
     number = MetricValue(scored=len(groups.labels))
     try:
@@ -181,7 +181,7 @@ def over_sets(groups: LeaveOneGroupOut) -> MetricValue:
     return number
 
 
-def _jackknife(number: MetricValue, groups: LeaveOneGroupOut) -> None:
+def _jackknife(number: MetricValue, groups: GroupedJackknife) -> None:
     assert number.value is not None
     try:
         number.replicates = groups.replicates()

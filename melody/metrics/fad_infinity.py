@@ -32,8 +32,8 @@ from torch import Tensor
 from melody.bounds import Draws, Seed, Width
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
+from melody.metrics.cat_state import EmbeddingSets
 from melody.metrics.frechet import Statistics, frechet_distances
-from melody.metrics.kept_vectors import EmbeddingSets
 from melody.registry import metrics
 
 SIZES, DRAWS, SMALLEST_PART, FEWEST_CLIPS = 10, 8, 4, 4

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from melody.checks import check_scored
+from melody.metrics.cat_state import EmbeddingSets
 from melody.metrics.frechet import frechet_distances_of_clips
-from melody.metrics.kept_vectors import EmbeddingSets
 from melody.registry import metrics
 
 

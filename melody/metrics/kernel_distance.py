@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from melody.errors import MelodyError
-from melody.metrics.kept_vectors import EmbeddingSets
+from melody.metrics.cat_state import EmbeddingSets
 from melody.metrics.pairwise import checked_sets, median_distance, squared_distances
 from melody.metrics.statistics import Estimate, group_labels, jackknife_estimate
 from melody.registry import metrics

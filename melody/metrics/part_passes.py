@@ -15,10 +15,10 @@ from melody.conditioning.joint import MulanEmbedder
 from melody.conditioning.semantic import TOKEN_RATE, ConformerTokenizer
 from melody.config import Preset
 from melody.lm.decoder_only import DecoderOnly
-from melody.metrics import part_costs
+from melody.metrics import flop_formulas
 from melody.metrics.flops import Cost
-from melody.pipeline import calls
-from melody.pipeline.calls import Call
+from melody.pipeline import profiled_calls
+from melody.pipeline.profiled_calls import Call
 from melody.protocols import Codec, Denoiser
 
 
@@ -58,8 +58,8 @@ def _language_model(preset: Preset, model: DecoderOnly) -> list[Pass]:
     """The last token of a segment: the longest cache, so the dearest token."""
     cached = model.num_prefix_tokens + _tokens(preset) - 1
     known = preset.language_model.use in ("llama", "transformers-llama")
-    formula = part_costs.llama(preset.language_model.arguments, 1, cached) if known else None
-    return [Pass("one token", f"after {cached} tokens in the cache", calls.draw_token(model, cached), formula)]
+    formula = flop_formulas.llama(preset.language_model.arguments, 1, cached) if known else None
+    return [Pass("one token", f"after {cached} tokens in the cache", profiled_calls.draw_token(model, cached), formula)]
 
 
 def _denoiser(preset: Preset, denoiser: Any, frames: int) -> list[Pass]:
@@ -67,14 +67,14 @@ def _denoiser(preset: Preset, denoiser: Any, frames: int) -> list[Pass]:
     costs: list[Cost | None] = [None] * 3
     if preset.denoiser.use == "dual-path":
         costs = [
-            part_costs.dual_path_prepare(a, tokens),
-            part_costs.dual_path(a, frames, tokens),
-            part_costs.dual_path(a, frames, tokens, unconditional=1),
+            flop_formulas.dual_path_prepare(a, tokens),
+            flop_formulas.dual_path(a, frames, tokens),
+            flop_formulas.dual_path(a, frames, tokens, unconditional=1),
         ]
     shape = f"{frames} frames, {tokens} tokens"
-    alone, both = (calls.denoise(denoiser, frames, tokens, guided=guided) for guided in (False, True))
+    alone, both = (profiled_calls.denoise(denoiser, frames, tokens, guided=guided) for guided in (False, True))
     return [
-        Pass("tokens, once", f"{tokens} tokens", calls.condition(denoiser, tokens), costs[0]),
+        Pass("tokens, once", f"{tokens} tokens", profiled_calls.condition(denoiser, tokens), costs[0]),
         Pass("without guidance", shape, alone, costs[1]),
         Pass("with guidance", f"{shape}, 2 rows", both, costs[2]),
     ]
@@ -83,30 +83,32 @@ def _denoiser(preset: Preset, denoiser: Any, frames: int) -> list[Pass]:
 def _codec(preset: Preset, codec: Any) -> list[Pass]:
     frames = round(preset.generation.segment_s * codec.frame_rate)
     formulas = {
-        "hifi-vae": (part_costs.hifi_encode, part_costs.hifi_decode),
-        "fourier-vae": (part_costs.fourier_encode, part_costs.fourier_decode),
+        "hifi-vae": (flop_formulas.hifi_encode, flop_formulas.hifi_decode),
+        "fourier-vae": (flop_formulas.fourier_encode, flop_formulas.fourier_decode),
     }.get(preset.codec.use)
     costs = [f(preset.codec.arguments, frames) for f in formulas] if formulas else [None, None]
     return [
-        Pass("encode", f"{frames * codec.hop_length} samples", calls.encode(codec, frames), costs[0]),
-        Pass("decode", f"{frames} frames", calls.decode(codec, frames), costs[1]),
+        Pass("encode", f"{frames * codec.hop_length} samples", profiled_calls.encode(codec, frames), costs[0]),
+        Pass("decode", f"{frames} frames", profiled_calls.decode(codec, frames), costs[1]),
     ]
 
 
 def _joint_embedder(preset: Preset, embedder: MulanEmbedder) -> list[Pass]:
-    a, tokens = preset.joint_embedder.arguments, calls.text_tokens(embedder)
+    a, tokens = preset.joint_embedder.arguments, profiled_calls.text_tokens(embedder)
     seconds = embedder.window_length / embedder.sample_rate
-    music, text = calls.embed_music(embedder), calls.embed_text(embedder)
+    music, text = profiled_calls.embed_music(embedder), profiled_calls.embed_text(embedder)
     return [
-        Pass("music", f"one window of {seconds:g} s", music, part_costs.mulan_audio(a)),
-        Pass("text", f"{tokens} tokens", text, part_costs.mulan_text(a, tokens)),
+        Pass("music", f"one window of {seconds:g} s", music, flop_formulas.mulan_audio(a)),
+        Pass("text", f"{tokens} tokens", text, flop_formulas.mulan_text(a, tokens)),
     ]
 
 
 def _semantic_tokenizer(preset: Preset, tokenizer: ConformerTokenizer) -> list[Pass]:
     tokens = _tokens(preset)
-    cost = part_costs.conformer_tokens(preset.semantic_tokenizer.arguments, tokens, TOKEN_RATE)
-    return [Pass("tokenize", f"{tokens * tokenizer.hop_length} samples", calls.tokenize(tokenizer, tokens), cost)]
+    cost = flop_formulas.conformer_tokens(preset.semantic_tokenizer.arguments, tokens, TOKEN_RATE)
+    return [
+        Pass("tokenize", f"{tokens * tokenizer.hop_length} samples", profiled_calls.tokenize(tokenizer, tokens), cost)
+    ]
 
 
 def _tokens(preset: Preset) -> int:

@@ -26,7 +26,7 @@ from torch import Tensor
 from melody.bounds import Neighbours, Width
 from melody.embedders.mel_stats import DIMENSION
 from melody.errors import MelodyError
-from melody.metrics.kept_vectors import EmbeddingSets
+from melody.metrics.cat_state import EmbeddingSets
 from melody.metrics.pairwise import ball_counts, checked_sets, kth_neighbour
 from melody.registry import metrics
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from melody.checks import check_finite, check_same_shape, check_scored
 from melody.errors import MelodyError
-from melody.metrics.kept_vectors import KeptVectors
+from melody.metrics.cat_state import CatStateMetric
 from melody.metrics.pairwise import BLOCK
 from melody.protocols import InputKind
 from melody.registry import metrics
@@ -62,7 +62,7 @@ def median_rank(rank: Tensor) -> float:
     return float(rank.double().quantile(0.5)) + 1
 
 
-class TextRanks(KeptVectors):
+class TextRanks(CatStateMetric):
     """A number of the ranks of the right texts; every ``update`` adds pairs."""
 
     version: ClassVar[str] = "1"

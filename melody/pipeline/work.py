@@ -13,7 +13,7 @@ from torch import Tensor
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.errors import MelodyError
 from melody.lm.decoder_only import DecoderOnly
-from melody.pipeline import calls
+from melody.pipeline import profiled_calls
 from melody.pipeline.decoding import PiecewiseDecoder
 from melody.pipeline.plan import Window
 from melody.pipeline.settings import Settings
@@ -67,9 +67,11 @@ def spread(first: int, count: int, points: int = CACHE_POINTS) -> list[tuple[int
 
 def prompt_work(joint_embedder: JointEmbedder, rvq: ResidualVectorQuantizer) -> Iterator[Work]:
     """A text to its MuLan tokens."""
-    text, quantised = calls.embed_text(joint_embedder), calls.quantise(rvq)
+    text, quantised = profiled_calls.embed_text(joint_embedder), profiled_calls.quantise(rvq)
     embedder: Any = joint_embedder
-    yield Work("joint_embedder", "text", f"{calls.TEXT_TOKENS} tokens", 1, embedder, text.run, text.setup, once=True)
+    yield Work(
+        "joint_embedder", "text", f"{profiled_calls.TEXT_TOKENS} tokens", 1, embedder, text.run, text.setup, once=True
+    )
     yield Work("rvq", "quantise", "1 vector", 1, rvq, quantised.run, quantised.setup, once=True)
 
 
@@ -90,7 +92,7 @@ def _language_model(pipeline: MelodyPipeline, settings: Settings, windows: list[
             found[0, read] += 1
             found.update({(cached, 1): passes for cached, passes in spread(read, drawn - 1)})
     for (cached, new), passes in found.items():
-        call = calls.draw_token(model, cached, new, rows)
+        call = profiled_calls.draw_token(model, cached, new, rows)
         name, shape = ("prefill", f"{new} tokens") if not cached else ("one token", f"after {cached} tokens")
         prefill = 0 if cached else new * passes
         yield Work(
@@ -103,7 +105,10 @@ def _denoiser(pipeline: MelodyPipeline, settings: Settings, windows: list[Window
     guided = settings.guidance_scale != 1
     sizes = Counter((w.end_frame - w.begin_frame, w.end_token - w.begin_token) for w in windows)
     for (frames, tokens), runs in sizes.items():
-        once, step = calls.condition(denoiser, tokens), calls.denoise(denoiser, frames, tokens, guided=guided)
+        once, step = (
+            profiled_calls.condition(denoiser, tokens),
+            profiled_calls.denoise(denoiser, frames, tokens, guided=guided),
+        )
         yield Work(
             "denoiser", "tokens, once a run", f"{tokens} tokens", runs, denoiser, once.run, once.setup, once=True
         )
@@ -116,7 +121,7 @@ def _denoiser(pipeline: MelodyPipeline, settings: Settings, windows: list[Window
 def _codec(codec: Codec, windows: list[Window]) -> Iterator[Work]:
     module: Any = codec
     for frames, times in Counter(_pieces(codec, windows)).items():
-        call = calls.decode(codec, frames)
+        call = profiled_calls.decode(codec, frames)
         yield Work("codec", "decode", f"{frames} frames", times, module, call.run, call.setup, once=True)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melody.errors import MelodyError
-from melody.metrics.cosine import (
+from melody.metrics.text_correlation import (
     TextCorrelation,
     cosines,
     derangement,

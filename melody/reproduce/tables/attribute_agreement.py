@@ -13,8 +13,8 @@ from melody.data.corpus import Corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.attributes import ATTRIBUTES, TEMPO_TOLERANCE, AttributePrediction
-from melody.metrics.cosine import cosines, derangement, permutation_p_value
 from melody.metrics.statistics import mean_interval
+from melody.metrics.text_correlation import cosines, derangement, permutation_p_value
 from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.attribute_classifiers import classifiers_job
 from melody.reproduce.jobs.clip_variants import SOUNDS, chosen_clips, heard_in, sound_jobs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from melody.evaluation.result import Measurement
-from melody.metrics.cosine import permutation_p_value
 from melody.metrics.real_time_factor import real_time_factor
+from melody.metrics.text_correlation import permutation_p_value
 from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.suite import Column, Row, Suite

@@ -18,7 +18,7 @@ from melody import registry
 from melody.evaluation.controls import HALVES, NOISE, REFERENCE, REPEATED, SILENCE, judged
 from melody.evaluation.result import Control, Measurement
 from melody.evaluation.scoring import MetricValue
-from melody.metrics.cosine import cosines
+from melody.metrics.text_correlation import cosines
 from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.jobs.reference_clips import control_job

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement, Sample
-from melody.metrics.cosine import cosines, shuffled_cosines
 from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of, frechet_distances, warning
 from melody.metrics.levels import SILENCE_DB
 from melody.metrics.statistics import (
@@ -25,6 +24,7 @@ from melody.metrics.statistics import (
     two_level_mean,
     wilson_interval,
 )
+from melody.metrics.text_correlation import cosines, shuffled_cosines
 from melody.reproduce.jobs.job import JobResult
 
 GROUPS = 20

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from melody.data.corpus import Clip, Corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
-from melody.metrics.cosine import cosines
+from melody.metrics.text_correlation import cosines
 from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.jobs.published_samples import published_corpus, samples_job

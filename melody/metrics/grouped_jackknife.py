@@ -26,12 +26,12 @@ from melody.metrics.base import TorchMetric
 from melody.metrics.statistics import Estimate, group_labels, jackknife_estimate
 
 
-class LeaveOneGroupOut:
+class GroupedJackknife:
     """A metric filled clip by clip, with its value without each group of clips.
 
     >>> import torch
-    >>> from melody.metrics.cosine import TextCorrelation
-    >>> scores = LeaveOneGroupOut(TextCorrelation, count=4)
+    >>> from melody.metrics.text_correlation import TextCorrelation
+    >>> scores = GroupedJackknife(TextCorrelation, count=4)
     >>> for clip in range(4):
     ...     pair = {"text_embeddings": torch.tensor([[1.0, 0.0]]), "audio_embeddings": torch.tensor([[1.0, clip]])}
     ...     scores.update(clip, **pair)
@@ -97,7 +97,7 @@ class LeaveOneGroupOut:
         """The value with its interval; raises ``MelodyError`` if one of the numbers is not finite."""
         return jackknife_estimate(self.value, self.replicates(), n=len(self.labels), over=over, confidence=confidence)
 
-    def difference(self, other: LeaveOneGroupOut, *, over: str = "clips", confidence: float = 0.95) -> Estimate:
+    def difference(self, other: GroupedJackknife, *, over: str = "clips", confidence: float = 0.95) -> Estimate:
         """This value minus another system's over the same clips in the same groups, the pairing made use of."""
         if len(self.labels) != len(other.labels) or (self.labels != other.labels).any():
             raise MelodyError("jackknife of a difference: the clips are grouped differently; expected the same groups")

@@ -15,8 +15,8 @@ from melody.metrics.frechet import (
     fad_difference_with_jackknife,
     fad_with_jackknife,
 )
+from melody.metrics.grouped_jackknife import GroupedJackknife, add_states
 from melody.metrics.kernel_distance import KernelDistance, kad_with_jackknife
-from melody.metrics.leave_out import LeaveOneGroupOut, add_states
 
 CLIPS = 15
 
@@ -29,8 +29,8 @@ def clips(shift: float) -> list[Tensor]:
     return [draw(seed, shift) for seed in range(CLIPS)]
 
 
-def filled(create: object, generated: list[Tensor]) -> LeaveOneGroupOut:
-    scores = LeaveOneGroupOut(create, count=len(generated), groups=6, seed=2)  # type: ignore[arg-type]
+def filled(create: object, generated: list[Tensor]) -> GroupedJackknife:
+    scores = GroupedJackknife(create, count=len(generated), groups=6, seed=2)  # type: ignore[arg-type]
     for index, clip in enumerate(generated):
         scores.update(index, embeddings=clip, real=False)
     for seed in range(100, 110):
@@ -91,7 +91,7 @@ def test_a_metric_s_own_way_of_leaving_out_is_used_and_equals_merging() -> None:
 
 def test_states_that_were_stored_fill_it_as_updates_do() -> None:
     updated = filled(lambda: FrechetDistance(dimension=3), clips(0.5))
-    stored = LeaveOneGroupOut(lambda: FrechetDistance(dimension=3), count=CLIPS, groups=6, seed=2)
+    stored = GroupedJackknife(lambda: FrechetDistance(dimension=3), count=CLIPS, groups=6, seed=2)
     reference = FrechetDistance(dimension=3)
     reference.update(REFERENCE, real=True)
     stored.fix(reference)
@@ -144,12 +144,12 @@ def test_what_keeps_every_vector_has_an_interval_too() -> None:
 
 def test_bad_use_is_one_clear_line() -> None:
     with pytest.raises(MelodyError, match="SumMetric cannot be merged; expected full_state_update = False"):
-        LeaveOneGroupOut(lambda: torchmetrics.SumMetric(dist_sync_on_step=True), count=4)
-    scores = LeaveOneGroupOut(lambda: FrechetDistance(dimension=3), count=4)
+        GroupedJackknife(lambda: torchmetrics.SumMetric(dist_sync_on_step=True), count=4)
+    scores = GroupedJackknife(lambda: FrechetDistance(dimension=3), count=4)
     with pytest.raises(MelodyError, match="clip 4; expected 0 to 3"):
         scores.update(4, embeddings=draw(0), real=False)
     scores.update(0, embeddings=draw(0), real=False)
     with pytest.raises(MelodyError, match="some clips were not given"):
         scores.estimate()
     with pytest.raises(MelodyError, match="grouped differently"):
-        scores.difference(LeaveOneGroupOut(lambda: FrechetDistance(dimension=3), count=4, seed=1))
+        scores.difference(GroupedJackknife(lambda: FrechetDistance(dimension=3), count=4, seed=1))

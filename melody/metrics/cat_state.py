@@ -22,7 +22,7 @@ from melody.protocols import InputKind, Metric
 SIDES = ("generated", "reference")
 
 
-class KeptVectors(TorchMetric, Metric):
+class CatStateMetric(TorchMetric, Metric):
     """States that are lists of tensors, joined over processes even where a process was given nothing."""
 
     full_state_update: bool | None = False
@@ -57,7 +57,7 @@ class KeptVectors(TorchMetric, Metric):
         return [part for part in getattr(self, name) if part.numel()] or [self._empty[name].to(self.device)]
 
 
-class EmbeddingSets(KeptVectors):
+class EmbeddingSets(CatStateMetric):
     """Embeddings of generated and of reference clips; every ``update`` adds one clip."""
 
     input_kind: ClassVar[InputKind] = "embeddings"
