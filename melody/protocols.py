@@ -290,7 +290,7 @@ class Sampler(Registered, ABC):
 
 
 @dataclass
-class Trace:
+class GenerationStats:
     """What one generation cost, by part (``language_model``, ``denoiser``, ``codec`` …)."""
 
     passes: dict[str, int] = field(default_factory=dict)
@@ -309,15 +309,15 @@ class Generation:
 
     waveform: Tensor
     sample_rate: int
-    trace: Trace
+    trace: GenerationStats
 
 
 @dataclass(frozen=True)
-class Work:
+class CallCost:
     """Calls of one network, all of one shape, that one generation of one clip makes."""
 
     part: str
-    """As in ``Trace.passes``."""
+    """As in ``GenerationStats.passes``."""
     name: str
     shape: str
     """What goes in, in words."""
@@ -338,8 +338,8 @@ class Work:
     prefill_tokens: int = 0
     """Tokens that the calls read beside those they make, all together."""
     once: bool = False
-    """Beside the loop: an encoder of the prompt, a decoder at the end. Such calls are no passes of ``Trace.passes``, as
-    Table 3's formulas count none; they are in every sum of FLOPs, bytes and seconds."""
+    """Beside the loop: an encoder of the prompt, a decoder at the end. Such calls are no passes of
+    ``GenerationStats.passes``, as Table 3's formulas count none; they are in every sum of FLOPs, bytes and seconds."""
 
 
 class System(Registered, ABC):
@@ -389,7 +389,7 @@ class System(Registered, ABC):
         """What decides its bits, as plain values: sizes, hashes of weights or files; part of the key of its clips."""
         return {}
 
-    def work(self, duration_s: float, **options: Any) -> list[Work]:
+    def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         """What one generation of one clip is made of, by formula; empty where that is not known, as of a folder."""
         return []
 

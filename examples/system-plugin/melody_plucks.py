@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from melody.protocols import Generation, System, Trace
+from melody.protocols import Generation, GenerationStats, System
 
 
 class Plucks(System):
@@ -20,7 +20,7 @@ class Plucks(System):
 
     def generate(self, prompts, *, duration_s, seeds, **options):
         rows = [self._clip(prompt, duration_s, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        return Generation(torch.stack(rows)[:, None], self.sample_rate, Trace())
+        return Generation(torch.stack(rows)[:, None], self.sample_rate, GenerationStats())
 
     def identity(self):
         return {"version": 1, "decay_s": self.decay_s}

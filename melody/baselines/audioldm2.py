@@ -38,7 +38,7 @@ from melody.baselines.public_models import (
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.extras import need
-from melody.protocols import Generation, System, Work
+from melody.protocols import CallCost, Generation, System
 from melody.registry import systems
 
 MODEL = Published("audioldm2", "AudioLDM 2", "cvssp/audioldm2-music", "CC BY-NC-SA 4.0")
@@ -202,7 +202,7 @@ class AudioLDM2System(System):
 
     def work(
         self, duration_s: float, *, num_steps: int = 200, guidance_scale: float = 3.5, **others: Any
-    ) -> list[Work]:
+    ) -> list[CallCost]:
         """Texts and states with and without the prompt, a call a step, decoder and vocoder once.
 
         Left out is the projection of the texts, a product a token.
@@ -259,7 +259,7 @@ class AudioLDM2System(System):
             ),
         ]
 
-    def _states_work(self, sides: int) -> list[Work]:
+    def _states_work(self, sides: int) -> list[CallCost]:
         """The language model's states, each after those before it."""
         read = TEXT_TOKENS + 5
         return [
@@ -340,14 +340,14 @@ class AudioLDM2System(System):
 
 def _work(
     part: str, name: str, shape: str, calls: int, module: Any, inputs: Callable[[], dict[str, Any]], **others: Any
-) -> Work:
+) -> CallCost:
     held: dict[str, Any] = {}
 
     def setup() -> None:
         held.clear()
         held.update(inputs())
 
-    return Work(part, name, shape, calls, module, lambda: module(**held), setup, **others)
+    return CallCost(part, name, shape, calls, module, lambda: module(**held), setup, **others)
 
 
 def _weight(module: Any) -> Tensor:

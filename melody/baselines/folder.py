@@ -26,7 +26,7 @@ from melody.data.listing import Listed, Listing, composed, identifier_of, list_c
 from melody.data.recordings import read_recording
 from melody.data.tables import file_names, read_table
 from melody.errors import MelodyError
-from melody.protocols import Generation, System, Trace
+from melody.protocols import Generation, GenerationStats, System
 from melody.registry import systems
 
 SEEDS_A_RUN = 10_000
@@ -99,7 +99,7 @@ class FolderSystem(System):
         rows = [
             self._read(self._take(prompt, seed).clip, duration_s) for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        return Generation(torch.stack(rows)[:, None], self.sample_rate, Trace())
+        return Generation(torch.stack(rows)[:, None], self.sample_rate, GenerationStats())
 
     def identity(self) -> dict[str, Any]:
         """The hash of all files with what they belong to."""

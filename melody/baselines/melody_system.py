@@ -11,7 +11,7 @@ from melody.artifacts.makings import Makings
 from melody.config import ROLES, Preset, load_preset
 from melody.data.audio import AudioInput
 from melody.pipeline import PARTS, MelodyPipeline, shipped_weights
-from melody.protocols import Generation, System, Work
+from melody.protocols import CallCost, Generation, System
 from melody.registry import systems
 
 
@@ -68,7 +68,7 @@ class MelodySystem(System):
         self.check_options(options)
         return self.pipeline.continue_from(audio, prompts, duration_s=duration_s, seeds=seeds, **options)
 
-    def work(self, duration_s: float, **options: Any) -> list[Work]:
+    def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         """What one clip is made of by Algorithms 1 and 2; options as of ``generate``."""
         self.check_options(options)
         return self.pipeline.work(duration_s, **options)

@@ -35,7 +35,7 @@ from melody.baselines.public_models import (
 )
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
-from melody.protocols import Generation, System, Work
+from melody.protocols import CallCost, Generation, System
 from melody.registry import systems
 
 MODEL = Published("musicgen", "MusicGen", "facebook/musicgen-small (-medium, -large)", "CC-BY-NC 4.0")
@@ -163,7 +163,7 @@ class MusicGenSystem(System):
         settle(trace, {"language_model": frames + self.delayed}, {"text_encoder": 1, "codec": self.channels})
         return Generation(mono(waveform, round(duration_s * self.sample_rate), self.name), self.sample_rate, trace)
 
-    def work(self, duration_s: float, *, guidance_scale: float = 3.0, **others: Any) -> list[Work]:
+    def work(self, duration_s: float, *, guidance_scale: float = 3.0, **others: Any) -> list[CallCost]:
         """The text once, a pass a token at a few lengths of the cache, and the codec once."""
         self.check_options(others)
         frames, rows = self._frames(duration_s), 1 + (guidance_scale > 1)
@@ -178,9 +178,11 @@ class MusicGenSystem(System):
             held[:] = [weight.new_zeros(1, self.model.audio_encoder.config.hidden_size, frames)]
 
         return [
-            Work("text_encoder", "text", f"{TEXT_TOKENS} tokens", 1, encoder, lambda: encoder(*held), text, once=True),
+            CallCost(
+                "text_encoder", "text", f"{TEXT_TOKENS} tokens", 1, encoder, lambda: encoder(*held), text, once=True
+            ),
             *self._token_work(frames + self.delayed, rows),
-            Work(
+            CallCost(
                 "codec",
                 "decode",
                 f"{frames} frames",
@@ -192,7 +194,7 @@ class MusicGenSystem(System):
             ),
         ]
 
-    def _token_work(self, count: int, rows: int) -> Iterator[Work]:
+    def _token_work(self, count: int, rows: int) -> Iterator[CallCost]:
         """The first pass computes the keys and values of the text; the others find them in the cache."""
         for cached, calls in [(0, 1), *spread(1, count - 1)]:
             held: dict[str, Any] = {}
@@ -206,7 +208,7 @@ class MusicGenSystem(System):
             name = "first token" if cached == 0 else "one token"
             shape = f"after {cached} tokens in the cache, {TEXT_TOKENS} of text, {rows} rows"
             prefill = TEXT_TOKENS if cached == 0 else 0
-            yield Work(
+            yield CallCost(
                 "language_model", name, shape, calls, self.model.decoder, run, setup, rows, prefill_tokens=prefill
             )
 

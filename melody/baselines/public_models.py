@@ -23,7 +23,7 @@ from melody.artifacts.weights import file_hash
 from melody.devices import device_of
 from melody.errors import MelodyError
 from melody.pipeline.counters import counting
-from melody.protocols import Trace
+from melody.protocols import GenerationStats
 
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.md")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
@@ -128,9 +128,9 @@ def random_weights(seed: int, device: str) -> Iterator[None]:
 
 
 @contextmanager
-def counted(parts: Mapping[str, nn.Module], rows: int) -> Iterator[Trace]:
+def counted(parts: Mapping[str, nn.Module], rows: int) -> Iterator[GenerationStats]:
     """Calls of each part's forward within, by hooks; weighted by the rows that go in, of ``rows`` that come out."""
-    trace = Trace()
+    trace = GenerationStats()
 
     def note(name: str, given: int) -> None:
         trace.passes[name] = trace.passes.get(name, 0) + 1
@@ -142,7 +142,7 @@ def counted(parts: Mapping[str, nn.Module], rows: int) -> Iterator[Trace]:
         yield trace
 
 
-def settle(trace: Trace, formula: dict[str, int], once: dict[str, int]) -> None:
+def settle(trace: GenerationStats, formula: dict[str, int], once: dict[str, int]) -> None:
     """Hold the hooks' counts to the formula; what runs beside the loop is checked, and is no pass of the trace."""
     for name, expected in {**formula, **once}.items():
         found = trace.passes.get(name, 0)

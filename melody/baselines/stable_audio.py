@@ -33,7 +33,7 @@ from melody.devices import device_of
 from melody.documents import read_json_table
 from melody.errors import MelodyError, did_you_mean
 from melody.extras import need
-from melody.protocols import Generation, System, Work
+from melody.protocols import CallCost, Generation, System
 from melody.registry import systems
 
 MODEL = Published(
@@ -184,7 +184,7 @@ class StableAudioSystem(System):
 
     def work(
         self, duration_s: float, *, num_steps: int = 100, guidance_scale: float = 7.0, **others: Any
-    ) -> list[Work]:
+    ) -> list[CallCost]:
         """The text once, a call a step over the whole window, and the decoder once, whatever the duration.
 
         Left out are the projections of text and seconds, a few products of vectors.
@@ -208,7 +208,7 @@ class StableAudioSystem(System):
 
         shape = f"{config.sample_size} frames, {text_length + 2} of text and seconds, {rows} rows"
         return [
-            Work(
+            CallCost(
                 "text_encoder",
                 "text",
                 f"{text_length} tokens",
@@ -218,8 +218,10 @@ class StableAudioSystem(System):
                 text,
                 once=True,
             ),
-            Work("denoiser", "step", shape, check_steps(num_steps), dit, lambda: dit(**held["denoiser"]), noisy, rows),
-            Work(
+            CallCost(
+                "denoiser", "step", shape, check_steps(num_steps), dit, lambda: dit(**held["denoiser"]), noisy, rows
+            ),
+            CallCost(
                 "codec",
                 "decode",
                 f"{config.sample_size} frames",

@@ -12,15 +12,15 @@ from torch import nn
 from melody.devices import synchronize
 from melody.errors import MelodyError
 from melody.pipeline.counters import counting
-from melody.protocols import Trace
+from melody.protocols import GenerationStats
 
 
-class Meter:
+class PassCounter:
     """Clock and counters of one call that makes ``rows`` clips on a device; ``trace`` is what they read."""
 
     def __init__(self, device: torch.device, rows: int) -> None:
         self.device, self.rows = device, rows
-        self.trace = Trace()
+        self.trace = GenerationStats()
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from melody.diffusion.guidance import guided_velocity
-from melody.pipeline.meter import Meter
+from melody.pipeline.meter import PassCounter
 from melody.pipeline.prompts import Prompt
 from melody.pipeline.settings import Settings
 from melody.pipeline.taken import check_guidance
@@ -29,7 +29,7 @@ class Run:
         self.pipeline = pipeline
         self.settings = settings
         self.rows = len(settings.seeds)
-        self.meter = Meter(pipeline.device, self.rows)
+        self.meter = PassCounter(pipeline.device, self.rows)
         self.totals: dict[str, int] = {}
         """How far progress goes, by part; without it there is none to report."""
         self._done: dict[str, int] = {}

@@ -12,7 +12,7 @@ from melody.errors import MelodyError
 from melody.pipeline.composing import Composer
 from melody.pipeline.decoding import PiecewiseDecoder
 from melody.pipeline.prompts import read_prompt
-from melody.protocols import Trace
+from melody.protocols import GenerationStats
 
 
 class Stream(Iterator[Tensor]):
@@ -47,7 +47,7 @@ class Stream(Iterator[Tensor]):
         return self._run.pipeline.sample_rate
 
     @property
-    def trace(self) -> Trace:
+    def trace(self) -> GenerationStats:
         """Passes, by hooks and by formula, and seconds of all that was made so far."""
         return self._run.meter.trace
 

@@ -32,13 +32,13 @@ from melody.pipeline.streaming import Stream
 from melody.pipeline.taken import token_options
 from melody.pipeline.work import pipeline_work
 from melody.protocols import (
+    CallCost,
     Codec,
     Denoiser,
     Generation,
     JointEmbedder,
     LanguageModel,
     SemanticTokenizer,
-    Work,
 )
 
 PARTS = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model", "codec", "denoiser")
@@ -195,7 +195,7 @@ class MelodyPipeline(Pretrained):
         """The windows in which this system makes music."""
         return Plan.of(self.preset, self.semantic_tokenizer.token_rate, self.codec.frame_rate, continuation)
 
-    def work(self, duration_s: float, **options: Any) -> list[Work]:
+    def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         """What one clip of ``duration_s`` for a text is made of, by formula; options as of a call."""
         return pipeline_work(self, check_duration(duration_s), **options)
 

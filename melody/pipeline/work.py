@@ -17,7 +17,7 @@ from melody.pipeline import profiled_calls
 from melody.pipeline.decoding import PiecewiseDecoder
 from melody.pipeline.plan import Window
 from melody.pipeline.settings import Settings
-from melody.protocols import Codec, JointEmbedder, Work
+from melody.protocols import CallCost, Codec, JointEmbedder
 
 if TYPE_CHECKING:
     from melody.pipeline.system import MelodyPipeline
@@ -26,7 +26,7 @@ CACHE_POINTS = 3
 """Lengths of the cache at which the tokens of a window are counted and timed, at least: ours."""
 
 
-def pipeline_work(pipeline: MelodyPipeline, duration_s: float, **options: Any) -> list[Work]:
+def pipeline_work(pipeline: MelodyPipeline, duration_s: float, **options: Any) -> list[CallCost]:
     """The calls for one clip of a text, those of one shape together.
 
     Raises:
@@ -65,17 +65,17 @@ def spread(first: int, count: int, points: int = CACHE_POINTS) -> list[tuple[int
     return found
 
 
-def prompt_work(joint_embedder: JointEmbedder, rvq: ResidualVectorQuantizer) -> Iterator[Work]:
+def prompt_work(joint_embedder: JointEmbedder, rvq: ResidualVectorQuantizer) -> Iterator[CallCost]:
     """A text to its MuLan tokens."""
     text, quantised = profiled_calls.embed_text(joint_embedder), profiled_calls.quantise(rvq)
     embedder: Any = joint_embedder
-    yield Work(
+    yield CallCost(
         "joint_embedder", "text", f"{profiled_calls.TEXT_TOKENS} tokens", 1, embedder, text.run, text.setup, once=True
     )
-    yield Work("rvq", "quantise", "1 vector", 1, rvq, quantised.run, quantised.setup, once=True)
+    yield CallCost("rvq", "quantise", "1 vector", 1, rvq, quantised.run, quantised.setup, once=True)
 
 
-def _language_model(pipeline: MelodyPipeline, settings: Settings, windows: list[Window]) -> Iterator[Work]:
+def _language_model(pipeline: MelodyPipeline, settings: Settings, windows: list[Window]) -> Iterator[CallCost]:
     model = pipeline.language_model
     if not isinstance(model, DecoderOnly):
         raise MelodyError(
@@ -95,12 +95,12 @@ def _language_model(pipeline: MelodyPipeline, settings: Settings, windows: list[
         call = profiled_calls.draw_token(model, cached, new, rows)
         name, shape = ("prefill", f"{new} tokens") if not cached else ("one token", f"after {cached} tokens")
         prefill = 0 if cached else new * passes
-        yield Work(
+        yield CallCost(
             "language_model", name, shape, passes, model, call.run, call.setup, rows=rows, prefill_tokens=prefill
         )
 
 
-def _denoiser(pipeline: MelodyPipeline, settings: Settings, windows: list[Window]) -> Iterator[Work]:
+def _denoiser(pipeline: MelodyPipeline, settings: Settings, windows: list[Window]) -> Iterator[CallCost]:
     denoiser: Any = pipeline.denoiser
     guided = settings.guidance_scale != 1
     sizes = Counter((w.end_frame - w.begin_frame, w.end_token - w.begin_token) for w in windows)
@@ -109,20 +109,20 @@ def _denoiser(pipeline: MelodyPipeline, settings: Settings, windows: list[Window
             profiled_calls.condition(denoiser, tokens),
             profiled_calls.denoise(denoiser, frames, tokens, guided=guided),
         )
-        yield Work(
+        yield CallCost(
             "denoiser", "tokens, once a run", f"{tokens} tokens", runs, denoiser, once.run, once.setup, once=True
         )
         evaluations = runs * settings.num_steps * settings.sampler.evaluations_per_step
         shape = f"{frames} frames, {tokens} tokens"
         name = "evaluation, guided" if guided else "evaluation"
-        yield Work("denoiser", name, shape, evaluations, denoiser, step.run, step.setup, rows=1 + guided)
+        yield CallCost("denoiser", name, shape, evaluations, denoiser, step.run, step.setup, rows=1 + guided)
 
 
-def _codec(codec: Codec, windows: list[Window]) -> Iterator[Work]:
+def _codec(codec: Codec, windows: list[Window]) -> Iterator[CallCost]:
     module: Any = codec
     for frames, times in Counter(_pieces(codec, windows)).items():
         call = profiled_calls.decode(codec, frames)
-        yield Work("codec", "decode", f"{frames} frames", times, module, call.run, call.setup, once=True)
+        yield CallCost("codec", "decode", f"{frames} frames", times, module, call.run, call.setup, once=True)
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,11 @@ def test_a_stream_goes_on_in_another_thread(pipeline: MelodyPipeline, same_in_th
 
 
 def test_embedders(same_in_threads: Check) -> None:
-    from melody.protocols import Trace
+    from melody.protocols import GenerationStats
 
     embedder = MelStats()
     calls = [
-        lambda s=s: Generation(embedder.embed(_given(s)[0]), 1, Trace())  # type: ignore[misc]
+        lambda s=s: Generation(embedder.embed(_given(s)[0]), 1, GenerationStats())  # type: ignore[misc]
         for s in (0.5, 1.0, 1.5, 2.0)
     ]
     same_in_threads(calls)

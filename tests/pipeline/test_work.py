@@ -12,13 +12,13 @@ from melody.errors import MelodyError
 from melody.metrics.flops import count
 from melody.pipeline import MelodyPipeline
 from melody.pipeline.work import spread
-from melody.protocols import Work
+from melody.protocols import CallCost
 
 PROMPT = "piano " * 40
 """As long as the text tower takes, which is what is counted."""
 
 
-def counted(work: list[Work]) -> int:
+def counted(work: list[CallCost]) -> int:
     total = 0
     for one in work:
         if one.setup is not None:

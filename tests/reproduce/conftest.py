@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from melody.data.corpus import Clip, Corpus
-from melody.protocols import Generation, Sampler, System, Trace
+from melody.protocols import Generation, GenerationStats, Sampler, System
 from melody.registry import Entry, samplers
 from melody.reproduce.context import Context, EvaluatedPreset, Parts
 from melody.reproduce.suite import Suite, load_suite
@@ -54,7 +54,7 @@ class ToneSystem(System):
         if options["sampler"] == "test-nan":
             waveform[0, 0, 0] = math.nan
         passes = {"language_model": round(25 * duration_s), "denoiser": steps}
-        trace = Trace(passes, {**passes, "denoiser": 2 * steps}, dict(passes))
+        trace = GenerationStats(passes, {**passes, "denoiser": 2 * steps}, dict(passes))
         return Generation(waveform, RATE, trace)
 
 

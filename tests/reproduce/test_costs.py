@@ -16,7 +16,7 @@ from melody.baselines.melody_system import MelodySystem
 from melody.config import Preset, load_preset
 from melody.errors import MelodyError
 from melody.metrics.roofline import TABLE2_V100_S, V100, Load, fit, projected_seconds
-from melody.protocols import Generation, System, Trace, Work
+from melody.protocols import CallCost, Generation, GenerationStats, System
 from melody.registry import systems
 from melody.reproduce.jobs import speed
 from melody.reproduce.random_systems import PROMPT, random_system, why_not
@@ -93,9 +93,9 @@ class FixedSystem(System):
     ) -> Generation:
         raise MelodyError("this test makes no clip")
 
-    def work(self, duration_s: float, **options: Any) -> list[Work]:
+    def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         given = torch.zeros(1, 4, device=self.device)
-        return [Work("network", "step", "4", 6, self.network, lambda: self.network(given))]
+        return [CallCost("network", "step", "4", 6, self.network, lambda: self.network(given))]
 
 
 class ToySystem(System):
@@ -122,13 +122,13 @@ class ToySystem(System):
         if not self.token.layer.weight.is_meta:
             CLOCK.now += 1.0
         passes = {"token": 30}
-        trace = Trace(passes, {"token": 60}, dict(passes), prefill_tokens=5)
+        trace = GenerationStats(passes, {"token": 60}, dict(passes), prefill_tokens=5)
         return Generation(torch.zeros(1, 1, round(duration_s * self.sample_rate)), self.sample_rate, trace)
 
-    def work(self, duration_s: float, **options: Any) -> list[Work]:
+    def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         return [
-            Work("token", "one", "4", 30, self.token, lambda: self.token(2), rows=2, serial=15, prefill_tokens=5),
-            Work("decoder", "all", "4", 1, self.decoder, lambda: self.decoder(1), once=True),
+            CallCost("token", "one", "4", 30, self.token, lambda: self.token(2), rows=2, serial=15, prefill_tokens=5),
+            CallCost("decoder", "all", "4", 1, self.decoder, lambda: self.decoder(1), once=True),
         ]
 
 

@@ -17,7 +17,7 @@ from melody.config import load_preset
 from melody.errors import MelodyError
 from melody.listening.analysis import analyse
 from melody.listening.schema import ListeningResult
-from melody.protocols import Generation, System, Trace
+from melody.protocols import Generation, GenerationStats, System
 from melody.registry import Entry, systems
 from melody.reproduce.results import Cell, Results, Table
 from melody.reproduce.runner import plan, run
@@ -43,7 +43,9 @@ class Hummer(System):
     def generate(self, prompts: Any, *, duration_s: float, seeds: Any, **options: Any) -> Generation:
         rows = [self.tone(float(prompt.split()[3]), duration_s) for prompt in prompts]
         made = self.made(torch.stack(rows)[:, None] * options.get("loudness", 1.0))
-        return replace(made, trace=Trace({"net": 70}, {"net": 70}, {"net": 70})) if "slowly" in options else made
+        return (
+            replace(made, trace=GenerationStats({"net": 70}, {"net": 70}, {"net": 70})) if "slowly" in options else made
+        )
 
     def continue_from(self, audio: Any, prompts: Any, *, duration_s: float, seeds: Any, **options: Any) -> Generation:
         given, rate = audio
@@ -56,7 +58,7 @@ class Hummer(System):
         return 0.5 * torch.sin(2 * math.pi * frequency * torch.arange(round(duration_s * RATE)) / RATE)
 
     def made(self, waveform: torch.Tensor) -> Generation:
-        return Generation(waveform, RATE, Trace({"net": 7}, {"net": 7}, {"net": 7}))
+        return Generation(waveform, RATE, GenerationStats({"net": 7}, {"net": 7}, {"net": 7}))
 
 
 class Dying(Hummer):
@@ -77,7 +79,7 @@ class OffRate(Hummer):
     """Makes another rate."""
 
     def made(self, waveform: torch.Tensor) -> Generation:
-        return Generation(waveform, 22_050, Trace())
+        return Generation(waveform, 22_050, GenerationStats())
 
 
 class Hasty(Hummer):
@@ -99,7 +101,7 @@ class Player(Hummer):
     capabilities: ClassVar[frozenset[str]] = frozenset()
 
     def made(self, waveform: torch.Tensor) -> Generation:
-        return Generation(waveform, RATE, Trace())
+        return Generation(waveform, RATE, GenerationStats())
 
 
 class Mute(Hummer):

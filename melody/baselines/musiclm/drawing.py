@@ -11,7 +11,7 @@ from melody.baselines.musiclm.preset import AcousticStage, frames_per_token
 from melody.baselines.musiclm.windows import Window, independent, striding
 from melody.conditioning.semantic import TOKEN_RATE
 from melody.lm.multi_stream import MultiStream
-from melody.pipeline.meter import Meter
+from melody.pipeline.meter import PassCounter
 from melody.pipeline.settings import Settings
 from melody.pipeline.taken import token_options
 
@@ -29,7 +29,7 @@ class Drawing:
         self.system, self.settings, self.fine_windows = system, settings, fine_windows
         self.rows = len(settings.seeds)
         self.ratio = frames_per_token(system.preset)
-        self.meter = Meter(system.device, self.rows)
+        self.meter = PassCounter(system.device, self.rows)
 
     def semantic(self, prefix: Tensor, known: Tensor, total: int) -> Tensor:
         """MuLan tokens ``(B, P)``, semantic tokens so far ``(B, K)`` -> ``(B, total)``."""

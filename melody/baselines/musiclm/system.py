@@ -48,13 +48,13 @@ from melody.pipeline.plan import whole
 from melody.pipeline.prompts import Prompt, read_prompt
 from melody.pipeline.settings import Settings, check_duration
 from melody.protocols import (
+    CallCost,
     Generation,
     JointEmbedder,
     LanguageModel,
     SemanticTokenizer,
     System,
     TokenCodec,
-    Work,
 )
 from melody.registry import systems
 
@@ -193,7 +193,7 @@ class MusicLmSystem(System):
             "versions": {"melody": __version__, "torch": torch.__version__},
         }
 
-    def work(self, duration_s: float, **options: Any) -> list[Work]:
+    def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         """Tokens of the three stages at several lengths of the cache, and the codec's decoding.
 
         Raises:

@@ -16,7 +16,7 @@ from melody.lm.decoder_only import DecoderOnly
 from melody.lm.multi_stream import MultiStream
 from melody.pipeline.plan import whole
 from melody.pipeline.work import prompt_work
-from melody.protocols import Work
+from melody.protocols import CallCost
 
 if TYPE_CHECKING:
     from melody.baselines.musiclm.system import MusicLmSystem
@@ -25,7 +25,7 @@ BLOCKS = 3
 """How many lengths of a growing cache stand for all, about."""
 
 
-def work_of(system: MusicLmSystem, duration_s: float, fine_windows: str) -> list[Work]:
+def work_of(system: MusicLmSystem, duration_s: float, fine_windows: str) -> list[CallCost]:
     """The calls of one clip, in the order in which they are made."""
     ratio = frames_per_token(system.preset)
     tokens, frames = whole(duration_s * TOKEN_RATE), whole(duration_s * TOKEN_RATE * ratio)
@@ -38,16 +38,16 @@ def work_of(system: MusicLmSystem, duration_s: float, fine_windows: str) -> list
     ]
 
 
-def _decoding(codec: Any, frames: int) -> Work:
+def _decoding(codec: Any, frames: int) -> CallCost:
     held: list[Tensor] = []
 
     def setup() -> None:
         held[:] = [torch.zeros(1, frames, codec.num_levels, dtype=torch.int64, device=_device(codec))]
 
-    return Work("codec", "decode", f"{frames} frames", 1, codec, lambda: codec.decode(*held), setup, once=True)
+    return CallCost("codec", "decode", f"{frames} frames", 1, codec, lambda: codec.decode(*held), setup, once=True)
 
 
-def _semantic(system: MusicLmSystem, total: int) -> Iterator[Work]:
+def _semantic(system: MusicLmSystem, total: int) -> Iterator[CallCost]:
     model, stage = system.language_model, system.preset.semantic
     if not isinstance(model, DecoderOnly):  # its role does not say what a pass is
         return
@@ -57,7 +57,7 @@ def _semantic(system: MusicLmSystem, total: int) -> Iterator[Work]:
     yield from calls.of(Counter((model.num_prefix_tokens + w.known - w.begin, w.new) for w in windows))
 
 
-def _coarse(system: MusicLmSystem, frames: int, ratio: int) -> Iterator[Work]:
+def _coarse(system: MusicLmSystem, frames: int, ratio: int) -> Iterator[CallCost]:
     preset, levels = system.preset, system.preset.coarse.num_levels
     calls = _TokenCalls("coarse", system.coarse, 1)
     windows = striding(0, frames, *_places(preset.coarse, ratio))
@@ -73,7 +73,7 @@ def _coarse(system: MusicLmSystem, frames: int, ratio: int) -> Iterator[Work]:
     )
 
 
-def _fine(system: MusicLmSystem, frames: int, ratio: int, fine_windows: str) -> Iterator[Work]:
+def _fine(system: MusicLmSystem, frames: int, ratio: int, fine_windows: str) -> Iterator[CallCost]:
     preset, coarse = system.preset, system.preset.coarse.num_levels
     levels = system.codec.num_levels - coarse
     window, stride = _places(preset.fine, ratio)
@@ -112,7 +112,7 @@ class _TokenCalls:
         self._cache: Any = None
         self._capacity = 0
 
-    def of(self, windows: Counter[tuple[int, int]]) -> Iterator[Work]:
+    def of(self, windows: Counter[tuple[int, int]]) -> Iterator[CallCost]:
         """Work of windows, by (tokens that are given and known, new tokens): how many there are."""
         self._capacity = max(given + new for given, new in windows)
         for (given, new), times in windows.items():
@@ -122,10 +122,10 @@ class _TokenCalls:
 
     @property
     def _clips(self) -> int:
-        """Rows that read what is given anew; the two halves of guidance count once, as in ``Trace``."""
+        """Rows that read what is given anew; the two halves of guidance count once, as in ``GenerationStats``."""
         return self.rows if isinstance(self.model, MultiStream) else 1
 
-    def _work(self, name: str, tokens: int, cached: int, calls: int, prefill: int = 0) -> Work:
+    def _work(self, name: str, tokens: int, cached: int, calls: int, prefill: int = 0) -> CallCost:
         held: list[Any] = []
 
         def setup() -> None:
@@ -135,7 +135,7 @@ class _TokenCalls:
             self._fill(cached)
             held[:] = [rows, *(where if isinstance(self.model, MultiStream) else ()), self._cache]
 
-        return Work(
+        return CallCost(
             part=self.part,
             name=name,
             shape=f"{tokens} tokens after {cached} in the cache, {self.rows} rows",

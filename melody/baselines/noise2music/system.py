@@ -31,11 +31,11 @@ from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
 from melody.paths import PACKAGE
 from melody.pipeline import build_part, load_part, shipped_weights
-from melody.pipeline.meter import Meter
+from melody.pipeline.meter import PassCounter
 from melody.pipeline.prompts import read_prompt
 from melody.pipeline.settings import Settings, check_duration
 from melody.pipeline.work import prompt_work
-from melody.protocols import Generation, System, Work
+from melody.protocols import CallCost, Generation, System
 from melody.registry import systems
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
@@ -115,7 +115,7 @@ class Noise2MusicSystem(System):
         seconds = self._check_duration(duration_s)
         if len(seeds) != len(prompt):
             raise MelodyError(f"expected one seed a prompt: got {len(seeds)} seeds for {len(prompt)} prompts")
-        settings, meter = stage_settings(self.preset, seeds, **options), Meter(self.device, len(prompt))
+        settings, meter = stage_settings(self.preset, seeds, **options), PassCounter(self.device, len(prompt))
         with meter.timed("joint_embedder"):
             tokens = self.rvq.encode(prompt.embed(self.joint_embedder, self.device))  # type: ignore[operator, arg-type]
             embedded = self.rvq.decode(tokens)  # type: ignore[operator]
@@ -133,7 +133,7 @@ class Noise2MusicSystem(System):
             "versions": {"melody": __version__, "torch": torch.__version__},
         }
 
-    def work(self, duration_s: float, **options: Any) -> list[Work]:
+    def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         """The prompt's tokens, and the steps of the three networks, each of which waits for the one before.
 
         Raises:
@@ -157,7 +157,7 @@ class Noise2MusicSystem(System):
         with torch.device(self.device):
             self.frames = preset.frames()
 
-    def _cascade(self, prompt: Tensor, frames: int, settings: dict[str, Settings], meter: Meter) -> Tensor:
+    def _cascade(self, prompt: Tensor, frames: int, settings: dict[str, Settings], meter: PassCounter) -> Tensor:
         """Embedded prompts ``(B, E)`` -> waveform ``(B, 1, frames * hop)``."""
         nothing = prompt.new_zeros(len(prompt), frames, 0)
         spectrogram = self._sampled("generator", prompt, nothing, settings, meter)
@@ -167,7 +167,9 @@ class Noise2MusicSystem(System):
         upper = self._sampled("super_resolution", prompt, below, settings, meter)
         return self.frames.waveform(torch.cat([lower, upper], dim=2), spectrogram)
 
-    def _sampled(self, part: str, prompt: Tensor, lower: Tensor, settings: dict[str, Settings], meter: Meter) -> Tensor:
+    def _sampled(
+        self, part: str, prompt: Tensor, lower: Tensor, settings: dict[str, Settings], meter: PassCounter
+    ) -> Tensor:
         """One stage's data ``(B, L, C)`` from noise, given those of the stages before."""
         network, chosen = self.networks[part], settings[part]
         generators = chosen.generators(f"noise2music {part}", self.device)
@@ -184,7 +186,7 @@ class Noise2MusicSystem(System):
             )
         return network.unscaled(latents)
 
-    def _step(self, part: str, settings: Settings, passes: int, frames: int) -> Work:
+    def _step(self, part: str, settings: Settings, passes: int, frames: int) -> CallCost:
         """One pass of one network for one clip."""
         network = self.networks[part]
         rows = 1 if settings.guidance_scale == 1 else 2
@@ -197,7 +199,7 @@ class Noise2MusicSystem(System):
             mask = torch.arange(rows, device=network.no_prompt.device) >= 1 if rows == 2 else None
             held[:] = [zeros(rows, frames, network.channels), zeros(rows, frames), condition, mask]
 
-        return Work(
+        return CallCost(
             part=part,
             name="one step with guidance" if rows == 2 else "one step",
             shape=f"{frames} frames of {network.channels} + {network.lower_channels}, {rows} rows",

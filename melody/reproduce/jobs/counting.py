@@ -11,7 +11,7 @@ from melody.artifacts.provenance import component_facts, deciding_versions, maki
 from melody.config import Preset
 from melody.errors import MelodyError
 from melody.metrics.flops import count
-from melody.protocols import System, Work
+from melody.protocols import CallCost, System
 from melody.registry import systems
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.generation import NAMED
@@ -91,7 +91,7 @@ def too_long(system: System, config: dict[str, Any]) -> str:
     )
 
 
-def entry(one: Work) -> dict[str, Any]:
+def entry(one: CallCost) -> dict[str, Any]:
     """One kind of call as plain values."""
     if one.setup is not None:
         one.setup()

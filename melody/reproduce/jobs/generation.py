@@ -21,7 +21,7 @@ from melody.metrics.levels import clipping_rate, peak, silence_rate
 from melody.metrics.real_time_factor import time_calls
 from melody.metrics.rhythm import SHORTEST_S, beat_strength
 from melody.metrics.tonality import key_clarity
-from melody.protocols import Generation, Trace
+from melody.protocols import Generation, GenerationStats
 from melody.registry import grids, samplers
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
@@ -221,7 +221,7 @@ def check(generation: Generation, name: str, sample_rate: int, rows: int, durati
             raise MelodyError(f"{part}: {counted} forward passes were counted, but the formula gives {formula}")
 
 
-def _trace(trace: Trace) -> dict[str, Any]:
+def _trace(trace: GenerationStats) -> dict[str, Any]:
     """The counts of a trace; its seconds belong to a machine, and so only to timing units."""
     return {
         "passes": dict(trace.passes),

@@ -25,7 +25,7 @@ from melody.artifacts.provenance import deciding_versions, machine, source_hash
 from melody.config import Preset
 from melody.devices import synchronize
 from melody.errors import MelodyError, did_you_mean
-from melody.protocols import System, Work
+from melody.protocols import CallCost, System
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.counting import entry, preset_of, too_long, work_facts
 from melody.reproduce.jobs.job import Job, JobResult
@@ -111,7 +111,7 @@ class Budget:
         self.seconds -= seconds
 
 
-def key_of(one: Work) -> Key:
+def key_of(one: CallCost) -> Key:
     """What calls that take as long as each other have in common."""
     return one.part, one.name, one.shape, one.rows
 
@@ -131,7 +131,7 @@ class Parts:
         values = {id(p): p.numel() for module in self._modules.values() for p in module.parameters()}
         self.parameters = sum(values.values())
 
-    def work(self, options: Mapping[str, Any]) -> list[Work]:
+    def work(self, options: Mapping[str, Any]) -> list[CallCost]:
         """The calls of a clip, on whatever devices the networks are now."""
         return self.system.work(self.config["duration_s"], **options)
 
@@ -196,7 +196,7 @@ def materialise(module: nn.Module, device: str, dtype: torch.dtype) -> nn.Module
     return module.to(dtype).eval()
 
 
-def time_call(one: Work, budget_s: float, device: str) -> dict[str, Any]:
+def time_call(one: CallCost, budget_s: float, device: str) -> dict[str, Any]:
     """Median wall and processor seconds of one call, and how often it was timed."""
     wall: list[float] = []
     processor: list[float] = []
@@ -247,7 +247,7 @@ class Whole:
             system.generate([PROMPT], duration_s=duration_s, seeds=[0], **options)
 
         nothing: Any = nn.Module()
-        clip = Work("whole", "clip", f"{duration_s:g} s", 1, nothing, generate)
+        clip = CallCost("whole", "clip", f"{duration_s:g} s", 1, nothing, generate)
         found = time_call(clip, self.budget.share(len(self.config["variants"])), self.device)
         self.budget.spend(found["spent"])
         return found
