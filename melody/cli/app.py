@@ -255,7 +255,7 @@ def train(
         from melody.training.baselines import trainable
         from melody.training.hardware import Hardware
         from melody.training.shares import is_main
-        from melody.training.stages import Run, adjusted, with_settings
+        from melody.training.stages import TrainingRun, adjusted, with_settings
         from melody.training.stages import train as train_stage
     except ModuleNotFoundError as error:
         if error.name != "lightning":
@@ -271,7 +271,7 @@ def train(
             raise MelodyError(f"--denoiser was given with --system {system}: only melody's preset has that role")
         loaded = adjusted(loaded, denoiser=denoiser)
     folder = out or Path("runs") / (loaded.name if system == "melody" else f"{system}-{loaded.name}")
-    run = Run(loaded, data, folder, hardware, strict=strict, weights=weights, plan=kind.plan)
+    run = TrainingRun(loaded, data, folder, hardware, strict=strict, weights=weights, plan=kind.plan)
     if is_main():
         for line in run.left_out():
             notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from melody.pipeline.editing import Known
-from melody.pipeline.plan import Plan, Window
-from melody.pipeline.run import Run
+from melody.pipeline.plan import Window, WindowPlan
+from melody.pipeline.run import GenerationCall
 
 
-class Composer:
+class WindowedGenerator:
     """Algorithm 1 on the first window, Algorithm 2 on each that follows; holds no more than a window's content.
 
     Args:
@@ -20,7 +20,7 @@ class Composer:
         known: what the piece begins with; nothing if not given.
     """
 
-    def __init__(self, run: Run, prefix: Tensor, plan: Plan, known: Known | None = None) -> None:
+    def __init__(self, run: GenerationCall, prefix: Tensor, plan: WindowPlan, known: Known | None = None) -> None:
         self.run, self.prefix, self.plan = run, prefix, plan
         self.tokens = prefix.new_zeros(len(prefix), 0)
         self.latents = run.noise(0)
@@ -39,7 +39,7 @@ class Composer:
         known = torch.arange(window.end_frame - window.begin_frame, device=kept.device) < kept.shape[1]
         noise = self.run.noise(len(known) - kept.shape[1])
         as_printed = self.plan.continuation == "as-printed"
-        self.latents = self.run.denoise(self.tokens, torch.cat([kept, noise], dim=1), known, turn_known=as_printed)
+        self.latents = self.run.denoise(self.tokens, torch.cat([kept, noise], dim=1), known, rotate_known=as_printed)
         self._begin_frame = window.begin_frame
         if as_printed:
             return saved

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from melody.data.audio import resampled
 from melody.errors import MelodyError
-from melody.pipeline.plan import Plan
-from melody.pipeline.run import Run
+from melody.pipeline.plan import WindowPlan
+from melody.pipeline.run import GenerationCall
 
 MARGIN_S = 1.0
 """Ours: audio on both sides of what is encoded, so that its latents are those of the whole file, wherever it is cut."""
@@ -33,7 +33,7 @@ class Known:
         return self.tokens.expand(rows, -1), self.latents.expand(rows, -1, -1)
 
 
-def known_end(run: Run, given: Tensor, plan: Plan) -> Known:
+def known_end(run: GenerationCall, given: Tensor, plan: WindowPlan) -> Known:
     """The last T_ST − M_ST tokens and L − L_M latents of ``given`` ``(T,)``, fewer if it is shorter (Algorithm 2).
 
     Both are aligned to the file's end, where the new audio begins; at its beginning, less than a frame is left out.
@@ -48,7 +48,7 @@ def known_end(run: Run, given: Tensor, plan: Plan) -> Known:
     return Known(tokens, latents, samples / codec.sample_rate)
 
 
-def encode_span(run: Run, given: Tensor, begin: int, end: int) -> Tensor:
+def encode_span(run: GenerationCall, given: Tensor, begin: int, end: int) -> Tensor:
     """Latents ``(1, L, D)`` of samples ``begin`` to ``end`` of ``given`` ``(T,)``, heard in their surroundings."""
     codec, device = run.pipeline.codec, run.pipeline.device
     hop = codec.hop_length
@@ -61,7 +61,7 @@ def encode_span(run: Run, given: Tensor, begin: int, end: int) -> Tensor:
         return codec.encode(piece[None, None])[:, before : before + -(-(end - begin) // hop)]
 
 
-def tokens_of(run: Run, given: Tensor) -> Tensor:
+def tokens_of(run: GenerationCall, given: Tensor) -> Tensor:
     """Semantic tokens ``(1, N)`` of ``given`` ``(T,)`` at the codec's rate, T maybe 0."""
     pipeline, tokenizer = run.pipeline, run.pipeline.semantic_tokenizer
     if not len(given):
@@ -97,7 +97,7 @@ class Gap:
     window_end_frame: int
 
     @classmethod
-    def of(cls, span_s: Sequence[float], samples: int, sample_rate: int, hop_length: int, plan: Plan) -> Gap:
+    def of(cls, span_s: Sequence[float], samples: int, sample_rate: int, hop_length: int, plan: WindowPlan) -> Gap:
         """Raises ``MelodyError``: not two numbers in order in the file, nothing left, more than a segment allows."""
         begin_s, end_s = check_span(span_s)
         duration_s = samples / sample_rate
@@ -144,7 +144,7 @@ def parse_span(text: str) -> tuple[float, float]:
     return check_span((begin, end))
 
 
-def inpainted_latents(run: Run, prefix: Tensor, given: Tensor, gap: Gap, plan: Plan) -> Tensor:
+def inpainted_latents(run: GenerationCall, prefix: Tensor, given: Tensor, gap: Gap, plan: WindowPlan) -> Tensor:
     """Latents ``(B, L, D)`` of the gap's window: noise in the gap, angle 0 elsewhere, as in appendix A of the paper.
 
     Outside the gap they are those of the file, to the bit. The tokens are estimated from what remains (the paper says
@@ -166,7 +166,7 @@ def inpainted_latents(run: Run, prefix: Tensor, given: Tensor, gap: Gap, plan: P
     return filled
 
 
-def _gap_tokens(run: Run, prefix: Tensor, given: Tensor, gap: Gap, plan: Plan) -> Tensor:
+def _gap_tokens(run: GenerationCall, prefix: Tensor, given: Tensor, gap: Gap, plan: WindowPlan) -> Tensor:
     first, last = gap_tokens(gap, plan)
     rate, hop = run.pipeline.sample_rate, run.pipeline.codec.hop_length
     origin = gap.window_begin_frame * hop
@@ -179,7 +179,7 @@ def _gap_tokens(run: Run, prefix: Tensor, given: Tensor, gap: Gap, plan: Plan) -
     return torch.cat([before, drawn, behind], dim=1)
 
 
-def gap_tokens(gap: Gap, plan: Plan) -> tuple[int, int]:
+def gap_tokens(gap: Gap, plan: WindowPlan) -> tuple[int, int]:
     """First token of the window that touches the gap, and the first behind it."""
     ratio = plan.token_rate / plan.frame_rate
     first = math.floor((gap.begin_frame - gap.window_begin_frame) * ratio + 1e-9)

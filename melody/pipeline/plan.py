@@ -26,7 +26,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WindowPlan:
     """The windows of a piece: one segment at first (Algorithm 1), then a chunk more at a time (Algorithm 2).
 
     Where a chunk holds no whole number of tokens or frames (2.5 s hold 62.5 tokens), ``as-printed`` rounds each up,
@@ -42,7 +42,7 @@ class Plan:
     continuation: Continuation = "fixed"
 
     @classmethod
-    def of(cls, preset: Preset, token_rate: float, frame_rate: float, continuation: str = "fixed") -> Plan:
+    def of(cls, preset: Preset, token_rate: float, frame_rate: float, continuation: str = "fixed") -> WindowPlan:
         """Raises ``MelodyError`` for an unknown reading of Algorithm 2."""
         if continuation not in get_args(Continuation):
             hint = did_you_mean(continuation, get_args(Continuation))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from melody.pipeline.system import MelodyPipeline
 
 
-class Run:
+class GenerationCall:
     """The networks as one call uses them: seeded, timed and counted."""
 
     def __init__(self, pipeline: MelodyPipeline, settings: Settings) -> None:
@@ -63,28 +63,28 @@ class Run:
         shape = (self.rows, frames, pipeline.codec.latent_dim)
         return standard_normal(shape, self._noise_streams, device=pipeline.device, dtype=torch.float32)
 
-    def denoise(self, tokens: Tensor, latents: Tensor, known: Tensor, *, turn_known: bool = False) -> Tensor:
+    def denoise(self, tokens: Tensor, latents: Tensor, known: Tensor, *, rotate_known: bool = False) -> Tensor:
         """Take the frames that are not known from noise to music, by one run of the sampler (Eq. 29, 32).
 
         Args:
             tokens: semantic tokens ``(B, N)`` of the window.
             latents: ``(B, L, D)``, noise where ``known`` is false.
             known: ``(L,)``, boolean: frames whose angle is 0.
-            turn_known: turn known frames too, as Algorithm 2 prints it; else they are returned to the bit.
+            rotate_known: turn known frames too, as Algorithm 2 prints it; else they are returned to the bit.
         """
         settings, denoiser = self.settings, self.pipeline.denoiser
         angle = torch.where(known, 0.0, math.pi / 2).expand(latents.shape[:2])
         with self.meter.metered("denoiser", denoiser):  # type: ignore[arg-type]
             velocity = guided_velocity(denoiser, denoiser.prepare(tokens), settings.guidance_scale)
             return sample(
-                _at_rest(velocity, known) if turn_known else velocity,
+                _at_rest(velocity, known) if rotate_known else velocity,
                 latents,
                 sampler=settings.sampler,
                 grid=settings.grid,
                 num_steps=settings.num_steps,
                 generator=self._noise_streams,
                 callback=self._callback("denoiser"),
-                start_angle=None if turn_known else angle,
+                start_angle=None if rotate_known else angle,
             )
 
     def _callback(self, part: str) -> Callable[[int, int], None] | None:

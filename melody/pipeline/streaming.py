@@ -9,7 +9,7 @@ from torch import Tensor
 
 from melody.data.audio import AudioInput
 from melody.errors import MelodyError
-from melody.pipeline.composing import Composer
+from melody.pipeline.composing import WindowedGenerator
 from melody.pipeline.decoding import PiecewiseDecoder
 from melody.pipeline.prompts import read_prompt
 from melody.protocols import GenerationStats
@@ -25,7 +25,7 @@ class Stream(Iterator[Tensor]):
     ``close`` ends it; so does the end of the duration.
     """
 
-    def __init__(self, composer: Composer, duration_s: float | None = None) -> None:
+    def __init__(self, composer: WindowedGenerator, duration_s: float | None = None) -> None:
         run, plan = composer.run, composer.plan
         self._run, self._composer, self._plan = run, composer, plan
         self._duration_s = duration_s

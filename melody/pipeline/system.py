@@ -22,11 +22,11 @@ from melody.data.audio import AudioInput, as_mono
 from melody.devices import device_of
 from melody.errors import MelodyError
 from melody.paths import PACKAGE
-from melody.pipeline.composing import Composer
+from melody.pipeline.composing import WindowedGenerator
 from melody.pipeline.editing import Gap, append, check_span, fill_gap, inpainted_latents, known_end
-from melody.pipeline.plan import Plan
+from melody.pipeline.plan import WindowPlan
 from melody.pipeline.prompts import Prompt, read_prompt
-from melody.pipeline.run import Run
+from melody.pipeline.run import GenerationCall
 from melody.pipeline.settings import Options, Settings, check_duration
 from melody.pipeline.streaming import Stream
 from melody.pipeline.taken import token_options
@@ -191,9 +191,9 @@ class MelodyPipeline(Pretrained):
     def device(self) -> torch.device:
         return next(self._modules["denoiser"].parameters()).device
 
-    def plan(self, continuation: str = "fixed") -> Plan:
+    def plan(self, continuation: str = "fixed") -> WindowPlan:
         """The windows in which this system makes music."""
-        return Plan.of(self.preset, self.semantic_tokenizer.token_rate, self.codec.frame_rate, continuation)
+        return WindowPlan.of(self.preset, self.semantic_tokenizer.token_rate, self.codec.frame_rate, continuation)
 
     def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         """What one clip of ``duration_s`` for a text is made of, by formula; options as of a call."""
@@ -230,7 +230,7 @@ class MelodyPipeline(Pretrained):
         prompt = self._read_prompt(prompts, prompt_audio)
         duration = self.preset.generation.segment_s if duration_s is None else check_duration(duration_s)
         run = self._run(prompt, options)
-        composer = Composer(run, run.encode_prompt(prompt), self.plan(continuation))
+        composer = WindowedGenerator(run, run.encode_prompt(prompt), self.plan(continuation))
         return _generation(Stream(composer, duration))
 
     @torch.inference_mode()
@@ -261,7 +261,7 @@ class MelodyPipeline(Pretrained):
         prompt = self._read_prompt(prompts, prompt_audio)
         duration = None if duration_s is None else check_duration(duration_s)
         run = self._run(prompt, options)
-        return Stream(Composer(run, run.encode_prompt(prompt), self.plan(continuation)), duration)
+        return Stream(WindowedGenerator(run, run.encode_prompt(prompt), self.plan(continuation)), duration)
 
     @torch.inference_mode()
     def continue_from(
@@ -291,7 +291,7 @@ class MelodyPipeline(Pretrained):
         prompt = self._read_prompt(prompts, prompt_audio, given)
         run, plan = self._run(prompt, options), self.plan(continuation)
         prefix, known = run.encode_prompt(prompt), known_end(run, given, plan)
-        made = _generation(Stream(Composer(run, prefix, plan, known), known.duration_s + duration))
+        made = _generation(Stream(WindowedGenerator(run, prefix, plan, known), known.duration_s + duration))
         waveform = append(given, made.waveform, round(known.duration_s * self.sample_rate), self.sample_rate)
         return Generation(waveform, self.sample_rate, made.trace)
 
@@ -337,8 +337,8 @@ class MelodyPipeline(Pretrained):
             prompt_audio = (own, self.sample_rate)
         return read_prompt(prompts, prompt_audio, self.joint_embedder)
 
-    def _run(self, prompt: Prompt, options: Options) -> Run:
-        return Run(self, Settings.of(self.preset.generation, len(prompt), **options))
+    def _run(self, prompt: Prompt, options: Options) -> GenerationCall:
+        return GenerationCall(self, Settings.of(self.preset.generation, len(prompt), **options))
 
 
 def _generation(stream: Stream) -> Generation:

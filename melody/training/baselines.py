@@ -20,18 +20,18 @@ from melody.pipeline import load_part, shipped_weights
 from melody.training import features
 from melody.training.musiclm import AcousticData, AcousticModelling
 from melody.training.noise2music import stage_recipe
-from melody.training.plans import Finish, Plan
-from melody.training.stages import MELODY, Run, fit_stage
+from melody.training.plans import Finish, StageGraph
+from melody.training.stages import MELODY, TrainingRun, fit_stage
 from melody.training.token_codec import TokenCodecTraining
 
 
-def _codec(run: Run, stop_after: int | None) -> Finish:
+def _codec(run: TrainingRun, stop_after: int | None) -> Finish:
     recipe = TokenCodecTraining(run.part("codec"), run.settings("codec"), run.train_corpus, run.validation_corpus)
     fit_stage(recipe, run, "codec", stop_after)
     return lambda: (recipe.trained(), recipe.validate())
 
 
-def _coarse(run: Run, stop_after: int | None) -> Finish:
+def _coarse(run: TrainingRun, stop_after: int | None) -> Finish:
     """Coarse levels after MuLan and semantic tokens."""
     melody = config.load_preset(run.preset.melody)
     (joint, joint_hash), (tokenizer, tokenizer_hash) = (
@@ -50,7 +50,7 @@ def _coarse(run: Run, stop_after: int | None) -> Finish:
     return _stage(run, "coarse", data, TOKEN_RATE, stop_after)
 
 
-def _fine(run: Run, stop_after: int | None) -> Finish:
+def _fine(run: TrainingRun, stop_after: int | None) -> Finish:
     """The other levels after the coarse ones, and after nothing else."""
     levels, segment_s = run.preset.coarse.num_levels, config.load_preset(run.preset.melody).generation.segment_s
 
@@ -61,19 +61,21 @@ def _fine(run: Run, stop_after: int | None) -> Finish:
     return _stage(run, "fine", data, TOKEN_RATE * musiclm.frames_per_token(run.preset), stop_after)
 
 
-def _stage(run: Run, stage: str, data: Callable[[Corpus], AcousticData], rate: float, stop_after: int | None) -> Finish:
+def _stage(
+    run: TrainingRun, stage: str, data: Callable[[Corpus], AcousticData], rate: float, stop_after: int | None
+) -> Finish:
     train_data, validation_data = data(run.train_corpus), data(run.validation_corpus)
     recipe = AcousticModelling(run.part(stage), run.settings(stage), train_data, validation_data, rate)
     fit_stage(recipe, run, stage, stop_after)
     return lambda: (recipe.trained(), recipe.validate())
 
 
-def _acoustic(run: Run, corpus: Corpus, segment_s: float) -> Tensor:
+def _acoustic(run: TrainingRun, corpus: Corpus, segment_s: float) -> Tensor:
     codec, codec_hash = run.finished("codec")
     return features.acoustic_tokens(corpus, codec, segment_s, codec_hash)  # type: ignore[arg-type]
 
 
-def _of_melody(run: Run, melody: config.Preset, part: str) -> tuple[Any, str]:
+def _of_melody(run: TrainingRun, melody: config.Preset, part: str) -> tuple[Any, str]:
     """A part of MeLoDy with its weights, and their hash."""
     path = run.shared_path(part)
     module = load_part(melody, part, path).eval().requires_grad_(False)
@@ -85,7 +87,7 @@ def shared_weights(preset: Any, part: str) -> Path:
     return shipped_weights(config.load_preset(preset.melody)) / f"{part}.safetensors"
 
 
-MUSICLM = Plan(
+MUSICLM = StageGraph(
     parts={"codec": "codec", "coarse": "coarse", "fine": "fine"},
     needs={"codec": (), "coarse": ("codec",), "fine": ("codec",)},
     recipes={"codec": _codec, "coarse": _coarse, "fine": _fine},
@@ -97,7 +99,7 @@ MUSICLM = Plan(
     shared_weights=shared_weights,
 )
 
-NOISE2MUSIC = Plan(
+NOISE2MUSIC = StageGraph(
     parts={part: part for part in noise2music.PARTS},
     needs=dict.fromkeys(noise2music.PARTS, ()),  # each learns from true data of the stages before it
     recipes={part: stage_recipe(part) for part in noise2music.PARTS},
@@ -114,7 +116,7 @@ NOISE2MUSIC = Plan(
 class Trainable:
     """A system that ``melody train`` trains."""
 
-    plan: Plan
+    plan: StageGraph
     load_preset: Callable[[str], Any]
 
 

@@ -24,7 +24,7 @@ N_FFT = 2048
 HOP_LENGTH = 512
 
 
-class Board(L.Callback):
+class TensorBoardCallback(L.Callback):
     """Writes ``folder`` for ``tensorboard --logdir``.
 
     Args:

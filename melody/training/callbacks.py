@@ -33,7 +33,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             raise MelodyError(f"{error}; the last good checkpoint stays") from None
 
 
-class Keeper(L.Callback):
+class CheckpointCallback(L.Callback):
     """Keeps the last checkpoint, every so many seconds of the main process and at the end."""
 
     def __init__(self, path: Path, every_s: float) -> None:
@@ -67,14 +67,14 @@ class Keeper(L.Callback):
         self.last = time.monotonic()
 
 
-class OnePass(L.Callback):
+class StopAfterPass(L.Callback):
     """Ends after one pass over the steps that are left, however many passes a resumed run has behind it."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, recipe: L.LightningModule) -> None:
         trainer.should_stop = True
 
 
-class Bar(L.Callback):
+class ProgressCallback(L.Callback):
     """Progress with an ETA, and the losses of the last step."""
 
     def __init__(self, title: str, total: int) -> None:

@@ -60,7 +60,7 @@ class VelocityPrediction(Recipe):
         train: LatentData,
         validation: LatentData,
         chunks: int,
-        studio: Studio | None = None,
+        studio: AudioPreview | None = None,
     ) -> None:
         super().__init__(part, settings)
         self.studio = studio
@@ -134,7 +134,7 @@ class VelocityPrediction(Recipe):
 
 
 @dataclass(frozen=True)
-class Studio:
+class AudioPreview:
     """What turns a denoiser's work into sound."""
 
     codec: Codec

@@ -16,8 +16,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
 from melody.errors import MelodyError
-from melody.training.board import Board
-from melody.training.callbacks import Bar, History, Keeper, OnePass, WholeCheckpoints
+from melody.training.board import TensorBoardCallback
+from melody.training.callbacks import CheckpointCallback, History, ProgressCallback, StopAfterPass, WholeCheckpoints
 from melody.training.hardware import Hardware
 from melody.training.recipe import Recipe
 from melody.training.sharding import restore, unsharded
@@ -58,10 +58,10 @@ def fit(
     settings, passes = recipe.settings, recipe.passes_per_step
     total = settings.steps if stop_after is None else min(settings.steps, stop_after)
     callbacks: list[L.Callback] = [
-        Keeper(checkpoint, CHECKPOINT_EVERY_S),
-        OnePass(),
+        CheckpointCallback(checkpoint, CHECKPOINT_EVERY_S),
+        StopAfterPass(),
         History(folder / "history.jsonl"),
-        Bar(title, settings.steps),
+        ProgressCallback(title, settings.steps),
     ]
     if settings.validate_every:
         callbacks.append(_board(recipe, folder, hardware))
@@ -81,12 +81,12 @@ def fit(
     recipe.to(hardware.device)  # Lightning leaves it on the CPU
 
 
-def _board(recipe: Recipe, folder: Path, hardware: Hardware) -> Board:
+def _board(recipe: Recipe, folder: Path, hardware: Hardware) -> TensorBoardCallback:
     if hardware.sharded and recipe.average is None:
         raise MelodyError(
             "validation while FSDP trains looks at the moving average: set ema_decay, or validate_every 0"
         )
-    return Board(folder / "tensorboard", recipe.settings.validate_every)
+    return TensorBoardCallback(folder / "tensorboard", recipe.settings.validate_every)
 
 
 def _trainer(recipe: Recipe, folder: Path, hardware: Hardware, callbacks: list[L.Callback]) -> L.Trainer:

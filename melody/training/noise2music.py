@@ -26,7 +26,7 @@ from melody.training.audio import segments
 from melody.training.plans import Finish
 from melody.training.recipe import Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
-from melody.training.stages import Run, fit_stage
+from melody.training.stages import TrainingRun, fit_stage
 
 SCALE_SEGMENTS = 256
 """Segments that the scale of the data is taken from."""
@@ -146,10 +146,10 @@ class StageVelocity(Recipe):
         return noise, draw_chunk_angles(size, self.length, 1, generator)
 
 
-def stage_recipe(part_name: str) -> Callable[[Run, int | None], Finish]:
+def stage_recipe(part_name: str) -> Callable[[TrainingRun, int | None], Finish]:
     """What ``melody train`` runs for one stage."""
 
-    def recipe(run: Run, stop_after: int | None) -> Finish:
+    def recipe(run: TrainingRun, stop_after: int | None) -> Finish:
         train, validation = (_data(run, part_name, corpus) for corpus in (run.train_corpus, run.validation_corpus))
         network: StageNetwork = run.part(part_name)  # type: ignore[assignment]
         stage = StageVelocity(part_name, network, run.settings(part_name), train, validation)
@@ -159,7 +159,7 @@ def stage_recipe(part_name: str) -> Callable[[Run, int | None], Finish]:
     return recipe
 
 
-def _data(run: Run, part_name: str, corpus: Corpus) -> CascadeData:
+def _data(run: TrainingRun, part_name: str, corpus: Corpus) -> CascadeData:
     """A corpus's spectrograms and prompts: the tokens of audio, caption, tags and further captions, as the LM's."""
     settings, conditioned_by = run.settings(part_name), load_preset(run.preset.melody)
     paths = {part: run.shared_path(part) for part in CONDITIONING}

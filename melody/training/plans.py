@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 if TYPE_CHECKING:
-    from melody.training.stages import Run
+    from melody.training.stages import TrainingRun
 
 Figures = dict[str, float]
 Finish = Callable[[], tuple[nn.Module, Figures]]
@@ -18,14 +18,14 @@ Finish = Callable[[], tuple[nn.Module, Figures]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class StageGraph:
     """Stages of one system in the order of what each needs, and how its presets say what its parts are."""
 
     parts: Mapping[str, str]
     """Stage -> the part that it trains."""
     needs: Mapping[str, tuple[str, ...]]
     """Stage -> the stages that it builds on."""
-    recipes: Mapping[str, Callable[[Run, int | None], Finish]]
+    recipes: Mapping[str, Callable[[TrainingRun, int | None], Finish]]
     build: Callable[[Any, str], nn.Module]
     """Preset and part -> the part with random weights."""
     component_of: Callable[[Any, str], dict[str, Any]]

@@ -34,19 +34,19 @@ class Share:
 WHOLE = Share()
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     """Whether a group of processes trains."""
     return dist.is_available() and dist.is_initialized()
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if together() else 1
+    return dist.get_world_size() if is_distributed() else 1
 
 
 def rank() -> int:
     """Number of this process; before the group is formed, as Lightning's, torchrun's or Slurm's variables say."""
-    return dist.get_rank() if together() else int(getattr(rank_zero_only, "rank", 0) or 0)
+    return dist.get_rank() if is_distributed() else int(getattr(rank_zero_only, "rank", 0) or 0)
 
 
 def is_main() -> bool:
@@ -54,9 +54,9 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when all processes have come here."""
-    if together():
+    if is_distributed():
         dist.barrier()
 
 
@@ -73,7 +73,7 @@ def gathered(rows: Tensor) -> Tensor:
     """Rows of all processes ``(B, ...) -> (world_size * B, ...)``, in their order; gradients flow back to each."""
     from torch.distributed.nn.functional import all_gather
 
-    if not together():
+    if not is_distributed():
         return rows
     return torch.cat(all_gather(rows)) if rows.requires_grad else torch.cat(_all_gather(rows))
 

@@ -24,15 +24,15 @@ from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import build_part, component_of, load_part
 from melody.training import features
 from melody.training.card import add_stage, bind_stage, is_finished
-from melody.training.dpd import LatentData, Studio, VelocityPrediction
+from melody.training.dpd import AudioPreview, LatentData, VelocityPrediction
 from melody.training.fit import fit
 from melody.training.hardware import Hardware
 from melody.training.joint import Joint
 from melody.training.lm import LanguageModelling, TokenData
-from melody.training.plans import Figures, Finish, Plan
+from melody.training.plans import Figures, Finish, StageGraph
 from melody.training.recipe import Recipe
 from melody.training.semantic import Semantic
-from melody.training.shares import is_main, wait
+from melody.training.shares import barrier, is_main
 from melody.training.vae import AudioVae
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -84,7 +84,7 @@ def with_settings(preset: Any, **settings: Any) -> Any:
     return preset.model_copy(update={"training": preset.training.model_copy(update=stages)})
 
 
-class Run:
+class TrainingRun:
     """One preset, one corpus, one folder.
 
     Args:
@@ -102,7 +102,7 @@ class Run:
         *,
         strict: bool = False,
         weights: Path | None = None,
-        plan: Plan | None = None,
+        plan: StageGraph | None = None,
     ) -> None:
         self.plan = plan or MELODY
         if preset.training is None:
@@ -181,7 +181,7 @@ class Run:
         return module.to(self.hardware.device), file_hash(path)
 
 
-def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
+def train(stage: str, run: TrainingRun, *, stop_after: int | None = None) -> None:
     """Train one stage, or ``all``, and leave weights and card entry in the run folder; what is finished stays.
 
     Every process runs this; the main one alone writes.
@@ -207,10 +207,10 @@ def train(stage: str, run: Run, *, stop_after: int | None = None) -> None:
             return
         if is_main():
             _leave(run, name, finish, begin)
-        wait()
+        barrier()
 
 
-def _leave(run: Run, stage: str, finish: Finish, begin: float) -> None:
+def _leave(run: TrainingRun, stage: str, finish: Finish, begin: float) -> None:
     """Write a finished stage's weights and its entry in the card."""
     module, figures = finish()
     part = run.plan.parts[stage]
@@ -235,18 +235,18 @@ def _caption_words(corpus: Corpus) -> list[str]:
     return sorted(words_of(text for index in range(len(corpus)) for text in features.texts_of(corpus, index)))
 
 
-def fit_stage(recipe: Recipe, run: Run, stage: str, stop_after: int | None) -> None:
+def fit_stage(recipe: Recipe, run: TrainingRun, stage: str, stop_after: int | None) -> None:
     """Run a stage's recipe to its end, in the stage's folder."""
     fit(recipe, run.folder / stage, title=f"train {stage}", hardware=run.hardware, stop_after=stop_after)
 
 
-def _joint(run: Run, stop_after: int | None) -> Finish:
+def _joint(run: TrainingRun, stop_after: int | None) -> Finish:
     recipe = Joint(run.part("joint"), run.settings("joint"), run.train_corpus, run.validation_corpus)
     fit_stage(recipe, run, "joint", stop_after)
     return lambda: (recipe.trained(), recipe.validate())
 
 
-def _rvq(run: Run, stop_after: int | None) -> Finish:
+def _rvq(run: TrainingRun, stop_after: int | None) -> Finish:
     """Codebooks over embeddings of audio, captions and tags alike, for all three may be the prompt."""
     settings, (joint, weights) = run.settings("rvq"), run.finished("joint")
     # In every process, though one computes them: the others wait at the cache, which has no time limit.
@@ -272,7 +272,7 @@ def _at_most(count: int, rows: Tensor, seed: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]]
 
 
-def _semantic(run: Run, stop_after: int | None) -> Finish:
+def _semantic(run: TrainingRun, stop_after: int | None) -> Finish:
     recipe = Semantic(run.part("semantic"), run.settings("semantic"), run.train_corpus, run.validation_corpus)
     fit_stage(recipe, run, "semantic", stop_after)
 
@@ -283,7 +283,7 @@ def _semantic(run: Run, stop_after: int | None) -> Finish:
     return finish
 
 
-def _lm(run: Run, stop_after: int | None) -> Finish:
+def _lm(run: TrainingRun, stop_after: int | None) -> Finish:
     settings = run.settings("lm")
     (joint, joint_hash), (rvq, _) = run.finished("joint"), run.finished("rvq")
     tokenizer, tokenizer_hash = run.finished("semantic")
@@ -299,13 +299,13 @@ def _lm(run: Run, stop_after: int | None) -> Finish:
     return lambda: (recipe.trained(), recipe.validate())
 
 
-def _vae(run: Run, stop_after: int | None) -> Finish:
+def _vae(run: TrainingRun, stop_after: int | None) -> Finish:
     recipe = AudioVae(run.part("vae"), run.settings("vae"), run.train_corpus, run.validation_corpus)
     fit_stage(recipe, run, "vae", stop_after)
     return lambda: (recipe.trained(), recipe.validate())
 
 
-def _dpd(run: Run, stop_after: int | None) -> Finish:
+def _dpd(run: TrainingRun, stop_after: int | None) -> Finish:
     settings = run.settings("dpd")
     (codec, codec_hash), (tokenizer, tokenizer_hash) = run.finished("vae"), run.finished("semantic")
 
@@ -318,7 +318,7 @@ def _dpd(run: Run, stop_after: int | None) -> Finish:
 
     chunks = run.preset.generation.chunks
     train_data, validation_data = data(run.train_corpus), data(run.validation_corpus)
-    studio = Studio(codec, run.preset.generation)  # type: ignore[arg-type]
+    studio = AudioPreview(codec, run.preset.generation)  # type: ignore[arg-type]
     recipe = VelocityPrediction(run.part("dpd"), settings, train_data, validation_data, chunks, studio)
     fit_stage(recipe, run, "dpd", stop_after)
 
@@ -339,7 +339,7 @@ def _dpd(run: Run, stop_after: int | None) -> Finish:
     return finish
 
 
-MELODY = Plan(
+MELODY = StageGraph(
     parts=STAGES,
     needs=NEEDS,
     recipes={"joint": _joint, "rvq": _rvq, "semantic": _semantic, "lm": _lm, "vae": _vae, "dpd": _dpd},

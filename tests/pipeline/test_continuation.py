@@ -12,7 +12,7 @@ from torch import Tensor
 from melody.errors import MelodyError
 from melody.pipeline import MelodyPipeline
 from melody.pipeline.decoding import PiecewiseDecoder
-from melody.pipeline.plan import Plan, Window
+from melody.pipeline.plan import Window, WindowPlan
 from melody.registry import grids
 
 PROMPT = "a slow piano piece"
@@ -20,7 +20,7 @@ PAPER = {"segment_s": 10.0, "chunks": 4, "token_rate": 25.0, "frame_rate": 250.0
 
 
 def test_fixed_windows_keep_to_time() -> None:
-    windows = list(islice(Plan(**PAPER).windows(), 5))
+    windows = list(islice(WindowPlan(**PAPER).windows(), 5))
     assert [window.end_frame for window in windows] == [2500, 3125, 3750, 4375, 5000]
     assert [window.end_token for window in windows] == [250, 313, 375, 438, 500]  # 62.5 a chunk: never behind
     assert all(window.end_frame - window.begin_frame == 2500 for window in windows)
@@ -28,7 +28,7 @@ def test_fixed_windows_keep_to_time() -> None:
 
 
 def test_printed_windows_move_by_whole_chunks_of_tokens() -> None:
-    plan = Plan(**PAPER, continuation="as-printed")
+    plan = WindowPlan(**PAPER, continuation="as-printed")
     assert (plan.chunk_tokens, plan.chunk_frames) == (63, 625)  # M_ST = ⌈250 / 4⌉, L_M = ⌈2500 / 4⌉
     assert list(islice(plan.windows(), 3)) == [Window(625 * i, 2500 + 625 * i, 63 * i, 250 + 63 * i) for i in range(3)]
 
@@ -36,7 +36,7 @@ def test_printed_windows_move_by_whole_chunks_of_tokens() -> None:
 @pytest.mark.parametrize("continuation", ["fixed", "as-printed"])
 @pytest.mark.parametrize("duration", [0.03, 1.0, 1.01, 1.27, 1.5, 2.0, 2.27])
 def test_windows_reach_the_duration_and_not_a_chunk_further(continuation: str, duration: float) -> None:
-    plan = Plan(1.0, 4, 25.0, 50.0, continuation)  # type: ignore[arg-type]
+    plan = WindowPlan(1.0, 4, 25.0, 50.0, continuation)  # type: ignore[arg-type]
     windows = list(plan.windows(duration))
     assert len(windows) == plan.count(duration)
     assert windows[-1].end_frame >= duration * 50 - 1e-9
@@ -46,7 +46,7 @@ def test_windows_reach_the_duration_and_not_a_chunk_further(continuation: str, d
 
 
 def test_passes_by_formula_are_those_of_the_two_readings() -> None:
-    fixed, printed = Plan(**PAPER), Plan(**PAPER, continuation="as-printed")
+    fixed, printed = WindowPlan(**PAPER), WindowPlan(**PAPER, continuation="as-printed")
     assert fixed.passes(fixed.count(30), 20, 1) == {"language_model": 750, "denoiser": 180}
     assert printed.passes(printed.count(30), 20, 1) == {"language_model": 754, "denoiser": 180}
 

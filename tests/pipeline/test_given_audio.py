@@ -12,7 +12,7 @@ from torch import Tensor
 from melody.errors import MelodyError
 from melody.pipeline import MelodyPipeline, parse_span
 from melody.pipeline.editing import FADE_S, Gap, fill_gap, gap_tokens
-from melody.pipeline.plan import Plan
+from melody.pipeline.plan import WindowPlan
 
 RATE, HOP, FADE = 24_000, 480, round(FADE_S * 24_000)
 PROMPT = "a slow piano piece"
@@ -190,7 +190,7 @@ def test_in_long_audio_a_segment_around_the_gap_is_seen(
 
 @pytest.mark.parametrize("samples", [3_000, 24_000, 24_001, 100_000])
 def test_a_gap_holds_its_span_in_a_window_in_the_file(samples: int) -> None:
-    plan = Plan(1.0, 4, 25.0, 50.0)
+    plan = WindowPlan(1.0, 4, 25.0, 50.0)
     frames = -(-samples // HOP)
     for begin_s in (0.0, 0.013, 0.1):
         gap = Gap.of((begin_s, begin_s + 0.02), samples, RATE, HOP, plan)
@@ -206,7 +206,7 @@ def test_a_gap_holds_its_span_in_a_window_in_the_file(samples: int) -> None:
 @pytest.mark.parametrize("chunks", [1, 2, 50])
 def test_a_gap_as_long_as_allowed_is_filled_from_its_window(chunks: int) -> None:
     """However little of the window is left to fade in."""
-    plan, given = Plan(1.0, chunks, 25.0, 50.0), music(4.0)
+    plan, given = WindowPlan(1.0, chunks, 25.0, 50.0), music(4.0)
     begin_s, longest_s = 1.003, 1 - 1 / max(2, chunks)
     with pytest.raises(MelodyError, match="so that a part of a segment remains"):
         Gap.of((begin_s, begin_s + longest_s + 0.01), len(given), RATE, HOP, plan)

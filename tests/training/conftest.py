@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from melody.config import Preset, load_preset
-from melody.training.stages import Run, train
+from melody.training.stages import TrainingRun, train
 
 
 @pytest.fixture(scope="session")
@@ -44,5 +44,5 @@ def even_preset(even_path: Path) -> Preset:
 def tone_run(even_preset: Preset, tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an undisturbed run of all stages on the tones."""
     folder = tmp_path_factory.mktemp("tone-run")
-    train("all", Run(even_preset, tones, folder))
+    train("all", TrainingRun(even_preset, tones, folder))
     return folder

@@ -17,9 +17,9 @@ from melody.errors import MelodyError
 from melody.protocols import TokenCodec
 from melody.training.baselines import MUSICLM, trainable
 from melody.training.fit import fit
-from melody.training.plans import Plan
+from melody.training.plans import StageGraph
 from melody.training.shares import Share
-from melody.training.stages import Run, train
+from melody.training.stages import TrainingRun, train
 from melody.training.token_codec import TokenCodecTraining, perplexity
 
 TINY = """
@@ -63,7 +63,7 @@ def preset(path: Path) -> MusicLmPreset:
 @pytest.fixture(scope="module")
 def trained(preset: MusicLmPreset, tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    train("codec", Run(preset, tones, folder, plan=MUSICLM))
+    train("codec", TrainingRun(preset, tones, folder, plan=MUSICLM))
     return folder
 
 
@@ -90,7 +90,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
     trained: Path, preset: MusicLmPreset, tones: Path, tmp_path: Path
 ) -> None:
     for stop in (3, None):
-        train("codec", Run(preset, tones, tmp_path, plan=MUSICLM), stop_after=stop)
+        train("codec", TrainingRun(preset, tones, tmp_path, plan=MUSICLM), stop_after=stop)
     resumed, whole = (load_file(folder / "weights" / "codec.safetensors") for folder in (tmp_path, trained))
     assert set(resumed) == set(whole)
     for name, tensor in whole.items():
@@ -143,16 +143,16 @@ def test_another_component_in_the_folder_is_refused(
     wider = tmp_path / "wider.toml"
     wider.write_text(TINY.replace("hidden_dim = 16", "hidden_dim = 24"))
     with pytest.raises(MelodyError, match="was begun with preset 'tiny', whose component differ"):
-        train("codec", Run(load_preset(wider), tones, trained, plan=MUSICLM))
+        train("codec", TrainingRun(load_preset(wider), tones, trained, plan=MUSICLM))
 
 
 def test_a_shared_part_of_melody_is_bound_by_its_hash(preset: MusicLmPreset, tones: Path, tmp_path: Path) -> None:
-    plan = Plan(**{**vars(MUSICLM), "shared": {"codec": ("rvq",)}})
-    Run(preset, tones, tmp_path, plan=plan).bind("codec")
+    plan = StageGraph(**{**vars(MUSICLM), "shared": {"codec": ("rvq",)}})
+    TrainingRun(preset, tones, tmp_path, plan=plan).bind("codec")
     assert list(json.loads((tmp_path / "codec" / "settings.json").read_text())["needs"]) == ["rvq"]
     missing = preset.model_copy(update={"melody": "paper"})
     with pytest.raises(MelodyError, match=r"rvq of MeLoDy is used as it is, but .*rvq\.safetensors is missing"):
-        Run(missing, tones, tmp_path, plan=plan).bind("codec")
+        TrainingRun(missing, tones, tmp_path, plan=plan).bind("codec")
 
 
 def test_the_command_trains_an_opponents_stage(

@@ -19,7 +19,7 @@ from melody.protocols import Codec, Denoiser
 from melody.tensor_names import installed_names
 from melody.training import stages
 from melody.training.export import export
-from melody.training.stages import Run, train
+from melody.training.stages import TrainingRun, train
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def run(tiny_preset: Preset, tiny_weights: Path, tmp_path_factory: pytest.TempPa
     stages.load_corpus = lambda data, split, **more: load_corpus(data, split=split, num_clips=4, **more)
     try:
         for stage in ("vae", "semantic", "dpd"):
-            train(stage, Run(tiny_preset, "embedded", folder), stop_after=3)
+            train(stage, TrainingRun(tiny_preset, "embedded", folder), stop_after=3)
     finally:
         stages.load_corpus = load_corpus
     return folder
@@ -80,7 +80,7 @@ def test_checkpoints_have_our_names_and_one_with_the_librarys_is_exported_and_go
     for folder in (run, copy):
         shutil.copytree(folder, tmp_path / "again" / folder.name)
         (tmp_path / "again" / folder.name / "weights" / "semantic_tokenizer.safetensors").unlink()
-        train("semantic", Run(tiny_preset, "embedded", tmp_path / "again" / folder.name))
+        train("semantic", TrainingRun(tiny_preset, "embedded", tmp_path / "again" / folder.name))
     one, other = (
         load_file(tmp_path / "again" / folder.name / "weights" / "semantic_tokenizer.safetensors")
         for folder in (run, copy)

@@ -27,7 +27,7 @@ from melody.training.hardware import Hardware
 from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.shares import Share
-from melody.training.stages import Run, adjusted, train
+from melody.training.stages import TrainingRun, adjusted, train
 from melody.training.vae import AudioVae
 from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
 from melody.vae.losses import discriminator_loss, kl_loss
@@ -264,7 +264,7 @@ def test_a_batch_that_cannot_be_shared_is_one_line(even_preset: Preset, latents:
 
 
 def test_every_stage_trains_in_bf16(even_preset: Preset, tones: Path, tmp_path: Path) -> None:
-    train("all", Run(adjusted(even_preset, precision="bf16-mixed"), tones, tmp_path))
+    train("all", TrainingRun(adjusted(even_preset, precision="bf16-mixed"), tones, tmp_path))
     for stage in ("joint", "semantic", "lm", "vae", "dpd"):
         state = torch.load(tmp_path / stage / "last.ckpt", weights_only=True)["state_dict"]
         assert all(tensor.dtype != torch.bfloat16 for tensor in state.values())
@@ -410,7 +410,7 @@ def test_a_look_at_held_out_data_changes_no_weight(
 
     looking = adjusted(even_preset, validate_every=2)
     for stage in ("vae", "dpd", "semantic"):
-        train(stage, Run(looking, tones, tmp_path, weights=tone_run / "weights"))
+        train(stage, TrainingRun(looking, tones, tmp_path, weights=tone_run / "weights"))
         one, other = (
             torch.load(f / stage / "last.ckpt", weights_only=True)["state_dict"] for f in (tone_run, tmp_path)
         )

@@ -17,7 +17,7 @@ from melody.training import baselines
 from melody.training.baselines import MUSICLM
 from melody.training.musiclm import AcousticData, AcousticModelling
 from melody.training.shares import Share
-from melody.training.stages import Run, train
+from melody.training.stages import TrainingRun, train
 
 PRESET = """
 name = "tiny"
@@ -137,7 +137,7 @@ def test_parts_of_a_batch_are_rows_of_the_whole() -> None:
 def test_both_stages_train_resume_and_leave_weights_that_load(
     preset: MusicLmPreset, tones: Path, tmp_path: Path
 ) -> None:
-    train("all", Run(preset, tones, tmp_path, plan=MUSICLM))
+    train("all", TrainingRun(preset, tones, tmp_path, plan=MUSICLM))
     for stage in ("coarse", "fine"):
         weights = tmp_path / "weights" / f"{stage}.safetensors"
         assert isinstance(load_part(preset, stage, weights), MultiStream)
@@ -145,7 +145,11 @@ def test_both_stages_train_resume_and_leave_weights_that_load(
         assert {"loss", "unigram_loss", "bigram_loss", "loss_level_1"} <= set(card[stage]["held_out"])
         whole = _state(weights)
         for stop in (2, None):
-            train(stage, Run(preset, tones, tmp_path / "again", plan=MUSICLM, weights=weights.parent), stop_after=stop)
+            train(
+                stage,
+                TrainingRun(preset, tones, tmp_path / "again", plan=MUSICLM, weights=weights.parent),
+                stop_after=stop,
+            )
         resumed = _state(tmp_path / "again" / "weights" / weights.name)
         assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
     needs = json.loads((tmp_path / "coarse" / "settings.json").read_text())["needs"]
@@ -158,4 +162,4 @@ def _state(path: Path) -> dict[str, Tensor]:
 
 def test_a_stage_without_its_codec_is_refused(preset: MusicLmPreset, tones: Path, tmp_path: Path) -> None:
     with pytest.raises(MelodyError, match="stage 'codec' must be trained first"):
-        train("fine", Run(preset, tones, tmp_path, plan=MUSICLM))
+        train("fine", TrainingRun(preset, tones, tmp_path, plan=MUSICLM))

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from melody.config import Preset
-from melody.training.stages import Run, train
+from melody.training.stages import TrainingRun, train
 
 HERE = Path(__file__).parent
 KILLED = """
@@ -23,7 +23,7 @@ from pathlib import Path
 from melody.config import load_preset
 from melody.training import fit
 from melody.training.recipe import Recipe
-from melody.training.stages import Run, train
+from melody.training.stages import TrainingRun, train
 
 def record(recipe, step, known=Recipe.record):
     known(recipe, step)
@@ -33,7 +33,7 @@ def record(recipe, step, known=Recipe.record):
 fit.CHECKPOINT_EVERY_S = 0.0
 Recipe.record = record
 preset, data, out = sys.argv[1:]
-train("vae", Run(load_preset(preset), data, Path(out)))
+train("vae", TrainingRun(load_preset(preset), data, Path(out)))
 """
 
 
@@ -113,6 +113,6 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
     killed = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert int(state(tmp_path, "vae")["completed"]) == 2
-    train("vae", Run(even_preset, tones, tmp_path))
+    train("vae", TrainingRun(even_preset, tones, tmp_path))
     resumed, whole = state(tmp_path, "vae"), state(tone_run, "vae")
     assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())

@@ -24,7 +24,7 @@ from melody.training import features, stages
 from melody.training import fit as fitting
 from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
-from melody.training.stages import STAGES, Run, adjusted, train
+from melody.training.stages import STAGES, TrainingRun, adjusted, train
 
 
 def _twelve(load_corpus, data, split, **more):  # type: ignore[no-untyped-def]
@@ -45,7 +45,7 @@ def trained(tiny_preset: Preset, tmp_path_factory: pytest.TempPathFactory) -> Pa
     load_corpus = stages.load_corpus
     stages.load_corpus = lambda data, split, **more: _twelve(load_corpus, data, split, **more)
     try:
-        train("all", Run(tiny_preset, "embedded", folder))
+        train("all", TrainingRun(tiny_preset, "embedded", folder))
     finally:
         stages.load_corpus = load_corpus
     return folder
@@ -84,7 +84,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
     for part in PARTS:
         if part != STAGES[stage]:
             (tmp_path / "weights" / f"{part}.safetensors").symlink_to(trained / "weights" / f"{part}.safetensors")
-    run = Run(tiny_preset, "embedded", tmp_path)
+    run = TrainingRun(tiny_preset, "embedded", tmp_path)
     train(stage, run, stop_after=3)
     assert not run.weights_path(STAGES[stage]).exists()
     train(stage, run)
@@ -98,7 +98,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
 def test_ctrl_c_in_the_middle_keeps_the_last_checkpoint_and_the_rest_ends_alike(
     trained: Path, tiny_preset: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    run = Run(tiny_preset, "embedded", tmp_path)
+    run = TrainingRun(tiny_preset, "embedded", tmp_path)
     monkeypatch.setattr(fitting, "CHECKPOINT_EVERY_S", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Recipe, "record", _interrupt_at_step_2)
@@ -118,7 +118,7 @@ def _interrupt_at_step_2(recipe: Recipe, step: int) -> None:
 
 def test_a_stage_without_what_it_needs_names_the_stage(tiny_preset: Preset, tmp_path: Path) -> None:
     with pytest.raises(MelodyError, match="stage 'joint' must be trained first: .*melody train joint"):
-        train("rvq", Run(tiny_preset, "embedded", tmp_path))
+        train("rvq", TrainingRun(tiny_preset, "embedded", tmp_path))
 
 
 def test_a_folder_begun_with_other_settings_is_refused(trained: Path, tiny_path: Path, tmp_path: Path) -> None:
@@ -129,18 +129,18 @@ def test_a_folder_begun_with_other_settings_is_refused(trained: Path, tiny_path:
     with pytest.raises(
         MelodyError, match="was begun with preset 'tiny', whose preset and component differ from those of 'other'"
     ):
-        train("joint", Run(load_preset(other), "embedded", trained))
+        train("joint", TrainingRun(load_preset(other), "embedded", trained))
 
 
 def test_a_finished_run_is_lengthened_in_its_folder(tiny_preset: Preset, tmp_path: Path) -> None:
-    run = Run(tiny_preset, "embedded", tmp_path)
+    run = TrainingRun(tiny_preset, "embedded", tmp_path)
     train("joint", run)
     with pytest.raises(MelodyError, match="whose settings differ"):
-        train("joint", Run(adjusted(tiny_preset, steps=6), "embedded", tmp_path))
+        train("joint", TrainingRun(adjusted(tiny_preset, steps=6), "embedded", tmp_path))
     with pytest.raises(MelodyError, match="whose settings differ"):
-        train("joint", Run(adjusted(tiny_preset, steps=6, restart_at=4, seed=1), "embedded", tmp_path))
+        train("joint", TrainingRun(adjusted(tiny_preset, steps=6, restart_at=4, seed=1), "embedded", tmp_path))
     longer = adjusted(tiny_preset, steps=6, restart_at=4)
-    train("joint", Run(longer, "embedded", tmp_path))
+    train("joint", TrainingRun(longer, "embedded", tmp_path))
     card = json.loads((tmp_path / "weights" / "card.json").read_text())
     assert card["joint_embedder"]["steps"] == 6
     rows = [json.loads(line) for line in (tmp_path / "joint" / "history.jsonl").read_text().splitlines()]
@@ -157,7 +157,7 @@ def test_what_is_finished_is_not_made_again(
     for stage in STAGES:
         monkeypatch.setitem(stages.MELODY.recipes, stage, lambda run, stop, stage=stage: begun.append(stage))
     monkeypatch.setattr(stages, "_leave", lambda *_: None)
-    run = Run(tiny_preset, "embedded", tmp_path / "run")
+    run = TrainingRun(tiny_preset, "embedded", tmp_path / "run")
     train("all", run)
     assert begun == []
     (tmp_path / "run" / "weights" / "denoiser.safetensors").unlink()
@@ -189,11 +189,11 @@ def test_other_wordings_are_embedded_again(tiny_preset: Preset, monkeypatch: pyt
 
 def test_unknown_stage_names_the_nearest(tiny_preset: Preset, tmp_path: Path) -> None:
     with pytest.raises(MelodyError, match="unknown stage 'lmm'; did you mean 'lm'"):
-        train("lmm", Run(tiny_preset, "embedded", tmp_path))
+        train("lmm", TrainingRun(tiny_preset, "embedded", tmp_path))
 
 
 def test_a_damaged_checkpoint_is_named(tiny_preset: Preset, tmp_path: Path) -> None:
-    run = Run(tiny_preset, "embedded", tmp_path)
+    run = TrainingRun(tiny_preset, "embedded", tmp_path)
     train("joint", run, stop_after=1)
     checkpoint = tmp_path / "joint" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
@@ -208,12 +208,12 @@ def test_losses_that_are_not_finite_stop_the_run(
 
     monkeypatch.setattr(Joint, "losses", lambda self, batch: {"loss": torch.full((), math.nan, requires_grad=True)})
     with pytest.raises(MelodyError, match="Joint: loss is nan at step 0"):
-        train("joint", Run(tiny_preset, "embedded", tmp_path))
+        train("joint", TrainingRun(tiny_preset, "embedded", tmp_path))
     assert (tmp_path / "joint" / "nonfinite-step-0.safetensors").is_file()
 
 
 def test_settings_that_came_later_do_not_end_an_older_run(tiny_preset: Preset, tmp_path: Path) -> None:
-    run = Run(tiny_preset, "embedded", tmp_path)
+    run = TrainingRun(tiny_preset, "embedded", tmp_path)
     train("joint", run, stop_after=1)
     path = tmp_path / "joint" / "settings.json"
     content = json.loads(path.read_text())
@@ -222,7 +222,7 @@ def test_settings_that_came_later_do_not_end_an_older_run(tiny_preset: Preset, t
     path.write_text(json.dumps(content))
     train("joint", run, stop_after=2)
     with pytest.raises(MelodyError, match="was begun with preset 'tiny', whose settings differ"):
-        train("joint", Run(adjusted(tiny_preset, accumulate=3), "embedded", tmp_path), stop_after=3)
+        train("joint", TrainingRun(adjusted(tiny_preset, accumulate=3), "embedded", tmp_path), stop_after=3)
 
 
 def test_a_run_from_before_a_setting_goes_on_only_with_what_was_done_then(tiny_preset: Preset, tmp_path: Path) -> None:
@@ -231,15 +231,15 @@ def test_a_run_from_before_a_setting_goes_on_only_with_what_was_done_then(tiny_p
     codec = tiny_preset.training.vae.model_copy(update={"reduction": "mean", "map_samples": False})
     training = tiny_preset.training.model_copy(update={"vae": codec})
     as_then = tiny_preset.model_copy(update={"training": training})
-    train("vae", Run(as_then, "embedded", tmp_path), stop_after=1)
+    train("vae", TrainingRun(as_then, "embedded", tmp_path), stop_after=1)
     path = tmp_path / "vae" / "settings.json"
     content = json.loads(path.read_text())
     for name in ("reduction", "map_samples"):
         del content["settings"][name]
     path.write_text(json.dumps(content))
     with pytest.raises(MelodyError, match="was begun with preset 'tiny', whose settings differ"):
-        train("vae", Run(tiny_preset, "embedded", tmp_path), stop_after=2)
-    train("vae", Run(as_then, "embedded", tmp_path))
+        train("vae", TrainingRun(tiny_preset, "embedded", tmp_path), stop_after=2)
+    train("vae", TrainingRun(as_then, "embedded", tmp_path))
     begun: list[str] = []
     card = tmp_path / "weights" / "card.json"
     entries = json.loads(card.read_text())
@@ -248,7 +248,7 @@ def test_a_run_from_before_a_setting_goes_on_only_with_what_was_done_then(tiny_p
     card.write_text(json.dumps(entries))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "fit", lambda *given, **named: begun.append("again"))
-        train("vae", Run(as_then, "embedded", tmp_path))
+        train("vae", TrainingRun(as_then, "embedded", tmp_path))
     assert begun == []  # finished, by its card
 
 
@@ -270,7 +270,7 @@ def spoil(tones: Path, folder: Path) -> Path:
 def test_files_that_cannot_be_used_are_told_by_name_and_left_out(
     tiny_preset: Preset, tones: Path, tmp_path: Path
 ) -> None:
-    run = Run(tiny_preset, spoil(tones, tmp_path / "data"), tmp_path / "run")
+    run = TrainingRun(tiny_preset, spoil(tones, tmp_path / "data"), tmp_path / "run")
     assert len(run.train_corpus) + len(run.validation_corpus) == 20
     counted, *told = run.left_out()
     assert counted.startswith("5 files of")
@@ -286,21 +286,21 @@ def test_files_that_cannot_be_used_are_told_by_name_and_left_out(
 
 def test_strict_refuses_such_a_corpus(tiny_preset: Preset, tones: Path, tmp_path: Path) -> None:
     with pytest.raises(MelodyError, match="5 files of .* cannot be used: text.wav, mute.wav, again.wav …; without"):
-        Run(tiny_preset, spoil(tones, tmp_path / "data"), tmp_path / "run", strict=True)
+        TrainingRun(tiny_preset, spoil(tones, tmp_path / "data"), tmp_path / "run", strict=True)
 
 
 def test_a_corpus_without_one_good_file_is_refused(tiny_preset: Preset, tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\na.wav,x\nb.wav,y\n")
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     with pytest.raises(MelodyError, match="none of the 2 files of .* can be used: cannot read audio .*a.wav"):
-        Run(tiny_preset, tmp_path, tmp_path / "run")
+        TrainingRun(tiny_preset, tmp_path, tmp_path / "run")
 
 
 def test_training_from_shards_is_training_from_the_folder(
     even_preset: Preset, tones: Path, tone_run: Path, tmp_path: Path
 ) -> None:
     write_shards(whole_corpora(str(tones)), tmp_path / "shards", shard_bytes=300_000)
-    run = Run(even_preset, tmp_path / "shards", tmp_path / "run")
+    run = TrainingRun(even_preset, tmp_path / "shards", tmp_path / "run")
     train("vae", run, stop_after=2)
     train("vae", run)
     one, other = (load_file(folder / "weights" / "codec.safetensors") for folder in (tone_run, tmp_path / "run"))
@@ -331,7 +331,7 @@ def test_table5_scores_any_denoiser_on_the_latents_of_another_run(
     even_preset: Preset, tones: Path, tone_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(registry.denoisers._components, "zero", ZeroDenoiser)
-    train("dpd", Run(adjusted(even_preset, denoiser="zero"), tones, tmp_path, weights=tone_run / "weights"))
+    train("dpd", TrainingRun(adjusted(even_preset, denoiser="zero"), tones, tmp_path, weights=tone_run / "weights"))
     zero, ours = (json.loads((folder / "dpd" / "table5.json").read_text()) for folder in (tmp_path, tone_run))
     assert zero["denoiser"]["use"] == "zero"
     assert zero["denoiser"]["arguments"]["latent_dim"] == 4
@@ -375,7 +375,7 @@ def test_the_unets_are_trained_as_any_denoiser(
     facts = {key: own[key] for key in ("latent_dim", "frame_rate", "codebook_size")}
     arguments = registry.denoisers.validate(name, {**facts, **SMALL_UNETS[name]}, where="a test")
     preset = even_preset.model_copy(update={"denoiser": Component(use=name, arguments=arguments)})
-    train("dpd", Run(adjusted(preset, seed=3), tones, tmp_path, weights=tone_run / "weights"))
+    train("dpd", TrainingRun(adjusted(preset, seed=3), tones, tmp_path, weights=tone_run / "weights"))
     card = json.loads((tmp_path / "weights" / "card.json").read_text())["denoiser"]
     assert card["seed"] == 3
     assert math.isfinite(card["held_out"]["table5_velocity_mse"])
@@ -421,9 +421,9 @@ def test_the_joint_stage_begins_from_public_towers(tiny_preset: Preset, tmp_path
         return tiny_preset.model_copy(update={"joint_embedder": joint, "training": training})
 
     with pytest.raises(MelodyError, match="audio_weights: there is no folder gone; expected a folder"):
-        train("joint", Run(preset("gone"), "embedded", tmp_path / "gone"))
+        train("joint", TrainingRun(preset("gone"), "embedded", tmp_path / "gone"))
     assert not (tmp_path / "gone" / "joint" / "last.ckpt").exists()
-    run = Run(preset(str(tmp_path / "ast")), "embedded", tmp_path / "run")
+    run = TrainingRun(preset(str(tmp_path / "ast")), "embedded", tmp_path / "run")
     train("joint", run)
     trained = stages.MELODY.load(run.preset, "joint_embedder", run.weights_path("joint_embedder"))
     for name, tensor in public.state_dict().items():

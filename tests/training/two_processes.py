@@ -7,14 +7,14 @@ from pathlib import Path
 
 from melody.config import load_preset
 from melody.training.hardware import Hardware
-from melody.training.stages import Run, train
+from melody.training.stages import TrainingRun, train
 
 
 def main(preset: str, data: str, weights: str, out: str) -> None:
     loaded = load_preset(preset)
     for stage, strategy in (("joint", "auto"), ("vae", "ddp"), ("dpd", "ddp"), ("dpd", "fsdp")):
         hardware = Hardware("cpu", devices=2, strategy=strategy)
-        run = Run(loaded, data, Path(out) / strategy, hardware, weights=Path(weights))
+        run = TrainingRun(loaded, data, Path(out) / strategy, hardware, weights=Path(weights))
         if strategy == "fsdp":  # killed in the middle, as it were
             train(stage, run, stop_after=2)
         train(stage, run)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from melody.baselines.musiclm.system import MusicLmSystem
 
 
-class Drawing:
+class TokenGenerator:
     """The stages as one call uses them: seeded, timed and counted.
 
     Rows are clips. What a row draws comes from its seed, the stage and the window alone.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from melody import __version__
 from melody.artifacts.makings import Makings
 from melody.artifacts.weights import canonical, file_hash
-from melody.baselines.musiclm.drawing import Drawing
+from melody.baselines.musiclm.drawing import TokenGenerator
 from melody.baselines.musiclm.preset import (
     CONDITIONING,
     MusicLmPreset,
@@ -234,15 +234,17 @@ class MusicLmSystem(System):
         self.coarse: MultiStream = parts["coarse"]  # type: ignore[assignment]
         self.fine: MultiStream = parts["fine"]  # type: ignore[assignment]
 
-    def _drawing(self, prompt: Prompt, seeds: Sequence[int], options: dict[str, Any]) -> Drawing:
+    def _drawing(self, prompt: Prompt, seeds: Sequence[int], options: dict[str, Any]) -> TokenGenerator:
         settings = Settings.of(self.melody.generation, len(prompt), seeds=list(seeds))
-        return Drawing(self, settings, _fine_windows(**options))
+        return TokenGenerator(self, settings, _fine_windows(**options))
 
-    def _prefix(self, drawing: Drawing, prompt: Prompt) -> Tensor:
+    def _prefix(self, drawing: TokenGenerator, prompt: Prompt) -> Tensor:
         with drawing.meter.timed("joint_embedder"):
             return self.rvq.encode(prompt.embed(self.joint_embedder, self.device))
 
-    def _composed(self, drawing: Drawing, prefix: Tensor, tokens: Tensor, acoustic: Tensor, duration: float) -> Tensor:
+    def _composed(
+        self, drawing: TokenGenerator, prefix: Tensor, tokens: Tensor, acoustic: Tensor, duration: float
+    ) -> Tensor:
         """Semantic tokens and acoustic frames so far, and seconds of new audio -> the waveform of all of it."""
         levels, ratio = self.preset.coarse.num_levels, frames_per_token(self.preset)
         known = acoustic.shape[1]
@@ -255,7 +257,7 @@ class MusicLmSystem(System):
         with drawing.meter.timed("codec"):
             return self.codec.decode(torch.cat([coarse, fine], dim=2)).clamp(-1, 1)
 
-    def _known(self, drawing: Drawing, given: Tensor) -> tuple[Tensor, Tensor]:
+    def _known(self, drawing: TokenGenerator, given: Tensor) -> tuple[Tensor, Tensor]:
         """Semantic tokens ``(B, K)`` and frames ``(B, K * ratio, levels)`` of the end of ``given`` ``(T,)``.
 
         As long as the longest overlap of the stages, and aligned to the end, where the new audio begins.

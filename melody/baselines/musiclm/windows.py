@@ -29,7 +29,7 @@ def striding(known: int, total: int, window: float, stride: float) -> list[Windo
     """Windows one after the other, each beginning with the last ``window - stride`` places before it, the overlap.
 
     The last is clipped to ``total``. Where a stride holds no whole number of places, ends are rounded and not steps, as
-    in ``melody.pipeline.plan.Plan``.
+    in ``melody.pipeline.plan.WindowPlan``.
 
     Args:
         known: places at the beginning that are there already; those before the overlap are not seen.

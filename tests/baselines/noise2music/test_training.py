@@ -12,7 +12,7 @@ from melody.artifacts.weights import read_weights
 from melody.baselines.noise2music import PARTS, Noise2MusicSystem, load_noise2music
 from melody.errors import MelodyError
 from melody.training.baselines import NOISE2MUSIC, trainable
-from melody.training.stages import Run, train
+from melody.training.stages import TrainingRun, train
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(trained_path: Path, notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cascade-run")
-    train("all", Run(load_noise2music(trained_path), notes, folder, plan=NOISE2MUSIC))
+    train("all", TrainingRun(load_noise2music(trained_path), notes, folder, plan=NOISE2MUSIC))
     return folder
 
 
@@ -64,7 +64,7 @@ def test_a_killed_run_ends_with_the_same_weights(
     finished: Path, trained_path: Path, notes: Path, tmp_path: Path
 ) -> None:
     for stop_after in (17, None):
-        run = Run(load_noise2music(trained_path), notes, tmp_path, plan=NOISE2MUSIC)
+        run = TrainingRun(load_noise2music(trained_path), notes, tmp_path, plan=NOISE2MUSIC)
         train("cascader", run, stop_after=stop_after)
     (_, once), (_, twice) = (
         read_weights(folder / "weights" / "cascader.safetensors") for folder in (finished, tmp_path)
@@ -78,4 +78,4 @@ def test_pieces_longer_than_a_segment_are_refused(trained_path: Path, notes: Pat
     stage = preset.training.cascader.model_copy(update={"clip_s": 2.0})
     preset = preset.model_copy(update={"training": preset.training.model_copy(update={"cascader": stage})})
     with pytest.raises(MelodyError, match="stage cascader: clip_s is 2.0, expected"):
-        train("cascader", Run(preset, notes, tmp_path, plan=NOISE2MUSIC))
+        train("cascader", TrainingRun(preset, notes, tmp_path, plan=NOISE2MUSIC))
