@@ -22,7 +22,7 @@ from melody.artifacts.weights import file_hash
 from melody.data.corpus import InvalidFile
 from melody.data.decoding import header_of
 from melody.data.folders import METADATA, REQUIRED_COLUMNS
-from melody.data.listing import Listed, Listing, composed, identifier_of, list_clips, read_captions
+from melody.data.listing import AudioFile, AudioFolder, composed, identifier_of, list_clips, read_captions
 from melody.data.recordings import read_recording
 from melody.data.tables import file_names, read_table
 from melody.errors import MelodyError
@@ -49,7 +49,7 @@ def slug(text: str) -> str:
 class Take:
     """One clip of a prompt; ``run`` is its number in the column ``seed``, if there is one."""
 
-    clip: Listed
+    clip: AudioFile
     run: int | None
 
 
@@ -143,7 +143,7 @@ class FolderSystem(System):
             )
         return found
 
-    def _read(self, clip: Listed, duration_s: float) -> Tensor:
+    def _read(self, clip: AudioFile, duration_s: float) -> Tensor:
         """``(T,)`` of ``duration_s`` at the folder's rate."""
         try:
             recording = read_recording(clip.path)
@@ -164,7 +164,7 @@ class FolderSystem(System):
             self.notes.append(text)
 
 
-def _by_text(listing: Listing) -> dict[str, tuple[Take, ...]]:
+def _by_text(listing: AudioFolder) -> dict[str, tuple[Take, ...]]:
     """Takes by the texts of ``metadata.csv``."""
     path = listing.folder / METADATA
     texts, faults = read_captions(path, listing)
@@ -192,7 +192,7 @@ def _runs(path: Path) -> dict[str, int]:
     return runs
 
 
-def _by_name(listing: Listing) -> dict[str, tuple[Take, ...]]:
+def _by_name(listing: AudioFolder) -> dict[str, tuple[Take, ...]]:
     """Takes by what the files' names, without folders and extensions, come to as prompts."""
     found: dict[str, list[Take]] = {}
     for clip in listing.clips:

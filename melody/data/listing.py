@@ -23,7 +23,7 @@ from melody.errors import MelodyError, did_you_mean
 
 
 @dataclass(frozen=True)
-class Listed:
+class AudioFile:
     """One clip of a folder: identifier, name below the folder, and where it is."""
 
     identifier: str
@@ -32,14 +32,14 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Listing:
+class AudioFolder:
     """The clips of a folder, by identifier in order.
 
     ``others`` counts the files that are no sounds, by their extension (in lower case, with its dot, or nothing).
     """
 
     folder: Path
-    clips: tuple[Listed, ...]
+    clips: tuple[AudioFile, ...]
     faults: tuple[InvalidFile, ...]
     others: dict[str, int]
 
@@ -48,7 +48,7 @@ class Listing:
         """Clips and files that cannot be used."""
         return len(self.clips) + len(self.faults)
 
-    def without(self, identifiers: set[str]) -> tuple[Listed, ...]:
+    def without(self, identifiers: set[str]) -> tuple[AudioFile, ...]:
         """The clips but for some."""
         return tuple(clip for clip in self.clips if clip.identifier not in identifiers)
 
@@ -60,7 +60,7 @@ def doubled_stems(folder: Path) -> set[str]:
     return {stem for stem, count in Counter(map(identifier_of, sounds)).items() if count > 1}
 
 
-def list_clips(folder: Path, with_extension: Set[str] = frozenset()) -> Listing:
+def list_clips(folder: Path, with_extension: Set[str] = frozenset()) -> AudioFolder:
     """List a folder and the folders in it; hidden files, and what is no sound by its extension, are passed over.
 
     Args:
@@ -89,7 +89,7 @@ def list_clips(folder: Path, with_extension: Set[str] = frozenset()) -> Listing:
         else:
             usable.append(name)
     clips, doubled = _identified(folder, usable, names, with_extension)
-    return Listing(folder, clips, tuple(sorted([*faults, *doubled], key=lambda fault: fault.file)), dict(others))
+    return AudioFolder(folder, clips, tuple(sorted([*faults, *doubled], key=lambda fault: fault.file)), dict(others))
 
 
 def _problem(folder: Path, name: str) -> str | None:
@@ -105,10 +105,10 @@ def _problem(folder: Path, name: str) -> str | None:
 
 def _identified(
     folder: Path, usable: list[str], names: list[str], with_extension: Set[str]
-) -> tuple[tuple[Listed, ...], list[InvalidFile]]:
+) -> tuple[tuple[AudioFile, ...], list[InvalidFile]]:
     """Clips by identifier; those whose names are one in Unicode's composed form are faults."""
     stems = Counter(identifier_of(name) for name in names)
-    clips: dict[str, Listed] = {}
+    clips: dict[str, AudioFile] = {}
     doubled: list[InvalidFile] = []
     for name in usable:
         stem = identifier_of(name)
@@ -116,7 +116,7 @@ def _identified(
         if identifier in clips:
             doubled.append(InvalidFile(name, f"its name is that of {clips[identifier].name}, written otherwise"))
         else:
-            clips[identifier] = Listed(identifier, name, folder / name)
+            clips[identifier] = AudioFile(identifier, name, folder / name)
     return tuple(clips[identifier] for identifier in sorted(clips)), doubled
 
 
@@ -139,7 +139,7 @@ def identifier_of(name: str) -> str:
     return path.with_suffix("").as_posix() if path.suffix.lower() in INPUT_EXTENSIONS else path.as_posix()
 
 
-def read_captions(path: Path, listing: Listing) -> tuple[dict[str, str], list[InvalidFile]]:
+def read_captions(path: Path, listing: AudioFolder) -> tuple[dict[str, str], list[InvalidFile]]:
     """Texts by the clips' identifiers, and what does not fit: rows without a clip, doubled or empty, clips without one.
 
     Args:
@@ -184,14 +184,14 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
     return rows
 
 
-def _lookup(listing: Listing) -> dict[str, str]:
+def _lookup(listing: AudioFolder) -> dict[str, str]:
     """Identifiers by all that a row may call a clip: its name, or that without the extension if it is the only one."""
     stems = Counter(identifier_of(clip.name) for clip in listing.clips)
     by_stem = {stem: clip.identifier for clip in listing.clips if stems[stem := identifier_of(clip.name)] == 1}
     return by_stem | {composed(clip.name): clip.identifier for clip in listing.clips}
 
 
-def _no_such_clip(name: str, known: dict[str, str], listing: Listing) -> str:
+def _no_such_clip(name: str, known: dict[str, str], listing: AudioFolder) -> str:
     alike = [clip.name for clip in listing.clips if identifier_of(clip.name) == identifier_of(name)]
     if len(alike) > 1:
         return f"{' and '.join(alike)} have that name: write the extension"
@@ -202,7 +202,7 @@ def _nearest(name: str, known: dict[str, str]) -> str:
     return did_you_mean(name, known) if len(known) <= 8 else ""
 
 
-def pair(generated: Listing, other: Listing) -> tuple[list[tuple[Listed, Listed]], list[InvalidFile]]:
+def pair(generated: AudioFolder, other: AudioFolder) -> tuple[list[tuple[AudioFile, AudioFile]], list[InvalidFile]]:
     """Clips of both folders that have one identifier, in order, and those of either that have no partner."""
     partners = {clip.identifier: clip for clip in other.clips}
     pairs = [(clip, partners[clip.identifier]) for clip in generated.clips if clip.identifier in partners]

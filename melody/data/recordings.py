@@ -16,7 +16,7 @@ from melody.data.decoding import Source, decode
 
 
 @dataclass(frozen=True)
-class Facts:
+class AudioInfo:
     """What came in: rate in Hz, channels, frames, largest magnitude of any channel, format as libsndfile calls it."""
 
     sample_rate: int
@@ -37,7 +37,7 @@ class Recording:
     """Mono float32 ``(T,)`` at the file's own rate, channels averaged, beyond ±1 where the file is."""
 
     waveform: Tensor
-    facts: Facts
+    facts: AudioInfo
     channels: Tensor | None = None
     """``(C, T)``, of a file with several channels, if they were asked for."""
 
@@ -65,6 +65,6 @@ def read_recording(source: Source, *, keep_channels: bool = False) -> Recording:
     """
     sound = decode(source, keep_channels=keep_channels)
     header = sound.header
-    facts = Facts(header.sample_rate, header.channels, header.frames, sound.peak, header.format, header.layout)
+    facts = AudioInfo(header.sample_rate, header.channels, header.frames, sound.peak, header.format, header.layout)
     channels = None if sound.channels is None else torch.from_numpy(sound.channels)
     return Recording(torch.from_numpy(sound.mono), facts, channels)

@@ -96,7 +96,7 @@ def _expanded(where: str) -> list[str]:
     return names
 
 
-class Facts(BaseModel):
+class ClipInfo(BaseModel):
     """What a sample's ``.json`` says of it; other keys are of no use to us."""
 
     model_config = ConfigDict(strict=True)
@@ -253,7 +253,7 @@ def _check_members(sample: Sample, where: str) -> None:
         raise MelodyError(f"{where}: {len(sample.sounds)} sounds ({', '.join(sample.sounds)}); expected one")
 
 
-def _facts(sample: Sample, where: str) -> Facts:
+def _facts(sample: Sample, where: str) -> ClipInfo:
     """What the texts say, of the right types; nulls count as not said, and tags may be one text with commas."""
     try:
         said = parse_json(sample.texts.get("json", b"{}"), f"{sample.key}.json")
@@ -266,7 +266,7 @@ def _facts(sample: Sample, where: str) -> Facts:
     said = {name: value for name, value in said.items() if value is not None}
     if isinstance(said.get("tags"), str):
         said["tags"] = [tag.strip() for tag in said["tags"].split(",") if tag.strip()]
-    return parse(Facts, said, where)
+    return parse(ClipInfo, said, where)
 
 
 def _digest(audio: Any) -> str:

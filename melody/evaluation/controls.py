@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from melody.artifacts.canonical_json import finite
-from melody.data.listing import Listed
-from melody.data.recordings import Facts, Recording, read_recording
+from melody.data.listing import AudioFile
+from melody.data.recordings import AudioInfo, Recording, read_recording
 from melody.errors import MelodyError, StorageError, one_line
 from melody.evaluation.extract import ClipRef, FeatureSet, aligned, complete
 from melody.evaluation.feature_store import ClipFeatures, FeatureStore, Tensors
@@ -89,7 +89,7 @@ class Synthetic:
         count = max(1, round(self.durations_s[place] * self.sample_rate))
         return self._drawn(place, count, self.sample_rate)
 
-    def like(self, place: int, facts: Facts) -> Recording:
+    def like(self, place: int, facts: AudioInfo) -> Recording:
         """The sound, with the length and rate of another."""
         return self._drawn(place, facts.frames, facts.sample_rate)
 
@@ -99,7 +99,7 @@ class Synthetic:
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + place)
             waveform = NOISE_LEVEL * torch.randn(count, generator=generator)
         peak = float(waveform.abs().max())
-        return Recording(waveform, Facts(sample_rate, 1, count, peak, self.name))
+        return Recording(waveform, AudioInfo(sample_rate, 1, count, peak, self.name))
 
     def features(self, key: str) -> list[Tensors]:
         """A feature of every clip; raises ``MelodyError`` with the reason if it could not be computed."""
@@ -210,7 +210,7 @@ def of_texts(measure: MetricRun, texts: Tensor, audio: Tensor, sounds: Sequence[
 
 
 def of_pairs(
-    measure: MetricRun, pairs: Sequence[tuple[Listed, Listed]], sounds: Sequence[Synthetic], seed: int
+    measure: MetricRun, pairs: Sequence[tuple[AudioFile, AudioFile]], sounds: Sequence[Synthetic], seed: int
 ) -> list[Control]:
     """Controls of a metric of pairs, on up to 16 of them."""
     chosen = [pairs[int(place)] for place in np.unique(np.linspace(0, len(pairs) - 1, CLIPS).round().astype(int))]

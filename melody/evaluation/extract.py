@@ -16,8 +16,8 @@ from torch import Tensor
 from melody.artifacts.canonical_json import canonical
 from melody.artifacts.weights import file_hash
 from melody.data.corpus import InvalidFile
-from melody.data.listing import Listed, Listing
-from melody.data.recordings import Facts, Recording, read_recording
+from melody.data.listing import AudioFile, AudioFolder
+from melody.data.recordings import AudioInfo, Recording, read_recording
 from melody.errors import MelodyError, StorageError, one_line
 from melody.evaluation.feature_store import ClipFeatures, FeatureStore, Tensors
 from melody.evaluation.features import Feature, reading_hash
@@ -36,7 +36,7 @@ class ClipRef:
     identifier: str
     name: str
     key: str
-    facts: Facts
+    facts: AudioInfo
 
     @property
     def is_silent(self) -> bool:
@@ -48,7 +48,7 @@ class ClipRef:
 class FeatureSet:
     """The sounds of a set, with their features on disk; ``failures`` by feature and identifier, with the reason."""
 
-    listing: Listing
+    listing: AudioFolder
     feature_store: FeatureStore
     sounds: list[ClipRef] = field(default_factory=list)
     faults: list[InvalidFile] = field(default_factory=list)
@@ -75,7 +75,7 @@ class FeatureSet:
 
 
 def extract_features(
-    listing: Listing, features: Sequence[Feature], feature_store: FeatureStore, progress: Callable[[str], None]
+    listing: AudioFolder, features: Sequence[Feature], feature_store: FeatureStore, progress: Callable[[str], None]
 ) -> FeatureSet:
     """Compute what is not known of every clip of a listing; a clip that cannot be read is a fault."""
     heard = FeatureSet(listing, feature_store)
@@ -97,7 +97,7 @@ def extract_features(
 
 
 def _extract_file(
-    clip: Listed, features: Sequence[Feature], feature_store: FeatureStore
+    clip: AudioFile, features: Sequence[Feature], feature_store: FeatureStore
 ) -> tuple[ClipRef, dict[str, str], bool]:
     """A clip's sound, its failures by feature, and whether anything was computed now."""
     try:
@@ -113,7 +113,7 @@ def _extract_file(
         feature_store.write(key, record)
     else:
         failed = {}
-    facts = Facts(**{name: record.facts[name] for name in Facts.__dataclass_fields__})
+    facts = AudioInfo(**{name: record.facts[name] for name in AudioInfo.__dataclass_fields__})
     return ClipRef(clip.identifier, clip.name, key, facts), failed, len(failed) < len(missing)
 
 
@@ -151,7 +151,7 @@ class Pair:
 
 
 def extract_pairs(
-    pairs: Sequence[tuple[Listed, Listed]],
+    pairs: Sequence[tuple[AudioFile, AudioFile]],
     measures: Sequence[MetricRun],
     heard: FeatureSet,
     progress: Callable[[str], None],
@@ -179,7 +179,7 @@ def extract_pairs(
 
 
 def _extract_pair(
-    sound: ClipRef, ours: Listed, theirs: Listed, measures: Sequence[MetricRun], feature_store: FeatureStore
+    sound: ClipRef, ours: AudioFile, theirs: AudioFile, measures: Sequence[MetricRun], feature_store: FeatureStore
 ) -> tuple[Pair, dict[str, str]]:
     key = hashlib.sha256(f"pair:{sound.key}:{file_hash(theirs.path)}".encode()).hexdigest()
     record = feature_store.read(key)

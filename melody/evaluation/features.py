@@ -21,7 +21,7 @@ from melody.artifacts.canonical_json import canonical
 from melody.artifacts.provenance import component_facts, deciding_versions, device_class, source_hash
 from melody.artifacts.weights import file_hash
 from melody.config import load_preset, preset_names
-from melody.data.recordings import Facts
+from melody.data.recordings import AudioInfo
 from melody.devices import device_of
 from melody.embedders.cache import EmbeddingCache
 from melody.errors import MelodyError, did_you_mean
@@ -39,7 +39,7 @@ class Feature:
     label: str
     key: str
     sample_rate: int | None
-    compute: Callable[[Tensor, Facts], Tensors]
+    compute: Callable[[Tensor, AudioInfo], Tensors]
     """``compute(waveform, what the file is)``, of the mix ``(T,)`` at the rate or of the file ``(C, T)`` as it is."""
     hears: Literal["mix", "file"] = "mix"
 
@@ -78,7 +78,7 @@ def embedder_extractor(text: str, device: str) -> FeatureExtractor:
     embedder, facts = _created(audio_embedders, text, device)
     cache, made_of = EmbeddingCache(), _made_of(audio_embedders, text, facts)
 
-    def embed(waveform: Tensor, _: Facts) -> Tensors:
+    def embed(waveform: Tensor, _: AudioInfo) -> Tensors:
         with torch.inference_mode():
             return {"vectors": cache.embed(facts["name"], embedder, waveform, made_of=made_of)}
 
@@ -90,7 +90,7 @@ def tagger_extractor(text: str, device: str) -> FeatureExtractor:
     tagger, facts = _created(audio_taggers, text, device)
     cache, made_of = EmbeddingCache(), _made_of(audio_taggers, text, facts)
 
-    def tag(waveform: Tensor, _: Facts) -> Tensors:
+    def tag(waveform: Tensor, _: AudioInfo) -> Tensors:
         with torch.inference_mode():
             return {"vectors": cache.tag(facts["name"], tagger, waveform, made_of=made_of)}
 
@@ -101,7 +101,7 @@ def joint_extractor(name: str, device: str) -> FeatureExtractor:
     """The joint embedding of a preset with weights, or of a folder or hub id of model files."""
     joint, identity = _joint(name, device)
 
-    def embed(waveform: Tensor, _: Facts) -> Tensors:
+    def embed(waveform: Tensor, _: AudioInfo) -> Tensors:
         with torch.inference_mode():
             return {"vectors": joint.embed_audio(waveform[None, None].to(device_of(device))).float().cpu()}
 
@@ -147,7 +147,7 @@ def _source(
     component: Any,
     facts: dict[str, Any],
     width: str,
-    compute: Callable[[Tensor, Facts], Tensors],
+    compute: Callable[[Tensor, AudioInfo], Tensors],
     device: str,
 ) -> FeatureExtractor:
     key = key_of({**_made_of(registry, text, facts), "facts": facts}, device)

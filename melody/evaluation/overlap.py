@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from melody.data.listing import Listing
+from melody.data.listing import AudioFolder
 from melody.errors import MelodyError
 from melody.evaluation.extract import ClipRef
 from melody.evaluation.scoring import some
@@ -13,7 +13,7 @@ from melody.evaluation.scoring import some
 REMEDY = "give folders without common clips, or say --allow-overlap"
 
 
-def check_apart(one: Listing, other: Listing, *, allowed: bool) -> list[str]:
+def check_apart(one: AudioFolder, other: AudioFolder, *, allowed: bool) -> list[str]:
     """What is to be told of files that stand in both listings, links resolved.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from melody.artifacts.provenance import component_facts
-from melody.data.recordings import Facts
+from melody.data.recordings import AudioInfo
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.feature_store import Tensors
 from melody.evaluation.features import (
@@ -205,10 +205,10 @@ def _of_waveforms(name: str, input_kind: str, device: str) -> MetricRun:
     return MetricRun(name, name, {}, None, feature, key)
 
 
-def _states_of_one_clip(name: str, hears: str) -> Callable[[Tensor, Facts], Tensors]:
+def _states_of_one_clip(name: str, hears: str) -> Callable[[Tensor, AudioInfo], Tensors]:
     accepted = {parameter.name for parameter in registered.parameters(name)} if hears == "file" else set()
 
-    def compute(waveform: Tensor, facts: Facts) -> Tensors:
+    def compute(waveform: Tensor, facts: AudioInfo) -> Tensors:
         told = {"sample_rate": facts.sample_rate, "layout": facts.layout}
         with around(name):
             metric = registered.create(name, {key: value for key, value in told.items() if key in accepted})

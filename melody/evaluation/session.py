@@ -13,7 +13,7 @@ from torch import Tensor
 
 from melody.bounds import MAX_RUN_SEED, shown
 from melody.data.corpus import InvalidFile
-from melody.data.listing import Listed, Listing, doubled_stems, identifier_of, list_clips, pair, read_captions
+from melody.data.listing import AudioFile, AudioFolder, doubled_stems, identifier_of, list_clips, pair, read_captions
 from melody.errors import MelodyError, StorageError
 from melody.evaluation import controls
 from melody.evaluation.extract import ClipRef, FeatureSet, Pair, Progress, extract_features, extract_pairs
@@ -48,9 +48,9 @@ class Session:
     feature_store: FeatureStore
     skip_list: SkipList
     seed: int
-    listing: Listing
-    reference_listing: Listing | None = None
-    pairs: list[tuple[Listed, Listed]] = field(default_factory=list)
+    listing: AudioFolder
+    reference_listing: AudioFolder | None = None
+    pairs: list[tuple[AudioFile, AudioFile]] = field(default_factory=list)
     texts: dict[str, str] | None = None
     explicit_metrics: bool = True
     """Whether the metrics were named."""
@@ -135,7 +135,7 @@ def prepare(
     )
 
 
-def _named_alike(listing: Listing) -> list[str]:
+def _named_alike(listing: AudioFolder) -> list[str]:
     """What is to be told of clips whose names differ by the extension alone: they may be one sound, twice."""
     stems = Counter(identifier_of(clip.name) for clip in listing.clips)
     alike = [clip.name for clip in listing.clips if stems[identifier_of(clip.name)] > 1]
