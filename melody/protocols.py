@@ -343,7 +343,7 @@ class CallCost:
 
 
 class System(Registered, ABC):
-    """Anything that makes audio for prompts: our pipeline, an opponent, a folder of files."""
+    """Anything that makes audio for prompts: our pipeline, a baseline, a folder of files."""
 
     name: str
     sample_rate: int

@@ -49,14 +49,14 @@ def _own_weights() -> str:
 
 
 def _shipped_weights() -> set[str | None]:
-    """Of the demo, of the opponents', and of Table 5's study, three files a denoiser."""
+    """Of the demo, of the baselines', and of Table 5's study, three files a denoiser."""
     others = systems_of(RunDefaults(load_preset("demo"), "cpu"), [])
-    opponents = {one.weights for one in others.values() if one.makings}
+    baselines = {one.weights for one in others.values() if one.makings}
     study = {
         ", ".join(file_hash(path) for path in sorted(FOLDER.glob(f"{name}-?.safetensors")))
         for name in ("dual-path", "unet-1d", "unet-2d")
     }
-    return {_own_weights(), *opponents, *study}
+    return {_own_weights(), *baselines, *study}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -84,7 +84,7 @@ StageArgument = Annotated[
         "fine; of noise2music: generator, cascader, super_resolution."
     ),
 ]
-TrainSystemOption = Annotated[str, typer.Option("--system", help="melody, or an opponent: musiclm, noise2music.")]
+TrainSystemOption = Annotated[str, typer.Option("--system", help="melody, or a baseline: musiclm, noise2music.")]
 DataOption = Annotated[
     str,
     typer.Option(

@@ -1,4 +1,4 @@
-"""``melody train STAGE --system NAME``: the stages of opponents, by the machinery of ours (``stages``)."""
+"""``melody train STAGE --system NAME``: the stages of baselines, by the machinery of ours (``stages``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a system's training is made of, so that opponents train by the same machinery as MeLoDy does."""
+"""What a system's training is made of, so that baselines train by the same machinery as MeLoDy does."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_a_setting_is_used_or_refused(
             plan([changed], tones.context())
         return
     if setting in ("systems", "counted"):
-        return  # of opponents, which a context of tones has not: test_systems has them
+        return  # of baselines, which a context of tones has not: test_systems has them
     monkeypatch.setattr("melody.reproduce.tables.attribute_agreement.chosen_clips", lambda *_, **__: [0, 1])
     if setting == "training_clips" and KINDS[kind].uses.judged:
         suite = _with_settings(suite, {"judges": True})

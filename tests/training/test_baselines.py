@@ -1,4 +1,4 @@
-"""Opponents' stages train by the machinery of ours: resume, card, what a folder is bound to, clear errors."""
+"""Baselines' stages train by the machinery of ours: resume, card, what a folder is bound to, clear errors."""
 
 from __future__ import annotations
 
