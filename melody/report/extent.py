@@ -61,7 +61,7 @@ def shown(results: Results) -> Results:
 
 def _table(table: Table) -> Table:
     cells = _cells(table.cells)
-    lists = {"orderings": table.orderings, "targets": table.targets, "clips": table.clips}
+    lists: dict[str, Sequence[object]] = {"orderings": table.orderings, "targets": table.targets, "clips": table.clips}
     notes = list(within(table.notes))
     if len(cells) < len(table.cells):
         notes.append(_told(len(cells), len(table.cells), "cells", "the CSV file"))
@@ -93,7 +93,13 @@ def _told(most: int, total: int, what: str, where: str) -> str:
     return f"{most:,} of {total:,} {what} are shown; all of them are in {where}."
 
 
-def within(value: Any, field: str = "", depth: int = 0) -> Any:
+def within(value: Item, field: str = "", depth: int = 0) -> Item:
+    """The same with long texts cut and long lists ended; ``field`` and ``depth`` as ``_cut``."""
+    cut: Item = _cut(value, field, depth)
+    return cut
+
+
+def _cut(value: Any, field: str, depth: int) -> Any:
     """The same with long texts cut and long lists ended; numbers that no format shows stay as they are.
 
     Args:
