@@ -47,7 +47,7 @@ OPENINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
 def caption(attributes: Attributes, rng: np.random.Generator) -> str:
     """One wording: an opening with instrument and style, then up to four more facts in any order.
 
-    >>> identity = Attributes("organ", "jazz", 140, "C", "major", True, "busy")
+    >>> facts = Attributes("organ", "jazz", 140, "C", "major", True, "busy")
     >>> caption(facts, np.random.default_rng(0)) == caption(facts, np.random.default_rng(0))
     True
     """
