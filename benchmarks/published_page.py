@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from melody.artifacts.weights import write_bytes
+from melody.artifacts.files import write_bytes
 from melody.evaluation.result import Comparison, Control, Difference, Evaluation, Score
 from melody.report.evaluation_layout import DASH, control_cells, control_names, difference_cells, number, p_text, title
 from melody.report.markdown import escaped

@@ -26,7 +26,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from melody.artifacts.weights import write_bytes
+from melody.artifacts.files import write_bytes
 from melody.data.audio import read_audio
 from melody.data.corpus import Clip, load_corpus
 from melody.embedders.mel_stats import MelStats

@@ -37,7 +37,7 @@ def demo() -> MelodyPipeline:
 
 
 def test_demo_card_speaks_of_the_weights_that_are_there() -> None:
-    from melody.artifacts.weights import file_hash
+    from melody.artifacts.files import file_hash
 
     folder = shipped_weights(load_preset("demo"))
     card = json.loads((folder / "card.json").read_text())

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import file_hash
 from melody.config import load_preset
 from melody.embedders.mel_stats import MelStats
 from melody.errors import MelodyError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import file_hash
 from melody.config import load_preset
 from melody.pipeline import MelodyPipeline
 from melody.reproduce.gate import gate, load_thresholds

@@ -115,7 +115,7 @@ class Pretrained(
         Raises:
             MelodyError: values that are not finite in ``dtype``, a folder with other model files, or no space.
         """
-        from melody.artifacts.weights import whole_folder, write_bytes
+        from melody.artifacts.files import whole_folder, write_bytes
 
         folder, tables = Path(save_directory), self._config_tables()
         _check_target(folder, tables)
@@ -163,7 +163,7 @@ class Pretrained(
 
     def _write_card(self, folder: Path) -> None:
         """The card that the weights came with, its hashes those of the files in ``folder``."""
-        from melody.artifacts.weights import file_hash, write_bytes
+        from melody.artifacts.files import file_hash, write_bytes
 
         if not self._card:
             return
@@ -250,7 +250,7 @@ class PretrainedPart(Pretrained):
 
 def write_config(folder: Path, tables: dict[str, Any]) -> None:
     """Write ``config.json``."""
-    from melody.artifacts.weights import write_bytes
+    from melody.artifacts.files import write_bytes
 
     content = json.dumps({"format_version": CONFIG_VERSION, **tables}, indent=2, ensure_ascii=False)
     write_bytes(folder / CONFIG, content.encode())

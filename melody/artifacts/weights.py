@@ -6,14 +6,10 @@ computed with as float32.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-import os
 import pickle
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from melody.errors import MelodyError, StorageError, did_you_mean
+from melody.artifacts.files import canonical, write_bytes
+from melody.errors import MelodyError, did_you_mean
 from melody.tensor_names import installed_names, own_names
 
 FORMAT_VERSION = "2"
@@ -64,7 +61,7 @@ def save_weights(
     state = own_names(module, module.state_dict())
     tensors = {name: _stored(name, tensor, PRECISIONS[dtype]) for name, tensor in state.items()}
     # "format": whose tensors they are; transformers and the hub's loaders refuse a file that does not tell.
-    metadata = {"format": "pt", "format_version": FORMAT_VERSION, "component": canonical(component)}
+    metadata = {"format": "pt", "format_version": FORMAT_VERSION, "component": canonical(component).decode()}
     write_bytes(path, save(tensors, metadata=metadata | ({"preset": preset} if preset else {})))
 
 
@@ -206,7 +203,7 @@ def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> tuple[str, st
     shown = keys[:SHOWN_DIFFERENCES]
     rest = f" and {len(keys) - len(shown)} more" if len(keys) > len(shown) else ""
     first, second = (
-        ", ".join(f"{key} = {canonical(arguments.get(key))}" for key in shown) for arguments in (one, other)
+        ", ".join(f"{key} = {canonical(arguments.get(key)).decode()}" for key in shown) for arguments in (one, other)
     )
     return f"{theirs!r} with {first}{rest}", second + rest
 
@@ -219,82 +216,6 @@ def _pickles_beside(path: Path) -> str:
     suffixes = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
     beside = sorted(p.name for p in path.parent.iterdir() if p.suffix in suffixes) if path.parent.is_dir() else []
     return f" ({', '.join(beside)} beside it: pickles are never opened as weights)" if beside else ""
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def canonical(value: Any) -> str:
-    """JSON that is the same for the same content."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all; raises ``StorageError`` if the folder cannot be written or the disk is full."""
-    write_chunks(path, [content])
-
-
-def check_can_write(path: Path) -> None:
-    """Find out before hours of work whether a file could be written after them: by one beside it that is gone at once.
-
-    Raises:
-        MelodyError: the path is a folder, its folder is none or missing, cannot be written, or its disk is full.
-    """
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir():
-        raise MelodyError(
-            f"cannot write {path}: {'it is a folder' if path.is_dir() else f'there is no folder {folder}'}"
-        )
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"x")
-            file.flush()
-    except OSError as error:
-        raise MelodyError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """``write_bytes`` of content that comes in pieces."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:  # Ctrl-C too leaves nothing behind
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A scratch folder whose files move into ``folder`` once all are written; after an error none of them is left."""
-    new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished.")
-    except OSError as error:
-        raise MelodyError(f"cannot write to {folder}: {error.strerror or error}") from None
-    try:
-        with scratch as name:
-            yield Path(name)
-            for path in sorted(Path(name).iterdir()):
-                os.replace(path, folder / path.name)
-    except BaseException:
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
 
 
 def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

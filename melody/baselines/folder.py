@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import file_hash
 from melody.data.corpus import InvalidFile
 from melody.data.decoding import header_of
 from melody.data.folders import METADATA, REQUIRED_COLUMNS

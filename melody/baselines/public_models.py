@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from melody.artifacts.files import file_hash
 from melody.artifacts.hub import local_folder
-from melody.artifacts.weights import file_hash
 from melody.devices import device_of
 from melody.errors import MelodyError
 from melody.pipeline.counters import counting

@@ -107,7 +107,7 @@ def info(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to a JSON file too.")] = None,
 ) -> None:
     """Show what a preset is made of: parameters beside the paper's, FLOPs and weights of every pass."""
-    from melody.artifacts.weights import check_can_write, write_bytes
+    from melody.artifacts.files import check_can_write, write_bytes
     from melody.config import load_preset
     from melody.report.sizes import print_sizes
     from melody.reproduce.sizes import sizes
@@ -355,7 +355,7 @@ def reproduce(
     full: FullOption = False,
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
-    from melody.artifacts.weights import check_can_write
+    from melody.artifacts.files import check_can_write
     from melody.listening.analysis import analyse
     from melody.report.terminal import print_results
     from melody.report.write import write_report
@@ -421,7 +421,7 @@ def gate(
     junit: Annotated[Path | None, typer.Option("--junit", help="Write the checks as JUnit XML too.")] = None,
 ) -> int:
     """Hold results to thresholds: exit code 0 if all hold, 1 if some fall past, 2 on bad input."""
-    from melody.artifacts.weights import check_can_write
+    from melody.artifacts.files import check_can_write
     from melody.reproduce.gate import gate as check
     from melody.reproduce.gate import load_thresholds, write_junit
     from melody.reproduce.results import load_results

@@ -147,7 +147,7 @@ def compare(
 
 def _check_outputs(json_file: Path | None, html: Path | None, captions: Path | None) -> None:
     """Refuse, before hours of work, what could not be written after them, or would overwrite what is read."""
-    from melody.artifacts.weights import check_can_write
+    from melody.artifacts.files import check_can_write
     from melody.errors import MelodyError
 
     files = [path.resolve() for path in (json_file, html, captions) if path is not None]

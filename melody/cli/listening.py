@@ -36,10 +36,10 @@ def analyse(
     ] = 0.25,
 ) -> None:
     """Preference rates, strengths and agreement with intervals over raters; raters who fail checks are excluded."""
+    from melody.artifacts.files import write_bytes
     from melody.listening.analysis import analyse as run
     from melody.report.listening import print_listening
     from melody.report.listening_page import render_listening
-    from melody.report.write import write_whole
 
     written = [path.resolve() for path in (json_file, html_file) if path is not None]
     if ratings.resolve() in written or len(set(written)) < len(written):
@@ -51,7 +51,7 @@ def analyse(
     if html_file is not None:
         files.append((html_file, render_listening(result).encode()))
     for path, content in files:
-        write_whole(path, content)
+        write_bytes(path, content)
     print_listening(result, console)
     for path, _ in files:
         console.print(escape(str(path)), soft_wrap=True)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from melody.artifacts.weights import write_bytes
+from melody.artifacts.files import write_bytes
 from melody.data.decoding import HIGHEST_RATE, LOWEST_RATE, MAX_CHANNELS, Header, Source, decode, header_of
 from melody.errors import MelodyError, did_you_mean
 

@@ -7,7 +7,6 @@ Sound is rendered once and cached in files of ``CHUNK_CLIPS`` clips, keyed by ev
 
 from __future__ import annotations
 
-import ast
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from melody.artifacts.weights import file_hash, write_bytes
+from melody.artifacts.code_identity import tree_hash
+from melody.artifacts.files import file_hash, write_bytes
 from melody.data.attributes import Attributes, draw_attributes
 from melody.data.audio import from_int16, resampled, to_int16
 from melody.data.captions import caption, full_caption, tags
@@ -251,7 +251,7 @@ def corpus_synthesizer() -> Any:
 @lru_cache(maxsize=1)
 def sound_version() -> str:
     """Hash of all that decides the sound: our sources, the SoundFont, the versions of symusic and numpy."""
-    parts = [_code(PACKAGE / "data" / name) for name in SOUND_DECIDING_SOURCES]
+    parts = [tree_hash(PACKAGE / "data" / name) for name in SOUND_DECIDING_SOURCES]
     parts += [
         file_hash(original_soundfont()),
         version("symusic"),
@@ -260,15 +260,6 @@ def sound_version() -> str:
         str(CHUNK_CLIPS),
     ]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-
-
-def _code(path: Path) -> str:
-    """A module without comments, layout and docstrings, so that wording alone renders nothing again."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
 
 
 def _stream(name: str, split: str, index: int, seed: int) -> np.random.Generator:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import file_hash
 from melody.data.audio import check_audio, read_audio
 from melody.data.containers import INPUT_EXTENSIONS, NOT_READ
 from melody.data.corpus import SPLITS, Clip, Corpus, InvalidFile, check_new, check_some_are_left

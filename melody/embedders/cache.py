@@ -15,11 +15,9 @@ that is damaged is reported, removed and computed again. Beyond the limit the le
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -35,10 +33,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from melody.artifacts.weights import canonical, write_bytes
+from melody.artifacts.code_identity import source_hash
+from melody.artifacts.files import canonical, write_bytes
 from melody.checks import check_finite
 from melody.errors import MelodyError
-from melody.paths import PACKAGE, cache_dir
+from melody.paths import cache_dir
 from melody.protocols import AudioEmbedder, AudioTagger
 
 logger = logging.getLogger(__name__)
@@ -185,7 +184,7 @@ class EmbeddingCache:
         decides = {
             "name": name,
             "class": f"{kind.__module__}.{kind.__qualname__}",
-            "source": _source(kind),
+            "source": source_hash(kind.__module__),
             "facts": component.identity(),
             "made_of": dict(made_of or {}),
             "libraries": _libraries(),
@@ -193,7 +192,7 @@ class EmbeddingCache:
             "samples": hashlib.sha256(samples.numpy().tobytes()).hexdigest(),
             "shape": list(samples.shape),
         }
-        return hashlib.sha256(canonical(decides).encode()).hexdigest()
+        return hashlib.sha256(canonical(decides)).hexdigest()
 
     def _entries(self) -> Iterator[tuple[Path, int, float]]:
         """Path, bytes and time of last use of each entry; what dead writers left is removed on the way."""
@@ -294,14 +293,3 @@ def _libraries() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-@cache
-def _source(kind: type[Any]) -> str:
-    """Hash of the class's module and of our own code below it: other code gives other values from the same weights."""
-    digest = hashlib.sha256()
-    for path in sorted(path for part in ("embedders", "conditioning") for path in (PACKAGE / part).glob("*.py")):
-        digest.update(path.read_bytes())
-    with suppress(OSError, TypeError):  # made at a prompt: its version has to tell
-        digest.update(inspect.getsource(sys.modules[kind.__module__]).encode())
-    return digest.hexdigest()

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from melody.artifacts.files import file_hash
 from melody.artifacts.hub import local_folder
-from melody.artifacts.weights import file_hash, fill
+from melody.artifacts.weights import fill
 from melody.errors import MelodyError
 
 FOLDER_VARIABLE = "MELODY_EMBEDDERS"

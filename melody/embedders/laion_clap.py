@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import file_hash
 from melody.checks import check_clip
 from melody.conditioning.clap import SOURCE, WINDOW, ClapEmbedder
 from melody.conditioning.windows import cut_windows

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from melody.artifacts.files import file_hash
 from melody.artifacts.hub import local_folder
-from melody.artifacts.weights import file_hash
 from melody.checks import check_clip
 from melody.conditioning.windows import cut_windows
 from melody.config import preset_for

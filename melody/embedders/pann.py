@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from melody.artifacts.weights import file_hash, read_foreign
+from melody.artifacts.files import file_hash
+from melody.artifacts.weights import read_foreign
 from melody.checks import check_clip
 from melody.conditioning.windows import cut_windows
 from melody.devices import device_of

@@ -20,7 +20,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from melody.artifacts.weights import file_hash, read_foreign
+from melody.artifacts.files import file_hash
+from melody.artifacts.weights import read_foreign
 from melody.checks import check_clip
 from melody.devices import device_of
 from melody.embedders.checkpoints import Published, filled, weights_file

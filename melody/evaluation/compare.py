@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr
 
-from melody.artifacts.canonical_json import finite
+from melody.artifacts.files import finite
 from melody.data.listing import pair
 from melody.errors import MelodyError, StorageError
 from melody.evaluation.evaluate import EMBEDDERS, STORE, planner, result_of

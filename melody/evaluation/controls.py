@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melody.artifacts.canonical_json import finite
+from melody.artifacts.files import finite
 from melody.data.listing import AudioFile
 from melody.data.recordings import AudioInfo, Recording, read_recording
 from melody.errors import MelodyError, StorageError, one_line

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from melody.artifacts.canonical_json import canonical
+from melody.artifacts.files import canonical
 from melody.artifacts.provenance import commit, device_name, versions
 from melody.devices import device_of
 from melody.evaluation.extract import Progress, inputs_of

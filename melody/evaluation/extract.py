@@ -13,8 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from melody.artifacts.canonical_json import canonical
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import canonical, file_hash
 from melody.data.corpus import InvalidFile
 from melody.data.listing import AudioFile, AudioFolder
 from melody.data.recordings import AudioInfo, Recording, read_recording

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from melody.artifacts.weights import canonical, write_bytes
+from melody.artifacts.files import canonical, write_bytes
 from melody.errors import StorageError
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class FeatureStore:
         """Add a record to what another process has written of the sound since; whole or not at all."""
         with FileLock(self.folder / "lock"):
             there = self.read(key)
-            tensors, facts = there.tensors | record.tensors, canonical(there.facts | record.facts)
+            tensors, facts = there.tensors | record.tensors, canonical(there.facts | record.facts).decode()
             write_bytes(self._path(key), save(tensors, {"facts": facts, "digest": _digest(tensors, facts)}))
 
     def _remove_leftovers(self) -> None:

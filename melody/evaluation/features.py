@@ -17,9 +17,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from melody.artifacts.canonical_json import canonical
-from melody.artifacts.provenance import component_facts, deciding_versions, device_class, source_hash
-from melody.artifacts.weights import file_hash
+from melody.artifacts.code_identity import source_hash
+from melody.artifacts.files import canonical, file_hash
+from melody.artifacts.provenance import component_facts, deciding_versions, device_class
 from melody.config import load_preset, preset_names
 from melody.data.recordings import AudioInfo
 from melody.devices import device_of

@@ -301,6 +301,6 @@ def load_evaluation(path: Path) -> Evaluation | Comparison:
 
 
 def _save(result: Evaluation | Comparison, path: Path) -> None:
-    from melody.artifacts.weights import write_bytes
+    from melody.artifacts.files import write_bytes
 
     write_bytes(path, (result.model_dump_json(indent=1) + "\n").encode())

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from melody.artifacts.canonical_json import finite
+from melody.artifacts.files import finite
 from melody.evaluation.controls import judged
 from melody.evaluation.extract import ClipRef
 from melody.evaluation.plan import MetricRun

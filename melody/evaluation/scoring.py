@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from melody.artifacts.canonical_json import finite
+from melody.artifacts.files import finite
 from melody.errors import MelodyError, StorageError, one_line
 from melody.evaluation.extract import ClipRef, FeatureSet, Pair
 from melody.evaluation.feature_store import Tensors

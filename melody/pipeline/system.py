@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from melody import registry
+from melody.artifacts.files import canonical, file_hash
 from melody.artifacts.hub import local_folder
 from melody.artifacts.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
-from melody.artifacts.weights import ForeignWeightsError, Precision, canonical, file_hash, load_weights, save_weights
+from melody.artifacts.weights import ForeignWeightsError, Precision, load_weights, save_weights
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.conditioning.words import known_words
 from melody.config import ROLES, Preset, load_preset, preset_names, preset_of, tables_of

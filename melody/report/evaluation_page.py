@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from melody.artifacts.files import write_bytes
 from melody.evaluation.result import Comparison, Evaluation, Score
 from melody.report import evaluation_layout as layout
 from melody.report.extent import LABEL, MOST_PANELS, drawn, short, within
@@ -18,7 +19,6 @@ from melody.report.page import page_environment, stylesheet
 from melody.report.plots.figures import STYLE, inline_svg
 from melody.report.plots.palette import MARKERS, SERIES
 from melody.report.sounds import Sound, load_sound
-from melody.report.write import write_whole
 from melody.reproduce.results import Clip
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Set:
 
 def write_page(result: Evaluation | Comparison, path: Path) -> None:
     """Write the page, whole or not at all; raises ``MelodyError`` if it cannot be written."""
-    write_whole(path, render(result).encode())
+    write_bytes(path, render(result).encode())
 
 
 def render(result: Evaluation | Comparison) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 
-from melody.errors import MelodyError
+from melody.artifacts.files import write_bytes
 from melody.report.extent import shown
 from melody.report.frames import cells_csv, orderings_csv, targets_csv
 from melody.report.markdown import render_markdown
@@ -55,7 +53,9 @@ def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYT
             files[f"tables/{names[table.suite]}-targets.csv"] = targets_csv(whole).encode()
     files["REPORT.md"] = render_markdown(results, pictures, csv_paths).encode()
     files["report.html"] = render_page(results, _by_suite(plots), load_sounds(part, folder, embed_bytes)).encode()
-    return [write_whole(folder / path, content) for path, content in files.items()]
+    for path, content in files.items():
+        write_bytes(folder / path, content)
+    return [folder / path for path in files]
 
 
 def file_names(tables: list[Table]) -> dict[str, str]:
@@ -80,21 +80,3 @@ def _by_suite(plots: list[Plot]) -> dict[str, list[Plot]]:
     for plot in plots:
         found.setdefault(plot.suite, []).append(plot)
     return found
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file so that it is there whole, or as it was before; raises ``MelodyError`` if it cannot be."""
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MelodyError(f"cannot write the report to {path}: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-    return path

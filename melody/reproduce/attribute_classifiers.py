@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from melody.artifacts.provenance import deciding_versions, source_hash
-from melody.artifacts.weights import canonical, write_bytes
+from melody.artifacts.code_identity import source_hash
+from melody.artifacts.files import canonical, write_bytes
+from melody.artifacts.provenance import deciding_versions
 from melody.data.attributes import TONICS
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError
@@ -86,7 +87,7 @@ def _stored(path: Path) -> dict[str, Tensor] | None:
 
 def classifiers_key(corpus: Corpus, progress: Progress | None = None) -> str:
     """What decides the judges: clips, our code with all that it imports, and the libraries that do arithmetic."""
-    facts = f"{corpus.content_hash(progress)} {source_hash(__name__)} {canonical(deciding_versions())}"
+    facts = f"{corpus.content_hash(progress)} {source_hash(__name__)} {canonical(deciding_versions()).decode()}"
     return hashlib.sha256(facts.encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from melody import threads
-from melody.artifacts.canonical_json import canonical
+from melody.artifacts.files import canonical
 from melody.artifacts.provenance import commit, component_facts, deciding_versions, device_class, device_name, versions
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.config import Preset

@@ -156,7 +156,7 @@ def junit(outcome: GateOutcome) -> bytes:
 
 def write_junit(outcome: GateOutcome, path: Path) -> None:
     """Write the JUnit file whole or not at all; raises ``MelodyError`` if it cannot be written."""
-    from melody.artifacts.weights import write_bytes
+    from melody.artifacts.files import write_bytes
 
     write_bytes(path, junit(outcome))
 

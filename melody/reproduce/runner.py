@@ -196,7 +196,7 @@ def fill(
 
 def check_folder(folder: Path) -> None:
     """Raise ``MelodyError`` now if results could not be written later."""
-    from melody.artifacts.weights import write_bytes
+    from melody.artifacts.files import write_bytes
 
     if folder.exists() and not folder.is_dir():
         raise MelodyError(f"cannot write results to {folder}: it is not a folder")
@@ -207,7 +207,7 @@ def check_folder(folder: Path) -> None:
 
 def write(results: Results, clips: Sequence[tuple[Clip, bytes]], folder: Path) -> None:
     """Write the clips, and then the results that name them."""
-    from melody.artifacts.weights import write_bytes
+    from melody.artifacts.files import write_bytes
 
     for clip, content in clips:
         write_bytes(folder / clip.path, content)

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from melody.artifacts.canonical_json import canonical
+from melody.artifacts.files import canonical
 from melody.errors import MelodyError, StorageError
 from melody.reproduce.jobs.job import Job, JobResult
 

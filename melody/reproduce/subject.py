@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from melody import __version__, registry
+from melody.artifacts.code_identity import source_hash
+from melody.artifacts.files import file_hash
 from melody.artifacts.hub import local_folder
-from melody.artifacts.provenance import makings_facts, source_hash, weights_hash
-from melody.artifacts.weights import file_hash
+from melody.artifacts.provenance import makings_facts, weights_hash
 from melody.baselines.melody_system import MelodySystem
 from melody.bounds import MAX_RUN_SEED, shown
 from melody.config import Preset, load_preset

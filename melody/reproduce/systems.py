@@ -18,9 +18,9 @@ from typing import Any
 from pydantic import Field
 
 from melody import registry
+from melody.artifacts.files import file_hash
 from melody.artifacts.makings import Makings
 from melody.artifacts.provenance import component_facts, makings_facts, weights_hash
-from melody.artifacts.weights import file_hash
 from melody.config import FrozenModel, Preset, parse
 from melody.documents import read_toml
 from melody.errors import MelodyError, one_line

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from melody import config
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import file_hash
 from melody.baselines.musiclm import preset as musiclm
 from melody.baselines.noise2music import preset as noise2music
 from melody.conditioning.semantic import TOKEN_RATE

@@ -15,7 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from melody.artifacts.weights import write_bytes
+from melody.artifacts.files import write_bytes
 from melody.errors import MelodyError
 from melody.progress import PlainProgress
 from melody.training.shares import is_main

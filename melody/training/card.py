@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from melody import __version__
-from melody.artifacts.weights import canonical, file_hash, write_bytes
+from melody.artifacts.files import canonical, file_hash, write_bytes
 from melody.config import RvqStage, Stage
 from melody.data.corpus import Corpus
 from melody.documents import parse_json, read_json_table
@@ -51,12 +51,12 @@ def bind_stage(
         "needs": needs,
     }
     if not path.is_file():
-        write_bytes(path, canonical(content).encode())
+        write_bytes(path, canonical(content))
         return
     other = _begun_with(path, type(settings))
     changed = [key for key in content if canonical(other.get(key)) != canonical(content[key])]
     if changed == ["settings"] and _lengthens(content["settings"], other["settings"]):
-        write_bytes(path, canonical(content).encode())
+        write_bytes(path, canonical(content))
     elif changed:
         raise MelodyError(
             f"{folder} was begun with preset {other.get('preset')!r}, whose {' and '.join(changed)} differ "

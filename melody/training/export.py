@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from melody.artifacts.files import canonical
 from melody.artifacts.pretrained import CONFIG, read_card, read_config
-from melody.artifacts.weights import Precision, canonical, fill
+from melody.artifacts.weights import Precision, fill
 from melody.config import STAGES, Preset, load_preset, preset_of
 from melody.documents import read_json_table
 from melody.errors import MelodyError, did_you_mean

@@ -6,9 +6,7 @@ They are written batch by batch and read through a memory map, so neither needs 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -19,7 +17,8 @@ from rich.progress import track
 from safetensors import safe_open
 from torch import Tensor
 
-from melody.artifacts.weights import write_chunks
+from melody.artifacts.code_identity import source_hash
+from melody.artifacts.files import replace_file, storage_errors
 from melody.baselines.noise2music.frames import Frames
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.corpus import Corpus
@@ -105,8 +104,8 @@ def prefixes(audio: Tensor, text: Tensor, rvq: ResidualVectorQuantizer) -> Tenso
 
 
 def _code(part: object) -> str:
-    """Hash of the part's source file: other code gives other features from the same weights."""
-    return hashlib.sha256(inspect.getsource(sys.modules[type(part).__module__]).encode()).hexdigest()[:16]
+    """Other code gives other features from the same weights."""
+    return source_hash(type(part).__module__)
 
 
 def texts_of(corpus: Corpus, index: int) -> tuple[str, str]:
@@ -154,7 +153,8 @@ def _cached(
             batches = [places[begin : begin + BATCH] for begin in range(0, len(places), BATCH)]
             title = " ".join(takewhile(str.isalpha, what.split()))
             shown = track(batches, description=title, disable=not is_main())
-            write_chunks(path, _as_safetensors(len(places), (function(batch).cpu() for batch in shown)))
+            with storage_errors(f"write {path}"):
+                replace_file(path, _as_safetensors(len(places), (function(batch).cpu() for batch in shown)))
     with safe_open(path, framework="pt") as file:  # a memory map: rows are read when they are asked for
         features: Tensor = file.get_tensor("features")
         return features

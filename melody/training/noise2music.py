@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import file_hash
 from melody.baselines.noise2music.frames import Frames
 from melody.baselines.noise2music.network import StageNetwork
 from melody.baselines.noise2music.preset import CONDITIONING, PARTS, CascadeStage

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from melody.artifacts.weights import write_bytes
+from melody.artifacts.files import write_bytes
 from melody.training.shares import rank, world_size
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from melody import registry
+from melody.artifacts.files import file_hash, write_bytes
 from melody.artifacts.pretrained import write_config
-from melody.artifacts.weights import file_hash, save_weights, write_bytes
+from melody.artifacts.weights import save_weights
 from melody.conditioning.words import words_of
 from melody.config import STAGES, Component, Preset, Stage, parse, tables_of
 from melody.data.corpus import Corpus, load_corpus

@@ -181,7 +181,7 @@ def test_the_demo_keeps_its_card_with_the_hashes_of_the_new_files(tmp_path: Path
     card = json.loads((tmp_path / "all" / "card.json").read_text())
     assert set(card) == set(PARTS)
     for part, entry in card.items():
-        assert entry["sha256"] == melody.artifacts.weights.file_hash(tmp_path / "all" / f"{part}.safetensors")  # type: ignore[attr-defined]
+        assert entry["sha256"] == melody.artifacts.files.file_hash(tmp_path / "all" / f"{part}.safetensors")  # type: ignore[attr-defined]
     assert "## Card of the weights" in (tmp_path / "all" / "README.md").read_text()
     assert (tmp_path / "all" / "CARD.md").is_file()
     ResidualVectorQuantizer.from_pretrained(tmp_path / "all").save_pretrained(tmp_path / "rvq")

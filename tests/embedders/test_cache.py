@@ -84,7 +84,7 @@ def test_another_version_name_or_window_is_another_entry(
     cache.embed("counting", embedder, CLIP)
     monkeypatch.setattr(Counting, "hop_s", 0.5)
     cache.embed("counting", embedder, CLIP)
-    monkeypatch.setattr("melody.embedders.cache._source", lambda kind: "other code")
+    monkeypatch.setattr("melody.embedders.cache.source_hash", lambda module: "other code")
     cache.embed("counting", embedder, CLIP)
     monkeypatch.setattr("melody.embedders.cache._libraries", lambda: {"transformers": "0"})
     cache.embed("counting", embedder, CLIP)

@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 import melody
-from melody.artifacts import provenance
+from melody.artifacts import code_identity
 from melody.protocols import AudioEmbedder
 from melody.registry import Entry, audio_embedders
 
@@ -70,7 +70,7 @@ def test_code_beside_a_plug_in_counts(folders: Path, monkeypatch: pytest.MonkeyP
         for name in ("melody_test_levels", "melody_test_arithmetic"):
             sys.modules.pop(name, None)
         importlib.invalidate_caches()
-        for kept in (provenance.source_hash, provenance._source_file):
+        for kept in (code_identity.source_hash, code_identity._source_file):
             kept.cache_clear()
         component = importlib.import_module("melody_test_levels").Levels
         monkeypatch.setitem(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from melody import registry
-from melody.artifacts import provenance
+from melody.artifacts import code_identity
 from melody.artifacts.weights import save_weights
 from melody.config import PRESETS, load_preset
 from melody.errors import MelodyError
@@ -66,7 +66,7 @@ class Row:
         return systems_of(RunDefaults(load_preset("demo"), "cpu"), [str(self.folder / "row.toml")])[ROW]
 
     def keys(self) -> set[str]:
-        provenance.source_hash.cache_clear()
+        code_identity.source_hash.cache_clear()
         context = self.tones.context(others={ROW: self.system()}, **self.context)
         return {unit.key for unit in plan([self.suite], context) if unit.system == ROW}
 
@@ -84,7 +84,7 @@ def row(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    provenance._source_file.cache_clear()
+    code_identity._source_file.cache_clear()
     plugins = registry.language_models._load_plugins()
     component = importlib.import_module("keys_plugin").Own
     plugins["keys-own"] = Entry("keys-own", "plug-in (keys_plugin:Own)", component, version="1")
@@ -92,7 +92,7 @@ def row(
     del plugins["keys-own"]
     for name in ("keys_plugin", "keys_beside"):
         sys.modules.pop(name, None)
-    provenance._source_file.cache_clear()
+    code_identity._source_file.cache_clear()
 
 
 def _weights(part: str) -> Callable[[Row], None]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melody.artifacts.canonical_json import canonical
+from melody.artifacts.files import canonical
 from melody.errors import MelodyError
 from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.store import ARRAYS, MANIFEST, VALUES, Store

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import file_hash
 from melody.config import load_preset
 from melody.evaluation.result import Measurement, Sample
 from melody.pipeline import shipped_weights

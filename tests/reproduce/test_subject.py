@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from melody.artifacts import provenance
-from melody.artifacts.provenance import entry_facts, source_hash
 from melody.errors import MelodyError
 from melody.pipeline import MelodyPipeline
-from melody.registry import Entry
 from melody.reproduce.subject import preset_context, preset_subject
 
 
@@ -68,53 +66,6 @@ def test_published_samples_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("MELODY_PUBLISHED_SAMPLES", str(tmp_path))
     assert preset_context(tiny_path, weights=tiny_weights).published_samples == tmp_path
-
-
-def test_source_hash_follows_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = source_hash("melody.samplers.ddim")
-    assert plain == source_hash("melody.samplers.ddim")
-    assert plain != source_hash("melody.samplers.heun")
-    files = set(provenance._closure("melody.samplers.ddim"))
-    assert {"melody.samplers.ddim", "melody.samplers.rotation"} <= files
-    assert not files & provenance.SEAMS
-
-
-def test_plugin_is_known_by_version_and_by_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    monkeypatch.syspath_prepend(tmp_path)
-    hashes = []
-    for body in ("1", "2"):
-        (tmp_path / f"plugin_{body}.py").write_text(f"class Thing:\n    value = {body}\n")
-        importlib.invalidate_caches()
-        component = importlib.import_module(f"plugin_{body}").Thing
-        facts = entry_facts(Entry("thing", "plug-in (plugin:Thing)", component, version="9.1"))
-        assert facts["version"] == "9.1"
-        hashes.append(facts["source"])
-    assert hashes[0] != hashes[1]
-
-
-def test_plugin_is_known_by_its_siblings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    monkeypatch.syspath_prepend(tmp_path)
-    package = tmp_path / "plugin_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "thing.py").write_text("from .near import one\nfrom plugin_package import far\nclass Thing: ...\n")
-    (package / "near.py").write_text("one = 1\n")
-    (package / "far.py").write_text("import json\nfrom melody.samplers import rotation\ntwo = 1\n")
-    importlib.invalidate_caches()
-    hashes = set()
-    for sibling in ("", "near.py", "far.py"):
-        if sibling:
-            (package / sibling).write_text((package / sibling).read_text().replace("= 1", "= 2"))
-        source_hash.cache_clear()
-        hashes.add(source_hash("plugin_package.thing"))
-    assert len(hashes) == 3
-    closure = set(provenance._closure("plugin_package.thing"))
-    assert {"plugin_package.near", "plugin_package.far", "melody.samplers.rotation"} <= closure
-    assert {name.split(".")[0] for name in closure} == {"plugin_package", "melody"}
 
 
 def test_absent_distributions_are_recorded_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from melody import config, registry
-from melody.artifacts.weights import canonical, load_weights
+from melody.artifacts.files import canonical
+from melody.artifacts.weights import load_weights
 from melody.conditioning.semantic import TOKEN_RATE
 from melody.config import (
     PRESETS,
@@ -243,7 +244,7 @@ def frames_per_token(preset: MusicLmPreset) -> int:
 
 
 @lru_cache
-def _frame_rate(use: str, arguments: str) -> float:
+def _frame_rate(use: str, arguments: bytes) -> float:
     """Of a codec, which may follow its rate from its layers, so it is built, from shapes alone."""
     with torch.device("meta"):
         codec: TokenCodec = registry.token_codecs.create(use, json.loads(arguments))

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from melody import __version__
+from melody.artifacts.files import canonical, file_hash
 from melody.artifacts.makings import Makings
-from melody.artifacts.weights import canonical, file_hash
 from melody.baselines.musiclm.drawing import TokenGenerator
 from melody.baselines.musiclm.preset import (
     CONDITIONING,
@@ -188,7 +188,7 @@ class MusicLmSystem(System):
         presets = [self.preset.model_dump(), self.melody.model_dump()]
         return {
             "preset": self.preset.name,
-            "preset_hash": hashlib.sha256(canonical(presets).encode()).hexdigest(),
+            "preset_hash": hashlib.sha256(canonical(presets)).hexdigest(),
             "weights": self.hashes,
             "versions": {"melody": __version__, "torch": torch.__version__},
         }

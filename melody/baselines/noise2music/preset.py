@@ -10,7 +10,8 @@ import torch
 from pydantic import Field, model_validator
 
 from melody import registry
-from melody.artifacts.weights import ForeignWeightsError, canonical, load_weights
+from melody.artifacts.files import canonical
+from melody.artifacts.weights import ForeignWeightsError, load_weights
 from melody.baselines.noise2music.frames import Frames
 from melody.baselines.noise2music.network import StageNetwork
 from melody.config import DenoiserStage, FrozenModel, Positive, PositiveFloat, Preset, load_preset, parse
@@ -88,7 +89,7 @@ class Noise2MusicPreset(FrozenModel):
     def hash(self) -> str:
         """SHA-256 of the resolved content and of the preset that conditions it."""
         content = canonical([self.model_dump(), load_preset(self.melody).hash()])
-        return hashlib.sha256(content.encode()).hexdigest()
+        return hashlib.sha256(content).hexdigest()
 
     def frames(self) -> Frames:
         """Waveform to the stages' data, and back."""

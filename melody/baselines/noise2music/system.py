@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from melody import __version__
+from melody.artifacts.files import file_hash
 from melody.artifacts.makings import Makings
-from melody.artifacts.weights import file_hash
 from melody.baselines.noise2music.network import StageNetwork
 from melody.baselines.noise2music.options import OPTIONS, passes_of, stage_settings
 from melody.baselines.noise2music.preset import (

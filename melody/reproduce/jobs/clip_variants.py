@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melody.artifacts.provenance import source_hash
+from melody.artifacts.code_identity import source_hash
 from melody.data.attributes import Attributes
 from melody.data.audio import resampled
 from melody.data.captions import full_caption

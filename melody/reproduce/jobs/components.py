@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melody.artifacts.provenance import source_hash
+from melody.artifacts.code_identity import source_hash
 from melody.data.audio import resampled
 from melody.data.corpus import Corpus
 from melody.diffusion.angles import add_noise, velocity_target

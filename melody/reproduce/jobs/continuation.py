@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melody.artifacts.provenance import source_hash
+from melody.artifacts.code_identity import source_hash
 from melody.data.audio import resampled
 from melody.errors import MelodyError, one_line
 from melody.metrics.levels import silence_rate

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from melody.artifacts.provenance import component_facts, deciding_versions, makings_facts, source_hash
+from melody.artifacts.code_identity import source_hash
+from melody.artifacts.provenance import component_facts, deciding_versions, makings_facts
 from melody.config import Preset
 from melody.errors import MelodyError
 from melody.metrics.flops import count

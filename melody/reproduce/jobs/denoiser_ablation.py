@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from melody.artifacts.code_identity import source_hash
+from melody.artifacts.files import file_hash
 from melody.artifacts.pretrained import read_card
-from melody.artifacts.provenance import component_facts, source_hash
-from melody.artifacts.weights import file_hash
+from melody.artifacts.provenance import component_facts
 from melody.config import load_preset, preset_names
 from melody.paths import PACKAGE
 from melody.pipeline import component_of, load_part

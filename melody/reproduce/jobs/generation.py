@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from melody import threads
-from melody.artifacts.provenance import component_facts, machine, source_hash
+from melody.artifacts.code_identity import source_hash
+from melody.artifacts.provenance import component_facts, machine
 from melody.data.audio import to_int16
 from melody.errors import MelodyError, did_you_mean, one_line
 from melody.metrics.levels import clipping_rate, peak, silence_rate

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melody.artifacts.canonical_json import canonical
+from melody.artifacts.files import canonical
 
 
 @dataclass(frozen=True)

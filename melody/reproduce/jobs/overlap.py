@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from melody.artifacts.provenance import source_hash
+from melody.artifacts.code_identity import source_hash
 from melody.data import overlap
 from melody.data.embedded import DEFAULT_SIZES
 from melody.reproduce.context import Context, texts_hash

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from melody.artifacts.provenance import source_hash
+from melody.artifacts.code_identity import source_hash
 from melody.data.corpus import Clip, Corpus, load_corpus
 from melody.data.recordings import read_recording
 from melody.errors import MelodyError

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melody.artifacts.provenance import source_hash
+from melody.artifacts.code_identity import source_hash
 from melody.data.audio import resampled
 from melody.evaluation.controls import NOISE, REPEATED, Synthetic
 from melody.metrics import denoising, flops

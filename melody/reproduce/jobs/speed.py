@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from melody import threads
-from melody.artifacts.provenance import deciding_versions, machine, source_hash
+from melody.artifacts.code_identity import source_hash
+from melody.artifacts.provenance import deciding_versions, machine
 from melody.config import Preset
 from melody.devices import synchronize
 from melody.errors import MelodyError, did_you_mean

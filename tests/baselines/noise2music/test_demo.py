@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from melody.artifacts.weights import file_hash
+from melody.artifacts.files import file_hash
 from melody.baselines.noise2music import PARTS, Noise2MusicSystem
 from melody.config import load_preset
 from melody.paths import PACKAGE

@@ -1,0 +1,147 @@
+"""What identifies code: the syntax trees of a module and of all that it imports, without comments and docstrings.
+
+A number that was computed is found again as long as the code that computes it is the same. Comments, layout,
+docstrings, and imports that only type checkers follow are not part of it. Our own modules are followed, and so are the
+modules of a plug-in's distribution; another distribution that a plug-in imports is known by its version.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from types import ModuleType
+
+SEAMS = frozenset(
+    f"melody{name}"
+    for name in (
+        "",
+        ".registry",
+        ".protocols",
+        ".errors",
+        ".paths",
+        ".bounds",
+        ".config",
+        ".documents",
+        ".extras",
+        ".plugins",
+        ".artifacts.code_identity",
+        ".artifacts.files",
+        ".artifacts.hub",
+        ".artifacts.makings",
+        ".artifacts.pretrained",
+        ".artifacts.provenance",
+        ".artifacts.store",
+        ".evaluation.result",
+        ".listening.schema",
+        ".reproduce.executor",
+        ".reproduce.jobs.job",
+        ".reproduce.systems",
+    )
+)
+"""Modules that hold no arithmetic: a change there does not make a stored number stale."""
+
+
+@lru_cache(maxsize=256)
+def source_hash(module: str) -> str:
+    """SHA-256 over the code of a module and of all that it imports from ``melody`` and beside itself."""
+    lines = (f"{name}:{identity};" for name, identity in sorted(closure(module).items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:32]
+
+
+def closure(module: str) -> dict[str, str]:
+    """What a module's code hangs on: the hash of each module, and the version of each distribution, by name."""
+    found: dict[str, str] = {}
+    waiting, root = [module], module.split(".")[0]
+    while waiting:
+        name = waiting.pop()
+        path = _source_file(name)
+        if name in found or path is None:
+            continue
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        found[name], imported = _parsed(path.read_bytes(), package)
+        for candidate in imported:
+            top = candidate.split(".")[0]
+            if top in ("melody", root) or (_is_plugin(name) and _lies_beside(top, root)):
+                waiting += [] if candidate in SEAMS else [candidate]
+            elif _is_plugin(name):
+                found |= {distribution: version(distribution) for distribution in _distributions().get(top, ())}
+    return found
+
+
+def tree_hash(path: Path) -> str:
+    """SHA-256 of the code of one file, whatever it imports."""
+    return _parsed(path.read_bytes(), "")[0]
+
+
+@lru_cache(maxsize=1024)
+def _parsed(source: bytes, package: str) -> tuple[str, tuple[str, ...]]:
+    """The hash of a module's syntax tree, and the names that it imports."""
+    tree = _Bare().visit(ast.parse(source))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(_imports(tree, package))
+
+
+class _Bare(ast.NodeTransformer):
+    """A syntax tree without docstrings (of names too) and without what type checkers alone read."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        name = node.test.attr if isinstance(node.test, ast.Attribute) else getattr(node.test, "id", "")
+        return node.orelse if name == "TYPE_CHECKING" else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        return None if node.module == "__future__" else node
+
+
+def _imports(tree: ast.AST, package: str) -> list[str]:
+    """Names that may be modules; relative ones count from ``package``."""
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            origin = ".".join([*above, node.module] if node.module else above)
+            # ``from melody.diffusion import angles`` names a module too.
+            names += [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def _is_plugin(module: str) -> bool:
+    return module.split(".")[0] != "melody"
+
+
+def _lies_beside(top: str, root: str) -> bool:
+    """Whether a module is the plug-in author's own: of the same distribution, or of none, as files on the path are."""
+    if top in sys.stdlib_module_names:
+        return False
+    of = _distributions()
+    return top not in of or bool(set(of[top]) & set(of.get(root, ())))
+
+
+@lru_cache(maxsize=1)
+def _distributions() -> Mapping[str, list[str]]:
+    """Distributions by the top-level modules that they install."""
+    return packages_distributions()
+
+
+@lru_cache(maxsize=512)
+def _source_file(module: str) -> Path | None:
+    loaded: ModuleType | None = sys.modules.get(module)
+    if loaded is not None:
+        origin = getattr(loaded, "__file__", None)
+    else:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, AttributeError, ValueError):
+            return None
+        origin = spec.origin if spec else None
+    return Path(origin) if origin and origin.endswith(".py") and Path(origin).is_file() else None
