@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["MelodyError", "MelodyPipeline", "__version__", "compare", "evaluate"]
+__all__ = ["MelodyError", "MelodyPipeline", "__version__", "compare", "evaluate", "load_results"]
 
 from melody.errors import MelodyError
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from melody.evaluation.compare import compare
     from melody.evaluation.evaluate import evaluate
     from melody.pipeline import MelodyPipeline
+    from melody.reproduce.results import load_results
 
 
 def __getattr__(name: str) -> Any:
@@ -29,4 +30,8 @@ def __getattr__(name: str) -> Any:
         from melody.evaluation.evaluate import evaluate
 
         return evaluate
+    if name == "load_results":
+        from melody.reproduce.results import load_results
+
+        return load_results
     raise AttributeError(f"module 'melody' has no attribute {name!r}")

@@ -421,10 +421,9 @@ title = "Small gate"
 
 [[thresholds]]
 suite = "small"
-column = "passes"
+metric = "passes"
 row = {{ num_steps = 2 }}
-direction = "lower"
-bound = {bound}
+max = {bound}
 """
 
 

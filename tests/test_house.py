@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from melody.reproduce.gate import gate, load_thresholds
+from melody.gate.checks import gate
+from melody.gate.thresholds import load_thresholds
 from melody.reproduce.results import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +52,7 @@ def test_wheel_holds_one_package_with_declarations_presets_and_weights(wheel: Pa
 def test_every_threshold_of_the_wheel_finds_its_baseline(wheel: Path) -> None:
     for path in (wheel / "melody" / "_declarations" / "eval" / "thresholds").glob("*.toml"):
         thresholds = load_thresholds(path)
-        baselines = {one.baseline for one in thresholds.thresholds if one.baseline is not None}
+        baselines = {one.no_worse_than for one in thresholds.thresholds if one.no_worse_than is not None}
         for baseline in baselines:
             outcome = gate(load_results(baseline), thresholds)
             assert outcome.passed, "a run holds against itself"

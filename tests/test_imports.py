@@ -18,7 +18,7 @@ def run(code: str) -> str:
     ("module", "without"),
     [
         ("melody.cli", ["torch", "numpy", "matplotlib", "huggingface_hub"]),
-        ("melody.reproduce.gate", ["torch", "matplotlib"]),
+        ("melody.gate.checks", ["torch", "matplotlib", "pandas"]),
         ("melody.pipeline", ["torchmetrics", "torchvision", "matplotlib", "scipy", "lightning", "diffusers"]),
         ("melody.evaluation.evaluate", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),
         ("melody.reproduce.runner", ["torchvision", "scipy.signal", "lightning", "diffusers", "transformers"]),

@@ -23,10 +23,9 @@ title = "Main paths"
 
 [[thresholds]]
 suite = "small"
-column = "passes"
+metric = "passes"
 row = { num_steps = 2 }
-direction = "lower"
-bound = 1000.0
+max = 1000.0
 """
 
 

@@ -65,10 +65,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (["report", SOUND], 2, r"b\xff\xe9.wav"),
     (["listening", "analyse", SOUND], 2, r"b\xff\xe9.wav, line 1"),
     (["listening", "analyse", "latin.csv", "--html", f"{FOLDER}.html"], 2, "latin.csv"),
-    (["shards", "corpus", "--out", KEY], 0, r"b\udcff\udce9.wav"),
-    (["shards", FOLDER, "--out", "out"], 0, ""),
-    (["shards", "keys.tar", "--out", "out"], 0, ""),
-    (["shards", SOUND, "--out", "out"], 2, r"b\xff\xe9.wav"),
+    (["data", "shards", "corpus", "--out", KEY], 0, r"b\udcff\udce9.wav"),
+    (["data", "shards", FOLDER, "--out", "out"], 0, ""),
+    (["data", "shards", "keys.tar", "--out", "out"], 0, ""),
+    (["data", "shards", SOUND, "--out", "out"], 2, r"b\xff\xe9.wav"),
     (["train", "joint", "--data", SOUND, "--out", "out"], 2, r"b\xff\xe9.wav"),
     (["train", "joint", "--preset", SOUND, "--out", "out"], 2, "unknown preset"),
     (["export", FOLDER, "--out", "out"], 2, r"d\xff"),
@@ -99,7 +99,7 @@ def test_a_name_that_is_no_utf_8(
 
 def test_samples_of_odd_keys_keep_their_sound_and_text(here: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["shards", "keys.tar", "--out", "out"])
+        main(["data", "shards", "keys.tar", "--out", "out"])
     assert not ended.value.code
     _, corpus = whole_corpora("out")[0]
     assert len(corpus) == 3

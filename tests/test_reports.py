@@ -9,8 +9,9 @@ import pytest
 
 from melody.artifacts.files import file_hash
 from melody.config import load_preset
+from melody.gate.checks import gate
+from melody.gate.thresholds import load_thresholds
 from melody.pipeline import MelodyPipeline
-from melody.reproduce.gate import gate, load_thresholds
 from melody.reproduce.jobs.denoiser_ablation import FOLDER
 from melody.reproduce.results import Results, load_results
 from melody.reproduce.systems import RunDefaults, systems_of

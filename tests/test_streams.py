@@ -57,7 +57,7 @@ def results(tmp_path: Path) -> Path:
     }
     path.write_text(json.dumps({**header, "tables": [table]}))
     for name, bound in (("falls", 5.0), ("holds", 10.0)):
-        threshold = f'[[thresholds]]\nsuite = "table2"\ncolumn = "fad"\ndirection = "lower"\nbound = {bound}\n'
+        threshold = f'[[thresholds]]\nmetric = "fad"\nmax = {bound}\n'
         (tmp_path / f"{name}.toml").write_text(f'title = "≤ {name}"\n{threshold}', encoding="utf-8")
     return path
 

@@ -15,11 +15,12 @@ from rich.table import Table
 
 from melody import __version__
 from melody.bounds import shown
-from melody.cli import listening
+from melody.cli import data, listening
 from melody.cli.cache import cache
 from melody.cli.components import check_plugin, components, describe
 from melody.cli.console import console, drop, notes, progress_bar, say_what_streams_can, show_own_warnings
 from melody.cli.evaluate import compare, evaluate
+from melody.cli.gate import gate
 from melody.cli.options import (
     AcceleratorOption,
     AccumulateOption,
@@ -82,6 +83,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(listening.app)
+app.add_typer(data.app)
 INTERRUPTED = 130
 """What typer returns after Ctrl-C."""
 
@@ -303,39 +305,6 @@ def export(
 
 
 @app.command()
-def shards(
-    data: Annotated[str, typer.Argument(help="embedded, or a folder of audio with a metadata.csv.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to be made for the tar files.")],
-    shard_mb: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Begin a new tar file after so many million bytes.")
-    ] = 1000,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a corpus with unreadable, empty or duplicate files.")
-    ] = False,
-) -> None:
-    """Write a corpus as webdataset shards, which `melody train --data` reads from any number of disks."""
-    from melody.data.shards import whole_corpora, write_shards
-
-    corpora = whole_corpora(data)
-    for fault in corpora[0][1].faults:
-        if strict:
-            raise MelodyError(f"{len(corpora[0][1].faults)} files of {data} cannot be used: {fault.reason}")
-        notes.print(f"left out: {fault.file}: {fault.reason}", markup=False, highlight=False, soft_wrap=True)
-    if unlisted := corpora[0][1].left_out:
-        told = f"left out: {len(unlisted)} audio files of {data} are not in its metadata.csv: {', '.join(unlisted)}"
-        notes.print(told, markup=False, highlight=False, soft_wrap=True)
-    with progress_bar() as bar:
-        task = bar.add_task("shards", total=None)
-        paths = write_shards(
-            corpora,
-            out,
-            shard_bytes=shard_mb * 1_000_000,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    console.print(f"{sum(len(corpus) for _, corpus in corpora)} clips in {len(paths)} shards: {escape(str(out))}")
-
-
-@app.command()
 def reproduce(
     suites: SuitesArgument = None,
     preset: SystemOption = None,
@@ -404,40 +373,18 @@ def report(
     """Render results again: terminal, Markdown, CSV, plots and one HTML page beside them."""
     from melody.report.terminal import print_results
     from melody.report.write import write_report
-    from melody.reproduce.results import load_results
+    from melody.reproduce.results import Results, load_results
 
     path = _results_file(results)
     loaded = load_results(path)
+    if not isinstance(loaded, Results):
+        raise MelodyError(
+            f"{path} is of kind {loaded.kind!r}: expected a reproduction; --html writes the others' pages"
+        )
     written = write_report(loaded, path.parent)
     for one in written:
         console.print(escape(str(one)))
     print_results(loaded, console)
-
-
-@app.command()
-def gate(
-    results: Annotated[Path, typer.Argument(help="A results.json, or its folder.")],
-    thresholds: Annotated[Path, typer.Option("--thresholds", "-t", help="TOML file, as in eval/thresholds.")],
-    junit: Annotated[Path | None, typer.Option("--junit", help="Write the checks as JUnit XML too.")] = None,
-) -> int:
-    """Hold results to thresholds: exit code 0 if all hold, 1 if some fall past, 2 on bad input."""
-    from melody.artifacts.files import check_can_write
-    from melody.reproduce.gate import gate as check
-    from melody.reproduce.gate import load_thresholds, write_junit
-    from melody.reproduce.results import load_results
-
-    if junit is not None:
-        check_can_write(junit)
-    outcome = check(load_results(_results_file(results)), load_thresholds(thresholds))
-    if junit is not None:
-        write_junit(outcome, junit)
-    for one in outcome.checks:
-        mark = "[green]holds[/green]" if one.passed else "[red]falls past[/red]"
-        console.print(f"{mark}  {escape(one.line)}")
-    console.print(
-        f"{len(outcome.checks) - len(outcome.failed)} hold, {len(outcome.failed)} fall past: {escape(outcome.title)}"
-    )
-    return 0 if outcome.passed else 1
 
 
 app.command()(components)
@@ -446,6 +393,7 @@ app.command(name="check-plugin")(check_plugin)
 app.command()(cache)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(gate)
 
 
 def _results_file(path: Path) -> Path:

@@ -14,13 +14,21 @@ from rich.markup import escape
 from melody.bounds import MAX_RUN_SEED
 from melody.cli.console import console, notes, progress_bar
 from melody.cli.options import DeviceOption, ThreadsOption
+from melody.errors import MelodyError, did_you_mean
 
 if TYPE_CHECKING:
-    from melody.evaluation.result import Comparison, Evaluation
+    from melody.evaluation.result import Comparison, Difference, Evaluation
 
 GeneratedArgument = Annotated[Path, typer.Argument(help="Folder of wav, flac, ogg or mp3 files, of any rate.")]
 FolderA = Annotated[Path, typer.Argument(help="Folder of one system's clips.")]
 FolderB = Annotated[Path, typer.Argument(help="Folder of the other's, with the same names.")]
+FailingMetrics = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[METRIC]...", help="With --fail-if-worse: those that A must not be worse by; else all."),
+]
+FailIfWorseOption = Annotated[
+    bool, typer.Option("--fail-if-worse", help="Exit code 1 where A is worse than B, after Holm's correction.")
+]
 ReferenceOption = Annotated[
     Path | None, typer.Option("--reference", "-r", help="Folder to measure against: as a set, or pair by pair.")
 ]
@@ -105,6 +113,8 @@ def evaluate(
 def compare(
     a: FolderA,
     b: FolderB,
+    failing: FailingMetrics = None,
+    fail_if_worse: FailIfWorseOption = False,
     reference: ReferenceOption = None,
     captions: CaptionsOption = None,
     metric: MetricOption = None,
@@ -119,9 +129,10 @@ def compare(
     store: RecordsOption = STORE,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-) -> None:
+) -> int:
     """Compare two systems on the same prompts: paired differences with intervals, p-values and Holm's correction."""
     _check_outputs(json_file, html, captions)
+    _check_failing(failing or [], fail_if_worse)
     from melody.evaluation.compare import compare as run
 
     with _progress("compare") as progress:
@@ -143,12 +154,41 @@ def compare(
             command=" ".join(["melody", *sys.argv[1:]]),
         )
     _deliver(result, json_file, html)
+    if not fail_if_worse:
+        return 0
+    worse = _worse(result, failing)
+    for row in worse:
+        console.print(
+            f"[red]worse[/red]  {escape(row.name)}: {row.a:.6g}, {row.b:.6g} in B; p {row.p_holm:.2g} by Holm"
+        )
+    return 1 if worse else 0
+
+
+def _check_failing(failing: list[str], fail_if_worse: bool) -> None:
+    """Refuse, before the folders are measured, names that cannot be worse."""
+    from melody.registry import metrics
+
+    if failing and not fail_if_worse:
+        raise MelodyError(f"{failing[0]!r} was given without --fail-if-worse: expected two folders")
+    for name in failing:
+        plain = name.partition("[")[0]
+        if plain not in metrics.names():
+            raise MelodyError(f"unknown metric {name!r}{did_you_mean(plain, metrics.names())}")
+        if metrics.get(plain).direction == "none":
+            raise MelodyError(f"metric {name!r} has no better direction: expected one that has")
+
+
+def _worse(result: Comparison, names: list[str] | None) -> list[Difference]:
+    """The rows by which A is worse; raises ``MelodyError`` for a named metric that was not compared."""
+    for row in result.rows(names or []):
+        if row.p_holm is None:
+            raise MelodyError(f"{row.name} was not compared: {row.reason or 'it has no p-value'}")
+    return [row for row in (result.rows(names) if names else result.differences) if row.better == "b"]
 
 
 def _check_outputs(json_file: Path | None, html: Path | None, captions: Path | None) -> None:
     """Refuse, before hours of work, what could not be written after them, or would overwrite what is read."""
     from melody.artifacts.files import check_can_write
-    from melody.errors import MelodyError
 
     files = [path.resolve() for path in (json_file, html, captions) if path is not None]
     if len(set(files)) < len(files):

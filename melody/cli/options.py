@@ -89,7 +89,7 @@ DataOption = Annotated[
     str,
     typer.Option(
         help="embedded (embedded:10,30 for pieces of 10 s and of 30 s), a folder of audio with a metadata.csv, or "
-        "shards (see: melody shards)."
+        "shards (see: melody data shards)."
     ),
 ]
 StrictOption = Annotated[

@@ -1,21 +1,31 @@
 """What an evaluation is: the schema that ``melody evaluate`` and ``melody compare`` write and the page reads. No torch.
 
+``reproduce.results.load_results`` reads it again.
+
 A value of ``None`` is a number that is not there (infinite, or refused by the metric), and ``reason`` says why.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from melody.bounds import problem, shown
-from melody.documents import read_json
+from melody.bounds import shown
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.entries import ResultEntry, to_frame
 
-EVALUATION_VERSION: Literal[1] = 1
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION: Literal[2] = 2
+"""Of everything that a command writes; ``reproduce.results`` says what it reads."""
+REFERRED = ("embeddings", "labels", "waveform_pairs", "label_pairs")
+"""Kinds of input whose metrics are measured against the reference."""
 
 Better = Literal["a", "b", "undecided", "no direction"]
 
@@ -33,6 +43,18 @@ class Schema(BaseModel):
     @classmethod
     def _can_be_shown(cls, value: Any) -> Any:
         return showable(value)
+
+
+class SavedResult(Schema, ABC):
+    """What a command writes and ``melody.load_results`` reads."""
+
+    @abstractmethod
+    def entries(self) -> list[ResultEntry]:
+        """Its numbers, one after the other."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Its numbers as one tidy data frame: a row for each, with ``row.AXIS`` for where it stands in its table."""
+        return to_frame(self.entries())
 
 
 def showable(value: Any) -> Any:
@@ -143,6 +165,14 @@ class ClipValue(Schema):
     value: float
 
 
+class Groups(Schema):
+    """A metric of sets without each group of clips in turn, so that a later result of the same clips pairs with it."""
+
+    clips: str
+    """SHA-256 over the clips' identifiers in their order and the seed of the groups."""
+    without: list[float]
+
+
 class Score(Schema):
     """One metric of one set: a row of the table."""
 
@@ -173,6 +203,7 @@ class Score(Schema):
     controls: list[Control] = Field(default_factory=list)
     clips: dict[str, float | None] = Field(default_factory=dict)
     """By identifier, where clips have values of their own."""
+    groups: Groups | None = None
     worst: list[ClipValue] = Field(default_factory=list)
     """The clips farthest to the bad side, or from the middle if there is none."""
 
@@ -197,10 +228,10 @@ class Circumstances(Schema):
     commit: str | None
 
 
-class Evaluation(Schema):
+class Evaluation(SavedResult):
     """One set of sounds, measured."""
 
-    schema_version: Literal[1] = EVALUATION_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     kind: Literal["evaluation"] = "evaluation"
     created: str
     """ISO 8601, UTC."""
@@ -225,6 +256,32 @@ class Evaluation(Schema):
         if len(found) != 1:
             raise MelodyError(f"no one score {name!r}{did_you_mean(name, [score.name for score in self.scores])}")
         return found[0]
+
+    def entries(self) -> list[ResultEntry]:
+        """A number for each score."""
+        return [self._entry(score, self.kind, {}) for score in self.scores]
+
+    def _entry(self, score: Score, suite: str, row: dict[str, str | int | float]) -> ResultEntry:
+        referred = self.reference is not None and score.input_kind in REFERRED
+        against = self.reference.content if self.reference is not None and referred else ""
+        return ResultEntry(
+            suite=suite,
+            row=row,
+            metric=score.name,
+            version=score.version,
+            direction=score.direction,
+            unit=score.unit,
+            value=score.value,
+            low=score.low,
+            high=score.high,
+            standard_error=score.standard_error,
+            interval=score.interval,
+            expected=score.expected,
+            scored=score.scored,
+            reason=score.reason,
+            against=(self.captions or "") if score.input_kind == "text_audio_embeddings" else against,
+            record=score,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON, whole or not at all."""
@@ -259,10 +316,10 @@ class Difference(Schema):
     """Controls that are no music and score at least as well as one of the sets."""
 
 
-class Comparison(Schema):
+class Comparison(SavedResult):
     """Two sets of sounds, measured, and their differences."""
 
-    schema_version: Literal[1] = EVALUATION_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     kind: Literal["comparison"] = "comparison"
     created: str
     command: str = ""
@@ -277,27 +334,53 @@ class Comparison(Schema):
 
     def __getitem__(self, name: str) -> Difference:
         """The difference of that name; a metric's name does where there is one of it."""
-        found = [row for row in self.differences if name == row.name]
-        found = found or [row for row in self.differences if name == row.metric]
+        found = self.rows([name])
         if len(found) != 1:
             raise MelodyError(f"no one row {name!r}{did_you_mean(name, [row.name for row in self.differences])}")
         return found[0]
+
+    def rows(self, names: Iterable[str]) -> list[Difference]:
+        """The differences of those names, or of metrics of those names; raises ``MelodyError`` for one without any."""
+        found: dict[str, Difference] = {}
+        for name in names:
+            rows = [row for row in self.differences if name == row.name]
+            rows = rows or [row for row in self.differences if name == row.metric]
+            if not rows:
+                hint = did_you_mean(name, [row.name for row in self.differences])
+                raise MelodyError(f"no metric {name!r} was compared{hint}")
+            found |= {row.name: row for row in rows}
+        return list(found.values())
+
+    def entries(self) -> list[ResultEntry]:
+        """Every score of either side, and the differences, by ``side``."""
+        sides = (("a", self.a), ("b", self.b))
+        scores = [result._entry(score, self.kind, {"side": name}) for name, result in sides for score in result.scores]
+        return scores + [_difference_entry(row) for row in self.differences]
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON, whole or not at all."""
         _save(self, Path(path))
 
 
-def load_evaluation(path: Path) -> Evaluation | Comparison:
-    """Read what was saved; raises ``MelodyError`` if it is missing, not JSON, or of another schema."""
-    try:
-        raw = read_json(path)
-        kind = raw.get("kind") if isinstance(raw, dict) else None
-        return Comparison.model_validate(raw) if kind == "comparison" else Evaluation.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise MelodyError(f"{path} is not an evaluation: {place}: {problem(first)}") from None
+def _difference_entry(row: Difference) -> ResultEntry:
+    return ResultEntry(
+        suite="comparison",
+        row={"side": "a - b"},
+        metric=row.name,
+        version=row.version,
+        direction=row.direction,
+        unit=row.unit,
+        value=row.value,
+        low=row.low,
+        high=row.high,
+        interval=row.interval,
+        p_value=row.p_holm,
+        expected=row.pairs,
+        scored=row.pairs,
+        verdict=row.better,
+        reason=row.reason,
+        record=row,
+    )
 
 
 def _save(result: Evaluation | Comparison, path: Path) -> None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from melody.artifacts.files import finite
+from melody.artifacts.files import canonical, finite
 from melody.evaluation.controls import judged
 from melody.evaluation.extract import ClipRef
 from melody.evaluation.plan import MetricRun
-from melody.evaluation.result import ClipValue, Control, Score
+from melody.evaluation.result import ClipValue, Control, Groups, Score
 from melody.evaluation.scoring import MetricValue
 
 WORST = 5
 
 
 def row(
-    measure: MetricRun, number: MetricValue, controls: Sequence[Control], sounds: Sequence[ClipRef], *, expected: int
+    measure: MetricRun,
+    number: MetricValue,
+    controls: Sequence[Control],
+    sounds: Sequence[ClipRef],
+    *,
+    expected: int,
+    seed: int,
 ) -> Score:
     """The score of a measure; ``sounds`` are the set's, for the names of the worst."""
     component = measure.component
@@ -48,9 +55,17 @@ def row(
         sample_rate=measure.sample_rate,
         controls=judged(controls, number, component.direction, component.tells),
         clips={identifier: finite(value) for identifier, value in number.clips.items()},
+        groups=_groups(number, seed),
         worst=_worst(number.clips, sounds, component.direction),
         **interval,
     )
+
+
+def _groups(number: MetricValue, seed: int) -> Groups | None:
+    if not number.replicates or not all(map(math.isfinite, number.replicates)):
+        return None
+    members = hashlib.sha256(canonical([seed, *number.members])).hexdigest()
+    return Groups(clips=members, without=number.replicates)
 
 
 def _bound(component: Any, side: str, unbounded: float) -> float:

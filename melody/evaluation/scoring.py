@@ -41,6 +41,8 @@ class MetricValue:
     clips: dict[str, float] = field(default_factory=dict)
     replicates: list[float] = field(default_factory=list)
     """The value without each group, of metrics of sets."""
+    members: list[str] = field(default_factory=list)
+    """Identifiers of the clips of a metric of sets, in their order."""
     warns: bool = False
     """Whether the metric itself has a warning."""
     bias: float | None = None
@@ -78,7 +80,7 @@ def over_texts(measure: MetricRun, texts: Tensor, audio: Tensor, identifiers: Se
 
 def _estimated(number: MetricValue, parts: GroupedJackknife, seed: int) -> MetricValue:
     """Value and interval: of a mean by bootstrap, else by jackknife; clips without a finite value are told."""
-    number.scored = len(number.clips)
+    number.scored, number.members = len(number.clips), list(number.clips)
     if not number.scored:
         number.reason = "no clip could be scored"
         return number

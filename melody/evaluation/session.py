@@ -219,7 +219,7 @@ def score_all(session: Session) -> list[Score]:
         expected = (
             len(session.pairs) if measure.input_kind in ("waveform_pairs", "label_pairs") else session.listing.expected
         )
-        scores.append(row(measure, number, found, session.generated.sounds, expected=expected))
+        scores.append(row(measure, number, found, session.generated.sounds, expected=expected, seed=session.seed))
         session.replicates[measure.name] = number.replicates
         if number.value is None and not number.reason.startswith("the value is"):
             session.skip_list.add(None, [InvalidFile(measure.name, number.reason)], (measure.name,))
@@ -297,6 +297,7 @@ def _sets(session: Session, measure: MetricRun) -> Scored:
         state = filled(measure, (vectors for _, vectors in reference.vectors(key)), real=True)
     groups = grouped(measure, (vectors for _, vectors in heard.vectors(key)), len(members), session.seed, state)
     number = over_sets(groups)
+    number.members = [sound.identifier for sound in members]
     per_clip(measure, number, members, (vectors for _, vectors in heard.vectors(key)), state)
     if reference is not None:
         _check_reference(session, measure, number, reference)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from melody.evaluation.result import Measurement, Schema
+from melody.evaluation.entries import ResultEntry
+from melody.evaluation.result import SCHEMA_VERSION, Measurement, SavedResult, Schema
 
+NUMBERS = {"value", "low", "high", "standard_error", "interval", "p_value", "expected", "scored"}
 TIES = (
     "an answer of similar is half a point for each of the two systems, so that a pair's rates sum to one over all its "
     "judgements, as those of the paper's Table 3 do; beside it, the rate with such answers dropped (no ties)"
@@ -83,11 +85,11 @@ class RaterRecord(Schema):
     """How often the clip heard first was preferred."""
 
 
-class ListeningResult(Schema):
+class ListeningResult(SavedResult):
     """One listening test analysed; the same file gives the same result."""
 
     kind: Literal["listening"] = "listening"
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     melody_version: str
     source: str
     """Name of the file of ratings."""
@@ -110,3 +112,27 @@ class ListeningResult(Schema):
     raters: list[RaterRecord]
     warnings: list[str]
     unread_columns: list[str]
+
+    def entries(self) -> list[ResultEntry]:
+        """Preference rates of ``system_a``, strengths and agreement, by question."""
+        rates = [
+            _entry(
+                "preference", {"question": p.question, "system_a": p.system_a, "system_b": p.system_b}, p.rate, p.reason
+            )
+            for p in self.preferences
+        ]
+        strengths = [
+            _entry("bradley-terry", {"question": fit.question, "system": one.system}, one.strength, fit.reason)
+            for fit in self.bradley_terry
+            for one in fit.strengths
+        ]
+        alphas = [
+            _entry("krippendorff-alpha", {"question": one.question}, one.alpha, one.reason) for one in self.agreement
+        ]
+        return rates + strengths + alphas
+
+
+def _entry(metric: str, row: dict[str, str | int | float], measured: Measurement | None, reason: str) -> ResultEntry:
+    """A number of a listening test; of all of them higher is better (of a preference, for ``system_a``)."""
+    found = measured.model_dump(include=NUMBERS) if measured is not None else {"expected": 0, "scored": 0}
+    return ResultEntry("listening", row, metric, "1", "higher", reason=reason, record=measured, **found)

@@ -27,6 +27,7 @@ from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, Lang
 from melody.registry import audio_embedders, systems
 from melody.reproduce.attribute_classifiers import trained_classifiers
 from melody.reproduce.executor import Progress
+from melody.reproduce.suite import Suite
 from melody.reproduce.systems import OWN, SystemEntry
 
 SEED_STRIDE = 10_000
@@ -302,8 +303,11 @@ class Context:
     def _prompts(self) -> dict[int, list[str]]:
         return {}
 
-    def texts(self, count: int) -> list[str]:
-        """So many prompts, chosen once."""
+    def texts(self, suite: Suite) -> list[str]:
+        """A suite's prompts: its own, or so many held-out captions, chosen once."""
+        count = suite.settings.prompts
+        if suite.prompts:
+            return list(suite.prompts[:count])
         if count not in self._prompts:
             self._prompts[count] = self.prompts(count)
         return self._prompts[count]

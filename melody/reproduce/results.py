@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from melody.bounds import problem
+from melody.bounds import problem, shown
 from melody.documents import read_json
-from melody.errors import MelodyError
-from melody.evaluation.result import Direction, Measurement, Schema
-
-SCHEMA_VERSION: Literal[1] = 1
+from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.entries import ResultEntry
+from melody.evaluation.result import SCHEMA_VERSION, Comparison, Direction, Evaluation, Measurement, SavedResult, Schema
+from melody.listening.schema import NUMBERS, ListeningResult
 
 Verdict = Literal["reproduced", "off", "not comparable", "not attempted", "not counted"]
 """Of a cell; *not counted* is what is no statement of the paper's: another basis, a number of our own derivation, a
@@ -162,10 +162,11 @@ class Share(Schema):
     seconds: float
 
 
-class Results(Schema):
+class Results(SavedResult):
     """One run: what the report renders and the gate checks."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
+    kind: Literal["reproduction"] = "reproduction"
     created: str
     """ISO 8601, UTC."""
     command: str
@@ -182,12 +183,83 @@ class Results(Schema):
     """Units of work that failed, each with its reason; the cells that needed them are *not attempted*."""
     tables: list[Table]
 
+    def entries(self) -> list[ResultEntry]:
+        """The measured numbers of every table, cell by cell."""
+        return [_entry(table.suite, cell) for table in self.tables for cell in table.cells]
 
-def load_results(path: Path) -> Results:
-    """Read a results file; raises ``MelodyError`` if it is missing, not JSON, or of another schema."""
+
+AnyResult = Results | Evaluation | Comparison | ListeningResult
+KINDS: dict[str, type[AnyResult]] = {
+    "reproduction": Results,
+    "evaluation": Evaluation,
+    "comparison": Comparison,
+    "listening": ListeningResult,
+}
+
+
+def load_results(path: str | Path) -> AnyResult:
+    """Read what reproduce, evaluate, compare or listening wrote; of schema version 1 too, which it turns into today's.
+
+    Raises:
+        MelodyError: the file is missing, not JSON, of a newer version, or none of ours.
+    """
+    content = read_json(Path(path))
     try:
-        return Results.model_validate(read_json(path))
+        kind = _kind(content)
+        return KINDS[kind].model_validate(_upgraded(content, kind))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise MelodyError(f"{path} is not a results file: {place}: {problem(first)}") from None
+    except ValueError as error:
+        raise MelodyError(f"{path} is not a results file: {error}") from None
+
+
+def _kind(content: Any) -> str:
+    """What wrote it; version 1 of a reproduction does not say. Raises ``ValueError`` where nothing of ours did."""
+    if not isinstance(content, dict):
+        raise ValueError(f"expected an object, got {shown(content)}")
+    kind = content.get("kind", "reproduction" if "tables" in content else None)
+    if kind is None:
+        keys = ", ".join(sorted(map(str, content))[:5])
+        raise ValueError(f"expected 'kind' or 'tables'; it has {shown(keys) if keys else 'nothing'}")
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {shown(kind)}{did_you_mean(str(kind)[:100], KINDS)}")
+    return str(kind)
+
+
+def _upgraded(content: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Version 1, in which nothing was called otherwise, as version 2; raises ``ValueError`` for a newer one."""
+    version = content.get("schema_version", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(f"schema_version is {shown(version)}, expected 1 or {SCHEMA_VERSION}")
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"schema version {shown(version)} is newer than this melody reads (1 and {SCHEMA_VERSION}): "
+            f"a newer melody-toolkit wrote it"
+        )
+    sides = {
+        side: _upgraded(content[side], "evaluation")
+        for side in ("a", "b")
+        if kind == "comparison" and isinstance(content.get(side), dict)
+    }
+    return {**content, **sides, "kind": kind, "schema_version": SCHEMA_VERSION}
+
+
+def _entry(suite: str, cell: Cell) -> ResultEntry:
+    measured = cell.measured
+    found = {"expected": 0, "scored": 0} if measured is None else measured.model_dump(include=NUMBERS)
+    return ResultEntry(
+        suite=suite,
+        row=cell.row,
+        metric=cell.metric,
+        column=cell.column,
+        version=cell.metric_version,
+        direction=cell.direction,
+        unit=cell.unit,
+        paper=None if cell.paper is None else cell.paper.value,
+        verdict=cell.verdict,
+        reason=cell.reason if measured is None else measured.warning or "",
+        record=cell,
+        **found,
+    )

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from melody.bounds import GuidanceScale, RunSeed, Seconds, Steps
+from melody.bounds import GuidanceScale, RunSeed, Seconds, Steps, shown
 from melody.config import PAPER_GUIDANCE_SCALE, FrozenModel, Positive, parse
+from melody.data.tables import read_table
 from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
 from melody.paths import declarations
@@ -24,6 +25,8 @@ Row = dict[str, Scalar]
 Grade = Literal["P", "S", "D", "M"]
 ANY = "*"
 """In ``comparable_presets``: numbers of every preset compare."""
+OF_HELD_OUT_CLIPS = ("attribute-agreement", "retrieval")
+"""Kinds that hold sounds against the clips whose captions they were made from: other prompts have no such clips."""
 
 
 PAPER_SETTINGS: dict[str, Any] = {
@@ -41,7 +44,7 @@ class Settings(FrozenModel):
     """How much is measured, and how."""
 
     prompts: Positive = 16
-    """Captions of the held-out split, no two of the same combination of attributes."""
+    """Captions of the held-out split, no two of the same combination of attributes; or so many of the suite's own."""
     duration_s: Seconds = 10.0
     seeds: Annotated[tuple[RunSeed, ...], Field(min_length=1, max_length=10_000)] = (0, 1, 2)
     guidance_scale: GuidanceScale = PAPER_GUIDANCE_SCALE
@@ -177,6 +180,8 @@ class Suite(FrozenModel):
     version: str
     kind: str
     notes: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    """Texts in the place of the held-out captions; in the file the path of a CSV file with a column ``text``."""
     settings: Settings = Settings()
     axes: dict[str, tuple[str | int, ...]] = Field(default_factory=dict)
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
@@ -190,6 +195,16 @@ class Suite(FrozenModel):
     """Of ``[settings]``: those that the paper's values are bound to. At any other they do not compare."""
     orderings: tuple[OrderingClaim, ...] = ()
     targets: tuple[TargetClaim, ...] = ()
+
+    @model_validator(mode="after")
+    def _prompts_suffice(self) -> Self:
+        if self.prompts and self.kind in OF_HELD_OUT_CLIPS:
+            raise ValueError(
+                f"prompts have no use in a suite of kind {self.kind!r}, whose texts are held-out clips' own"
+            )
+        if self.prompts and self.settings.prompts > len(self.prompts):
+            raise ValueError(f"settings.prompts is {self.settings.prompts}, and prompts has {len(self.prompts)} texts")
+        return self
 
     @model_validator(mode="after")
     def _names_belong_together(self) -> Self:
@@ -332,8 +347,32 @@ def load_suite(name: str | Path, *, full: bool = False) -> Suite:
     content = read_toml(path)
     instead = parse(FullRun, {"full": content.pop("full", {})}, str(path)).full
     longer: dict[str, Any] = {str(name): {**content.get(name, {}), **entries} for name, entries in instead.items()}
-    suites = [parse(Suite, one, str(path)) for one in (content, {**content, **longer})]
+    suites = [parse(Suite, _with_prompts(one, path), str(path)) for one in (content, {**content, **longer})]
     return suites[full]
+
+
+def _with_prompts(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A suite's content with the texts of its file of prompts, all of them unless ``settings.prompts`` says fewer."""
+    file, settings = content.get("prompts"), content.get("settings", {})
+    if not isinstance(file, str) or not isinstance(settings, dict):
+        return content
+    texts = read_prompts(path.parent / file)
+    return {**content, "prompts": texts, "settings": {"prompts": len(texts), **settings}}
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The column ``text`` of a CSV file; raises ``MelodyError`` if it has none, or a text is empty or there twice."""
+    lines: dict[str, int] = {}
+    for line, cells in read_table(path, ("text",)).rows:
+        text = cells["text"]
+        if not text:
+            raise MelodyError(f"{path}, line {line}: the text is empty")
+        if text in lines:
+            raise MelodyError(f"{path}, line {line}: the text is that of line {lines[text]}: {shown(text)}")
+        lines[text] = line
+    if not lines:
+        raise MelodyError(f"{path} has a header and no rows")
+    return list(lines)
 
 
 def load_baselines() -> list[Baseline]:

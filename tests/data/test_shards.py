@@ -230,7 +230,7 @@ def test_the_command_tells_of_files_that_are_not_listed(tmp_path: Path, capsys: 
     folder = write_folder(tmp_path / "set")
     (folder / "stray.flac").write_bytes(tone(700))
     with pytest.raises(SystemExit, match="0"):
-        main(["shards", str(folder), "--out", str(tmp_path / "shards")])
+        main(["data", "shards", str(folder), "--out", str(tmp_path / "shards")])
     assert "1 audio files of" in capsys.readouterr().err
 
 

@@ -25,7 +25,7 @@ from melody.errors import MelodyError
 from melody.evaluation.controls import judged
 from melody.evaluation.feature_store import FeatureStore
 from melody.evaluation.plan import MetricRun
-from melody.evaluation.result import Comparison, Control, Evaluation, load_evaluation
+from melody.evaluation.result import Comparison, Control, Evaluation
 from melody.evaluation.scoring import MetricValue, over_texts
 from melody.metrics.frechet import Statistics, fad_difference_with_jackknife, fad_with_jackknife
 from melody.metrics.levels import peak
@@ -189,11 +189,10 @@ def test_comparison_refuses_clips_without_a_partner(folders: Path, make: Any) ->
 def test_results_are_read_again_as_they_were(folders: Path) -> None:
     result = melody.evaluate("generated", metrics=["peak", "loudness"])
     result.save("result.json")
-    loaded = load_evaluation(Path("result.json"))
-    assert loaded == result
+    assert melody.load_results("result.json") == result
     Path("result.json").write_text("{}")
-    with pytest.raises(MelodyError, match="is not an evaluation"):
-        load_evaluation(Path("result.json"))
+    with pytest.raises(MelodyError, match="is not a results file"):
+        melody.load_results("result.json")
 
 
 def test_new_sound_under_an_old_name_is_measured_anew_and_a_damaged_record_too(folders: Path, samples: Any) -> None:

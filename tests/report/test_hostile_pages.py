@@ -13,12 +13,13 @@ import pytest
 from rich.console import Console
 
 from melody.errors import MelodyError
-from melody.evaluation.result import Comparison, Evaluation, load_evaluation
+from melody.evaluation.result import Comparison, Evaluation
 from melody.listening.schema import ListeningResult
 from melody.report.evaluation_page import render, write_page
 from melody.report.evaluation_terminal import print_evaluation
 from melody.report.listening import print_listening
 from melody.report.listening_page import render_listening
+from melody.reproduce.results import load_results
 
 TEXTS = [
     "$x^2_$",
@@ -120,8 +121,8 @@ def test_an_evaluation_of_any_size(tmp_path: Path) -> None:
 
 def test_a_number_beyond_64_bits_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text('{"pairs": ' + "9" * 400 + ', "kind": "comparison"}')
-    with pytest.raises(MelodyError, match="is not an evaluation") as error:
-        load_evaluation(tmp_path / "e.json")
+    with pytest.raises(MelodyError, match="is not a results file") as error:
+        load_results(tmp_path / "e.json")
     assert "\n" not in str(error.value)
 
 

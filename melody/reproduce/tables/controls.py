@@ -67,7 +67,7 @@ def control_finding(
     return CellValue(
         measured,
         units=tuple(units),
-        inputs=texts_hash([*context.texts(suite.settings.prompts), reference.config["corpus"]]),
+        inputs=texts_hash([*context.texts(suite), reference.config["corpus"]]),
         config={"control": name, "prompts": suite.settings.prompts, "duration_s": suite.settings.duration_s},
         seeds=(0,),
     )
@@ -106,7 +106,7 @@ def _numbered(control: Control) -> str:
 
 def _made(suite: Suite, context: Context, name: str, embedders: Sequence[str]) -> Job:
     settings = suite.settings
-    texts = context.texts(settings.prompts)
+    texts = context.texts(suite)
     judges = classifiers_of(suite, context)
     return control_job(context, name, texts=texts, duration_s=settings.duration_s, embedders=embedders, judges=judges)
 

@@ -163,7 +163,7 @@ def _proxy(builder: TableBuilder, system: str, column: Column) -> CellValue:
     return CellValue(
         measured if column.measure == OF_CLIPS else estimates.with_silence(measured, generated),
         units=tuple(units),
-        inputs=texts_hash(context.texts(suite.settings.prompts)),
+        inputs=texts_hash(context.texts(suite)),
         config={"prompts": suite.settings.prompts, "duration_s": suite.settings.duration_s},
         seeds=tuple(by_seed),
     )

@@ -215,7 +215,7 @@ class _Run:
 
     def _inputs(self, column: Column) -> str:
         suite, context = self.builder.suite, self.builder.context
-        prompts = texts_hash(context.texts(suite.settings.prompts))
+        prompts = texts_hash(context.texts(suite))
         if column.measure != "fad":
             return prompts
         reference = _reference(suite, context)

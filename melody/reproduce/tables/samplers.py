@@ -111,7 +111,7 @@ class Ablation:
     def inputs(self) -> str:
         """Of prompts and held-out clips."""
         suite, context = self.builder.suite, self.builder.context
-        return texts_hash([*context.texts(suite.settings.prompts), _held_out(suite, context).config["corpus"]])
+        return texts_hash([*context.texts(suite), _held_out(suite, context).config["corpus"]])
 
     @property
     def config(self) -> dict[str, Any]:

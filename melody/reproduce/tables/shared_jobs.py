@@ -22,7 +22,7 @@ def generation_jobs(
     suite: Suite, context: Context, row: Row, embedders: Sequence[str] = (), system: str = OWN
 ) -> dict[int, Job]:
     """One unit a seed, for a row with sampler, grid and num_steps, or for another system."""
-    texts = context.texts(suite.settings.prompts)
+    texts = context.texts(suite)
     setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
     judges = classifiers_of(suite, context)
     return {
@@ -70,7 +70,7 @@ def count(suite: Suite, context: Context, duration_s: float, system: str = OWN, 
     Args:
         by_default: another system by its own defaults, whatever the suite says of counting it.
     """
-    text = context.texts(suite.settings.prompts)[0]
+    text = context.texts(suite)[0]
     if system == OWN:
         return count_job(context, setting_of(suite, context, settings_row(suite), duration_s=duration_s), text=text)
     one = context.systems[system]
@@ -84,7 +84,7 @@ def continuation(suite: Suite, context: Context, system: str) -> Job:
     return continuation_job(
         context,
         setting,
-        text=context.texts(suite.settings.prompts)[0],
+        text=context.texts(suite)[0],
         clips=min(suite.settings.prompts, CONTINUED_CLIPS),
         seed=context.seeds(suite.settings.seeds)[0],
     )
@@ -119,5 +119,5 @@ def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, dura
 
 
 def _timing(suite: Suite, context: Context, setting: Setting) -> Job:
-    text = context.texts(suite.settings.prompts)[0]
+    text = context.texts(suite)[0]
     return timing_job(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))
