@@ -144,8 +144,8 @@ def _unpaired(now: ResultEntry, base: ResultEntry, sign: int, reason: str) -> Wo
 
 
 def _items(entry: ResultEntry) -> int:
-    by_seed = entry.record.measured.by_seed if isinstance(entry.record, Cell) else {}
-    return len(by_seed) or entry.scored
+    measured = entry.record.measured if isinstance(entry.record, Cell) else None
+    return len(measured.by_seed) if measured is not None and measured.by_seed else entry.scored
 
 
 def _without_error(now: ResultEntry, base: ResultEntry, sign: int, how: str) -> Worsening:
