@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+from melody.artifacts.files import write_bytes
 from melody.gate.checks import Check, GateOutcome
 
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -27,8 +28,6 @@ def junit(outcome: GateOutcome) -> bytes:
 
 def write_junit(outcome: GateOutcome, path: Path) -> None:
     """Write the document whole or not at all; raises ``MelodyError`` if it cannot be written."""
-    from melody.artifacts.files import write_bytes
-
     write_bytes(path, junit(outcome))
 
 
