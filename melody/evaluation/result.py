@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from melody.bounds import shown
 from melody.errors import MelodyError, did_you_mean
@@ -47,6 +47,14 @@ class Schema(BaseModel):
 
 class SavedResult(Schema, ABC):
     """What a command writes and ``melody.load_results`` reads."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, content: Any) -> Any:
+        """Version 1, which lacks some fields and calls nothing otherwise."""
+        if isinstance(content, dict) and content.get("schema_version") == 1:
+            return {**content, "schema_version": SCHEMA_VERSION}
+        return content
 
     @abstractmethod
     def entries(self) -> list[ResultEntry]:

@@ -206,7 +206,8 @@ def load_results(path: str | Path) -> AnyResult:
     content = read_json(Path(path))
     try:
         kind = _kind(content)
-        return KINDS[kind].model_validate(_upgraded(content, kind))
+        _check_version(content)
+        return KINDS[kind].model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
@@ -228,9 +229,9 @@ def _kind(content: Any) -> str:
     return str(kind)
 
 
-def _upgraded(content: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Version 1, in which nothing was called otherwise, as version 2; raises ``ValueError`` for a newer one."""
-    version = content.get("schema_version", 1)
+def _check_version(content: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for a version that is none, or newer than this melody's."""
+    version = content.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError(f"schema_version is {shown(version)}, expected 1 or {SCHEMA_VERSION}")
     if version > SCHEMA_VERSION:
@@ -238,12 +239,6 @@ def _upgraded(content: dict[str, Any], kind: str) -> dict[str, Any]:
             f"schema version {shown(version)} is newer than this melody reads (1 and {SCHEMA_VERSION}): "
             f"a newer melody-toolkit wrote it"
         )
-    sides = {
-        side: _upgraded(content[side], "evaluation")
-        for side in ("a", "b")
-        if kind == "comparison" and isinstance(content.get(side), dict)
-    }
-    return {**content, **sides, "kind": kind, "schema_version": SCHEMA_VERSION}
 
 
 def _entry(suite: str, cell: Cell) -> ResultEntry:
