@@ -144,20 +144,19 @@ def _against(
         found = worsening(entry, base)
     except MelodyError as error:
         raise MelodyError(f"{where}: the baseline {threshold.no_worse_than} does not compare: {error}") from None
-    worse = found.p_value == 0.0 if found.exact else found.amount > threshold.margin * (found.standard_error or 0.0)
-    return "falls" if worse else "holds", f"{_values(entry, base, name)}{_by(found)}, {threshold.margin:g} are allowed"
+    state: State = "falls" if found.beyond(threshold.margin) else "holds"
+    return state, f"{_values(entry, base, name)}{_by(found)}, {threshold.margin:g} are allowed"
 
 
 def _untested(entry: ResultEntry, base: ResultEntry, name: str) -> Check | None:
     """The check of a pair that is not tested, with the reason; ``None`` where it can be."""
     if isinstance(entry.record, Difference):
         return _skipped(entry, "a difference of two sets")
-    if (reason := _no_number(entry)) is not None:
-        return Check(
-            _title(entry, name), entry.suite, "falls", f"{_told(entry)}: {reason}; {name} has {base.value:.6g}"
-        )
     if (reason := _no_number(base)) is not None:
         return _skipped(entry, f"{name} has no number: {reason}")
+    if (reason := _no_number(entry)) is not None:
+        line = f"{_told(entry)}: {reason}; {name} has {base.value:.6g}"
+        return Check(_title(entry, name), entry.suite, "falls", line)
     if entry.direction == "none":
         return _skipped(entry, "no direction is better")
     if reason := measured_otherwise(entry, base):
@@ -171,7 +170,8 @@ def _tested(
     line = f"{_told(entry)}: {_values(entry, base, name)}{_by(found)}"
     if not found.exact:
         line += f"; p {_rounded(p_value)} by Holm over {family} metrics"
-    return Check(_title(entry, name), entry.suite, "falls" if p_value < level else "holds", line)
+    falls = p_value < level or p_value == 0.0  # no number of standard errors allows what has none
+    return Check(_title(entry, name), entry.suite, "falls" if falls else "holds", line)
 
 
 def _corrected(differences: Iterable[Worsening]) -> Iterator[float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.special import stdtr
 
@@ -22,8 +22,8 @@ from melody.metrics.statistics import Estimate, jackknife_estimate, mean_interva
 from melody.reproduce.differences import difference
 from melody.reproduce.results import Cell
 
-ROUNDING = 1e-9
-"""Relative: by so much two exact numbers may differ and be one."""
+ROUNDING = 1e-6
+"""Relative: a worsening no larger is another machine's rounding."""
 MOST_GROUPS = 20
 """Of a jackknife: more clips know its standard error no better."""
 
@@ -43,6 +43,10 @@ class Worsening:
     def exact(self) -> bool:
         return self.standard_error is None
 
+    def beyond(self, standard_errors: float) -> bool:
+        """Whether it is worse by more than so many standard errors; without any, whether it is worse at all."""
+        return self.amount > standard_errors * (self.standard_error or 0.0)
+
 
 def worsening(now: ResultEntry, base: ResultEntry) -> Worsening:
     """How much worse ``now`` is than ``base``; both have a finite value and a direction.
@@ -52,12 +56,10 @@ def worsening(now: ResultEntry, base: ResultEntry) -> Worsening:
     """
     if reason := measured_otherwise(now, base):
         raise MelodyError(reason)
-    sign = 1 if now.direction == "lower" else -1
-    if isinstance(now.record, Score) and isinstance(base.record, Score):
-        return _of_scores(now, base, sign)
-    if isinstance(now.record, Cell) and isinstance(base.record, Cell):
-        return _of_cells(now, base, sign)
-    return _unpaired(now, base, sign, "")
+    found = _difference(now, base, 1 if now.direction == "lower" else -1)
+    if found.amount <= ROUNDING * max(abs(now.value or 0.0), abs(base.value or 0.0)) and found.amount > 0:
+        return replace(found, amount=0.0, p_value=1.0)
+    return found
 
 
 def measured_otherwise(now: ResultEntry, base: ResultEntry) -> str:
@@ -73,6 +75,14 @@ def measured_otherwise(now: ResultEntry, base: ResultEntry) -> str:
         differing = sorted(key for key in {**sources[0], **sources[1]} if sources[0].get(key) != sources[1].get(key))
         return f"{', '.join(differing)} of {sources[0].get('name', 'the embedder')} are not the baseline's"
     return ""
+
+
+def _difference(now: ResultEntry, base: ResultEntry, sign: int) -> Worsening:
+    if isinstance(now.record, Score) and isinstance(base.record, Score):
+        return _of_scores(now, base, sign)
+    if isinstance(now.record, Cell) and isinstance(base.record, Cell):
+        return _of_cells(now, base, sign)
+    return _unpaired(now, base, sign, "")
 
 
 def _of_scores(now: ResultEntry, base: ResultEntry, sign: int) -> Worsening:
@@ -150,8 +160,7 @@ def _items(entry: ResultEntry) -> int:
 
 def _without_error(now: ResultEntry, base: ResultEntry, sign: int, how: str) -> Worsening:
     amount = _amount(now, base, sign)
-    worse = amount > ROUNDING * max(abs(now.value or 0.0), abs(base.value or 0.0))
-    return Worsening(amount, None, 0.0 if worse else 1.0, how)
+    return Worsening(amount, None, 0.0 if amount > 0 else 1.0, how)
 
 
 def _tested(amount: float, error: float, freedom: int, how: str) -> Worsening:
