@@ -339,7 +339,7 @@ def _facts(candidate: Candidate) -> None:
     try:
         json.dumps(facts, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise BrokenPromiseError(f"facts() cannot be JSON: {error}") from None
+        raise BrokenPromiseError(f"identity() cannot be JSON: {error}") from None
 
 
 @check("codecs", "its rate, hop and width are numbers above 0")

@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from melody.artifacts.pretrained import CONFIG, read_config
 from melody.config import load_preset
+from melody.data.corpus import load_corpus
 from melody.documents import read_toml
+from melody.embedders.cache import parse_bytes
 from melody.errors import MelodyError
 from melody.listening.analysis import analyse
 from melody.pipeline.settings import Settings
@@ -78,3 +81,23 @@ def test_thousands_of_systems_in_one_file_of_ratings(tmp_path: Path) -> None:
         analyse(path)
     assert "3,001 systems: expected at most 100" in str(error.value)
     assert time.process_time() - begin < 10
+
+
+LONG = "9" * 5000
+
+
+def test_numbers_of_thousands_of_digits_in_tables(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", [0.1] * 800, 8000)
+    (tmp_path / "metadata.csv").write_text(f"file_name,text,take,level\na.wav,a waltz,{LONG},{LONG}.5\n")
+    assert dict(load_corpus(tmp_path)[0].attributes) == {"take": LONG, "level": f"{LONG}.5"}
+    head = "rater,item,question,system_a,system_b,answer,repeat"
+    (tmp_path / "ratings.csv").write_text(f"{head}\nr,i,audio quality,x,y,first,{LONG}\n")
+    with pytest.raises(MelodyError, match="expected a whole number from 0 to 99"):
+        analyse(tmp_path / "ratings.csv")
+
+
+@pytest.mark.parametrize("text", [LONG, f"{LONG}.5GB", f"{'9' * 30}t"])
+def test_sizes_beyond_any_disk(text: str) -> None:
+    with pytest.raises(MelodyError, match="is no size") as error:
+        parse_bytes(text)
+    assert len(str(error.value)) < 200

@@ -30,7 +30,7 @@ from melody.data.composer import Piece, compose
 from melody.data.corpus import SPLITS, Clip, Corpus, Progress, check_split
 from melody.data.rendering import PROGRAMS, SAMPLE_RATE, num_samples, render, synthesizer
 from melody.data.soundfont import original_soundfont, prepared_soundfont
-from melody.errors import MelodyError
+from melody.errors import MelodyError, StorageError
 from melody.paths import PACKAGE, cache_dir
 
 CORPUS_VERSION = 3
@@ -271,7 +271,7 @@ def _folder() -> Path:
     try:
         return cache_dir("embedded", sound_version())
     except OSError as error:
-        raise MelodyError(
+        raise StorageError(
             f"cannot make the cache folder {error.filename}: {error.strerror}; MELODY_CACHE moves the cache"
         ) from None
 
@@ -318,7 +318,7 @@ def _made(path: Path, is_there: Callable[[], bool], content: Callable[[], bytes]
             if not is_there():
                 write_bytes(path, content())
     except OSError as error:
-        raise MelodyError(f"cannot write the cache {path}: {error.strerror}; MELODY_CACHE moves the cache") from None
+        raise StorageError(f"cannot write the cache {path}: {error.strerror}; MELODY_CACHE moves the cache") from None
 
 
 def _opened(path: Path, shape: tuple[int, int]) -> NDArray[np.int16] | None:

@@ -233,10 +233,10 @@ def _stem(name: str) -> str:
 
 
 def _value(text: str) -> str | float | int:
-    """A cell's number if it is one."""
-    if re.fullmatch(r"-?\d+", text):
+    """A cell's number if it is one, of at most 18 digits before its point: longer ones are names, and stay texts."""
+    if re.fullmatch(r"-?\d{1,18}", text):
         return int(text)
-    return float(text) if re.fullmatch(r"-?\d+\.\d+", text) else text
+    return float(text) if re.fullmatch(r"-?\d{1,18}\.\d+", text) else text
 
 
 def _demo_page_facts(name: PurePosixPath) -> tuple[str, str, Attributes] | None:

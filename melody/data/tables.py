@@ -3,6 +3,7 @@
 One header row. Cells are parted by commas, or by semicolons or tabs where the header has more of them (spreadsheets of
 many countries). Text is UTF-8, or UTF-16 with its byte-order mark; any other encoding cannot be known, and is refused.
 Empty rows, and columns that are empty with their name, are what spreadsheets leave behind: they are passed over.
+A first line ``sep=;`` tells the separator, as spreadsheets read it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from pathlib import Path
 from melody.errors import MelodyError
 
 SEPARATORS = (",", ";", "\t")
+EMPTY = " ,;\t"
+"""What a row without content may hold, whatever parts its cells."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+SEPARATOR_LINE = re.compile(r'\s*"?sep=([,;\t|])"?[,;\t ]*', re.IGNORECASE)
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 
 
@@ -57,8 +61,11 @@ def parse_table(content: bytes, name: str, required: Sequence[str], optional: Co
             the message names the line.
     """
     text = _decoded(content, name)
-    lines = _lines(text, _separator(text), name)
+    separator = _separator(text)
+    lines = _lines(text, separator, name)
     _, header = next(lines, (0, []))
+    if SEPARATOR_LINE.fullmatch(separator.join(header)):
+        _, header = next(lines, (0, []))
     columns = [_column(cell, (*required, *optional)) for cell in header]
     _check_columns(columns, required, name)
     rows = tuple((line, _row(columns, cells, f"{name}, line {line}")) for line, cells in lines)
@@ -81,7 +88,10 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 def _separator(text: str) -> str:
-    header = text.lstrip().partition("\n")[0]
+    rows = (line for line in re.split(r"[\r\n]", text) if line.strip(EMPTY + '"'))
+    header = next(rows, "")
+    if told := SEPARATOR_LINE.fullmatch(header):
+        return told[1]
     return max(SEPARATORS, key=header.count)  # the first of equals: commas
 
 
@@ -93,7 +103,7 @@ def _lines(text: str, separator: str, name: str) -> Iterator[tuple[int, list[str
         for cells in reader:
             if any(CONTROL.search(cell) for cell in cells):
                 raise csv.Error("a control character")
-            if any(cell.strip() for cell in cells):
+            if any(cell.strip(EMPTY) for cell in cells):
                 yield line, [cell.strip() for cell in cells]
             line = reader.line_num + 1
     except csv.Error as error:

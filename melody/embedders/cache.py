@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 import time
@@ -35,6 +36,7 @@ from torch import Tensor
 
 from melody.artifacts.code_identity import source_hash
 from melody.artifacts.files import canonical, write_bytes
+from melody.bounds import shown
 from melody.checks import check_finite
 from melody.errors import MelodyError
 from melody.paths import cache_dir
@@ -44,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 4 * 1024**3
 """Ours: 4 GiB are some 400,000 clips of 10 s by VGGish, or 11,000 by EnCodec."""
+LARGEST_LIMIT = 2**63 - 1
 LIMIT_FILE = "limit"
 SUFFIX = ".safetensors"
 LEFTOVER_AGE_S = 3_600
@@ -164,13 +167,12 @@ class EmbeddingCache:
             return
         try:
             write_bytes(path, content)
-        except MelodyError as error:
+            self._written += len(content)
+            if self._bytes_at_count is None or self._written >= self.limit_bytes // SHARE_BETWEEN_COUNTS:
+                self.evict()
+        except (MelodyError, OSError) as error:  # of the folder, or of its lock
             logger.warning("%s; embeddings are computed and not kept", error)
             self._is_writable = False
-            return
-        self._written += len(content)
-        if self._bytes_at_count is None or self._written >= self.limit_bytes // SHARE_BETWEEN_COUNTS:
-            self.evict()
 
     def _key(
         self,
@@ -228,9 +230,10 @@ def parse_bytes(text: str) -> int:
     (2147483648, 1536)
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text, flags=re.IGNORECASE)
-    if found is None:
-        raise MelodyError(f"{text!r} is no size; expected a number with a unit, as in 500MB or 2GB")
-    return int(float(found[1]) * UNITS[found[2].lower()])
+    size = float(found[1]) * UNITS[found[2].lower()] if found else math.inf
+    if size > LARGEST_LIMIT:
+        raise MelodyError(f"{shown(text)} is no size; expected a number with a unit, as in 500MB or 2GB")
+    return int(size)
 
 
 def show_bytes(size: float) -> str:

@@ -84,15 +84,19 @@ class FeatureStore:
             return ClipFeatures(tensors, json.loads(metadata["facts"]))
         except (SafetensorError, ValueError, KeyError) as error:
             logger.warning("records: %s is damaged (%s); its sound is measured again", path, error)
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed is told when it cannot be written
+                path.unlink(missing_ok=True)
             return ClipFeatures()
 
     def write(self, key: str, record: ClipFeatures) -> None:
         """Add a record to what another process has written of the sound since; whole or not at all."""
-        with FileLock(self.folder / "lock"):
-            there = self.read(key)
-            tensors, facts = there.tensors | record.tensors, canonical(there.facts | record.facts).decode()
-            write_bytes(self._path(key), save(tensors, {"facts": facts, "digest": _digest(tensors, facts)}))
+        try:
+            with FileLock(self.folder / "lock"):
+                there = self.read(key)
+                tensors, facts = there.tensors | record.tensors, canonical(there.facts | record.facts).decode()
+                write_bytes(self._path(key), save(tensors, {"facts": facts, "digest": _digest(tensors, facts)}))
+        except OSError as error:
+            raise StorageError(f"cannot write the records {self.folder}: {error.strerror or error}") from None
 
     def _remove_leftovers(self) -> None:
         """Remove what writers left that died; a live one takes less than an hour."""

@@ -22,6 +22,8 @@ ANSWERS = ("first", "second", "similar")
 REQUIRED = ("rater", "item", "question", "system_a", "system_b", "answer")
 OPTIONAL = ("first_shown", "attention", "repeat", "timestamp")
 MAX_REPEAT = 99
+MAX_DIGITS = 18
+"""Of a number, leading zeros with it: Python reads no more than some thousands."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _first_shown(text: str, place: str) -> Literal["a", "b"]:
 
 
 def _repeat(text: str, place: str) -> int:
-    if text and not (text.isascii() and text.isdigit() and int(text) <= MAX_REPEAT):
+    if text and not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) <= MAX_REPEAT):
         raise MelodyError(f"{place}: repeat is {text!r}: expected a whole number from 0 to {MAX_REPEAT}")
     return int(text or 0)
 

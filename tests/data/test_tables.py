@@ -40,6 +40,12 @@ GOOD = {
     "upper case": written([("File_Name ", " TEXT"), *ROWS[1:]]),
     "backslashes": written([*ROWS[:2], ("more\\b.wav", ROWS[2][1])]),
     "old line ends": written(ROWS, end="\r"),
+    "old line ends and semicolons": written(
+        [(*ROWS[0], "note"), *((*row, "a, b, c, d") for row in ROWS[1:])], ";", end="\r"
+    ),
+    "a first row without content": b",,,\r\n" + written(ROWS, ";"),
+    "a line that tells the separator": b"sep=;\r\n" + written(ROWS, ";"),
+    "a tab told": b"sep=\t\n" + written(ROWS, "\t"),
 }
 BAD = {
     "doubled": (written([(*row, row[1]) for row in ROWS]), "line 1: column 'text' is there twice"),
