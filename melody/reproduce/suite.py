@@ -243,6 +243,18 @@ class Suite(FrozenModel):
             raise ValueError("two paper values stand in the same cell")
         return self
 
+    @model_validator(mode="after")
+    def _rows_have_known_keys(self) -> Self:
+        """A misspelt key selects no row, so its value would stand nowhere, in silence."""
+        known = {*self.axes, *(key for listed in self.rows for key in listed.row)}
+        rows = [(f"paper value at {v.place}", {**v.row, **v.basis}) for v in self.paper]
+        sides = [(f"ordering {o.claim!r}", side) for o in self.orderings for side in (o.lower, o.higher)]
+        rows += [(what, side) for what, side in sides if not isinstance(side, float)]
+        for what, row in rows:
+            if known and (unknown := [key for key in row if key not in known]):
+                raise ValueError(f"{what}: unknown key {unknown[0]!r} of a row{did_you_mean(unknown[0], known)}")
+        return self
+
     def column(self, name: str) -> Column:
         """The column of that name."""
         return next(column for column in self.columns if column.name == name)

@@ -88,3 +88,22 @@ def test_an_unknown_statement_is_refused_with_the_nearest(tmp_path: Any) -> None
     )
     with pytest.raises(MelodyError, match="unknown statement 'fewr'.*fewer"):
         load_suite(path)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ('[[paper]]\nrow = { sytem = "a" }\ncolumn = "saving"\nvalue = 1\nplace = "p"\n', "paper value at p"),
+        ('[[orderings]]\nclaim = "c"\ncolumn = "saving"\nlower = { sytem = "a" }\nhigher = 1.0\n', "ordering 'c'"),
+    ],
+)
+def test_a_row_of_an_unknown_key_is_refused_with_the_nearest(tmp_path: Any, declared: str, message: str) -> None:
+    """It would select no row, and the paper's value would stand nowhere."""
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "mine"\ntitle = "Mine"\nsource = "me"\nversion = "1"\nkind = "claims"\n'
+        '[[columns]]\nname = "saving"\nlabel = "saved"\nmeasure = "saving"\n'
+        f'[[rows]]\nrow = {{ system = "a" }}\n{declared}'
+    )
+    with pytest.raises(MelodyError, match=f"{message}.*unknown key 'sytem'.*did you mean 'system'"):
+        load_suite(path)
