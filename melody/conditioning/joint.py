@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from melody.bounds import Bands, Entries, Heads, Layers, SampleRate, Samples, Seconds, ShareBelowOne, Tokens, Width
 from melody.conditioning.ast_bands import FRAME, FRAMES, HOP, AstBands
 from melody.conditioning.ast_bands import SAMPLE_RATE as AST_RATE
-from melody.conditioning.mel import LogMel
 from melody.conditioning.public_towers import MUSIC_FACTS, TEXT_FACTS, begin_from
 from melody.conditioning.tower_names import AST, BERT
 from melody.conditioning.vocabulary import TextVocabulary
 from melody.conditioning.windows import WINDOWS_AT_ONCE, check_waveform, cut_windows, unit_gain
+from melody.dsp.mel import LogMel
 from melody.errors import MelodyError
 from melody.protocols import JointEmbedder
 from melody.registry import joint_embedders

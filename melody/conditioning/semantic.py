@@ -26,9 +26,9 @@ from melody.bounds import (
 )
 from melody.conditioning.contrastive import ContrastiveTargets
 from melody.conditioning.kmeans import fit_centroids, nearest
-from melody.conditioning.mel import LogMel
 from melody.conditioning.tower_names import CONFORMER
 from melody.conditioning.windows import check_waveform, unit_gain
+from melody.dsp.mel import LogMel
 from melody.errors import MelodyError
 from melody.protocols import SemanticTokenizer
 from melody.registry import semantic_tokenizers

@@ -12,27 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melody.diffusion.norm import RMSNorm
-
-ROTARY_BASE = 10_000.0  # Su et al. 2021, section 3.2.2
-
-
-class Rotation(NamedTuple):
-    """Cosines and sines of rotary positions, to multiply heads ``(..., heads, head_dim)`` with."""
-
-    cos: Tensor  # (..., 1, head_dim / 2)
-    sin: Tensor
-
-    @classmethod
-    def at(cls, positions: Tensor, head_dim: int) -> Rotation:
-        """Of positions of any shape, in any unit: attention sees differences of positions only."""
-        exponent = torch.arange(head_dim // 2, device=positions.device) * (2 / head_dim)
-        angle = positions[..., None, None] * ROTARY_BASE**-exponent
-        return cls(angle.cos(), angle.sin())
-
-    def __call__(self, heads: Tensor) -> Tensor:
-        first, second = heads.chunk(2, dim=-1)
-        rotated = torch.cat([first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1)
-        return rotated.to(heads.dtype)  # positions keep their precision where heads have less
+from melody.nn.feed_forward import SwiGLU
+from melody.nn.rotary import Rotation
 
 
 class Columns(NamedTuple):
@@ -136,18 +117,6 @@ class CrossAttention(nn.Module):
     def _keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self.keys_values(x).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
         return keys, values
-
-
-class SwiGLU(nn.Module):
-    def __init__(self, hidden_size: int, feed_forward_size: int) -> None:
-        super().__init__()
-        self.gate_up = nn.Linear(hidden_size, 2 * feed_forward_size, bias=False)
-        self.down = nn.Linear(feed_forward_size, hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        output: Tensor = self.down(F.silu(gate) * up)
-        return output
 
 
 def across_segments(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from melody.bounds import Entries, Heads, Layers, PerSecond, Samples, Stack, Width
-from melody.diffusion.attention import Columns, CrossAttention, Guidance, Memory, RoformerLayer, Rotation
+from melody.diffusion.attention import Columns, CrossAttention, Guidance, Memory, RoformerLayer
 from melody.diffusion.inputs import AngleEmbedding, Condition, check_inputs, check_tokens, mlp
 from melody.diffusion.norm import RMSNorm
 from melody.diffusion.segments import Segmentation, merge_segments, repeat_segments
 from melody.diffusion.sru import SRU
 from melody.errors import MelodyError
+from melody.nn.rotary import Rotation
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 
@@ -112,7 +113,7 @@ class DualPathDenoiser(nn.Module, Denoiser):
         # Ours: tokens and columns are placed on one time axis, in token periods, so that "the tokens of now" are always
         # at the same distance and alignment can be learnt.
         times = torch.arange(semantic_tokens.shape[1], device=embedding.device) + 0.5
-        rotation = Rotation.at(times, self.head_dim)
+        rotation = Rotation.at(times[:, None], self.head_dim)
         attentions = (module for module in self.modules() if isinstance(module, CrossAttention))
         return Condition(embedding.mean(dim=1), tuple(each.remember(embedding, rotation) for each in attentions))
 
@@ -152,7 +153,7 @@ class DualPathDenoiser(nn.Module, Denoiser):
         """Times of the merged columns in token periods, and which of them hold frames."""
         group = (width, self.segment_size // width, -1)
         frames = segmentation.frame_positions(padding.device).view(group).float().mean(dim=1)  # (width, S)
-        rotation = Rotation.at((frames + 0.5)[:, None] / self.frames_per_token, self.head_dim)
+        rotation = Rotation.at((frames + 0.5)[:, None, :, None] / self.frames_per_token, self.head_dim)
         empty = padding.view(group).all(dim=1)  # (width, S)
         empty &= ~empty.all(dim=1, keepdim=True)  # a column without any frame is not read, but must not make NaN
         mask = torch.zeros(empty.shape, device=padding.device).masked_fill(empty, -math.inf)

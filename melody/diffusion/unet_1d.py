@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melody.bounds import Blocks, Entries, Factor, PerSecond, Times, Width
-from melody.diffusion.attention import Columns, CrossAttention, Guidance, Memory, RoformerLayer, Rotation
+from melody.diffusion.attention import Columns, CrossAttention, Guidance, Memory, RoformerLayer
 from melody.diffusion.inputs import AngleEmbedding, Condition, check_inputs, check_levels, check_tokens, mlp
 from melody.diffusion.norm import RMSNorm
 from melody.errors import MelodyError
+from melody.nn.rotary import Rotation
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 
@@ -113,7 +114,7 @@ class UNet1d(nn.Module, Denoiser):
         check_tokens(semantic_tokens, self.codebook_size)
         embedding = self.semantic_mlp(self.semantic_embedding(semantic_tokens))  # (B, N, semantic_dim)
         times = torch.arange(semantic_tokens.shape[1], device=embedding.device) + 0.5
-        rotation = Rotation.at(times, self.head_dim)
+        rotation = Rotation.at(times[:, None], self.head_dim)
         memories = [memory for level in (*self.down, *self.up) for memory in level.remember(embedding, rotation)]
         return Condition(embedding.mean(dim=1), tuple(memories))
 
@@ -159,8 +160,8 @@ class UNet1d(nn.Module, Denoiser):
     def _columns(self, places: int, stride: int, length: int, device: torch.device) -> Columns:
         """Times of a level's places in token periods, as one column, and which of them hold frames."""
         begins = torch.arange(places, device=device) * stride
-        rotation = Rotation.at((begins + stride / 2)[:, None] / self.frames_per_token, self.head_dim)
-        rotation = Rotation(*(part.squeeze(1)[None, None] for part in rotation))  # (1, 1, places, 1, head_dim / 2)
+        times = (begins + stride / 2) / self.frames_per_token
+        rotation = Rotation.at(times[None, None, :, None], self.head_dim)  # (1, 1, places, 1, head_dim / 2)
         mask = torch.zeros(places, device=device).masked_fill(begins >= length, -math.inf)
         return Columns(rotation, mask[None, None, None])
 

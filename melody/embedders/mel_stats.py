@@ -19,13 +19,14 @@ suite are therefore not independent of it.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from melody.checks import check_clip
+from melody.dsp.mel import mel_filterbank
+from melody.dsp.spectrum import magnitudes
 from melody.embedders.fad_protocols import EMBEDDED, prepared, windows
 from melody.protocols import AudioEmbedder
 from melody.registry import audio_embedders
@@ -41,34 +42,9 @@ DIMENSION = 3 * NUM_BANDS
 WINDOWS_AT_ONCE = 64
 
 
-def hz_to_mel(frequency_hz: float) -> float:
-    """HTK's mel scale.
-
-    >>> round(hz_to_mel(1000.0), 2)
-    999.99
-    """
-    return 2595.0 * math.log10(1.0 + frequency_hz / 700.0)
-
-
-def mel_to_hz(mel: Tensor) -> Tensor:
-    """Inverse of ``hz_to_mel``."""
-    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-
-
-def mel_filterbank(num_bands: int, fft_size: int, sample_rate: int, lowest_hz: float, highest_hz: float) -> Tensor:
-    """Triangles ``(num_bands, fft_size // 2 + 1)`` of peak 1, each from its left to its right neighbour's centre."""
-    mels = torch.linspace(hz_to_mel(lowest_hz), hz_to_mel(highest_hz), num_bands + 2, dtype=torch.float64)
-    edges = mel_to_hz(mels)
-    bins = torch.arange(fft_size // 2 + 1, dtype=torch.float64) * sample_rate / fft_size
-    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    return torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0).float()
-
-
 def log_mel(windows: Tensor) -> Tensor:
     """``(n, T)`` samples -> log10 band powers ``(n, NUM_BANDS, frames)``."""
-    taper = torch.hann_window(FFT_SIZE, device=windows.device)
-    spectrum = torch.stft(windows, FFT_SIZE, FRAME_HOP, window=taper, center=False, return_complex=True)
-    power = (spectrum.abs() / (taper.sum() / 2)).square()  # (n, FFT_SIZE // 2 + 1, frames)
+    power = magnitudes(windows, FFT_SIZE, FRAME_HOP).square()  # (n, FFT_SIZE // 2 + 1, frames)
     bands = mel_filterbank(NUM_BANDS, FFT_SIZE, SAMPLE_RATE, LOWEST_HZ, HIGHEST_HZ).to(windows.device)
     return torch.log10(bands @ power + POWER_FLOOR)
 

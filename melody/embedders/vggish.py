@@ -5,7 +5,7 @@ bare ``vggish`` takes the protocol as an argument and is google-fad, the definit
 
 Definition, version 1, from the parameters that AudioSet publishes with the model: 16 kHz mono; frames of 25 ms (400
 samples, periodic Hann, FFT of 512) every 10 ms, not centred; magnitudes, not powers; 64 triangles, equally wide and
-linear on the HTK mel scale (1127 ln(1 + f / 700)), from 125 to 7,500 Hz, without the bin of 0 Hz; log(mel + 0.01), in
+linear on the HTK mel scale, from 125 to 7,500 Hz, without the bin of 0 Hz; log(mel + 0.01), in
 float64; examples of 96 frames. Four groups of 3×3 convolutions and 2×2 maxima (64; 128; 256, 256; 512, 512 channels),
 flattened in the order time, frequency, channel; 4,096, 4,096 and 128 units: 72,141,184 parameters. No PCA and no
 quantisation, which AudioSet's released features have. Which windows, which scaling, and whether the last ReLU is
@@ -24,6 +24,7 @@ from melody.artifacts.files import file_hash
 from melody.artifacts.weights import read_foreign
 from melody.checks import check_clip
 from melody.devices import device_of
+from melody.dsp.mel import mel_filters
 from melody.embedders.checkpoints import Published, filled, weights_file
 from melody.embedders.fad_protocols import GOOGLE, TORCHVGGISH, TORCHVGGISH_STRIPPED, fad_protocol, prepared, windows
 from melody.protocols import AudioEmbedder
@@ -44,29 +45,18 @@ PUBLISHED = Published(
 )
 
 
-def hz_to_mel(frequency_hz: Tensor) -> Tensor:
-    """HTK's mel scale with the constants of the published front end."""
-    return 1127.0 * torch.log1p(frequency_hz / 700.0)
-
-
-@cache
-def mel_matrix() -> Tensor:
-    """``(257, 64)``, float64: triangles that rise and fall linearly in mel, and no weight for the bin of 0 Hz."""
-    bins = hz_to_mel(torch.linspace(0.0, SAMPLE_RATE / 2, FFT_SIZE // 2 + 1, dtype=torch.float64))[:, None]
-    low, high = (float(hz_to_mel(torch.tensor(hz, dtype=torch.float64))) for hz in (LOWEST_HZ, HIGHEST_HZ))
-    edges = torch.linspace(low, high, NUM_BANDS + 2, dtype=torch.float64)
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    matrix = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
-    matrix[0] = 0.0
-    return matrix
-
-
 def log_mel(samples: Tensor) -> Tensor:
     """``(n, T)`` at 16 kHz, T >= 400 -> ``(n, 1 + (T - 400) // 160, 64)``; computed in float64, given as float32."""
     frames = samples.double().unfold(1, FRAME, FRAME_HOP)  # (n, frames, FRAME)
     taper = torch.hann_window(FRAME, periodic=True, dtype=torch.float64, device=samples.device)
     magnitude = torch.fft.rfft(frames * taper, FFT_SIZE).abs()  # (n, frames, FFT_SIZE // 2 + 1)
-    return torch.log(magnitude @ mel_matrix().to(samples.device) + LOG_OFFSET).float()
+    return torch.log(magnitude @ _bands().to(samples.device) + LOG_OFFSET).float()
+
+
+@cache
+def _bands() -> Tensor:
+    """``(257, 64)``, float64; the bin of 0 Hz has no weight."""
+    return mel_filters(NUM_BANDS, FFT_SIZE, SAMPLE_RATE, LOWEST_HZ, HIGHEST_HZ, linear_in_mel=True)
 
 
 class VggishNetwork(nn.Module):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melody.errors import MelodyError
+from melody.nn.feed_forward import SwiGLU
+from melody.nn.rotary import Rotation
 
 NORM_EPSILON = 1e-6  # Touvron et al. 2023 (LLaMA)
-ROTARY_BASE = 10_000.0  # Su et al. 2021, section 3.2.2
 INTO_RESIDUAL = ("attention.out.weight", "feed_forward.down.weight")
 """Endings of the names of weights whose products go into the residual stream."""
 
@@ -49,11 +49,11 @@ def layers_of(hidden_size: int, num_layers: int, num_heads: int, feed_forward_si
     return nn.ModuleList(Layer(hidden_size, num_heads, feed_forward_size) for _ in range(num_layers))
 
 
-def through_layers(layers: nn.ModuleList, x: Tensor, rotation: tuple[Tensor, Tensor], cache: Cache | None) -> Tensor:
+def through_layers(layers: nn.ModuleList, x: Tensor, rotation: Rotation, cache: Cache | None) -> Tensor:
     """Embedded tokens ``(B, N, d)`` through all layers, after those in the cache, which takes them in: ``(B, N, d)``.
 
     Args:
-        rotation: of the N new tokens' positions, as ``rotation_of`` gives it.
+        rotation: of the N new tokens' positions ``(N,)``.
     """
     for index, layer in enumerate(layers):
         x = layer(x, rotation, index, cache)  # (B, N, d)
@@ -70,9 +70,9 @@ class Layer(nn.Module):
         self.attention_norm = nn.RMSNorm(hidden_size, eps=NORM_EPSILON)
         self.attention = _Attention(hidden_size, num_heads)
         self.feed_forward_norm = nn.RMSNorm(hidden_size, eps=NORM_EPSILON)
-        self.feed_forward = _SwiGLU(hidden_size, feed_forward_size)
+        self.feed_forward = SwiGLU(hidden_size, feed_forward_size)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], index: int, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, index: int, cache: Cache | None) -> Tensor:
         x = x + self.attention(self.attention_norm(x), rotation, index, cache)
         output: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
         return output
@@ -85,10 +85,10 @@ class _Attention(nn.Module):
         self.queries_keys_values = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
         self.out = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], index: int, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, index: int, cache: Cache | None) -> Tensor:
         heads = self.queries_keys_values(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, heads, head_dim)
         queries, keys, values = heads.transpose(1, 3).unbind(2)  # (B, heads, N, head_dim)
-        queries, keys = _rotate(queries, rotation), _rotate(keys, rotation)
+        queries, keys = rotation(queries), rotation(keys)
         start = 0
         if cache is not None:
             start, end = cache.length, cache.length + x.shape[1]
@@ -99,28 +99,3 @@ class _Attention(nn.Module):
         attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=start == 0)
         output: Tensor = self.out(attended.transpose(1, 2).flatten(2))  # (B, N, d)
         return output
-
-
-class _SwiGLU(nn.Module):
-    def __init__(self, hidden_size: int, feed_forward_size: int) -> None:
-        super().__init__()
-        self.gate_up = nn.Linear(hidden_size, 2 * feed_forward_size, bias=False)
-        self.down = nn.Linear(feed_forward_size, hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        output: Tensor = self.down(F.silu(gate) * up)
-        return output
-
-
-def rotation_of(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines ``(N, head_dim / 2)`` of positions ``(N,)``, whole numbers or not."""
-    exponent = torch.arange(0, head_dim, 2, device=positions.device) / head_dim
-    angle = positions[:, None] * ROTARY_BASE**-exponent
-    return angle.cos(), angle.sin()
-
-
-def _rotate(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    cos, sin = rotation
-    first, second = heads.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(heads.dtype)

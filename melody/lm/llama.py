@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from melody.bounds import Entries, Heads, Layers, Levels, Tokens, Width
-from melody.lm.backbone import INTO_RESIDUAL, NORM_EPSILON, Cache, check_heads, layers_of, rotation_of, through_layers
+from melody.lm.backbone import INTO_RESIDUAL, NORM_EPSILON, Cache, check_heads, layers_of, through_layers
 from melody.lm.decoder_only import DecoderOnly, embed
+from melody.nn.rotary import Rotation
 from melody.registry import language_models
 
 
@@ -66,7 +67,7 @@ class Llama(DecoderOnly):
         start = 0 if cache is None else cache.length
         positions = torch.arange(start, start + rows.shape[1], device=rows.device)
         x: Tensor = embed(self.embedding, rows)  # (B, N, d)
-        x = through_layers(self.layers, x, rotation_of(positions, self.head_dim), cache)  # (B, N, d)
+        x = through_layers(self.layers, x, Rotation.at(positions, self.head_dim), cache)  # (B, N, d)
         hidden: Tensor = self.norm(x)
         return hidden
 

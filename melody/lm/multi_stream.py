@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from melody import threads
 from melody.errors import MelodyError
-from melody.lm.backbone import INTO_RESIDUAL, NORM_EPSILON, Cache, check_heads, layers_of, rotation_of, through_layers
+from melody.lm.backbone import INTO_RESIDUAL, NORM_EPSILON, Cache, check_heads, layers_of, through_layers
 from melody.lm.decoder_only import DROPPED, INIT_STD, embed
 from melody.lm.decoding import check_decoding, draw, token_probabilities
+from melody.nn.rotary import Rotation
 
 
 class MultiStream(nn.Module):
@@ -72,7 +73,7 @@ class MultiStream(nn.Module):
 
     def _hidden(self, rows: Tensor, positions: Tensor, cache: Cache | None) -> Tensor:
         x = embed(self.embedding, rows)  # (B, N, d)
-        x = through_layers(self.layers, x, rotation_of(positions, self.head_dim), cache)  # (B, N, d)
+        x = through_layers(self.layers, x, Rotation.at(positions, self.head_dim), cache)  # (B, N, d)
         hidden: Tensor = self.norm(x)
         return hidden
 

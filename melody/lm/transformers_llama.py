@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from melody.bounds import Entries, Heads, Layers, Levels, Tokens, Width
-from melody.lm.backbone import NORM_EPSILON, ROTARY_BASE, check_heads
+from melody.lm.backbone import NORM_EPSILON, check_heads
 from melody.lm.decoder_only import DecoderOnly, embed
+from melody.nn.rotary import ROTARY_BASE
 from melody.registry import language_models
 from melody.tensor_names import Names
 

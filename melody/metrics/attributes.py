@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 from melody.checks import check_finite
 from melody.data.audio import resampled
-from melody.embedders.mel_stats import mel_filterbank
+from melody.dsp.mel import mel_filterbank
+from melody.dsp.spectrum import magnitudes
 from melody.errors import MelodyError
 
 VERSION = "1"
@@ -229,16 +230,10 @@ def _clip_features(waveform: Tensor) -> Features:
     return Features(timbre, _autocorrelation(_onset_strength(mel))[None], _chroma(_pitch_strength(sound))[None])
 
 
-def _spectrum(sound: Tensor, size: int, hop: int) -> Tensor:
-    """Magnitudes ``(bins, F)``; a full-scale sine has peak 1."""
-    taper = torch.hann_window(size)
-    return torch.stft(sound, size, hop, window=taper, return_complex=True).abs() / (taper.sum() / 2)
-
-
 def _mel_power(sound: Tensor) -> Tensor:
     """``(64, F)`` at 100 Hz."""
     bands = mel_filterbank(NUM_MELS, FFT_SIZE, SAMPLE_RATE, 40.0, SAMPLE_RATE / 2)
-    return bands @ _spectrum(sound, FFT_SIZE, HOP).square()
+    return bands @ magnitudes(sound, FFT_SIZE, HOP, centred=True).square()
 
 
 def _onset_strength(mel: Tensor) -> Tensor:
@@ -267,7 +262,7 @@ def _pitch_strength(sound: Tensor) -> Tensor:
     pitch = 69 + 12 * torch.log2(frequencies / 440)
     triangles = (1 - (pitch - torch.arange(LOWEST_PITCH, PITCH_END)[:, None]).abs() / 0.5).clamp(min=0)
     weights = triangles / triangles.sum(dim=1, keepdim=True).clamp(min=1e-9)
-    return torch.log1p(PITCH_GAIN * (weights @ _spectrum(sound, PITCH_FFT_SIZE, PITCH_HOP)))
+    return torch.log1p(PITCH_GAIN * (weights @ magnitudes(sound, PITCH_FFT_SIZE, PITCH_HOP, centred=True)))
 
 
 def _chroma(pitches: Tensor) -> Tensor:

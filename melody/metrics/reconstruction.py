@@ -24,7 +24,8 @@ from torch import Tensor
 
 from melody.bounds import SampleRate
 from melody.checks import check_audible, check_finite, check_same_shape
-from melody.embedders.mel_stats import mel_filterbank
+from melody.dsp.mel import mel_filterbank
+from melody.dsp.spectrum import magnitudes
 from melody.errors import MelodyError
 from melody.metrics.running_mean import RunningMean
 from melody.protocols import InputKind
@@ -146,9 +147,7 @@ class LogMelDistance(PairMetric):
 
 
 def _mel_decibels(waveform: Tensor, sample_rate: int) -> Tensor:
-    taper = torch.hann_window(MEL_FFT_SIZE, device=waveform.device)
-    spectrum = torch.stft(waveform, MEL_FFT_SIZE, MEL_HOP, window=taper, return_complex=True).abs()
-    power = (spectrum / (taper.sum() / 2)).square()
+    power = magnitudes(waveform, MEL_FFT_SIZE, MEL_HOP, centred=True).square()
     return 10 * torch.log10((_bands(sample_rate).to(waveform.device) @ power).clamp(min=MEL_FLOOR))
 
 

@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from melody.embedders.mel_stats import mel_filterbank
+from melody.dsp.mel import mel_filterbank
 from melody.metrics.clip_mean import SampledClipMean
 from melody.metrics.spectra import SAMPLE_RATE, clip_at_full_scale, magnitude_blocks
 from melody.registry import metrics

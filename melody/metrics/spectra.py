@@ -9,6 +9,7 @@ from torch import Tensor
 
 from melody.checks import check_finite
 from melody.data.audio import resampled
+from melody.dsp.spectrum import magnitudes
 from melody.errors import MelodyError
 
 SAMPLE_RATE = 24_000
@@ -39,10 +40,7 @@ def magnitude_blocks(samples: Tensor, fft_size: int, hop: int) -> Iterator[Tenso
 
     A full-scale sine has peak 1.
     """
-    taper = torch.hann_window(fft_size)
     frames = (len(samples) - fft_size) // hop + 1
     for first in range(0, frames, BLOCK_FRAMES):
         last = min(first + BLOCK_FRAMES, frames) - 1
-        part = samples[first * hop : last * hop + fft_size]
-        spectrum = torch.stft(part, fft_size, hop, window=taper, center=False, return_complex=True)
-        yield spectrum.abs() / (taper.sum() / 2)
+        yield magnitudes(samples[first * hop : last * hop + fft_size], fft_size, hop)

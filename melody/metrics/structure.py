@@ -32,7 +32,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from melody.embedders.mel_stats import mel_filterbank
+from melody.dsp.mel import mel_filterbank
 from melody.metrics.clip_mean import SampledClipMean
 from melody.metrics.spectra import SAMPLE_RATE, clip_at_full_scale, magnitude_blocks
 from melody.metrics.tonality import FFT_SIZE, HOP, spectral_peaks

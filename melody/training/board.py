@@ -14,8 +14,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from melody.conditioning.mel import LogMel
 from melody.data.corpus import SAMPLE_RATE
+from melody.dsp.mel import LogMel
 from melody.extras import need
 from melody.training.shares import is_main
 

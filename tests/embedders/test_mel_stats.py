@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from melody.dsp.mel import mel_filterbank
 from melody.embedders import mel_stats
 from melody.embedders.mel_stats import (
     DIMENSION,
@@ -19,7 +20,6 @@ from melody.embedders.mel_stats import (
     SAMPLE_RATE,
     MelStats,
     log_mel,
-    mel_filterbank,
 )
 from melody.errors import MelodyError
 from melody.metrics.frechet import Statistics, frechet_distance_of

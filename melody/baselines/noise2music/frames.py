@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from melody.conditioning.mel import LOG_FLOOR, LogMel
+from melody.dsp.mel import LOG_FLOOR, LogMel
 from melody.errors import MelodyError
 
 ENVELOPE_FLOOR = 1e-4

@@ -24,10 +24,10 @@ from melody.baselines.noise2music.preset import (
     load_noise2music,
     prompt_size,
 )
-from melody.conditioning.mel import LOG_FLOOR
 from melody.config import INDIFFERENT, Preset, load_preset
 from melody.devices import device_of
 from melody.diffusion.guidance import guided_velocity
+from melody.dsp.mel import LOG_FLOOR
 from melody.errors import MelodyError
 from melody.paths import PACKAGE
 from melody.pipeline import build_part, load_part, shipped_weights

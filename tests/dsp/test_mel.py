@@ -1,4 +1,4 @@
-"""Log-mel front end and the windows before it."""
+"""Log-mel front end, and what all front ends take of spectra."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from melody.conditioning.mel import LOG_FLOOR, LogMel
-from melody.conditioning.windows import check_waveform, cut_windows, unit_gain
+from melody.dsp.mel import LOG_FLOOR, LogMel, mel_filters
+from melody.dsp.spectrum import magnitudes
 from melody.errors import MelodyError
 
 
@@ -38,31 +38,17 @@ def test_bands_that_hear_nothing_are_refused(n_fft: int, hop: int, num_mels: int
         LogMel(24_000, n_fft, hop, num_mels)
 
 
-@pytest.mark.parametrize("samples", [1, 3, 10, 11, 20, 29])
-def test_windows_cover_everything(samples: int) -> None:
-    waveform = torch.arange(1.0, samples + 1)[None]
-    windows = cut_windows(waveform, 10)
-    assert windows.shape == (1, max(1, -(-samples // 10)), 10)
-    assert set(windows.flatten().tolist()) == set(waveform.flatten().tolist())
+def test_filters_may_be_triangles_over_mel() -> None:
+    in_hertz, in_mel = (mel_filters(8, 512, 16_000, 100.0, 8_000.0, linear_in_mel=flag) for flag in (False, True))
+    assert in_hertz.shape == in_mel.shape == (257, 8)
+    assert ((in_hertz > 1e-9) == (in_mel > 1e-9)).all()
+    assert not torch.equal(in_hertz, in_mel)
 
 
-def test_unit_gain_removes_loudness_and_leaves_silence() -> None:
-    waveform = torch.randn(3, 1_000, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(unit_gain(waveform * 0.01), unit_gain(waveform), atol=1e-5)
-    assert torch.equal(unit_gain(torch.zeros(1, 5)), torch.zeros(1, 5))
-
-
-@pytest.mark.parametrize(
-    "waveform",
-    [
-        torch.zeros(2, 100),
-        torch.zeros(1, 2, 100),
-        torch.zeros(1, 1, 0),
-        torch.zeros(0, 1, 9),
-        torch.zeros(1, 1, 9).long(),
-    ]
-    + [torch.full((1, 1, 9), value) for value in (math.nan, math.inf)],
-)
-def test_bad_waveforms_are_refused(waveform: torch.Tensor) -> None:
-    with pytest.raises(MelodyError, match="clip 4: the waveform"):
-        check_waveform(waveform, "clip 4")
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_full_scale_sine_has_peak_one(centred: bool) -> None:
+    sine = torch.sin(2 * math.pi * 1_000 * torch.arange(8_000) / 8_000)
+    spectrum = magnitudes(sine[None], 512, 128, centred=centred)
+    assert spectrum.shape == (1, 257, 63 if centred else 59)
+    assert float(spectrum[0, :, 30].max()) == pytest.approx(1, abs=1e-3)
+    assert int(spectrum[0, :, 30].argmax()) == 64
