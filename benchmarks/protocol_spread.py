@@ -27,7 +27,7 @@ from torch import Tensor
 
 from melody.artifacts.provenance import device_name, versions
 from melody.data.audio import read_audio
-from melody.data.corpus import load_corpus
+from melody.data.loading import load_corpus
 from melody.embedders.fad_protocols import EMBEDDED, FadProtocol, prepared, windows
 from melody.embedders.mel_stats import log_mel
 from melody.embedders.vggish import VggishGoogle, VggishNetwork, VggishTorchvggishStripped

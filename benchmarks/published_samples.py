@@ -28,7 +28,8 @@ from torch import Tensor
 
 from melody.artifacts.files import write_bytes
 from melody.data.audio import read_audio
-from melody.data.corpus import Clip, load_corpus
+from melody.data.corpus import Clip
+from melody.data.loading import load_corpus
 from melody.embedders.mel_stats import MelStats
 from melody.errors import MelodyError
 from melody.evaluation.compare import compare

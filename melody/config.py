@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,6 +52,7 @@ INDIFFERENT = frozenset({"name", "description", "training"})
 """What of a preset changes no number: weights tell by their own content how they were trained."""
 
 Model = TypeVar("Model", bound=BaseModel)
+AnyPreset = TypeVar("AnyPreset", bound="SystemPreset")
 
 Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
@@ -223,11 +225,94 @@ class Rvq(FrozenModel):
     codebook_size: Entries = 1024
 
 
-class Preset(FrozenModel):
-    """A whole system: one component a role."""
+class SystemPreset(FrozenModel):
+    """What the preset of every system has: a name, parts, and components in roles."""
+
+    system: ClassVar[str]
+    folder: ClassVar[Path]
+    """Of the presets that ship with the package."""
+    roles: ClassVar[Mapping[str, registry.Registry]] = {}
+    """Table of a component -> the registry of its kind."""
 
     name: str
     description: str
+
+    @classmethod
+    def of(cls, tables: dict[str, Any], where: str) -> Self:
+        """The preset of tables as in a TOML file; raises ``MelodyError`` as ``load_preset`` does, with ``where``."""
+        preset = _with_components(cls, tables, where)
+        preset.check()
+        return preset
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[str, ...]:
+        """Parts with weights that this preset describes, in the order in which they are built."""
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"preset {self.name!r} of {self.system}"
+
+    def check(self) -> None:
+        """Raise ``MelodyError`` for values that do not fit together, or that name nothing."""
+
+    def build(self, part: str) -> Any:
+        """One part with random weights, on torch's default device."""
+        component: Component = getattr(self, part)
+        return self.roles[part].create(component.use, component.arguments, where=f"{self.title} [{part}]")
+
+    def component_of(self, part: str) -> dict[str, Any]:
+        """What a part's weights are bound to: the component's name and arguments."""
+        described: dict[str, Any] = getattr(self, part).model_dump()
+        return described
+
+    def components(self) -> dict[str, tuple[str, str]]:
+        """Kind and name of what sits in each role, as in ``{"codec": ("codecs", "fourier-vae")}``."""
+        used = {role: getattr(self, role) for role in self.roles}
+        return {role: (self.roles[role].kind, component.use) for role, component in used.items() if component}
+
+    def files(self, folder: Path) -> dict[str, Path]:
+        """The file of each part's weights, whether it is there or not."""
+        return {part: folder / f"{part}.safetensors" for part in self.parts}
+
+    def tables(self) -> dict[str, Any]:
+        """The tables of plain values that ``of`` takes."""
+        tables = self.model_dump(mode="json")
+        there = [role for role in self.roles if tables[role] is not None]
+        return tables | {role: {"use": tables[role]["use"], **tables[role]["arguments"]} for role in there}
+
+    def decisive(self) -> dict[str, Any]:
+        """What of it can change a sound or a count, as plain values."""
+        return self.model_dump(mode="json", exclude=set(INDIFFERENT))
+
+    def hash(self) -> str:
+        """SHA-256 of the resolved content, the same for the same settings however they were written."""
+        return content_hash(self.model_dump())
+
+
+def content_hash(content: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+ROLES = {
+    "codec": registry.codecs,
+    "joint_embedder": registry.joint_embedders,
+    "semantic_tokenizer": registry.semantic_tokenizers,
+    "language_model": registry.language_models,
+    "denoiser": registry.denoisers,
+}
+PARTS = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model", "codec", "denoiser")
+
+
+class Preset(SystemPreset):
+    """A whole system: one component a role."""
+
+    system = "melody"
+    folder = PRESETS
+    roles = ROLES
+
     sample_rate: SampleRate = 24_000
     codec: Component
     joint_embedder: Component
@@ -238,22 +323,28 @@ class Preset(FrozenModel):
     generation: Generation = Generation()
     training: Training | None = None
 
-    def decisive(self) -> dict[str, Any]:
-        """What of it can change a sound or a count, as plain values."""
-        return self.model_dump(mode="json", exclude=set(INDIFFERENT))
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return PARTS
 
-    def hash(self) -> str:
-        """SHA-256 of the resolved content, the same for the same settings however they were written."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+    @property
+    def title(self) -> str:
+        return f"preset {self.name!r}"
 
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the joint embedding."""
+        use, arguments = self.joint_embedder.use, self.joint_embedder.arguments
+        width: int = registry.joint_embedders.validate(use, arguments, where="[joint_embedder]")["embedding_dim"]
+        return width
 
-ROLES = {
-    "codec": registry.codecs,
-    "joint_embedder": registry.joint_embedders,
-    "semantic_tokenizer": registry.semantic_tokenizers,
-    "language_model": registry.language_models,
-    "denoiser": registry.denoisers,
-}
+    def check(self) -> None:
+        registry.samplers.entry(self.generation.sampler)
+        registry.grids.entry(self.generation.grid)
+
+    def components(self) -> dict[str, tuple[str, str]]:
+        drawn = {name: (f"{name}s", getattr(self.generation, name)) for name in ("sampler", "grid")}
+        return super().components() | drawn
 
 
 STAGES = {
@@ -267,36 +358,43 @@ STAGES = {
 """Stage -> the part that it trains."""
 
 
-def preset_names() -> list[str]:
-    """Presets that ship with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+def preset_names(kind: type[SystemPreset] = Preset) -> list[str]:
+    """Presets of a system, MeLoDy's if not said otherwise, that ship with the package."""
+    return sorted(path.stem for path in kind.folder.glob("*.toml"))
 
 
-def load_preset(name: str | Path) -> Preset:
+@overload
+def load_preset(name: str | Path) -> Preset: ...
+@overload
+def load_preset(name: str | Path, kind: type[AnyPreset]) -> AnyPreset: ...
+def load_preset(name: str | Path, kind: type[SystemPreset] = Preset) -> SystemPreset:
     """Load a preset by name or by path, and check every component's name and arguments.
 
+    Args:
+        kind: of which system; MeLoDy's if not given.
     Raises:
         MelodyError: no such preset, malformed TOML, an unknown component or key, a value of a wrong type.
     """
-    path = PRESETS / f"{name}.toml"
+    path = kind.folder / f"{name}.toml"
     if not path.is_file():
         path = Path(name)
         if path.suffix != ".toml":
+            whose = "" if kind is Preset else f" of {kind.system}"
             raise MelodyError(
-                f"unknown preset {str(name)!r}{did_you_mean(str(name), preset_names())}; "
+                f"unknown preset {str(name)!r}{whose}{did_you_mean(str(name), preset_names(kind))}; "
                 "or give the path of a .toml file"
             )
-    return preset_of(_with_base(read_toml(path), str(path)), str(path))
+    return kind.of(_with_base(read_toml(path), str(path), kind), str(path))
 
 
-def _with_base(tables: dict[str, Any], where: str) -> dict[str, Any]:
+def _with_base(tables: dict[str, Any], where: str, kind: type[SystemPreset]) -> dict[str, Any]:
     """The tables laid over those of the shipped preset that ``base`` names."""
     if "base" not in tables:
         return tables
     base, own = tables["base"], {key: value for key, value in tables.items() if key != "base"}
-    if base not in preset_names():
-        raise MelodyError(f"{where}: unknown base {base!r}{did_you_mean(str(base), preset_names())}")
-    return _over(_with_base(read_toml(PRESETS / f"{base}.toml"), where), own)
+    if base not in preset_names(kind):
+        raise MelodyError(f"{where}: unknown base {base!r}{did_you_mean(str(base), preset_names(kind))}")
+    return _over(_with_base(read_toml(kind.folder / f"{base}.toml"), where, kind), own)
 
 
 def _over(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -308,39 +406,17 @@ def _over(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def preset_of(tables: dict[str, Any], where: str) -> Preset:
-    """The preset of tables as in a TOML file; raises ``MelodyError`` as ``load_preset`` does, with ``where``."""
-    preset = with_components(Preset, tables, ROLES, where)
-    registry.samplers.entry(preset.generation.sampler)
-    registry.grids.entry(preset.generation.grid)
-    return preset
-
-
-def with_components(
-    model: type[Model], tables: dict[str, Any], roles: Mapping[str, registry.Registry], where: str
-) -> Model:
-    """A model of tables of which those of ``roles`` name a component by ``use``; their arguments are checked."""
-    raw = dict(tables)
+def _with_components(kind: type[AnyPreset], tables: dict[str, Any], where: str) -> AnyPreset:
+    """A preset of tables of which those of roles name a component by ``use``; their arguments are checked."""
+    raw, roles = dict(tables), kind.roles
     for role, components in roles.items():
         if isinstance(raw.get(role), dict):
             raw[role] = _component(raw[role], components, f"{where} [{role}]")
-    parsed = parse(model, raw, where)
+    parsed = parse(kind, raw, where)
     given = {role: getattr(parsed, role) for role in roles}
     return parsed.model_copy(
         update={s: _resolved(component, roles[s], f"{where} [{s}]") for s, component in given.items() if component}
     )
-
-
-def tables_of(preset: Preset) -> dict[str, Any]:
-    """The tables of a preset, of plain values: what ``preset_of`` takes."""
-    return plain_tables(preset, ROLES)
-
-
-def plain_tables(preset: BaseModel, roles: Collection[str]) -> dict[str, Any]:
-    """The tables of any system's preset, of plain values; those of ``roles`` as in a TOML file."""
-    tables = preset.model_dump(mode="json")
-    there = [role for role in roles if tables[role] is not None]
-    return tables | {role: {"use": tables[role]["use"], **tables[role]["arguments"]} for role in there}
 
 
 def preset_for(name: str | Path | None, weights: Path | None) -> Preset:
@@ -348,7 +424,7 @@ def preset_for(name: str | Path | None, weights: Path | None) -> Preset:
     if name is not None or weights is None or not (weights / CONFIG).is_file():
         return load_preset(name or DEFAULT_PRESET)
     config = read_config(weights)
-    return preset_of(config, str(weights / CONFIG)) if "name" in config else load_preset(DEFAULT_PRESET)
+    return Preset.of(config, str(weights / CONFIG)) if "name" in config else load_preset(DEFAULT_PRESET)
 
 
 def _resolved(component: Component, components: registry.Registry, where: str) -> Component:

@@ -13,7 +13,7 @@ import torch
 
 from melody.artifacts.weights import save_weights
 from melody.config import Preset, load_preset
-from melody.pipeline import PARTS, MelodyPipeline, component_of
+from melody.pipeline import PARTS, MelodyPipeline
 from melody.protocols import Generation
 
 TINY = """
@@ -167,7 +167,7 @@ def tiny_weights(tiny_pipeline: MelodyPipeline, tmp_path_factory: pytest.TempPat
     tokenizer.fit_codebook(torch.randn(70, 8, generator=generator), 0)
     for part in PARTS:
         save_weights(
-            getattr(tiny_pipeline, part), folder / f"{part}.safetensors", component_of(tiny_pipeline.preset, part)
+            getattr(tiny_pipeline, part), folder / f"{part}.safetensors", tiny_pipeline.preset.component_of(part)
         )
     return folder
 

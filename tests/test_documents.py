@@ -29,7 +29,7 @@ from melody import registry
 from melody.cli.app import app, main
 from melody.config import load_preset, preset_names
 from melody.paths import PACKAGE
-from melody.pipeline import MelodyPipeline, component_of
+from melody.pipeline import MelodyPipeline
 from melody.reproduce.suite import load_suites
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -239,7 +239,7 @@ def _write_run(folder: Path) -> None:
     """What a finished training of the demo leaves: weights, and what its stages were begun with."""
     shutil.copytree(PACKAGE / "presets" / "weights" / "demo", folder / "weights")
     (folder / "dpd").mkdir()
-    settings = {"preset": "demo", "component": component_of(load_preset("demo"), "denoiser")}
+    settings = {"preset": "demo", "component": load_preset("demo").component_of("denoiser")}
     (folder / "dpd" / "settings.json").write_text(json.dumps(settings))
 
 

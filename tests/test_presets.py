@@ -11,7 +11,7 @@ import torch
 
 from melody.artifacts.weights import load_weights, save_weights
 from melody.config import Component, Preset, load_preset
-from melody.pipeline import MelodyPipeline, build_part, component_of, shipped_weights
+from melody.pipeline import MelodyPipeline, build_part, shipped_weights
 from melody.registry import codecs
 
 PAPER_MILLIONS = {
@@ -99,10 +99,10 @@ def test_a_pipeline_folds_weight_norms_when_it_loads(tiny_preset: Preset, tiny_w
     preset = tiny_preset.model_copy(update={"codec": Component(use="hifi-vae", arguments=arguments)})
     weights = shutil.copytree(tiny_weights, tmp_path / "weights")
     trained = build_part(preset, "codec")
-    save_weights(trained, weights / "codec.safetensors", component_of(preset, "codec"))
+    save_weights(trained, weights / "codec.safetensors", preset.component_of("codec"))
     codec = MelodyPipeline.from_preset(preset, weights=weights).codec
     assert not [name for name in codec.state_dict() if "parametrizations" in name]
-    load_weights(trained, weights / "codec.safetensors", component_of(preset, "codec"))
+    load_weights(trained, weights / "codec.safetensors", preset.component_of("codec"))
     latents = torch.rand(1, 6, 4) * 2 - 1
     with torch.inference_mode():
         torch.testing.assert_close(codec.decode(latents), trained.decode(latents), rtol=0, atol=1e-6)

@@ -118,7 +118,7 @@ def test_the_command_writes_the_page_of_a_folder(
 def test_a_folder_without_one_of_the_systems_is_refused(
     scripts: tuple[ModuleType, ...], stand_in: Path, tmp_path: Path
 ) -> None:
-    from melody.data.corpus import load_corpus
+    from melody.data.loading import load_corpus
 
     clips = [clip for clip in load_corpus(stand_in) if clip.attributes["system"] != "musiclm"]
     with pytest.raises(MelodyError, match="no samples by MusicLM"):

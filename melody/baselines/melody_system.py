@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from melody.artifacts.hub import local_folder
 from melody.artifacts.makings import Makings
-from melody.config import ROLES, Preset, load_preset
+from melody.config import Preset, load_preset
 from melody.data.audio import AudioInput
-from melody.pipeline import PARTS, MelodyPipeline, shipped_weights
+from melody.pipeline import MelodyPipeline, shipped_weights
 from melody.protocols import CallCost, Generation, System
 from melody.registry import systems
 
@@ -34,13 +34,7 @@ class MelodySystem(System):
         preset, weights = arguments.get("preset", "demo"), arguments.get("weights")
         loaded = preset if isinstance(preset, Preset) else load_preset(preset)
         folder = shipped_weights(loaded) if weights is None else local_folder(weights)
-        roles = {role: (components.kind, getattr(loaded, role).use) for role, components in ROLES.items()}
-        return Makings(
-            preset=loaded.name,
-            content=loaded.decisive(),
-            components=roles | {name: (f"{name}s", getattr(loaded.generation, name)) for name in ("sampler", "grid")},
-            weights={part: folder / f"{part}.safetensors" for part in PARTS},
-        )
+        return Makings(loaded.name, loaded.decisive(), loaded.components(), loaded.files(folder))
 
     @classmethod
     def around(cls, pipeline: MelodyPipeline) -> MelodySystem:

@@ -254,7 +254,8 @@ def train(
     """Train one stage of a preset, or all of them."""
     fix_patiently()
     try:
-        from melody.training.baselines import trainable
+        from melody.config import load_preset
+        from melody.training.baselines import stage_graph
         from melody.training.hardware import Hardware
         from melody.training.shares import is_main
         from melody.training.stages import TrainingRun, adjusted, with_settings
@@ -264,16 +265,20 @@ def train(
             raise
         raise MelodyError(lacking(["lightning"], "training")) from None
     hardware = Hardware(accelerator, devices, num_nodes, strategy)
-    kind = trainable(system)
+    graph = stage_graph(system)
     loaded = with_settings(
-        kind.load_preset(preset), seed=seed, precision=precision, accumulate=accumulate, validate_every=validate_every
+        load_preset(preset, graph.preset_type),
+        seed=seed,
+        precision=precision,
+        accumulate=accumulate,
+        validate_every=validate_every,
     )
     if denoiser is not None:
         if system != "melody":
             raise MelodyError(f"--denoiser was given with --system {system}: only melody's preset has that role")
         loaded = adjusted(loaded, denoiser=denoiser)
     folder = out or Path("runs") / (loaded.name if system == "melody" else f"{system}-{loaded.name}")
-    run = TrainingRun(loaded, data, folder, hardware, strict=strict, weights=weights, plan=kind.plan)
+    run = TrainingRun(loaded, data, folder, hardware, strict=strict, weights=weights, plan=graph)
     if is_main():
         for line in run.left_out():
             notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)

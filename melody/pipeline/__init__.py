@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from melody.config import PARTS
 from melody.pipeline.editing import parse_span
+from melody.pipeline.parts import build_part, load_part, shipped_weights
 from melody.pipeline.streaming import Stream
-from melody.pipeline.system import PARTS, MelodyPipeline, build_part, component_of, load_part, shipped_weights
+from melody.pipeline.system import MelodyPipeline
 
 __all__ = [
     "PARTS",
     "MelodyPipeline",
     "Stream",
     "build_part",
-    "component_of",
     "load_part",
     "parse_span",
     "shipped_weights",

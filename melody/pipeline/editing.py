@@ -38,7 +38,7 @@ def known_end(run: GenerationCall, given: Tensor, plan: WindowPlan) -> Known:
 
     Both are aligned to the file's end, where the new audio begins; at its beginning, less than a frame is left out.
     """
-    codec = run.pipeline.codec
+    codec = run.networks.codec
     frames = min(len(given) // codec.hop_length, plan.segment_frames - plan.chunk_frames)
     samples = frames * codec.hop_length
     begin = len(given) - samples
@@ -50,7 +50,7 @@ def known_end(run: GenerationCall, given: Tensor, plan: WindowPlan) -> Known:
 
 def encode_span(run: GenerationCall, given: Tensor, begin: int, end: int) -> Tensor:
     """Latents ``(1, L, D)`` of samples ``begin`` to ``end`` of ``given`` ``(T,)``, heard in their surroundings."""
-    codec, device = run.pipeline.codec, run.pipeline.device
+    codec, device = run.networks.codec, run.networks.device
     hop = codec.hop_length
     margin = math.ceil(MARGIN_S * codec.frame_rate)
     before = min(margin, begin // hop)
@@ -63,10 +63,10 @@ def encode_span(run: GenerationCall, given: Tensor, begin: int, end: int) -> Ten
 
 def tokens_of(run: GenerationCall, given: Tensor) -> Tensor:
     """Semantic tokens ``(1, N)`` of ``given`` ``(T,)`` at the codec's rate, T maybe 0."""
-    pipeline, tokenizer = run.pipeline, run.pipeline.semantic_tokenizer
+    networks, tokenizer = run.networks, run.networks.semantic_tokenizer
     if not len(given):
-        return torch.zeros(1, 0, dtype=torch.int64, device=pipeline.device)
-    heard = resampled(given, pipeline.sample_rate, tokenizer.sample_rate).to(pipeline.device)
+        return torch.zeros(1, 0, dtype=torch.int64, device=networks.device)
+    heard = resampled(given, networks.sample_rate, tokenizer.sample_rate).to(networks.device)
     with run.meter.timed("semantic_tokenizer"):
         return tokenizer.tokenize(heard[None, None])
 
@@ -151,7 +151,7 @@ def inpainted_latents(run: GenerationCall, prefix: Tensor, given: Tensor, gap: G
     no more; this is ours): those before and behind the gap are heard apart, so that nothing in the gap bears on them,
     and the language model draws the gap's own from those before it.
     """
-    hop, origin = run.pipeline.codec.hop_length, gap.window_begin_frame
+    hop, origin = run.networks.codec.hop_length, gap.window_begin_frame
     end = min(gap.window_end_frame * hop, len(given))
     latents = encode_span(run, given, origin * hop, end).expand(run.rows, -1, -1)
     tokens = _gap_tokens(run, prefix, given, gap, plan)
@@ -168,7 +168,7 @@ def inpainted_latents(run: GenerationCall, prefix: Tensor, given: Tensor, gap: G
 
 def _gap_tokens(run: GenerationCall, prefix: Tensor, given: Tensor, gap: Gap, plan: WindowPlan) -> Tensor:
     first, last = gap_tokens(gap, plan)
-    rate, hop = run.pipeline.sample_rate, run.pipeline.codec.hop_length
+    rate, hop = run.networks.sample_rate, run.networks.codec.hop_length
     origin = gap.window_begin_frame * hop
     before = tokens_of(run, given[origin : gap.begin_frame * hop])[:, :first].expand(run.rows, -1)
     count = last - before.shape[1]

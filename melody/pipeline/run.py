@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from melody.diffusion.guidance import guided_velocity
 from melody.pipeline.meter import PassCounter
+from melody.pipeline.parts import Networks
 from melody.pipeline.prompts import Prompt
 from melody.pipeline.settings import Settings
 from melody.pipeline.taken import check_guidance
@@ -18,35 +18,32 @@ from melody.protocols import Velocity
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
 
-if TYPE_CHECKING:
-    from melody.pipeline.system import MelodyPipeline
-
 
 class GenerationCall:
     """The networks as one call uses them: seeded, timed and counted."""
 
-    def __init__(self, pipeline: MelodyPipeline, settings: Settings) -> None:
-        self.pipeline = pipeline
+    def __init__(self, networks: Networks, settings: Settings) -> None:
+        self.networks = networks
         self.settings = settings
         self.rows = len(settings.seeds)
-        self.meter = PassCounter(pipeline.device, self.rows)
+        self.meter = PassCounter(networks.device, self.rows)
         self.totals: dict[str, int] = {}
         """How far progress goes, by part; without it there is none to report."""
         self._done: dict[str, int] = {}
-        check_guidance(pipeline.denoiser, settings.guidance_scale)
-        self._token_options = pipeline.token_options()
-        self._token_streams = settings.generators("tokens", pipeline.device)
-        self._noise_streams = settings.generators("latents", pipeline.device)
+        check_guidance(networks.denoiser, settings.guidance_scale)
+        self._token_options = networks.token_options()
+        self._token_streams = settings.generators("tokens", networks.device)
+        self._noise_streams = settings.generators("latents", networks.device)
 
     def encode_prompt(self, prompt: Prompt) -> Tensor:
         """MuLan tokens ``(B, P)``, of texts and audio by the same quantiser."""
         with self.meter.timed("joint_embedder"):
-            return self.pipeline.rvq.encode(prompt.embed(self.pipeline.joint_embedder, self.pipeline.device))
+            return self.networks.rvq.encode(prompt.embed(self.networks.joint_embedder, self.networks.device))
 
     def draw_tokens(self, prefix: Tensor, context: Tensor, count: int) -> Tensor:
         """``count`` semantic tokens ``(B, count)`` that follow the prefix ``(B, P)`` and the context ``(B, N)``."""
         self.meter.trace.prefill_tokens += prefix.shape[1] + context.shape[1]
-        model = self.pipeline.language_model
+        model = self.networks.language_model
         with self.meter.metered("language_model", model):  # type: ignore[arg-type]
             return model.generate(
                 prefix,
@@ -59,9 +56,8 @@ class GenerationCall:
 
     def noise(self, frames: int) -> Tensor:
         """Standard normal latents ``(B, frames, D)``."""
-        pipeline = self.pipeline
-        shape = (self.rows, frames, pipeline.codec.latent_dim)
-        return standard_normal(shape, self._noise_streams, device=pipeline.device, dtype=torch.float32)
+        shape = (self.rows, frames, self.networks.codec.latent_dim)
+        return standard_normal(shape, self._noise_streams, device=self.networks.device, dtype=torch.float32)
 
     def denoise(self, tokens: Tensor, latents: Tensor, known: Tensor, *, rotate_known: bool = False) -> Tensor:
         """Take the frames that are not known from noise to music, by one run of the sampler (Eq. 29, 32).
@@ -72,7 +68,7 @@ class GenerationCall:
             known: ``(L,)``, boolean: frames whose angle is 0.
             rotate_known: turn known frames too, as Algorithm 2 prints it; else they are returned to the bit.
         """
-        settings, denoiser = self.settings, self.pipeline.denoiser
+        settings, denoiser = self.settings, self.networks.denoiser
         angle = torch.where(known, 0.0, math.pi / 2).expand(latents.shape[:2])
         with self.meter.metered("denoiser", denoiser):  # type: ignore[arg-type]
             velocity = guided_velocity(denoiser, denoiser.prepare(tokens), settings.guidance_scale)

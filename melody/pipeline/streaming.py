@@ -33,7 +33,7 @@ class Stream(Iterator[Tensor]):
         self._windows = plan.windows(duration_s)
         self._runs = 0
         self._last = None if duration_s is None else plan.count(duration_s)
-        self._decoder = PiecewiseDecoder(run.pipeline.codec)
+        self._decoder = PiecewiseDecoder(run.networks.codec)
         self._left = None if duration_s is None else max(1, round(duration_s * self.sample_rate))
         self.position_s = 0.0
         """Seconds of audio that came out so far."""
@@ -44,7 +44,7 @@ class Stream(Iterator[Tensor]):
     @property
     def sample_rate(self) -> int:
         """In Hz."""
-        return self._run.pipeline.sample_rate
+        return self._run.networks.sample_rate
 
     @property
     def trace(self) -> GenerationStats:
@@ -73,7 +73,7 @@ class Stream(Iterator[Tensor]):
         Raises:
             MelodyError: as ``MelodyPipeline.stream``; another number of prompts than before.
         """
-        prompt = read_prompt(prompts, prompt_audio, self._run.pipeline.joint_embedder)
+        prompt = read_prompt(prompts, prompt_audio, self._run.networks.joint_embedder)
         if len(prompt) != self._run.rows:
             raise MelodyError(f"the stream has {self._run.rows} rows: got {len(prompt)} prompts")
         self._composer.prefix = self._run.encode_prompt(prompt)

@@ -11,26 +11,23 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from melody import registry
-from melody.artifacts.files import canonical, file_hash
+from melody.artifacts.files import file_hash
 from melody.artifacts.hub import local_folder
 from melody.artifacts.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
-from melody.artifacts.weights import ForeignWeightsError, Precision, load_weights, save_weights
+from melody.artifacts.weights import Precision, save_weights
 from melody.conditioning.rvq import ResidualVectorQuantizer
-from melody.conditioning.words import known_words
-from melody.config import ROLES, Preset, load_preset, preset_names, preset_of, tables_of
+from melody.config import PARTS, Preset, load_preset
 from melody.data.audio import AudioInput, as_mono
 from melody.devices import device_of
 from melody.errors import MelodyError
-from melody.paths import PACKAGE
 from melody.pipeline.composing import WindowedGenerator
 from melody.pipeline.editing import Gap, append, check_span, fill_gap, inpainted_latents, known_end
+from melody.pipeline.parts import Networks, build_part, fill_fitted, load_part, shipped_weights
 from melody.pipeline.plan import WindowPlan
 from melody.pipeline.prompts import Prompt, read_prompt
 from melody.pipeline.run import GenerationCall
 from melody.pipeline.settings import Options, Settings, check_duration
 from melody.pipeline.streaming import Stream
-from melody.pipeline.taken import token_options
 from melody.pipeline.work import pipeline_work
 from melody.protocols import (
     CallCost,
@@ -42,47 +39,6 @@ from melody.protocols import (
     SemanticTokenizer,
 )
 
-PARTS = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model", "codec", "denoiser")
-
-
-def build_part(preset: Preset, part: str) -> nn.Module:
-    """Build one part of a preset, with random weights."""
-    if part == "rvq":
-        width = registry.joint_embedders.validate(
-            preset.joint_embedder.use, preset.joint_embedder.arguments, where="[joint_embedder]"
-        )["embedding_dim"]
-        return ResidualVectorQuantizer(preset.rvq.num_levels, preset.rvq.codebook_size, width)
-    component = getattr(preset, part)
-    built: nn.Module = ROLES[part].create(component.use, component.arguments, where=f"preset {preset.name} [{part}]")
-    return built
-
-
-def component_of(preset: Preset, part: str) -> dict[str, Any]:
-    """What a part's weights are bound to: the component's name and arguments."""
-    described: dict[str, Any] = getattr(preset, part).model_dump()
-    return described
-
-
-def load_part(preset: Preset, part: str, path: Path) -> nn.Module:
-    """Build one part and fill it from a weights file; raises ``MelodyError``, which names both if it is another's."""
-    with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
-        module = build_part(preset, part)
-    try:
-        load_weights(module, path, component_of(preset, part), wanted=f"preset {preset.name!r}")
-    except ForeignWeightsError as error:
-        wanted = canonical(error.component)
-        fitting = [name for name in preset_names() if canonical(component_of(load_preset(name), part)) == wanted]
-        hint = f"; they fit preset {' or '.join(map(repr, fitting))}" if fitting else ""
-        raise MelodyError(f"{error}{hint}") from None
-    if part == "joint_embedder":
-        module.known_words = known_words(read_card(path.parent))  # type: ignore[assignment]
-    return module
-
-
-def shipped_weights(preset: Preset) -> Path:
-    """Folder of the weights that come with the package."""
-    return PACKAGE / "presets" / "weights" / preset.name
-
 
 class MelodyPipeline(Pretrained):
     """Text or audio to music by one preset: whole pieces, streams, continuations, inpainting.
@@ -91,36 +47,20 @@ class MelodyPipeline(Pretrained):
     >>> generation = pipeline("a slow piano piece in a minor key", num_steps=10, seeds=0)  # doctest: +SKIP
     """
 
+    joint_embedder: JointEmbedder
+    rvq: ResidualVectorQuantizer
+    semantic_tokenizer: SemanticTokenizer
+    language_model: LanguageModel
+    codec: Codec
+    denoiser: Denoiser
+
     def __init__(self, preset: Preset, parts: dict[str, nn.Module], weights_hash: str | None = None) -> None:
         self.preset = preset
         self.weights_hash = weights_hash
         """SHA-256 over the weight files of all parts; ``None`` for random weights."""
-        self.joint_embedder: JointEmbedder = parts["joint_embedder"]  # type: ignore[assignment]
-        self.rvq: ResidualVectorQuantizer = parts["rvq"]  # type: ignore[assignment]
-        self.semantic_tokenizer: SemanticTokenizer = parts["semantic_tokenizer"]  # type: ignore[assignment]
-        self.language_model: LanguageModel = parts["language_model"]  # type: ignore[assignment]
-        self.codec: Codec = parts["codec"]  # type: ignore[assignment]
-        self.denoiser: Denoiser = parts["denoiser"]  # type: ignore[assignment]
-        self._modules = parts
-        self.codec.remove_weight_norm()
-        for part in parts.values():
-            part.eval().requires_grad_(False)
-        self.token_options()
-
-    def token_options(self) -> dict[str, Any]:
-        """How the preset draws tokens, for ``language_model.generate``; raises ``MelodyError`` for what has no effect.
-
-        A language model need not know of what is not wanted.
-        """
-        generation = self.preset.generation
-        return token_options(
-            self.language_model,
-            f"preset {self.preset.name!r} [generation]",
-            temperature=generation.temperature,
-            top_k=generation.top_k,
-            top_p=generation.top_p,
-            guidance_scale=generation.token_guidance_scale,
-        )
+        self.networks = Networks(preset, parts)
+        for part, module in parts.items():
+            setattr(self, part, module)
 
     @classmethod
     def from_preset(
@@ -157,15 +97,15 @@ class MelodyPipeline(Pretrained):
     def _from_folder(cls, folder: Path, config: dict[str, Any], device: str) -> MelodyPipeline:
         if missing := [part for part in PARTS if part not in config]:
             raise MelodyError(f"{folder} holds no whole pipeline: its {CONFIG} lacks {', '.join(missing)}")
-        return cls.from_preset(preset_of(config, str(folder / CONFIG)), weights=folder, device=device)
+        return cls.from_preset(Preset.of(config, str(folder / CONFIG)), weights=folder, device=device)
 
     def _config_tables(self) -> dict[str, Any]:
-        return tables_of(self.preset)
+        return self.preset.tables()
 
     def _save_pretrained(self, save_directory: Path, dtype: Precision = "float16") -> None:
-        for part, module in self._modules.items():
+        for part, module in self.networks.modules.items():
             path = save_directory / f"{part}.safetensors"
-            save_weights(module, path, component_of(self.preset, part), preset=self.preset.name, dtype=dtype)
+            save_weights(module, path, self.preset.component_of(part), preset=self.preset.name, dtype=dtype)
 
     @classmethod
     def random(cls, preset: str | Path | Preset, *, seed: int = 0, device: str = "cpu") -> MelodyPipeline:
@@ -178,27 +118,25 @@ class MelodyPipeline(Pretrained):
         with torch.random.fork_rng(), on_meta:
             torch.manual_seed(seed)
             parts = {part: build_part(loaded, part) for part in PARTS}
-            parts["rvq"].randomize()  # type: ignore[operator]
-            if hasattr(parts["joint_embedder"], "fit_vocabulary"):
-                parts["joint_embedder"].fit_vocabulary(["music"])  # type: ignore[operator]
+            fill_fitted(parts)
         place = torch.device("meta") if device == "meta" else device_of(device)
         return cls(loaded, {part: module.to(place) for part, module in parts.items()})
 
     @property
     def sample_rate(self) -> int:
-        return self.codec.sample_rate
+        return self.networks.sample_rate
 
     @property
     def device(self) -> torch.device:
-        return next(self._modules["denoiser"].parameters()).device
+        return self.networks.device
 
     def plan(self, continuation: str = "fixed") -> WindowPlan:
         """The windows in which this system makes music."""
-        return WindowPlan.of(self.preset, self.semantic_tokenizer.token_rate, self.codec.frame_rate, continuation)
+        return self.networks.plan(continuation)
 
     def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         """What one clip of ``duration_s`` for a text is made of, by formula; options as of a call."""
-        return pipeline_work(self, check_duration(duration_s), **options)
+        return pipeline_work(self.networks, check_duration(duration_s), **options)
 
     @torch.inference_mode()
     def __call__(
@@ -339,7 +277,7 @@ class MelodyPipeline(Pretrained):
         return read_prompt(prompts, prompt_audio, self.joint_embedder)
 
     def _run(self, prompt: Prompt, options: Options) -> GenerationCall:
-        return GenerationCall(self, Settings.of(self.preset.generation, len(prompt), **options))
+        return GenerationCall(self.networks, Settings.of(self.preset.generation, len(prompt), **options))
 
 
 def _generation(stream: Stream) -> Generation:

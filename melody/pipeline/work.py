@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,30 +15,28 @@ from melody.errors import MelodyError
 from melody.lm.decoder_only import DecoderOnly
 from melody.pipeline import profiled_calls
 from melody.pipeline.decoding import PiecewiseDecoder
+from melody.pipeline.parts import Networks
 from melody.pipeline.plan import Window
 from melody.pipeline.settings import Settings
 from melody.protocols import CallCost, Codec, JointEmbedder
-
-if TYPE_CHECKING:
-    from melody.pipeline.system import MelodyPipeline
 
 CACHE_POINTS = 3
 """Lengths of the cache at which the tokens of a window are counted and timed, at least: ours."""
 
 
-def pipeline_work(pipeline: MelodyPipeline, duration_s: float, **options: Any) -> list[CallCost]:
+def pipeline_work(networks: Networks, duration_s: float, **options: Any) -> list[CallCost]:
     """The calls for one clip of a text, those of one shape together.
 
     Raises:
         MelodyError: settings that cannot be; a language model that is not decoder-only, whose passes nobody knows.
     """
-    settings = Settings.of(pipeline.preset.generation, 1, **options)
-    windows = list(pipeline.plan().windows(duration_s))
+    settings = Settings.of(networks.preset.generation, 1, **options)
+    windows = list(networks.plan().windows(duration_s))
     return [
-        *prompt_work(pipeline.joint_embedder, pipeline.rvq),
-        *_language_model(pipeline, settings, windows),
-        *_denoiser(pipeline, settings, windows),
-        *_codec(pipeline.codec, windows),
+        *prompt_work(networks.joint_embedder, networks.rvq),
+        *_language_model(networks, settings, windows),
+        *_denoiser(networks, settings, windows),
+        *_codec(networks.codec, windows),
     ]
 
 
@@ -75,11 +73,11 @@ def prompt_work(joint_embedder: JointEmbedder, rvq: ResidualVectorQuantizer) -> 
     yield CallCost("rvq", "quantise", "1 vector", 1, rvq, quantised.run, quantised.setup, once=True)
 
 
-def _language_model(pipeline: MelodyPipeline, settings: Settings, windows: list[Window]) -> Iterator[CallCost]:
-    model = pipeline.language_model
+def _language_model(networks: Networks, settings: Settings, windows: list[Window]) -> Iterator[CallCost]:
+    model = networks.language_model
     if not isinstance(model, DecoderOnly):
         raise MelodyError(
-            f"language model {pipeline.preset.language_model.use!r} is not decoder-only: its passes are not known"
+            f"language model {networks.preset.language_model.use!r} is not decoder-only: its passes are not known"
         )
     rows = 1 if settings.defaults.token_guidance_scale == 1 else 2
     found: Counter[tuple[int, int]] = Counter()  # passes by (tokens in the cache, new tokens)
@@ -100,8 +98,8 @@ def _language_model(pipeline: MelodyPipeline, settings: Settings, windows: list[
         )
 
 
-def _denoiser(pipeline: MelodyPipeline, settings: Settings, windows: list[Window]) -> Iterator[CallCost]:
-    denoiser: Any = pipeline.denoiser
+def _denoiser(networks: Networks, settings: Settings, windows: list[Window]) -> Iterator[CallCost]:
+    denoiser: Any = networks.denoiser
     guided = settings.guidance_scale != 1
     sizes = Counter((w.end_frame - w.begin_frame, w.end_token - w.begin_token) for w in windows)
     for (frames, tokens), runs in sizes.items():

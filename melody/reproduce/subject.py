@@ -15,8 +15,8 @@ from melody.artifacts.provenance import makings_facts, weights_hash
 from melody.baselines.melody_system import MelodySystem
 from melody.bounds import MAX_RUN_SEED, shown
 from melody.config import Preset, load_preset
-from melody.data.corpus import load_corpus
 from melody.data.embedded import DEFAULT_SIZES, distinct_prompts, embedded_corpus
+from melody.data.loading import load_corpus
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.listening.schema import ListeningResult

@@ -15,10 +15,10 @@ from torch import Tensor
 from melody.artifacts.files import canonical
 from melody.artifacts.pretrained import CONFIG, read_card, read_config
 from melody.artifacts.weights import Precision, fill
-from melody.config import STAGES, Preset, load_preset, preset_of
+from melody.config import STAGES, Preset, load_preset
 from melody.documents import read_json_table
 from melody.errors import MelodyError, did_you_mean
-from melody.pipeline import PARTS, MelodyPipeline, build_part, component_of, load_part
+from melody.pipeline import PARTS, MelodyPipeline, build_part, load_part
 
 CHECKPOINT = "last.ckpt"
 PART_STAGES = {part: stage for stage, part in STAGES.items()}
@@ -126,7 +126,7 @@ def _settings(stage_folder: Path) -> dict[str, Any]:
 
 def _check_component(stage_folder: Path, part: str, preset: Preset) -> None:
     settings = _settings(stage_folder)
-    if settings and canonical(settings["component"]) != canonical(component_of(preset, part)):
+    if settings and canonical(settings["component"]) != canonical(preset.component_of(part)):
         raise MelodyError(
             f"{stage_folder} was trained with preset {settings['preset']!r}, "
             f"whose {part.replace('_', ' ')} differs from that of {preset.name!r}"
@@ -136,7 +136,7 @@ def _check_component(stage_folder: Path, part: str, preset: Preset) -> None:
 def _preset(run: Path) -> Preset:
     """The preset of a run: its own copy; in folders that have none, the shipped preset of the name that it tells."""
     if (run / CONFIG).is_file():
-        return preset_of(read_config(run), str(run / CONFIG))
+        return Preset.of(read_config(run), str(run / CONFIG))
     names = {name for stage in STAGES if (name := _settings(run / stage).get("preset"))}
     if len(names) != 1:
         raise MelodyError(f"{run} does not tell its preset: name it with --preset")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,6 @@ from melody.training.board import TensorBoardCallback
 from melody.training.callbacks import CheckpointCallback, History, ProgressCallback, StopAfterPass, WholeCheckpoints
 from melody.training.hardware import Hardware
 from melody.training.recipe import Recipe
-from melody.training.sharding import restore, unsharded
 
 CHECKPOINT_EVERY_S = 60.0
 
@@ -69,7 +69,7 @@ def fit(
         warnings.simplefilter("ignore")  # Lightning warns that an iterable loader has no length and few workers
         trainer = _trainer(recipe, folder, hardware, callbacks)
         _check_shares(settings.batch_size, trainer.world_size, settings.accumulate)
-        whole = unsharded(recipe) if hardware.sharded else None
+        whole = copy.deepcopy((recipe.part, recipe.average)) if hardware.sharded else None  # FSDP takes them apart
         loader = DataLoader(_Positions(first * passes, total * passes), batch_size=None)
         try:
             # weights_only: a checkpoint is tensors and plain values, so nothing in it is executed.
@@ -77,7 +77,8 @@ def fit(
         except SystemExit:  # Lightning's own end after Ctrl-C
             raise KeyboardInterrupt from None
     if whole is not None:
-        restore(recipe, whole, checkpoint)
+        recipe.part, recipe.average = whole
+        recipe.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"])
     recipe.to(hardware.device)  # Lightning leaves it on the CPU
 
 

@@ -59,7 +59,11 @@ class Hardware:
         if strategy == "ddp" or (strategy == "auto" and several):
             strategy = UNUSED
         if self.sharded:
-            strategy = Sharded(recipe, cpu_offload=self.strategy.endswith("cpu_offload"))
+            if not recipe.automatic_optimization:
+                raise MelodyError(
+                    f"{type(recipe).__name__} has two optimisers, which FSDP cannot shard; train it with --strategy ddp"
+                )
+            strategy = Sharded(recipe.average, cpu_offload=self.strategy.endswith("cpu_offload"))
         return {
             "accelerator": self.accelerator,
             "devices": devices,

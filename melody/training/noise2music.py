@@ -12,21 +12,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from melody.artifacts.files import file_hash
 from melody.baselines.noise2music.frames import Frames
 from melody.baselines.noise2music.network import StageNetwork
-from melody.baselines.noise2music.preset import CONDITIONING, PARTS, CascadeStage
-from melody.config import load_preset
+from melody.baselines.noise2music.preset import PARTS, CascadeStage
 from melody.data.corpus import Corpus
 from melody.diffusion.angles import add_noise, draw_chunk_angles, velocity_target
 from melody.errors import MelodyError
-from melody.pipeline import load_part
 from melody.training import features
 from melody.training.audio import segments
-from melody.training.plans import Finish
 from melody.training.recipe import Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
-from melody.training.stages import TrainingRun, fit_stage
+from melody.training.stages import Finish, TrainingRun, fit_stage
 
 SCALE_SEGMENTS = 256
 """Segments that the scale of the data is taken from."""
@@ -161,19 +157,17 @@ def stage_recipe(part_name: str) -> Callable[[TrainingRun, int | None], Finish]:
 
 def _data(run: TrainingRun, part_name: str, corpus: Corpus) -> CascadeData:
     """A corpus's spectrograms and prompts: the tokens of audio, caption, tags and further captions, as the LM's."""
-    settings, conditioned_by = run.settings(part_name), load_preset(run.preset.melody)
-    paths = {part: run.shared_path(part) for part in CONDITIONING}
-    joint, rvq = (load_part(conditioned_by, part, paths[part]).eval() for part in CONDITIONING)
-    joint_hash = file_hash(paths["joint_embedder"])
-    audio = features.audio_embeddings(corpus, joint, settings.segment_s, joint_hash)  # type: ignore[arg-type]
-    text = features.wording_embeddings(corpus, joint, settings.segment_s, joint_hash)  # type: ignore[arg-type]
-    tokens = features.prefixes(audio, text, rvq)  # type: ignore[arg-type]
+    settings = run.settings(part_name)
+    (joint, joint_hash), (rvq, _) = run.shared("joint_embedder"), run.shared("rvq")
+    audio = features.audio_embeddings(corpus, joint, settings.segment_s, joint_hash)
+    text = features.wording_embeddings(corpus, joint, settings.segment_s, joint_hash)
+    tokens = features.prefixes(audio, text, rvq)
     with torch.inference_mode():
-        prompts = rvq.decode(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # type: ignore[operator]
+        prompts = rvq.decode(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
     frames: Frames = run.preset.frames()
     samples = round(settings.segment_s * corpus.sample_rate)
     spectrograms = features.spectrograms(corpus, frames, settings.segment_s)
-    return CascadeData(corpus, frames, samples, prompts.clone(), spectrograms)
+    return CascadeData(corpus, frames, samples, prompts.cpu().clone(), spectrograms)
 
 
 def _velocity_error(

@@ -9,37 +9,26 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
 
-from melody.errors import MelodyError
-
-if TYPE_CHECKING:
-    from melody.training.recipe import Recipe
-
-
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's, by torch's names."""
 
 
 class Sharded(FSDPStrategy):
-    """Lightning's strategy, set for a recipe; it also runs on CPUs over gloo, for tests."""
+    """Lightning's strategy with all but ``kept_whole`` in shards; it also runs on CPUs over gloo, for tests."""
 
-    def __init__(self, recipe: Recipe, cpu_offload: bool) -> None:
-        if not recipe.automatic_optimization:
-            raise MelodyError(
-                f"{type(recipe).__name__} has two optimisers, which FSDP cannot shard; train it with --strategy ddp"
-            )
+    def __init__(self, kept_whole: nn.Module | None, cpu_offload: bool) -> None:
         super().__init__(
             cpu_offload=cpu_offload,
             # Passes are autocast; tables of the front ends (windows, filters) must keep their precision.
             mixed_precision=MixedPrecision(),
-            ignored_modules=[recipe.average] if recipe.average is not None else None,
+            ignored_modules=[kept_whole] if kept_whole is not None else None,
             use_orig_params=True,  # AdamW's groups are of single parameters
             state_dict_type="full",
         )
@@ -95,15 +84,3 @@ def whole_weights(strategy: object) -> Iterator[None]:
         return
     with FullyShardedDataParallel.summon_full_params(model, writeback=False):
         yield
-
-
-def unsharded(recipe: Recipe) -> tuple[nn.Module, nn.Module | None]:
-    """Copies of the part and its moving average, before FSDP takes them apart."""
-    return copy.deepcopy(recipe.part), copy.deepcopy(recipe.average)
-
-
-def restore(recipe: Recipe, parts: tuple[nn.Module, nn.Module | None], checkpoint: Path) -> None:
-    """Put whole modules back into a recipe that was trained in shards, from its last checkpoint."""
-    recipe.part, recipe.average = parts
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
-    recipe.load_state_dict(state)

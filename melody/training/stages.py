@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from melody.artifacts.files import file_hash, write_bytes
 from melody.artifacts.pretrained import write_config
 from melody.artifacts.weights import save_weights
 from melody.conditioning.words import words_of
-from melody.config import STAGES, Component, Preset, Stage, parse, tables_of
-from melody.data.corpus import Corpus, load_corpus
+from melody.config import STAGES, Component, Preset, Stage, SystemPreset, load_preset, parse
+from melody.data.corpus import Corpus
+from melody.data.loading import load_corpus
 from melody.errors import MelodyError, did_you_mean
-from melody.pipeline import build_part, component_of, load_part
+from melody.pipeline import build_part, load_part, shipped_weights
 from melody.training import features
 from melody.training.card import add_stage, bind_stage, is_finished
 from melody.training.dpd import AudioPreview, LatentData, VelocityPrediction
@@ -30,7 +33,6 @@ from melody.training.fit import fit
 from melody.training.hardware import Hardware
 from melody.training.joint import Joint
 from melody.training.lm import LanguageModelling, TokenData
-from melody.training.plans import Figures, Finish, StageGraph
 from melody.training.recipe import Recipe
 from melody.training.semantic import Semantic
 from melody.training.shares import barrier, is_main
@@ -83,6 +85,25 @@ def with_settings(preset: Any, **settings: Any) -> Any:
         if isinstance(table, Stage)
     }
     return preset.model_copy(update={"training": preset.training.model_copy(update=stages)})
+
+
+Figures = dict[str, float]
+Finish = Callable[[], tuple[nn.Module, Figures]]
+"""What the main process does when a stage's steps are done: the part to keep, and its figures on held-out data."""
+
+
+@dataclass(frozen=True)
+class StageGraph:
+    """Stages of one system in the order of what each needs, so that baselines train by the same machinery as MeLoDy."""
+
+    preset_type: type[SystemPreset]
+    parts: Mapping[str, str]
+    """Stage -> the part that it trains."""
+    needs: Mapping[str, tuple[str, ...]]
+    """Stage -> the stages that it builds on."""
+    recipes: Mapping[str, Callable[[TrainingRun, int | None], Finish]]
+    shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stage -> parts of MeLoDy that it uses as they are, so that conditioning is equal."""
 
 
 class TrainingRun:
@@ -142,7 +163,7 @@ class TrainingRun:
     def part(self, stage: str) -> nn.Module:
         """A fresh part with the stage's seed."""
         torch.manual_seed(self.settings(stage).seed)
-        return self.plan.build(self.preset, self.plan.parts[stage])
+        return build_part(self.preset, self.plan.parts[stage])
 
     def bind(self, stage: str) -> None:
         """Refuse to go on in a folder that was begun with another component, other settings, data or earlier parts."""
@@ -152,7 +173,7 @@ class TrainingRun:
         bind_stage(
             self.folder / stage,
             self.preset.name,
-            component=plan.component_of(self.preset, plan.parts[stage]),
+            component=self.preset.component_of(plan.parts[stage]),
             settings=self.settings(stage),
             data=[self.train_corpus.content_hash(), self.validation_corpus.content_hash()],
             needs={part: file_hash(path) for part, path in needs.items()},
@@ -160,8 +181,7 @@ class TrainingRun:
 
     def shared_path(self, part: str) -> Path:
         """Weights of a part of MeLoDy that another system uses; raises ``MelodyError`` if there are none."""
-        assert self.plan.shared_weights is not None
-        path = self.plan.shared_weights(self.preset, part)
+        path = shipped_weights(load_preset(self.preset.melody)) / f"{part}.safetensors"
         if not path.is_file():
             raise MelodyError(f"{part} of MeLoDy is used as it is, but {path} is missing")
         return path
@@ -175,10 +195,16 @@ class TrainingRun:
             raise MelodyError(f"stage {stage!r} must be trained first: {path} is missing (melody train {stage})")
         return path
 
-    def finished(self, stage: str) -> tuple[nn.Module, str]:
+    def finished(self, stage: str) -> tuple[Any, str]:
         """The part of an earlier stage with its weights, and their hash; raises ``MelodyError`` if there are none."""
-        part, path = self.plan.parts[stage], self.finished_path(stage)
-        module = self.plan.load(self.preset, part, path).eval().requires_grad_(False)
+        return self._loaded(self.preset, self.plan.parts[stage], self.finished_path(stage))
+
+    def shared(self, part: str) -> tuple[Any, str]:
+        """A part of MeLoDy that another system uses, and its hash; raises ``MelodyError`` if there are no weights."""
+        return self._loaded(load_preset(self.preset.melody), part, self.shared_path(part))
+
+    def _loaded(self, preset: SystemPreset, part: str, path: Path) -> tuple[Any, str]:
+        module = load_part(preset, part, path).eval().requires_grad_(False)
         return module.to(self.hardware.device), file_hash(path)
 
 
@@ -202,7 +228,7 @@ def train(stage: str, run: TrainingRun, *, stop_after: int | None = None) -> Non
         if name in finished:  # made again, its weights might differ by rounding, and what was built on them be refused
             continue
         if is_main():
-            write_config(run.folder, plan.tables_of(run.preset))
+            write_config(run.folder, run.preset.tables())
         finish = plan.recipes[name](run, stop_after)
         if stop_after is not None and stop_after < getattr(run.settings(name), "steps", 0):
             return
@@ -215,7 +241,7 @@ def _leave(run: TrainingRun, stage: str, finish: Finish, begin: float) -> None:
     """Write a finished stage's weights and its entry in the card."""
     module, figures = finish()
     part = run.plan.parts[stage]
-    component = run.plan.component_of(run.preset, part)
+    component = run.preset.component_of(part)
     save_weights(module, run.weights_path(part), component, preset=run.preset.name)
     add_stage(
         run.folder,
@@ -251,9 +277,9 @@ def _rvq(run: TrainingRun, stop_after: int | None) -> Finish:
     """Codebooks over embeddings of audio, captions and tags alike, for all three may be the prompt."""
     settings, (joint, weights) = run.settings("rvq"), run.finished("joint")
     # In every process, though one computes them: the others wait at the cache, which has no time limit.
-    audio = features.audio_embeddings(run.train_corpus, joint, settings.clip_s, weights)  # type: ignore[arg-type]
-    text = features.text_embeddings(run.train_corpus, joint, settings.clip_s, weights)  # type: ignore[arg-type]
-    held_out = features.audio_embeddings(run.validation_corpus, joint, settings.clip_s, weights)  # type: ignore[arg-type]
+    audio = features.audio_embeddings(run.train_corpus, joint, settings.clip_s, weights)
+    text = features.text_embeddings(run.train_corpus, joint, settings.clip_s, weights)
+    held_out = features.audio_embeddings(run.validation_corpus, joint, settings.clip_s, weights)
 
     def finish() -> tuple[nn.Module, Figures]:
         embeddings = _at_most(RVQ_EMBEDDINGS, torch.cat([audio, text.flatten(0, 1)]), settings.seed)
@@ -290,10 +316,10 @@ def _lm(run: TrainingRun, stop_after: int | None) -> Finish:
     tokenizer, tokenizer_hash = run.finished("semantic")
 
     def data(corpus: Corpus) -> TokenData:
-        audio = features.audio_embeddings(corpus, joint, settings.clip_s, joint_hash)  # type: ignore[arg-type]
-        text = features.wording_embeddings(corpus, joint, settings.clip_s, joint_hash)  # type: ignore[arg-type]
-        prefixes = features.prefixes(audio, text, rvq)  # type: ignore[arg-type]
-        return TokenData(prefixes, features.semantic_tokens(corpus, tokenizer, settings.clip_s, tokenizer_hash))  # type: ignore[arg-type]
+        audio = features.audio_embeddings(corpus, joint, settings.clip_s, joint_hash)
+        text = features.wording_embeddings(corpus, joint, settings.clip_s, joint_hash)
+        prefixes = features.prefixes(audio, text, rvq)
+        return TokenData(prefixes, features.semantic_tokens(corpus, tokenizer, settings.clip_s, tokenizer_hash))
 
     recipe = LanguageModelling(run.part("lm"), settings, data(run.train_corpus), data(run.validation_corpus))
     fit_stage(recipe, run, "lm", stop_after)
@@ -311,15 +337,15 @@ def _dpd(run: TrainingRun, stop_after: int | None) -> Finish:
     (codec, codec_hash), (tokenizer, tokenizer_hash) = run.finished("vae"), run.finished("semantic")
 
     def data(corpus: Corpus) -> LatentData:
-        tokens = features.semantic_tokens(corpus, tokenizer, settings.clip_s, tokenizer_hash)  # type: ignore[arg-type]
+        tokens = features.semantic_tokens(corpus, tokenizer, settings.clip_s, tokenizer_hash)
         if settings.latents == "mean":
-            return LatentData(features.latents(corpus, codec, settings.clip_s, codec_hash), tokens)  # type: ignore[arg-type]
-        moments = features.distributions(corpus, codec, settings.clip_s, codec_hash)  # type: ignore[arg-type]
+            return LatentData(features.latents(corpus, codec, settings.clip_s, codec_hash), tokens)
+        moments = features.distributions(corpus, codec, settings.clip_s, codec_hash)
         return LatentData(moments[:, 0], tokens, deviations=moments[:, 1])
 
     chunks = run.preset.generation.chunks
     train_data, validation_data = data(run.train_corpus), data(run.validation_corpus)
-    studio = AudioPreview(codec, run.preset.generation)  # type: ignore[arg-type]
+    studio = AudioPreview(codec, run.preset.generation)
     recipe = VelocityPrediction(run.part("dpd"), settings, train_data, validation_data, chunks, studio)
     fit_stage(recipe, run, "dpd", stop_after)
 
@@ -327,7 +353,7 @@ def _dpd(run: TrainingRun, stop_after: int | None) -> Finish:
         scored = recipe.table5()
         facts = {
             "protocol": "Table 5 on held-out latents: one stratified angle an item, with tokens, without guidance",
-            "denoiser": component_of(run.preset, "denoiser"),
+            "denoiser": run.preset.component_of("denoiser"),
             "items": len(scored.angle),
             "seed": settings.seed,
             **scored.means(),
@@ -341,11 +367,8 @@ def _dpd(run: TrainingRun, stop_after: int | None) -> Finish:
 
 
 MELODY = StageGraph(
+    Preset,
     parts=STAGES,
     needs=NEEDS,
     recipes={"joint": _joint, "rvq": _rvq, "semantic": _semantic, "lm": _lm, "vae": _vae, "dpd": _dpd},
-    build=build_part,
-    component_of=component_of,
-    load=load_part,
-    tables_of=tables_of,
 )

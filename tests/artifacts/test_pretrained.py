@@ -16,7 +16,7 @@ import melody
 from melody import registry
 from melody.artifacts import hub
 from melody.conditioning.rvq import ResidualVectorQuantizer
-from melody.config import ROLES, Preset, load_preset, preset_for, preset_of, tables_of
+from melody.config import ROLES, Preset, load_preset, preset_for
 from melody.diffusion.dual_path import DualPathDenoiser
 from melody.errors import MelodyError
 from melody.pipeline import PARTS, MelodyPipeline
@@ -132,7 +132,7 @@ def test_a_pipeline_whose_codec_has_folded_norms_comes_back(tiny_path: Path, tmp
     """The pipeline folds weight norms when it loads; its files must serve generation and further training alike."""
     small = {**SMALL_HIFI, "encoder_rates": [4, 5, 4, 6], "encoder_kernels": [5, 5, 5, 7]}
     small |= {"decoder_rates": [6, 4, 5, 4], "decoder_kernels": [7, 5, 5, 5]}
-    preset = preset_of({**tables_of(load_preset(tiny_path)), "codec": small}, "here")
+    preset = Preset.of({**load_preset(tiny_path).tables(), "codec": small}, "here")
     before = MelodyPipeline.random(preset)
     before.save_pretrained(tmp_path, dtype="float32")
     latents = torch.rand(1, 9, 4)

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from melody.artifacts.weights import save_weights
 from melody.baselines.musiclm import MusicLmSystem
-from melody.baselines.musiclm.preset import PARTS, MusicLmPreset, component_of, load_preset
+from melody.baselines.musiclm.preset import MusicLmPreset
 from melody.baselines.musiclm.windows import Window, independent, striding
-from melody.baselines.musiclm.work import blocks
+from melody.config import load_preset
 from melody.errors import MelodyError
 from melody.lm.multi_stream import MultiStream
 from melody.metrics.flops import count
 from melody.metrics.passes import musiclm_passes, musiclm_serial_passes
 from melody.pipeline import MelodyPipeline
+from melody.pipeline.work import spread
 from melody.registry import systems
 
 TINY = """
@@ -79,10 +80,10 @@ def system(path: Path) -> MusicLmSystem:
 @pytest.fixture(scope="module")
 def weights(system: MusicLmSystem, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("musiclm-weights")
-    for part in PARTS:
-        save_weights(getattr(system, part), folder / f"{part}.safetensors", component_of(system.preset, part))
+    for part in system.preset.parts:
+        save_weights(getattr(system, part), folder / f"{part}.safetensors", system.preset.component_of(part))
     for part in tiny_weights.glob("*.safetensors"):
-        if part.stem not in PARTS:
+        if part.stem not in system.preset.parts:
             (folder / part.name).write_bytes(part.read_bytes())
     return folder
 
@@ -239,7 +240,7 @@ def test_work_at_a_few_lengths_has_the_flops_of_all() -> None:
         return count(model, lambda: model(row, row[0], 0, cache)).flops
 
     for number in (1, 2, 8, 13):
-        few = list(blocks(10, number))
+        few = list(spread(10, number))
         assert sum(calls for _, calls in few) == number
         assert sum(calls * flops(length) for length, calls in few) == sum(flops(10 + i) for i in range(number))
 
@@ -308,12 +309,12 @@ def test_presets_that_do_not_fit_together_are_refused(
     other = tmp_path / "other.toml"
     other.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(MelodyError, match=message):
-        load_preset(other)
+        load_preset(other, MusicLmPreset)
 
 
 def test_presets_that_ship_load() -> None:
     for name in ("demo", "paper"):
-        assert isinstance(load_preset(name), MusicLmPreset)
+        assert isinstance(load_preset(name, MusicLmPreset), MusicLmPreset)
 
 
 def test_the_weights_that_ship_make_sound() -> None:

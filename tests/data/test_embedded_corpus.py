@@ -13,8 +13,9 @@ import torch
 
 from melody.data import embedded
 from melody.data.attributes import Attributes
-from melody.data.corpus import Corpus, load_corpus
+from melody.data.corpus import Corpus
 from melody.data.embedded import EMBEDDED_SPLITS, clip_score, distinct_prompts, embedded_clip, embedded_corpus
+from melody.data.loading import load_corpus
 from melody.data.rendering import render
 from melody.errors import MelodyError
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from melody.data.corpus import load_corpus
+from melody.data.loading import load_corpus
 from melody.errors import MelodyError
 
 # How files of the authors' demo page are called, and what a manifest says of them.

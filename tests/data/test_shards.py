@@ -13,8 +13,8 @@ import soundfile
 import torch
 
 from melody.cli import main
-from melody.data.corpus import load_corpus
 from melody.data.folders import metadata_corpus
+from melody.data.loading import load_corpus
 from melody.data.shards import whole_corpora, write_shards
 from melody.errors import MelodyError
 

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from melody.baselines.folder import FolderSystem
-from melody.data.corpus import load_corpus
 from melody.data.listing import list_clips, read_captions
+from melody.data.loading import load_corpus
 from melody.errors import MelodyError
 from melody.listening.analysis import analyse
 

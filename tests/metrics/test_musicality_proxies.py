@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from melody.data.corpus import load_corpus
+from melody.data.loading import load_corpus
 from melody.errors import MelodyError
 from melody.metrics import spectra
 from melody.metrics.clip_mean import SampledClipMean

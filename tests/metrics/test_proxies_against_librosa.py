@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from melody.data.corpus import Clip, load_corpus
+from melody.data.corpus import Clip
+from melody.data.loading import load_corpus
 from melody.metrics.rhythm import beats_s, tempo_bpm
 from melody.metrics.tonality import Key, chroma, key_of_chroma
 

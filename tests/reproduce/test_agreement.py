@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from melody.data.captions import named_instrument
-from melody.data.corpus import load_corpus
 from melody.data.embedded import distinct_prompts
+from melody.data.loading import load_corpus
 from melody.errors import MelodyError
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import JobResult

@@ -12,8 +12,8 @@ import torch
 
 from melody.data.attributes import Attributes
 from melody.data.captions import DRUMS_PHRASES, full_caption
-from melody.data.corpus import load_corpus
 from melody.data.embedded import distinct_combinations
+from melody.data.loading import load_corpus
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
 from melody.reproduce.attribute_classifiers import trained_classifiers

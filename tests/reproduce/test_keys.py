@@ -18,7 +18,7 @@ from melody.artifacts import code_identity
 from melody.artifacts.weights import save_weights
 from melody.config import PRESETS, load_preset
 from melody.errors import MelodyError
-from melody.pipeline import component_of, load_part
+from melody.pipeline import load_part
 from melody.registry import Entry
 from melody.reproduce.results import Cell
 from melody.reproduce.runner import plan, run
@@ -162,7 +162,7 @@ def test_a_row_is_told_to_be_of_its_own_preset(row: Row, tmp_path: Path) -> None
     preset = load_preset("preset.toml")
     path = row.folder / "weights" / "language_model.safetensors"  # they are bound to the component's name
     llama = preset.model_copy(update={"language_model": preset.language_model.model_copy(update={"use": "llama"})})
-    save_weights(load_part(llama, "language_model", path), path, component_of(preset, "language_model"))
+    save_weights(load_part(llama, "language_model", path), path, preset.component_of("language_model"))
     context = row.tones.context(others={ROW: row.system()})
     results = run([row.suite], context, store=Store(tmp_path / "store"), output=tmp_path / "out")
     (cell,) = [c for c in results.tables[0].cells if c.row.get("system") == ROW and c.column == "passes"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from melody.data.corpus import load_corpus
+from melody.data.loading import load_corpus
 from melody.errors import MelodyError
 from melody.protocols import Denoiser
 from melody.registry import Entry, denoisers

@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from melody.baselines.musiclm.preset import MusicLmPreset, load_part, load_preset
+from melody.baselines.musiclm.preset import MusicLmPreset
 from melody.cli import main
-from melody.config import TokenCodecStage
-from melody.data.corpus import load_corpus
+from melody.config import TokenCodecStage, load_preset
+from melody.data.loading import load_corpus
 from melody.errors import MelodyError
+from melody.pipeline import load_part
 from melody.protocols import TokenCodec
-from melody.training.baselines import MUSICLM, trainable
+from melody.training.baselines import GRAPHS, MUSICLM
 from melody.training.fit import fit
-from melody.training.plans import StageGraph
 from melody.training.shares import Share
-from melody.training.stages import TrainingRun, train
+from melody.training.stages import StageGraph, TrainingRun, train
 from melody.training.token_codec import TokenCodecTraining, perplexity
 
 TINY = """
@@ -57,7 +57,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def preset(path: Path) -> MusicLmPreset:
-    return load_preset(path)
+    return load_preset(path, MusicLmPreset)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def recipe(preset: MusicLmPreset, tones: Path, **changes: object) -> TokenCodecT
     torch.manual_seed(0)
     settings = TokenCodecStage.model_validate({**preset.training.codec.model_dump(), **changes})
     corpus = load_corpus(tones, split="train")
-    return TokenCodecTraining(MUSICLM.build(preset, "codec"), settings, corpus, corpus)
+    return TokenCodecTraining(preset.build("codec"), settings, corpus, corpus)
 
 
 def test_the_stage_leaves_weights_that_load_and_a_card(trained: Path, preset: MusicLmPreset) -> None:
@@ -143,7 +143,7 @@ def test_another_component_in_the_folder_is_refused(
     wider = tmp_path / "wider.toml"
     wider.write_text(TINY.replace("hidden_dim = 16", "hidden_dim = 24"))
     with pytest.raises(MelodyError, match="was begun with preset 'tiny', whose component differ"):
-        train("codec", TrainingRun(load_preset(wider), tones, trained, plan=MUSICLM))
+        train("codec", TrainingRun(load_preset(wider, MusicLmPreset), tones, trained, plan=MUSICLM))
 
 
 def test_a_shared_part_of_melody_is_bound_by_its_hash(preset: MusicLmPreset, tones: Path, tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_the_command_trains_an_opponents_stage(
 
 
 def test_every_system_that_trains_has_a_demo_with_all_stages() -> None:
-    for system in ("melody", "musiclm"):
-        kind = trainable(system)
-        training = kind.load_preset("demo").training
-        assert all(getattr(training, stage) is not None for stage in kind.plan.parts)
-        assert set(kind.plan.parts) == set(kind.plan.needs) == set(kind.plan.recipes)
+    assert set(GRAPHS) == {"melody", "musiclm", "noise2music"}
+    for graph in GRAPHS.values():
+        training = load_preset("demo", graph.preset_type).training  # type: ignore[attr-defined]
+        assert all(getattr(training, stage) is not None for stage in graph.parts)
+        assert set(graph.parts) == set(graph.needs) == set(graph.recipes)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from melody.artifacts.pretrained import write_config
 from melody.cli import main
-from melody.config import Preset, load_preset, tables_of
+from melody.config import Preset, load_preset
 from melody.errors import MelodyError
 from melody.pipeline import MelodyPipeline, build_part
 from melody.protocols import Codec, Denoiser
@@ -128,7 +128,7 @@ def test_a_checkpoint_with_code_or_damage_is_not_opened(run: Path, tiny_preset: 
         def __reduce__(self) -> tuple[object, tuple[Path]]:
             return Path.touch, (canary,)
 
-    write_config(tmp_path, tables_of(tiny_preset))
+    write_config(tmp_path, tiny_preset.tables())
     (tmp_path / "vae").mkdir()
     checkpoint = tmp_path / "vae" / "last.ckpt"
     whole = (run / "vae" / "last.ckpt").read_bytes()

@@ -16,7 +16,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from melody.config import CodecStage, DenoiserStage, Preset
-from melody.data.corpus import Corpus, load_corpus
+from melody.data.corpus import Corpus
+from melody.data.loading import load_corpus
 from melody.errors import MelodyError
 from melody.pipeline import build_part
 from melody.training import fit as fitting

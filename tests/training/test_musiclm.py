@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from melody.baselines.musiclm.preset import AcousticTraining, MusicLmPreset, load_part, load_preset
+from melody.baselines.musiclm.preset import AcousticTraining, MusicLmPreset
+from melody.config import load_preset
 from melody.errors import MelodyError
 from melody.lm.multi_stream import MultiStream
-from melody.training import baselines
+from melody.pipeline import load_part
+from melody.training import stages
 from melody.training.baselines import MUSICLM
 from melody.training.musiclm import AcousticData, AcousticModelling
 from melody.training.shares import Share
@@ -73,13 +75,13 @@ learning_rate = 1e-3
 def preset(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> MusicLmPreset:
     path = tmp_path_factory.mktemp("musiclm") / "tiny.toml"
     path.write_text(PRESET.format(melody=tiny_path))
-    return load_preset(path)
+    return load_preset(path, MusicLmPreset)
 
 
 @pytest.fixture
 def shipped(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """MeLoDy's parts come from the tiny system."""
-    monkeypatch.setattr(baselines, "shipped_weights", lambda preset: tiny_weights)
+    monkeypatch.setattr(stages, "shipped_weights", lambda preset: tiny_weights)
 
 
 def data(frames_per_given: int = 2, prefixes: bool = True) -> AcousticData:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from melody.baselines.musiclm.preset import build_part, load_preset
+from melody.baselines.musiclm.preset import MusicLmPreset
+from melody.config import load_preset
 from melody.errors import MelodyError
 from melody.protocols import TokenCodec
 from melody.registry import token_codecs
@@ -168,7 +169,7 @@ def test_bad_settings_are_refused(name: str, changes: dict[str, object], message
 
 def test_presets_have_the_papers_rate_and_levels_and_the_size_is_known() -> None:
     """The size is ours, for none is printed: 40.65M and 67.5M beside hifi-vae's 40.2M and 59.7M; 1.6M of codebooks."""
-    demo, paper = (build_part(load_preset(name), "codec") for name in ("demo", "paper"))
+    demo, paper = (load_preset(name, MusicLmPreset).build("codec") for name in ("demo", "paper"))
     for codec, codebook_size in ((demo, 128), (paper, 1024)):
         assert isinstance(codec, ResidualCodec)
         assert (codec.sample_rate, codec.frame_rate) == (24000, 50.0)
@@ -184,4 +185,4 @@ def test_presets_have_the_papers_rate_and_levels_and_the_size_is_known() -> None
 
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(MelodyError, match="unknown preset 'dem' of musiclm; did you mean 'demo'"):
-        load_preset("dem")
+        load_preset("dem", MusicLmPreset)

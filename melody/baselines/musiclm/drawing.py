@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from melody.baselines.musiclm.preset import AcousticStage, frames_per_token
+from melody.baselines.musiclm.preset import AcousticStage, MusicLmPreset
 from melody.baselines.musiclm.windows import Window, independent, striding
 from melody.conditioning.semantic import TOKEN_RATE
 from melody.lm.multi_stream import MultiStream
@@ -15,35 +16,43 @@ from melody.pipeline.meter import PassCounter
 from melody.pipeline.settings import Settings
 from melody.pipeline.taken import token_options
 
-if TYPE_CHECKING:
-    from melody.baselines.musiclm.system import MusicLmSystem
-
 
 class TokenGenerator:
     """The stages as one call uses them: seeded, timed and counted.
 
     Rows are clips. What a row draws comes from its seed, the stage and the window alone.
+
+    Args:
+        parts: the system's, by name.
     """
 
-    def __init__(self, system: MusicLmSystem, settings: Settings, fine_windows: str) -> None:
-        self.system, self.settings, self.fine_windows = system, settings, fine_windows
+    def __init__(
+        self,
+        preset: MusicLmPreset,
+        parts: Mapping[str, Any],
+        device: torch.device,
+        settings: Settings,
+        fine_windows: str,
+    ) -> None:
+        self.preset, self.parts, self.device = preset, parts, device
+        self.settings, self.fine_windows = settings, fine_windows
         self.rows = len(settings.seeds)
-        self.ratio = frames_per_token(system.preset)
-        self.meter = PassCounter(system.device, self.rows)
+        self.ratio = preset.frames_per_token
+        self.meter = PassCounter(device, self.rows)
 
     def semantic(self, prefix: Tensor, known: Tensor, total: int) -> Tensor:
         """MuLan tokens ``(B, P)``, semantic tokens so far ``(B, K)`` -> ``(B, total)``."""
-        stage, model = self.system.preset.semantic, self.system.language_model
+        stage, model = self.preset.semantic, self.parts["language_model"]
         options = token_options(
             model,
-            f"preset {self.system.preset.name!r} of musiclm [semantic]",
+            f"{self.preset.title} [semantic]",
             temperature=stage.temperature,
             top_k=stage.top_k,
             top_p=stage.top_p,
             guidance_scale=stage.guidance_scale,
         )
         # The stream is MeLoDy's own, so that with its language model the tokens are those that it draws.
-        streams = self.settings.generators("tokens", self.system.device)
+        streams = self.settings.generators("tokens", self.device)
         tokens = known
         with self.meter.metered("semantic", model):
             for window in striding(known.shape[1], total, stage.window_s * TOKEN_RATE, stage.stride_s * TOKEN_RATE):
@@ -61,8 +70,8 @@ class TokenGenerator:
 
     def coarse(self, prefix: Tensor, semantic: Tensor, known: Tensor, total: int) -> Tensor:
         """MuLan tokens, semantic tokens ``(B, N)``, frames so far ``(B, K, levels)`` -> ``(B, total, levels)``."""
-        stage, frames = self.system.preset.coarse, known
-        with self.meter.metered("coarse", self.system.coarse):
+        stage, frames = self.preset.coarse, known
+        with self.meter.metered("coarse", self.parts["coarse"]):
             for index, window in enumerate(self._striding(stage, known.shape[1], total)):
                 heard = semantic[:, window.begin // self.ratio : -(-window.end // self.ratio)]
                 given = [prefix[:, None], heard[..., None]]
@@ -71,12 +80,12 @@ class TokenGenerator:
 
     def fine(self, coarse: Tensor, known: Tensor) -> Tensor:
         """Coarse frames ``(B, total, levels)``, fine frames so far -> fine frames ``(B, total, further levels)``."""
-        stage, total = self.system.preset.fine, coarse.shape[1]
+        stage, total = self.preset.fine, coarse.shape[1]
         frames = known
         if self.fine_windows == "batched":
             with self.meter.timed("fine"):
                 return self._fine_at_once(stage, coarse, known)
-        with self.meter.metered("fine", self.system.fine):
+        with self.meter.metered("fine", self.parts["fine"]):
             for index, window in enumerate(self._striding(stage, known.shape[1], total)):
                 given = [coarse[:, window.begin : window.end]]
                 frames = self._extend("fine", stage, given, frames, window, index)
@@ -94,8 +103,8 @@ class TokenGenerator:
                 for stream in (self._streams("fine", index + w)[row] for w in range(len(windows)))
             ]
             self.meter.trace.prefill_tokens += len(windows) * given[0].numel()
-            with self.meter.counted("fine", self.system.fine, len(windows)):
-                drawn = self._draw(self.system.fine, stage, [given], windows[0].new, None, streams)
+            with self.meter.counted("fine", self.parts["fine"], len(windows)):
+                drawn = self._draw(self.parts["fine"], stage, [given], windows[0].new, None, streams)
             for window, new in zip(windows, drawn.unflatten(0, (self.rows, -1)).unbind(1), strict=True):
                 frames[:, window.begin : window.end] = new
             index += len(windows)
@@ -107,7 +116,7 @@ class TokenGenerator:
         """Frames with those that a window makes ``(B, window.end, levels)``."""
         context = frames[:, window.begin : window.known]
         self.meter.trace.prefill_tokens += sum(stream[0].numel() for stream in [*given, context])
-        model = getattr(self.system, part)
+        model = self.parts[part]
         new = self._draw(model, stage, given, window.new, context, self._streams(part, index))
         return torch.cat([frames, new], dim=1)
 
@@ -139,4 +148,4 @@ class TokenGenerator:
 
     def _streams(self, part: str, window: int) -> list[torch.Generator]:
         """One a row."""
-        return self.settings.generators(f"musiclm {part} {window}", self.system.device)
+        return self.settings.generators(f"musiclm {part} {window}", self.device)

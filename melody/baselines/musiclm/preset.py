@@ -12,32 +12,17 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from melody import config, registry
+from melody import registry
 from melody.artifacts.files import canonical
-from melody.artifacts.weights import load_weights
+from melody.baselines.base import BaselinePreset
 from melody.conditioning.semantic import TOKEN_RATE
-from melody.config import (
-    PRESETS,
-    Component,
-    FrozenModel,
-    Positive,
-    PositiveFloat,
-    Stage,
-    TokenCodecStage,
-    plain_tables,
-    with_components,
-)
-from melody.documents import read_toml
-from melody.errors import MelodyError, did_you_mean
+from melody.config import PRESETS, Component, FrozenModel, Positive, PositiveFloat, Stage, TokenCodecStage
+from melody.errors import MelodyError
 from melody.lm.multi_stream import MultiStream
 from melody.protocols import TokenCodec
 
-FOLDER = PRESETS / "musiclm"
-ROLES = {"codec": registry.token_codecs, "language_model": registry.language_models}
-"""Table of a component -> the registry of its kind."""
-PARTS = ("codec", "coarse", "fine")
-"""Parts with weights of this system's own, beside a language model if it has one."""
-CONDITIONING = ("joint_embedder", "rvq", "semantic_tokenizer", "language_model")
+ACOUSTIC = ("coarse", "fine")
+CONDITIONING = ("joint_embedder", "language_model", "rvq", "semantic_tokenizer")
 """Parts of MeLoDy that it uses, but for a language model of its own."""
 
 
@@ -81,6 +66,10 @@ class AcousticStage(Windows):
     feed_forward_size: Positive = 4160
     """Ours."""
 
+    def sizes(self) -> dict[str, Any]:
+        """Arguments of the stage's network."""
+        return self.model_dump(include={"hidden_size", "num_layers", "num_heads", "feed_forward_size"})
+
 
 class CoarseStage(AcousticStage):
     window_s: PositiveFloat = 10.0
@@ -123,13 +112,16 @@ class MusicLmTraining(FrozenModel):
     fine: AcousticTraining | None = None
 
 
-class MusicLmPreset(FrozenModel):
-    """One MusicLM-style system."""
+class MusicLmPreset(BaselinePreset):
+    """One MusicLM-style system, which shares MeLoDy's joint embedder, quantiser of its embedding and semantic stage."""
 
-    name: str
-    description: str
-    melody: str
-    """MeLoDy's preset whose joint embedder, quantiser of its embedding and semantic stage this system shares."""
+    system = "musiclm"
+    folder = PRESETS / "musiclm"
+    roles: ClassVar[Mapping[str, registry.Registry]] = {
+        "codec": registry.token_codecs,
+        "language_model": registry.language_models,
+    }
+
     codec: Component
     language_model: Component | None = None
     """Of the semantic stage; that of MeLoDy's preset if not given."""
@@ -138,109 +130,81 @@ class MusicLmPreset(FrozenModel):
     fine: FineStage = FineStage()
     training: MusicLmTraining | None = None
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        own = ("codec", *ACOUSTIC)
+        return own if self.language_model is None else (*own, "language_model")
 
-def own_parts(preset: MusicLmPreset) -> tuple[str, ...]:
-    """Parts that the preset itself describes."""
-    return PARTS if preset.language_model is None else (*PARTS, "language_model")
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return tuple(part for part in CONDITIONING if part not in self.parts)
 
+    def files(self, folder: Path) -> dict[str, Path]:
+        """In the order of their names, in which the digest of all weights is taken."""
+        return dict(sorted(super().files(folder).items()))
 
-def preset_names() -> list[str]:
-    """Presets that ship with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
-def load_preset(name: str | Path) -> MusicLmPreset:
-    """Load a preset by name or by path, and check every component's name and arguments.
-
-    Raises:
-        MelodyError: no such preset, malformed TOML, an unknown component or key, a value of a wrong type.
-    """
-    path = FOLDER / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-        if path.suffix != ".toml":
+    def check(self) -> None:
+        """Raise ``MelodyError`` for levels and windows that do not fit the codec or the semantic tokens."""
+        coarse, levels = self.coarse, self.codec.arguments["num_levels"]
+        assert self.frames_per_token
+        if coarse.num_levels >= levels:
             raise MelodyError(
-                f"unknown preset {str(name)!r} of musiclm{did_you_mean(str(name), preset_names())}; "
-                "or give the path of a .toml file"
+                f"{self.title}: num_levels {coarse.num_levels} of the coarse stage leaves none of the codec's {levels} "
+                "to the fine stage"
             )
-    preset = with_components(MusicLmPreset, read_toml(path), ROLES, str(path))
-    _check(preset)
-    return preset
+        if any(round(seconds * TOKEN_RATE, 6) % 1 for seconds in (coarse.window_s, coarse.stride_s)):
+            raise MelodyError(
+                f"{self.title}: window_s and stride_s of the coarse stage are {coarse.window_s:g} and "
+                f"{coarse.stride_s:g}: expected whole numbers of semantic tokens, {TOKEN_RATE:g} a second"
+            )
 
+    def build(self, part: str) -> nn.Module:
+        if part in ACOUSTIC:
+            return MultiStream(**self.component_of(part)["arguments"])
+        built: nn.Module = super().build(part)
+        return built
 
-def _check(preset: MusicLmPreset) -> None:
-    """Raise ``MelodyError`` for levels and windows that do not fit the codec or the semantic tokens."""
-    frames_per_token(preset)
-    coarse, levels = preset.coarse, preset.codec.arguments["num_levels"]
-    if coarse.num_levels >= levels:
-        raise MelodyError(
-            f"preset {preset.name!r} of musiclm: num_levels {coarse.num_levels} of the coarse stage leaves none of the "
-            f"codec's {levels} to the fine stage"
-        )
-    if any(round(seconds * TOKEN_RATE, 6) % 1 for seconds in (coarse.window_s, coarse.stride_s)):
-        raise MelodyError(
-            f"preset {preset.name!r} of musiclm: window_s and stride_s of the coarse stage are {coarse.window_s:g} and "
-            f"{coarse.stride_s:g}: expected whole numbers of semantic tokens, {TOKEN_RATE:g} a second"
-        )
+    def component_of(self, part: str) -> dict[str, Any]:
+        """What a part's weights are bound to: the component's name and arguments, of a stage the streams too."""
+        if part not in ACOUSTIC:
+            return super().component_of(part)
+        stage: AcousticStage = getattr(self, part)
+        streams = {
+            "contexts": self._contexts(part),
+            "num_levels": self._levels[part],
+            "codebook_size": self.codec.arguments["codebook_size"],
+        }
+        return {"use": part, "arguments": streams | stage.sizes()}
 
+    @property
+    def frames_per_token(self) -> int:
+        """Frames of the codec that a semantic token lasts; raises ``MelodyError`` if that is no whole number."""
+        ratio = _frame_rate(self.codec.use, canonical(self.codec.arguments)) / TOKEN_RATE
+        if ratio < 1 or ratio != int(ratio):
+            raise MelodyError(
+                f"{self.title}: the codec has {ratio * TOKEN_RATE:g} frames a second, "
+                f"expected a multiple of the {TOKEN_RATE:g} semantic tokens"
+            )
+        return int(ratio)
 
-def tables_of(preset: MusicLmPreset) -> dict[str, Any]:
-    """The tables of a preset, of plain values."""
-    return plain_tables(preset, ROLES)
+    @property
+    def _levels(self) -> dict[str, int]:
+        coarse: int = self.coarse.num_levels
+        return {"coarse": coarse, "fine": self.codec.arguments["num_levels"] - coarse}
 
-
-def build_part(preset: MusicLmPreset, part: str) -> nn.Module:
-    """Build one part of a preset, with random weights."""
-    described = component_of(preset, part)
-    if part in ("coarse", "fine"):
-        return MultiStream(**described["arguments"])
-    where = f"preset {preset.name} [{part}]"
-    built: nn.Module = ROLES[part].create(described["use"], described["arguments"], where=where)
-    return built
-
-
-def component_of(preset: MusicLmPreset, part: str) -> dict[str, Any]:
-    """What a part's weights are bound to: the component's name and arguments, of a stage the streams too."""
-    if part not in ("coarse", "fine"):
-        described: dict[str, Any] = getattr(preset, part).model_dump()
-        return described
-    stage: AcousticStage = getattr(preset, part)
-    levels = {
-        "coarse": preset.coarse.num_levels,
-        "fine": preset.codec.arguments["num_levels"] - preset.coarse.num_levels,
-    }
-    sizes = {name: getattr(stage, name) for name in ("hidden_size", "num_layers", "num_heads", "feed_forward_size")}
-    streams = {
-        "contexts": _contexts(preset, part, levels),
-        "num_levels": levels[part],
-        "codebook_size": preset.codec.arguments["codebook_size"],
-    }
-    return {"use": part, "arguments": streams | sizes}
-
-
-def _contexts(preset: MusicLmPreset, part: str, levels: dict[str, int]) -> list[list[Any]]:
-    """Streams that a stage is given: MuLan and semantic tokens, or the coarse tokens alone (arXiv 2301.11325)."""
-    codec = preset.codec.arguments
-    if part == "fine":
-        return [[levels["coarse"], codec["codebook_size"], levels["fine"] / levels["coarse"]]]
-    melody = config.load_preset(preset.melody)
-    model = preset.language_model or melody.language_model
-    step = levels["coarse"] * frames_per_token(preset)
-    return [
-        [melody.rvq.num_levels, melody.rvq.codebook_size, 0.0],
-        [1, model.arguments["codebook_size"], float(step)],
-    ]
-
-
-def frames_per_token(preset: MusicLmPreset) -> int:
-    """Frames of the codec that a semantic token lasts; raises ``MelodyError`` if that is no whole number."""
-    ratio = _frame_rate(preset.codec.use, canonical(preset.codec.arguments)) / TOKEN_RATE
-    if ratio < 1 or ratio != int(ratio):
-        raise MelodyError(
-            f"preset {preset.name!r} of musiclm: the codec has {ratio * TOKEN_RATE:g} frames a second, "
-            f"expected a multiple of the {TOKEN_RATE:g} semantic tokens"
-        )
-    return int(ratio)
+    def _contexts(self, part: str) -> list[list[Any]]:
+        """Streams that a stage is given: MuLan and semantic tokens, or the coarse tokens alone (arXiv 2301.11325)."""
+        levels = self._levels
+        if part == "fine":
+            size = self.codec.arguments["codebook_size"]
+            return [[levels["coarse"], size, levels["fine"] / levels["coarse"]]]
+        melody = self.melody_preset()
+        model = self.language_model or melody.language_model
+        step = levels["coarse"] * self.frames_per_token
+        return [
+            [melody.rvq.num_levels, melody.rvq.codebook_size, 0.0],
+            [1, model.arguments["codebook_size"], float(step)],
+        ]
 
 
 @lru_cache
@@ -249,10 +213,3 @@ def _frame_rate(use: str, arguments: bytes) -> float:
     with torch.device("meta"):
         codec: TokenCodec = registry.token_codecs.create(use, json.loads(arguments))
     return codec.frame_rate
-
-
-def load_part(preset: MusicLmPreset, part: str, path: Path) -> nn.Module:
-    """Build one part and fill it from a weights file; raises ``MelodyError`` if it is another's."""
-    module = build_part(preset, part)
-    load_weights(module, path, component_of(preset, part), wanted=f"preset {preset.name!r} of musiclm")
-    return module

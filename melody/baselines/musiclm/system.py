@@ -8,123 +8,49 @@ one after the other (``fine_windows="sequential"``). By default they are rows of
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from melody import __version__
-from melody.artifacts.files import canonical, file_hash
-from melody.artifacts.makings import Makings
+from melody.baselines.base import PresetSystem
 from melody.baselines.musiclm.drawing import TokenGenerator
-from melody.baselines.musiclm.preset import (
-    CONDITIONING,
-    MusicLmPreset,
-    build_part,
-    frames_per_token,
-    load_part,
-    load_preset,
-    own_parts,
-)
+from melody.baselines.musiclm.preset import MusicLmPreset
 from melody.baselines.musiclm.windows import independent
 from melody.baselines.musiclm.work import work_of
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.conditioning.semantic import TOKEN_RATE
-from melody.config import INDIFFERENT, Preset
-from melody.config import load_preset as load_melody
 from melody.data.audio import AudioInput, as_mono, resampled
-from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.lm.multi_stream import MultiStream
-from melody.paths import PACKAGE
-from melody.pipeline import build_part as build_melody_part
-from melody.pipeline import load_part as load_melody_part
-from melody.pipeline import shipped_weights
 from melody.pipeline.editing import MARGIN_S, append
 from melody.pipeline.plan import whole
 from melody.pipeline.prompts import Prompt, read_prompt
 from melody.pipeline.settings import Settings, check_duration
-from melody.protocols import (
-    CallCost,
-    Generation,
-    JointEmbedder,
-    LanguageModel,
-    SemanticTokenizer,
-    System,
-    TokenCodec,
-)
+from melody.protocols import CallCost, Generation, JointEmbedder, SemanticTokenizer, TokenCodec
 from melody.registry import systems
 
 FineWindows = Literal["batched", "sequential"]
 
 
 @systems.register("musiclm")
-class MusicLmSystem(System):
-    """MusicLM-style system: three decoder-only Transformers over a codec with residual quantisation.
-
-    Args:
-        preset: ``demo``, ``paper``, or the path of a TOML file.
-        weights: folder with ``PART.safetensors`` of codec, coarse and fine, and of what it shares with MeLoDy where
-            that is not what ships with MeLoDy's preset; without it, the weights shipped.
-        device: cpu, cuda or cuda:N.
-    Raises:
-        MelodyError: unknown preset, missing, damaged or foreign weights, a device that is not there.
-    """
+class MusicLmSystem(PresetSystem):
+    """MusicLM-style system: three decoder-only Transformers over a codec with residual quantisation."""
 
     name = "musiclm"
+    preset_type = MusicLmPreset
     capabilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
     options: ClassVar[frozenset[str]] = frozenset({"fine_windows"})
 
-    def __init__(self, preset: str = "demo", weights: str | Path | None = None, device: str = "cpu") -> None:
-        loaded = load_preset(preset)
-        melody, folder = load_melody(loaded.melody), _folder(loaded, weights)
-        if not folder.is_dir():
-            raise MelodyError(
-                f"musiclm preset {loaded.name!r} has no weights in {folder}; train them (melody train all --system "
-                f"musiclm --preset {loaded.name}) and give their folder"
-            )
-        own, paths = own_parts(loaded), _paths(loaded, melody, folder)
-        with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
-            parts = {
-                part: load_part(loaded, part, path) if part in own else load_melody_part(melody, part, path)
-                for part, path in paths.items()
-            }
-        self._use(loaded, melody, parts, {part: file_hash(path) for part, path in paths.items()}, device)
-
-    @classmethod
-    def random(cls, preset: str | Path = "demo", *, seed: int = 0, device: str = "cpu") -> MusicLmSystem:
-        """The system with random weights, for counting and timing; on the device "meta" it has shapes only."""
-        loaded, system = load_preset(preset), cls.__new__(cls)
-        melody = load_melody(loaded.melody)
-        own = own_parts(loaded)
-        with torch.random.fork_rng(), torch.device(_device(device)):
-            torch.manual_seed(seed)
-            parts = {part: build_part(loaded, part) for part in own}
-            parts |= {part: build_melody_part(melody, part) for part in sorted(set(CONDITIONING) - set(own))}
-            if device != "meta":
-                parts["rvq"].randomize()  # type: ignore[operator]
-                if hasattr(parts["joint_embedder"], "fit_vocabulary"):
-                    parts["joint_embedder"].fit_vocabulary(["music"])  # type: ignore[operator]
-        system._use(loaded, melody, parts, {"seed": str(seed)}, device)
-        return system
-
-    @classmethod
-    def makings(cls, arguments: Mapping[str, Any]) -> Makings:
-        """Its own preset, what it takes of MeLoDy's, and the files of both's weights."""
-        loaded = load_preset(arguments.get("preset", "demo"))
-        melody = load_melody(loaded.melody)
-        taken = [part for part in CONDITIONING if part not in own_parts(loaded)]
-        named = {"codec": ("token_codecs", loaded.codec.use)}
-        if loaded.language_model is not None:
-            named["language_model"] = ("language_models", loaded.language_model.use)
-        named |= {role: (f"{role}s", getattr(melody, role).use) for role in taken if role != "rvq"}
-        content = {"own": loaded.model_dump(mode="json", exclude={*INDIFFERENT, "melody"})}
-        content["melody"] = melody.model_dump(mode="json", include=set(taken))
-        paths = _paths(loaded, melody, _folder(loaded, arguments.get("weights")))
-        return Makings(loaded.name, content, named, paths)
+    preset: MusicLmPreset
+    codec: TokenCodec
+    joint_embedder: JointEmbedder
+    rvq: ResidualVectorQuantizer
+    semantic_tokenizer: SemanticTokenizer
+    language_model: Any
+    coarse: MultiStream
+    fine: MultiStream
 
     @torch.inference_mode()
     def generate(
@@ -183,16 +109,6 @@ class MusicLmSystem(System):
         decoded = decoded[..., : known + max(1, round(duration * self.sample_rate))]
         return Generation(append(given, decoded, known, self.sample_rate), self.sample_rate, drawing.meter.trace)
 
-    def identity(self) -> dict[str, Any]:
-        """Preset, weights and versions."""
-        presets = [self.preset.model_dump(), self.melody.model_dump()]
-        return {
-            "preset": self.preset.name,
-            "preset_hash": hashlib.sha256(canonical(presets)).hexdigest(),
-            "weights": self.hashes,
-            "versions": {"melody": __version__, "torch": torch.__version__},
-        }
-
     def work(self, duration_s: float, **options: Any) -> list[CallCost]:
         """Tokens of the three stages at several lengths of the cache, and the codec's decoding.
 
@@ -200,7 +116,7 @@ class MusicLmSystem(System):
             MelodyError: a bad duration or option.
         """
         self.check_options(options)
-        return work_of(self, check_duration(duration_s), _fine_windows(**options))
+        return work_of(self.preset, self.parts, check_duration(duration_s), _fine_windows(**options))
 
     def passes(self, tokens: int, frames: int, known_frames: int, fine_windows: str) -> dict[str, int]:
         """Forward passes by formula: (25 + 200 + 400)·T with sequential fine windows (Table 3), and fewer with batched.
@@ -212,31 +128,19 @@ class MusicLmSystem(System):
         levels, new = self.preset.coarse.num_levels, frames - known_frames
         fine = new
         if fine_windows == "batched":
-            window = self.preset.fine.window_s * TOKEN_RATE * frames_per_token(self.preset)
+            window = self.preset.fine.window_s * TOKEN_RATE * self.preset.frames_per_token
             fine = sum(batch[0].new for batch in independent(known_frames, frames, window))
         return {"semantic": tokens, "coarse": new * levels, "fine": fine * (self.codec.num_levels - levels)}
 
-    def _use(
-        self, preset: MusicLmPreset, melody: Preset, parts: dict[str, nn.Module], hashes: dict[str, str], device: str
-    ) -> None:
-        self.preset, self.melody, self.hashes = preset, melody, hashes
-        self.device = _device(device)
-        self.codec: TokenCodec = parts["codec"]  # type: ignore[assignment]
+    def _use(self, parts: dict[str, Any]) -> None:
+        for part, module in parts.items():
+            setattr(self, part, module)
         self.codec.remove_weight_norm()
-        for part in parts.values():
-            part.eval().requires_grad_(False).to(self.device)
         self.sample_rate = self.codec.sample_rate
-        self.joint_embedder: JointEmbedder = parts["joint_embedder"]  # type: ignore[assignment]
-        self.rvq: ResidualVectorQuantizer = parts["rvq"]  # type: ignore[assignment]
-        self.semantic_tokenizer: SemanticTokenizer = parts["semantic_tokenizer"]  # type: ignore[assignment]
-        self.language_model: Any = parts["language_model"]
-        assert isinstance(self.language_model, LanguageModel)
-        self.coarse: MultiStream = parts["coarse"]  # type: ignore[assignment]
-        self.fine: MultiStream = parts["fine"]  # type: ignore[assignment]
 
     def _drawing(self, prompt: Prompt, seeds: Sequence[int], options: dict[str, Any]) -> TokenGenerator:
         settings = Settings.of(self.melody.generation, len(prompt), seeds=list(seeds))
-        return TokenGenerator(self, settings, _fine_windows(**options))
+        return TokenGenerator(self.preset, self.parts, self.device, settings, _fine_windows(**options))
 
     def _prefix(self, drawing: TokenGenerator, prompt: Prompt) -> Tensor:
         with drawing.meter.timed("joint_embedder"):
@@ -246,7 +150,7 @@ class MusicLmSystem(System):
         self, drawing: TokenGenerator, prefix: Tensor, tokens: Tensor, acoustic: Tensor, duration: float
     ) -> Tensor:
         """Semantic tokens and acoustic frames so far, and seconds of new audio -> the waveform of all of it."""
-        levels, ratio = self.preset.coarse.num_levels, frames_per_token(self.preset)
+        levels, ratio = self.preset.coarse.num_levels, self.preset.frames_per_token
         known = acoustic.shape[1]
         seconds = tokens.shape[1] / TOKEN_RATE + duration
         total, frames = whole(seconds * TOKEN_RATE), whole(seconds * TOKEN_RATE * ratio)
@@ -264,7 +168,7 @@ class MusicLmSystem(System):
         """
         stages = (self.preset.semantic, self.preset.coarse, self.preset.fine)
         overlap = max(stage.window_s - stage.stride_s for stage in stages)
-        hop, ratio = self.codec.hop_length, frames_per_token(self.preset)
+        hop, ratio = self.codec.hop_length, self.preset.frames_per_token
         count = min(len(given) // (hop * ratio), int(overlap * TOKEN_RATE + 1e-9))
         if not count:
             empty = torch.zeros(drawing.rows, 0, dtype=torch.int64, device=self.device)
@@ -280,25 +184,7 @@ class MusicLmSystem(System):
         return tokens.expand(drawing.rows, -1), acoustic.expand(drawing.rows, -1, -1)
 
 
-def _folder(preset: MusicLmPreset, weights: str | Path | None) -> Path:
-    return Path(weights) if weights is not None else PACKAGE / "presets" / "weights" / "musiclm" / preset.name
-
-
-def _paths(preset: MusicLmPreset, melody: Preset, folder: Path) -> dict[str, Path]:
-    """The file of each part, in the order of their names; of what is MeLoDy's, in the folder or as shipped."""
-    own = own_parts(preset)
-    paths = {part: folder / f"{part}.safetensors" for part in {*own, *CONDITIONING}}
-    for part, there in paths.items():
-        if part not in own and not there.is_file():
-            paths[part] = shipped_weights(melody) / there.name
-    return dict(sorted(paths.items()))
-
-
 def _fine_windows(fine_windows: str = "batched") -> str:
     if fine_windows not in get_args(FineWindows):
         raise MelodyError(f"unknown fine_windows {fine_windows!r}{did_you_mean(fine_windows, get_args(FineWindows))}")
     return fine_windows
-
-
-def _device(device: str) -> torch.device:
-    return torch.device("meta") if device == "meta" else device_of(device)

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from melody.baselines.musiclm.preset import Windows, frames_per_token
+from melody.baselines.musiclm.preset import MusicLmPreset, Windows
 from melody.baselines.musiclm.windows import independent, striding
 from melody.conditioning.semantic import TOKEN_RATE
 from melody.lm.decoder_only import DecoderOnly
 from melody.lm.multi_stream import MultiStream
 from melody.pipeline.plan import whole
-from melody.pipeline.work import prompt_work
+from melody.pipeline.work import prompt_work, spread
 from melody.protocols import CallCost
 
-if TYPE_CHECKING:
-    from melody.baselines.musiclm.system import MusicLmSystem
 
-BLOCKS = 3
-"""How many lengths of a growing cache stand for all, about."""
-
-
-def work_of(system: MusicLmSystem, duration_s: float, fine_windows: str) -> list[CallCost]:
+def work_of(preset: MusicLmPreset, parts: Mapping[str, Any], duration_s: float, fine_windows: str) -> list[CallCost]:
     """The calls of one clip, in the order in which they are made."""
-    ratio = frames_per_token(system.preset)
-    tokens, frames = whole(duration_s * TOKEN_RATE), whole(duration_s * TOKEN_RATE * ratio)
+    tokens, frames = whole(duration_s * TOKEN_RATE), whole(duration_s * TOKEN_RATE * preset.frames_per_token)
     return [
-        *prompt_work(system.joint_embedder, system.rvq),
-        *_semantic(system, tokens),
-        *_coarse(system, frames, ratio),
-        *_fine(system, frames, ratio, fine_windows),
-        _decoding(system.codec, frames),
+        *prompt_work(parts["joint_embedder"], parts["rvq"]),
+        *_semantic(preset, parts["language_model"], tokens),
+        *_coarse(preset, parts["coarse"], parts["rvq"].num_levels, frames),
+        *_fine(preset, parts["fine"], frames, fine_windows),
+        _decoding(parts["codec"], frames),
     ]
 
 
@@ -47,8 +40,8 @@ def _decoding(codec: Any, frames: int) -> CallCost:
     return CallCost("codec", "decode", f"{frames} frames", 1, codec, lambda: codec.decode(*held), setup, once=True)
 
 
-def _semantic(system: MusicLmSystem, total: int) -> Iterator[CallCost]:
-    model, stage = system.language_model, system.preset.semantic
+def _semantic(preset: MusicLmPreset, model: Any, total: int) -> Iterator[CallCost]:
+    stage = preset.semantic
     if not isinstance(model, DecoderOnly):  # its role does not say what a pass is
         return
     rows = 1 if stage.guidance_scale == 1 else 2
@@ -57,11 +50,10 @@ def _semantic(system: MusicLmSystem, total: int) -> Iterator[CallCost]:
     yield from calls.of(Counter((model.num_prefix_tokens + w.known - w.begin, w.new) for w in windows))
 
 
-def _coarse(system: MusicLmSystem, frames: int, ratio: int) -> Iterator[CallCost]:
-    preset, levels = system.preset, system.preset.coarse.num_levels
-    calls = _TokenCalls("coarse", system.coarse, 1)
+def _coarse(preset: MusicLmPreset, model: MultiStream, prefix: int, frames: int) -> Iterator[CallCost]:
+    ratio, levels = preset.frames_per_token, preset.coarse.num_levels
+    calls = _TokenCalls("coarse", model, 1)
     windows = striding(0, frames, *_places(preset.coarse, ratio))
-    prefix = system.rvq.num_levels
     yield from calls.of(
         Counter(
             (
@@ -73,12 +65,11 @@ def _coarse(system: MusicLmSystem, frames: int, ratio: int) -> Iterator[CallCost
     )
 
 
-def _fine(system: MusicLmSystem, frames: int, ratio: int, fine_windows: str) -> Iterator[CallCost]:
-    preset, coarse = system.preset, system.preset.coarse.num_levels
-    levels = system.codec.num_levels - coarse
-    window, stride = _places(preset.fine, ratio)
+def _fine(preset: MusicLmPreset, model: MultiStream, frames: int, fine_windows: str) -> Iterator[CallCost]:
+    coarse, levels = preset.coarse.num_levels, model.num_levels
+    window, stride = _places(preset.fine, preset.frames_per_token)
     if fine_windows == "sequential":
-        calls = _TokenCalls("fine", system.fine, 1)
+        calls = _TokenCalls("fine", model, 1)
         windows = striding(0, frames, window, stride)
         yield from calls.of(
             Counter(((w.end - w.begin) * coarse + (w.known - w.begin) * levels, w.new * levels) for w in windows)
@@ -86,7 +77,7 @@ def _fine(system: MusicLmSystem, frames: int, ratio: int, fine_windows: str) -> 
         return
     batches = Counter((len(batch), batch[0].new) for batch in independent(0, frames, window))
     for (rows, length), times in batches.items():
-        calls = _TokenCalls("fine", system.fine, rows, windows=rows)
+        calls = _TokenCalls("fine", model, rows, windows=rows)
         yield from calls.of(Counter({(length * coarse, length * levels): times}))
 
 
@@ -117,7 +108,7 @@ class _TokenCalls:
         self._capacity = max(given + new for given, new in windows)
         for (given, new), times in windows.items():
             yield self._work("first token", given, 0, times, prefill=given * times * self._clips)
-            for cached, calls in blocks(given, new - 1):
+            for cached, calls in spread(given, new - 1):
                 yield self._work("one token", 1, cached, calls * times)
 
     @property
@@ -160,19 +151,3 @@ class _TokenCalls:
         self._cache = self.model.empty_cache(self.rows, self._capacity)
         if cached:
             self.model(torch.zeros(self.rows, cached, dtype=torch.int64, device=_device(self.model)), self._cache)
-
-
-def blocks(first: int, count: int) -> Iterator[tuple[int, int]]:
-    """Calls at cache lengths ``first``, ``first + 1``, … as a few (length, calls), whose lengths add up to the same.
-
-    Each block has an odd number of calls, so its mean length is a whole number.
-
-    >>> list(blocks(10, 8))
-    [(11, 3), (14, 3), (16, 1), (17, 1)]
-    """
-    size = max(1, count // BLOCKS) | 1
-    while count:
-        calls = min(size, count)
-        calls -= 1 - calls % 2
-        yield first + calls // 2, calls
-        first, count = first + calls, count - calls

@@ -7,7 +7,7 @@ the quantiser of our own system, so that conditioning is the same for every syst
 
 from melody.baselines.noise2music.frames import Frames
 from melody.baselines.noise2music.network import StageNetwork
-from melody.baselines.noise2music.preset import PARTS, Noise2MusicPreset, load_noise2music
+from melody.baselines.noise2music.preset import PARTS, Noise2MusicPreset
 from melody.baselines.noise2music.system import Noise2MusicSystem
 
-__all__ = ["PARTS", "Frames", "Noise2MusicPreset", "Noise2MusicSystem", "StageNetwork", "load_noise2music"]
+__all__ = ["PARTS", "Frames", "Noise2MusicPreset", "Noise2MusicSystem", "StageNetwork"]

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
 
 from melody import registry
-from melody.artifacts.files import canonical
-from melody.artifacts.weights import ForeignWeightsError, load_weights
+from melody.baselines.base import BaselinePreset
 from melody.baselines.noise2music.frames import Frames
 from melody.baselines.noise2music.network import StageNetwork
-from melody.config import DenoiserStage, FrozenModel, Positive, PositiveFloat, Preset, load_preset, parse
-from melody.documents import read_toml
-from melody.errors import MelodyError, did_you_mean
-from melody.paths import PACKAGE
+from melody.config import PRESETS, DenoiserStage, FrozenModel, Positive, PositiveFloat
 
-PRESETS = PACKAGE / "presets" / "noise2music"
 PARTS = ("generator", "cascader", "super_resolution")
 """The networks, in the order of generation."""
 CONDITIONING = ("joint_embedder", "rvq")
@@ -60,13 +53,12 @@ class CascadeTraining(FrozenModel):
     super_resolution: CascadeStage
 
 
-class Noise2MusicPreset(FrozenModel):
-    """A whole cascade."""
+class Noise2MusicPreset(BaselinePreset):
+    """A whole cascade, which reads the prompt by MeLoDy's joint embedder and quantiser."""
 
-    name: str
-    description: str
-    melody: str
-    """The preset of our own system whose joint embedder and quantiser read the prompt."""
+    system = "noise2music"
+    folder = PRESETS / "noise2music"
+
     sample_rate: Positive = 24_000
     hop_length: Positive
     middle_rate: Positive
@@ -81,15 +73,23 @@ class Noise2MusicPreset(FrozenModel):
     training: CascadeTraining | None = None
 
     @model_validator(mode="after")
-    def _whole_frames(self) -> Noise2MusicPreset:
+    def _whole_frames(self) -> Self:
         with torch.device("meta"):
             self.frames()
         return self
 
-    def hash(self) -> str:
-        """SHA-256 of the resolved content and of the preset that conditions it."""
-        content = canonical([self.model_dump(), load_preset(self.melody).hash()])
-        return hashlib.sha256(content).hexdigest()
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return PARTS
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return CONDITIONING
+
+    def check(self) -> None:
+        for kind, name in self._drawn().values():
+            registry.registry(kind).entry(name)
+        self.melody_preset()
 
     def frames(self) -> Frames:
         """Waveform to the stages' data, and back."""
@@ -102,71 +102,24 @@ class Noise2MusicPreset(FrozenModel):
         before = PARTS[: PARTS.index(part)]
         return made[part], sum(made[name] for name in before)
 
-    def component(self, part: str) -> dict[str, Any]:
+    def build(self, part: str) -> StageNetwork:
+        """One stage's network with random weights, on torch's default device."""
+        network: Network = getattr(self, part)
+        return StageNetwork(*self.channels(part), self.melody_preset().embedding_dim, **network.sizes())
+
+    def component_of(self, part: str) -> dict[str, Any]:
         """What a network's weights are bound to: its size, and the data that it makes."""
         names = {"sample_rate", "hop_length", "middle_rate", "num_mels", "n_fft", "power", "melody"}
         network: Network = getattr(self, part)
         return {"use": f"noise2music-{part}", "arguments": {**self.model_dump(include=names), **network.sizes()}}
 
+    def components(self) -> dict[str, tuple[str, str]]:
+        return super().components() | self._drawn()
 
-def tables_of(preset: Noise2MusicPreset) -> dict[str, Any]:
-    """The tables of a preset, of plain values."""
-    return preset.model_dump(mode="json")
-
-
-def component_of(preset: Noise2MusicPreset, part: str) -> dict[str, Any]:
-    """What a network's weights are bound to."""
-    return preset.component(part)
-
-
-def preset_names() -> list[str]:
-    """Presets of the cascade that ship with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
-def load_noise2music(name: str | Path) -> Noise2MusicPreset:
-    """Load a preset by name or by path.
-
-    Raises:
-        MelodyError: no such preset, malformed TOML, an unknown key, a value of a wrong type, frames that do not fit.
-    """
-    path = PRESETS / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-        if path.suffix != ".toml":
-            raise MelodyError(
-                f"unknown noise2music preset {str(name)!r}{did_you_mean(str(name), preset_names())}; "
-                "or give the path of a .toml file"
-            )
-    preset = parse(Noise2MusicPreset, read_toml(path), str(path))
-    load_preset(preset.melody)
-    for part in PARTS:
-        registry.samplers.entry(getattr(preset, part).sampler)
-        registry.grids.entry(getattr(preset, part).grid)
-    return preset
-
-
-def build_network(preset: Noise2MusicPreset, part: str) -> StageNetwork:
-    """One stage's network with random weights, on torch's default device."""
-    network: Network = getattr(preset, part)
-    return StageNetwork(*preset.channels(part), prompt_size(load_preset(preset.melody)), **network.sizes())
-
-
-def load_network(preset: Noise2MusicPreset, part: str, path: Path) -> StageNetwork:
-    """One stage's network with its weights; raises ``MelodyError`` if they are missing, damaged or another's."""
-    with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
-        network = build_network(preset, part)
-    try:
-        load_weights(network, path, preset.component(part), wanted=f"noise2music preset {preset.name!r}")
-    except ForeignWeightsError as error:
-        raise MelodyError(str(error)) from None
-    return network
-
-
-def prompt_size(preset: Preset) -> int:
-    """Width of the joint embedding."""
-    component = preset.joint_embedder
-    found: int = registry.joint_embedders.validate(component.use, component.arguments, where="[joint_embedder]")[
-        "embedding_dim"
-    ]
-    return found
+    def _drawn(self) -> dict[str, tuple[str, str]]:
+        """Samplers and grids of the stages."""
+        return {
+            f"{part} {name}": (f"{name}s", getattr(getattr(self, part), name))
+            for part in PARTS
+            for name in ("sampler", "grid")
+        }

@@ -17,7 +17,7 @@ from melody.artifacts.pretrained import read_card
 from melody.artifacts.provenance import component_facts
 from melody.config import load_preset, preset_names
 from melody.paths import PACKAGE
-from melody.pipeline import component_of, load_part
+from melody.pipeline import load_part
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 from melody.reproduce.context import Context
@@ -75,7 +75,7 @@ def study_job(study: Study, context: Context, *, clips: int, training_seed: int)
         "seed": context.seed,
         "preset": study.preset,
         "denoiser": {
-            "component": component_of(preset, "denoiser"),
+            "component": preset.component_of("denoiser"),
             "code": component_facts(denoisers, preset.denoiser.use),
             "weights": file_hash(study.files[training_seed]),
             "file": study.files[training_seed].name,

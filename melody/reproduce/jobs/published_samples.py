@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from melody.artifacts.code_identity import source_hash
-from melody.data.corpus import Clip, Corpus, load_corpus
+from melody.data.corpus import Clip, Corpus
+from melody.data.loading import load_corpus
 from melody.data.recordings import read_recording
 from melody.errors import MelodyError
 from melody.metrics.levels import clipping_rate, peak, silence_rate

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from melody.artifacts.weights import save_weights
-from melody.baselines.noise2music import Noise2MusicSystem, load_noise2music
-from melody.baselines.noise2music.preset import PARTS, build_network
+from melody.baselines.noise2music import Noise2MusicSystem
+from melody.baselines.noise2music.preset import PARTS, Noise2MusicPreset
 from melody.config import load_preset
 from melody.errors import MelodyError
-from melody.pipeline import build_part, component_of
+from melody.pipeline import build_part
 from melody.registry import systems
 
 RECALLED_MILLIONS = {"generator": 724, "cascader": 487, "super_resolution": 487}
@@ -21,7 +21,7 @@ RECALLED_MILLIONS = {"generator": 724, "cascader": 487, "super_resolution": 487}
 @pytest.mark.parametrize("part", PARTS)
 def test_paper_preset_has_the_recalled_parameters(part: str) -> None:
     with torch.device("meta"):
-        network = build_network(load_noise2music("paper"), part)
+        network = load_preset("paper", Noise2MusicPreset).build(part)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(RECALLED_MILLIONS[part], rel=0.01)
 
 
@@ -90,10 +90,10 @@ def test_weights_load_into_the_registered_system_and_foreign_ones_do_not(
     conditioned_by = load_preset(cascade.preset.melody)
     for part in PARTS:
         path = tmp_path / f"{part}.safetensors"
-        save_weights(cascade.networks[part], path, cascade.preset.component(part), dtype="float32")
+        save_weights(cascade.networks[part], path, cascade.preset.component_of(part), dtype="float32")
     for part in ("joint_embedder", "rvq"):
         module = {"joint_embedder": cascade.joint_embedder, "rvq": cascade.rvq}[part]
-        save_weights(module, tmp_path / f"{part}.safetensors", component_of(conditioned_by, part), dtype="float32")
+        save_weights(module, tmp_path / f"{part}.safetensors", conditioned_by.component_of(part), dtype="float32")
     loaded = systems.create("noise2music", {"preset": str(cascade_path), "weights": str(tmp_path)})
     settings = {"duration_s": 0.5, "seeds": [0], "num_steps": [2, 2, 2]}
     expected = cascade.generate(["a flute"], **settings).waveform  # type: ignore[arg-type]
@@ -101,15 +101,15 @@ def test_weights_load_into_the_registered_system_and_foreign_ones_do_not(
     assert set(loaded.identity()["weights"]) == {*PARTS, "joint_embedder", "rvq"}
 
     foreign = build_part(conditioned_by, "rvq")
-    save_weights(foreign, tmp_path / "cascader.safetensors", component_of(conditioned_by, "rvq"))
-    with pytest.raises(MelodyError, match="holds weights of 'rvq', but noise2music preset 'tiny-cascade' wants"):
+    save_weights(foreign, tmp_path / "cascader.safetensors", conditioned_by.component_of("rvq"))
+    with pytest.raises(MelodyError, match="holds weights of 'rvq', but preset 'tiny-cascade' of noise2music wants"):
         systems.create("noise2music", {"preset": str(cascade_path), "weights": str(tmp_path)})
 
 
 def test_missing_weights_and_presets_are_named(cascade_path: Path) -> None:
     with pytest.raises(MelodyError, match="'tiny-cascade' has no weights in .*; train them"):
         Noise2MusicSystem(str(cascade_path))
-    with pytest.raises(MelodyError, match="unknown noise2music preset 'dem'; did you mean 'demo'"):
+    with pytest.raises(MelodyError, match="unknown preset 'dem' of noise2music; did you mean 'demo'"):
         Noise2MusicSystem("dem")
 
 

@@ -9,9 +9,10 @@ import soundfile
 import torch
 
 from melody.artifacts.weights import read_weights
-from melody.baselines.noise2music import PARTS, Noise2MusicSystem, load_noise2music
+from melody.baselines.noise2music import PARTS, Noise2MusicPreset, Noise2MusicSystem
+from melody.config import load_preset
 from melody.errors import MelodyError
-from melody.training.baselines import NOISE2MUSIC, trainable
+from melody.training.baselines import NOISE2MUSIC, stage_graph
 from melody.training.stages import TrainingRun, train
 
 
@@ -40,7 +41,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(trained_path: Path, notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cascade-run")
-    train("all", TrainingRun(load_noise2music(trained_path), notes, folder, plan=NOISE2MUSIC))
+    train("all", TrainingRun(load_preset(trained_path, Noise2MusicPreset), notes, folder, plan=NOISE2MUSIC))
     return folder
 
 
@@ -64,7 +65,7 @@ def test_a_killed_run_ends_with_the_same_weights(
     finished: Path, trained_path: Path, notes: Path, tmp_path: Path
 ) -> None:
     for stop_after in (17, None):
-        run = TrainingRun(load_noise2music(trained_path), notes, tmp_path, plan=NOISE2MUSIC)
+        run = TrainingRun(load_preset(trained_path, Noise2MusicPreset), notes, tmp_path, plan=NOISE2MUSIC)
         train("cascader", run, stop_after=stop_after)
     (_, once), (_, twice) = (
         read_weights(folder / "weights" / "cascader.safetensors") for folder in (finished, tmp_path)
@@ -74,7 +75,7 @@ def test_a_killed_run_ends_with_the_same_weights(
 
 
 def test_pieces_longer_than_a_segment_are_refused(trained_path: Path, notes: Path, tmp_path: Path) -> None:
-    preset = trainable("noise2music").load_preset(str(trained_path))
+    preset = load_preset(str(trained_path), stage_graph("noise2music").preset_type)
     stage = preset.training.cascader.model_copy(update={"clip_s": 2.0})
     preset = preset.model_copy(update={"training": preset.training.model_copy(update={"cascader": stage})})
     with pytest.raises(MelodyError, match="stage cascader: clip_s is 2.0, expected"):
