@@ -12,8 +12,10 @@ two populations, |shift|² + Σ (√2 − 1)² over the dimensions.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,13 +29,13 @@ from scipy.stats import binom
 
 from melody.metrics.frechet import (
     Statistics,
-    fad_difference_with_jackknife,
     fad_with_jackknife,
     frechet_distance_of,
 )
 from melody.metrics.statistics import (
     Estimate,
     bootstrap_mean,
+    jackknife,
     mean_interval,
     paired_difference,
     two_level_mean,
@@ -125,11 +127,16 @@ def fad_difference(count: int, dimension: int, shifts: tuple[float, float] = (SH
     reference = fixed_reference(dimension)
     truth = true_distance(dimension, shifts[0]) - true_distance(dimension, shifts[1])
 
+    def difference(pairs: list[tuple[Statistics, Statistics]]) -> float:
+        first, second = (functools.reduce(operator.add, side) for side in zip(*pairs, strict=True))
+        return frechet_distance_of(first, reference) - frechet_distance_of(second, reference)
+
     def trial(rng: Generator) -> tuple[float, float, float]:
         prompts = rng.normal(size=(count, 1, dimension))
         systems = [clips(rng, count, dimension, shift, prompts) for shift in shifts]
         a, b = ([Statistics.of(clip) for clip in system] for system in systems)
-        estimate = fad_difference_with_jackknife(a, b, reference, seed=int(rng.integers(2**31)))
+        pairs, seed = list(zip(a, b, strict=True)), int(rng.integers(2**31))
+        estimate = jackknife(pairs, difference, seed=seed, over="clips, paired")
         return estimate.low, estimate.high, truth
 
     return trial

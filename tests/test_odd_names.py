@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from melody.cli import main
-from melody.data.shards import whole_corpora
+from melody.data.loading import whole_corpora
 
 SOUND, FOLDER, KEY = os.fsdecode(b"b\xff\xe9.wav"), os.fsdecode(b"d\xff"), os.fsdecode(b"k\xff")
 RATE = 24_000

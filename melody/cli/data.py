@@ -54,7 +54,8 @@ def shards(
     strict: StrictOption = False,
 ) -> None:
     """Write a corpus as webdataset shards, which `melody train --data` reads from any number of disks."""
-    from melody.data.shards import whole_corpora, write_shards
+    from melody.data.loading import whole_corpora
+    from melody.data.shards import write_shards
 
     corpora = whole_corpora(data)
     for fault in corpora[0][1].faults:

@@ -56,3 +56,14 @@ def load_corpus(
         raise MelodyError(f"no corpus {str(where)!r}: expected 'embedded' or a folder{hint}")
     corpus = folders.folder_corpus(folder, split, report=report) if captions else folders.uncaptioned_corpus(folder)
     return corpus if num_clips is None else corpus[:num_clips]
+
+
+def whole_corpora(where: str) -> list[tuple[str | None, Corpus]]:
+    """All clips of a corpus, by split where its clips do not say theirs themselves; raises as ``load_corpus``."""
+    if embedded.is_embedded(where):
+        return [(split, load_corpus(where, split=split)) for split in SPLITS]
+    if (Path(where) / folders.METADATA).is_file():
+        return [(None, folders.metadata_corpus(Path(where), None, report=True))]
+    if where.endswith(".tar") or folders.holds_shards(Path(where)):
+        return [(None, shards.shard_corpus(Path(where).name, shards.shard_paths(where), None, report=True))]
+    return [(None, load_corpus(where, report=True))]

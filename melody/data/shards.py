@@ -30,17 +30,14 @@ from melody.data.audio import check_audio, decode_audio, to_int16
 from melody.data.containers import INPUT_EXTENSIONS, NOT_READ, not_read
 from melody.data.corpus import (
     SAMPLE_RATE,
-    SPLITS,
     Clip,
     Corpus,
     InvalidFile,
     Progress,
     check_new,
     check_some_are_left,
-    load_corpus,
 )
-from melody.data.embedded import is_embedded
-from melody.data.folders import METADATA, holds_shards, metadata_corpus, of_a_split
+from melody.data.folders import of_a_split
 from melody.documents import parse_json
 from melody.errors import MelodyError
 from melody.extras import need
@@ -281,17 +278,6 @@ def _digest(audio: Any) -> str:
 def _place(clip: Clip) -> str:
     assert isinstance(clip.audio, ShardAudio)
     return f"{clip.audio.path.name}:{clip.audio.key}"
-
-
-def whole_corpora(where: str) -> list[tuple[str | None, Corpus]]:
-    """All clips of a corpus, by split where its clips do not say theirs themselves; raises as ``load_corpus``."""
-    if is_embedded(where):
-        return [(split, load_corpus(where, split=split)) for split in SPLITS]
-    if (Path(where) / METADATA).is_file():
-        return [(None, metadata_corpus(Path(where), None, report=True))]
-    if where.endswith(".tar") or holds_shards(Path(where)):
-        return [(None, shard_corpus(Path(where).name, shard_paths(where), None, report=True))]
-    return [(None, load_corpus(where, report=True))]
 
 
 def write_shards(

@@ -32,12 +32,6 @@ def latents_from_velocity(noisy: Tensor, velocity: Tensor, angle: Tensor) -> Ten
     return cos * noisy - sin * velocity
 
 
-def noise_from_velocity(noisy: Tensor, velocity: Tensor, angle: Tensor) -> Tensor:
-    """Noise ``ε = sin(δ)·z_δ + cos(δ)·v`` (Eq. 2–9), ``(B, L, D)``."""
-    cos, sin = _cos_sin(angle, noisy)
-    return sin * noisy + cos * velocity
-
-
 def chunk_bounds(length: int, chunks: int) -> list[tuple[int, int]]:
     """First frame and end of each of M chunks: chunk m is frames [⌊(m−1)L/M⌋, ⌊mL/M⌋) (appendix A, multi-chunk).
 

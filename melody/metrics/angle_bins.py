@@ -40,9 +40,3 @@ def bin_means(totals: Tensor, counts: Tensor) -> list[AngleBin]:
         AngleBin(width * index, width * (index + 1), float(total) / int(n) if n else None, int(n))
         for index, (total, n) in enumerate(zip(totals, counts, strict=True))
     ]
-
-
-def check_num_bins(num_bins: int) -> None:
-    """Raise ``MelodyError`` below 1."""
-    if num_bins < 1:
-        raise MelodyError(f"the number of angle bins is {num_bins}: expected 1 or more")

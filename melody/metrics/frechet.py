@@ -185,28 +185,6 @@ def fad_with_jackknife(
     return jackknife_estimate(value, replicates, n=len(clip_statistics_generated), confidence=confidence)
 
 
-def fad_difference_with_jackknife(
-    clips_a: Sequence[Statistics],
-    clips_b: Sequence[Statistics],
-    reference: Statistics,
-    *,
-    groups: int = 20,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Estimate:
-    """FAD of a minus FAD of b over the same prompts in the same order; the interval makes use of the pairing."""
-    if len(clips_a) != len(clips_b):
-        raise MelodyError(f"FAD difference: got {len(clips_a)} and {len(clips_b)} clips; expected pairs")
-    total_a, without_a = _leave_out(clips_a, groups, seed)
-    total_b, without_b = _leave_out(clips_b, groups, seed)
-    replicates = [
-        frechet_distance_of(a, reference) - frechet_distance_of(b, reference)
-        for a, b in zip(without_a, without_b, strict=True)
-    ]
-    value = frechet_distance_of(total_a, reference) - frechet_distance_of(total_b, reference)
-    return jackknife_estimate(value, replicates, n=len(clips_a), over="clips, paired", confidence=confidence)
-
-
 @metrics.register("fad")
 class FrechetDistance(TorchMetric, Metric):
     """Fréchet audio distance between generated and reference embeddings (lower is better)."""

@@ -67,10 +67,6 @@ class GroupedJackknife:
         """Add what belongs to a clip, given by its place from 0 to ``count`` − 1; several times if need be."""
         self.part(clip).update(**arguments)
 
-    def update_fixed(self, **arguments: Any) -> None:
-        """Add what is never left out."""
-        self._fixed.update(**arguments)
-
     def fix(self, metric: Any) -> None:
         """Add a metric of what is never left out."""
         self._fixed.merge_state(metric)

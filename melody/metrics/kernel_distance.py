@@ -12,8 +12,8 @@
 - "Unbiased" holds for independent windows. Pairs of one clip count like any other (as in kadtk); since they are nearer
   to each other, few long clips read as farther away than many short ones of equal quality.
 - Numerics: float64, in blocks of 1,024 x 1,024, so beside the embeddings themselves memory stays flat.
-- Uncertainty: ``kad_with_jackknife`` deletes groups of whole clips of the generated set. The sums of the kernel are
-  kept from group to group, so it costs no pass beyond the one of the number itself. The reference is taken as fixed.
+- Uncertainty: ``grouped_jackknife`` deletes groups of whole clips of the generated set. The sums of the kernel are kept
+  from group to group, so it costs no pass beyond the one of the number itself. The reference is taken as fixed.
 
 Sources: Gretton et al. (2012), Journal of Machine Learning Research 13, 723-773, lemma 6; Chung et al. (2025), arXiv
 2502.15602. Version 1.
@@ -31,7 +31,6 @@ from torch import Tensor
 from melody.errors import MelodyError
 from melody.metrics.cat_state import EmbeddingSets
 from melody.metrics.pairwise import checked_sets, median_distance, squared_distances
-from melody.metrics.statistics import Estimate, group_labels, jackknife_estimate
 from melody.registry import metrics
 
 SCALE = 100.0
@@ -111,25 +110,6 @@ def kernel_distance(generated: Tensor, reference: Tensor, *, bandwidth: float | 
     True
     """
     return kernel_sums([generated], reference, bandwidth).distance()
-
-
-def kad_with_jackknife(
-    clips: Sequence[Tensor], reference: Tensor, *, groups: int = 20, seed: int = 0, confidence: float = 0.95
-) -> Estimate:
-    """KAD of a set of clips, with a delete-a-group jackknife interval over them.
-
-    Args:
-        clips: generated ``(windows, E)`` each; they go into groups at random, by ``seed``.
-        reference: ``(windows, E)``, taken as fixed.
-    """
-    labels = group_labels(len(clips), groups, seed=seed)
-    members = [
-        torch.cat([clip for clip, label in zip(clips, labels, strict=True) if label == group])
-        for group in range(int(labels.max()) + 1)
-    ]
-    sums = kernel_sums(members, reference)
-    replicates = [sums.distance(without=group) for group in range(len(members))]
-    return jackknife_estimate(sums.distance(), replicates, n=len(clips), confidence=confidence)
 
 
 @metrics.register("kad")

@@ -1,9 +1,9 @@
-"""``passes``: forward passes of the networks in the loop, by formula, and their count on real runs.
+"""Forward passes of the networks in the loop, by formula, and their count on real runs.
 
 - A pass is one call of a network's forward. A batch is one call; a call on both halves of guidance is one pass
   here, and two in the weighted count. A pass of one network is not a pass of another: beside the passes belong
   seconds and arithmetic.
-- The pipeline counts by hooks as it runs. ``Passes`` takes both counts, and refuses a run in which they differ.
+- The pipeline counts by hooks as it runs, and refuses a run in which the count differs from the formula.
 - Direction: lower is better. Unit: passes a generation.
 
 The paper's formulas (Table 3; T is the duration in seconds): MeLoDy 25·T + steps, MusicLM (25 + 200 + 400)·T,
@@ -30,16 +30,8 @@ Source: Table 3 and Algorithm 2 of the paper. Version 1.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from melody.checks import check_scored
 from melody.errors import MelodyError
-from melody.metrics.base import TorchMetric
-from melody.protocols import Metric
-from melody.registry import metrics
 
 SEMANTIC_RATE = 25
 """Semantic tokens a second (Table 3), MeLoDy's and MusicLM's."""
@@ -49,8 +41,6 @@ FINE_FRAME_RATE = 50
 """Of the codec whose frames hold 8 fine tokens each."""
 FINE_WINDOW_S = 3.0
 """MusicLM's crop of fine tokens (its section 4.1)."""
-NOISE2MUSIC_STEPS = (1000, 800, 800)
-"""Steps of generator, cascader and super-resolution (Table 3)."""
 SEGMENT_S = 10.0
 CHUNKS = 4
 """M of Algorithm 2."""
@@ -117,15 +107,6 @@ def musiclm_serial_passes(duration_s: float) -> int:
     return _tokens(duration_s, semantic) + _tokens(duration_s, coarse) + window * fine // FINE_FRAME_RATE
 
 
-def noise2music_passes() -> int:
-    """1000 + 800 + 800 (Table 3), at its 30 s.
-
-    >>> noise2music_passes()
-    2600
-    """
-    return sum(NOISE2MUSIC_STEPS)
-
-
 def saving(ours: float, theirs: float) -> float:
     """How many per cent of ``theirs`` are saved: 100 · (1 − ours / theirs).
 
@@ -135,43 +116,6 @@ def saving(ours: float, theirs: float) -> float:
     if not (math.isfinite(ours) and math.isfinite(theirs) and theirs > 0):
         raise MelodyError(f"saving: got {ours} against {theirs}; expected finite numbers, the second above 0")
     return 100 * (1 - ours / theirs)
-
-
-@metrics.register("passes")
-class Passes(TorchMetric, Metric):
-    """Forward passes a generation, counted on the run and checked against the formula (lower is better)."""
-
-    version: ClassVar[str] = "1"
-    direction: ClassVar[Literal["lower", "higher", "none"]] = "lower"
-    unit: ClassVar[str] = "passes"
-    full_state_update: bool | None = False
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, counted: int, formula: int) -> None:
-        """Add one generation; raises ``MelodyError`` if the hooks' count is not the formula's."""
-        if counted != formula:
-            raise MelodyError(f"passes: {counted} forward passes were counted, but the formula gives {formula}")
-        if counted < 0:
-            raise MelodyError(f"passes: got {counted}; expected 0 or more")
-        self.total += counted
-        self.count += 1
-
-    def compute(self) -> Tensor:
-        """The mean over generations."""
-        check_scored(self.scored, "passes")
-        return self.total.to(torch.float64) / self.count
-
-    @property
-    def scored(self) -> int:
-        """Generations."""
-        return int(self.count)
 
 
 def _tokens(duration_s: float, rate: int) -> int:

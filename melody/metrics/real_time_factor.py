@@ -1,4 +1,4 @@
-"""``rtf``: real-time factor, seconds of audio made per second of wall clock.
+"""Real-time factor, seconds of audio made per second of wall clock.
 
 - Direction: higher is better, as the paper prints it ("7.5×" is 7.5). Unit: ×. Some fields print the inverse.
 - One clip at a time is the headline; at a larger batch the audio of all its clips counts, and the batch size is
@@ -6,7 +6,6 @@
 - Timing (``time_calls``): warm-up calls are not timed; the device is synchronised before the clock is read at both
   ends; the median of several runs is taken. Loading is not in it, for the function that is timed is given a system
   that is loaded.
-- Over several clips: all audio over all time (a weighted harmonic mean), which is what merges by sum.
 - ``samples_per_second`` is the paper's other unit, Hz: 24,000 times the factor at 24 kHz.
 
 Source: Table 2 of the paper. Version 1.
@@ -19,17 +18,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
 
-from melody.checks import check_scored
 from melody.devices import synchronize
 from melody.errors import MelodyError
-from melody.metrics.base import TorchMetric
-from melody.protocols import Metric
-from melody.registry import metrics
 
 
 @dataclass(frozen=True)
@@ -77,43 +70,6 @@ def time_calls(
     for _ in range(warmup):
         function()
     return Timing(tuple(_seconds(function, torch.device(device)) for _ in range(repeats)), warmup)
-
-
-@metrics.register("rtf")
-class RealTimeFactor(TorchMetric, Metric):
-    """Seconds of audio made per second of wall clock (higher is better)."""
-
-    version: ClassVar[str] = "1"
-    direction: ClassVar[Literal["lower", "higher", "none"]] = "higher"
-    unit: ClassVar[str] = "×"
-    full_state_update: bool | None = False
-
-    audio: Tensor
-    wall: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("audio", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("wall", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, audio_s: float, wall_s: float) -> None:
-        """Add one clip (or one batch): seconds of audio made, and the median of the seconds it took."""
-        real_time_factor(audio_s, wall_s)
-        self.audio += audio_s
-        self.wall += wall_s
-        self.count += 1
-
-    def compute(self) -> Tensor:
-        """All audio over all time."""
-        check_scored(self.scored, "rtf")
-        return self.audio / self.wall
-
-    @property
-    def scored(self) -> int:
-        """Clips (or batches)."""
-        return int(self.count)
 
 
 def _seconds(function: Callable[[], object], device: torch.device) -> float:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from melody.config import LanguageModelStage
+from melody.metrics.ngrams import bigram_log_probabilities, bigram_loss, unigram_log_probabilities, unigram_loss
 from melody.training.recipe import Recipe, mean_over_rows
 from melody.training.shares import WHOLE, Share
 
@@ -61,7 +62,7 @@ class LanguageModelling(Recipe):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Cross-entropy a token (nats) with the caption's prefix, beside a unigram model of the training tokens."""
+        """Cross-entropy a token (nats) with the caption's prefix, beside those of ``metrics.ngrams``."""
         part = self.trained().eval()
         data = self.validation_data
         batches = data.tokens.split(32)
@@ -71,8 +72,7 @@ class LanguageModelling(Recipe):
         ]
         return {
             "loss": mean_over_rows(losses, batches),
-            "unigram_loss": unigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
-            "bigram_loss": bigram_loss(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
+            **n_gram_losses(self.train_data.tokens, data.tokens, part.codebook_size),  # type: ignore[arg-type]
         }
 
 
@@ -83,15 +83,10 @@ def prefix_views(size: int, views: int, audio_share: float, generator: torch.Gen
     return drawn
 
 
-def unigram_loss(train: Tensor, held_out: Tensor, size: int) -> float:
-    """Cross-entropy a token (nats) of held-out tokens by the counts of the training tokens, of any shape."""
-    counts = torch.bincount(train.flatten(), minlength=size).double() + 1
-    return float(-(counts / counts.sum()).log()[held_out].mean())
-
-
-def bigram_loss(train: Tensor, held_out: Tensor, size: int) -> float:
-    """The same of tokens ``(segments, N)`` by the one before; counts smoothed by a tenth, first tokens left out."""
-    pairs = (train[:, :-1] * size + train[:, 1:]).flatten()
-    counts = torch.bincount(pairs, minlength=size * size).double().view(size, size) + 0.1
-    log_probability = (counts / counts.sum(dim=1, keepdim=True)).log()
-    return float(-log_probability[held_out[:, :-1], held_out[:, 1:]].mean())
+def n_gram_losses(train: Tensor, held_out: Tensor, size: int) -> dict[str, float]:
+    """Cross-entropies a token (nats) of held-out tokens ``(segments, N)`` by n-grams of the training tokens."""
+    unigram, bigram = unigram_log_probabilities(train, size), bigram_log_probabilities(train, size)
+    return {
+        "unigram_loss": float(unigram_loss(unigram, held_out).mean()),
+        "bigram_loss": float(bigram_loss(bigram, held_out).mean()),
+    }

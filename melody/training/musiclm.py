@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from melody.baselines.musiclm.preset import AcousticTraining
 from melody.lm.multi_stream import MultiStream
-from melody.training.lm import bigram_loss, prefix_views, unigram_loss
+from melody.training.lm import n_gram_losses, prefix_views
 from melody.training.recipe import Recipe
 from melody.training.shares import WHOLE, Share
 
@@ -97,8 +96,8 @@ class AcousticModelling(Recipe):
     def validate(self) -> dict[str, float]:
         """Cross-entropy (nats a token) in held-out segments' first window, with the caption's prefix.
 
-        Beside it stand a unigram model of each level, and a bigram model: a token after the one of the same level in
-        the frame before.
+        Beside it stand n-grams of each level (``metrics.ngrams``): a token after the one of the same level in the frame
+        before.
         """
         part, data = self.trained().eval(), self.validation_data
         assert isinstance(part, MultiStream)
@@ -110,16 +109,12 @@ class AcousticModelling(Recipe):
             totals += losses.double().cpu() * len(rows)
         levels = (totals / len(data.tokens)).tolist()
         window = data.tokens[:, : length * data.frames_per_given]
+        n_grams = [
+            n_gram_losses(self.train_data.tokens[..., level], window[..., level], part.codebook_size)
+            for level in range(part.num_levels)
+        ]
         return {
             "loss": sum(levels) / len(levels),
             **{f"loss_level_{level}": value for level, value in enumerate(levels)},
-            "unigram_loss": _mean_over_levels(unigram_loss, self.train_data.tokens, window, part.codebook_size),
-            "bigram_loss": _mean_over_levels(bigram_loss, self.train_data.tokens, window, part.codebook_size),
+            **{name: sum(losses[name] for losses in n_grams) / len(n_grams) for name in n_grams[0]},
         }
-
-
-def _mean_over_levels(
-    loss: Callable[[Tensor, Tensor, int], float], train: Tensor, held_out: Tensor, codebook_size: int
-) -> float:
-    levels = range(train.shape[2])
-    return sum(loss(train[..., level], held_out[..., level], codebook_size) for level in levels) / len(levels)

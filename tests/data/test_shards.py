@@ -14,8 +14,8 @@ import torch
 
 from melody.cli import main
 from melody.data.folders import metadata_corpus
-from melody.data.loading import load_corpus
-from melody.data.shards import whole_corpora, write_shards
+from melody.data.loading import load_corpus, whole_corpora
+from melody.data.shards import write_shards
 from melody.errors import MelodyError
 
 

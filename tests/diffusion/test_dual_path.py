@@ -152,7 +152,7 @@ def test_unconditional_attention_uses_the_same_weights_on_the_hidden_sequence(ne
     for column in range(4):  # the hidden sequence of a column in the place of the tokens
         real = columns.mask[column].flatten() == 0
         times = (segmentation.frame_positions().view(4, 2, -1).float().mean(dim=1)[column, real] + 0.5) / 2
-        memory = attention.remember(x[column][:, real], type(columns.rotation).at(times, 8))
+        memory = attention.remember(x[column][:, real], type(columns.rotation).at(times[:, None], 8))
         expected = attention(x[column : column + 1], _column(columns, column), memory, None)
         torch.testing.assert_close(attention.out(replaced[column : column + 1]), expected)
 

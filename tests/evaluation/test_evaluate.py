@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
+import operator
 import os
 import signal
 import subprocess
@@ -27,8 +29,9 @@ from melody.evaluation.feature_store import FeatureStore
 from melody.evaluation.plan import MetricRun
 from melody.evaluation.result import Comparison, Control, Evaluation
 from melody.evaluation.scoring import MetricValue, over_texts
-from melody.metrics.frechet import Statistics, fad_difference_with_jackknife, fad_with_jackknife
+from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of
 from melody.metrics.levels import peak
+from melody.metrics.statistics import jackknife
 from melody.report.evaluation_page import render
 
 FAST = ["fad", "peak", "clipping-rate"]
@@ -159,10 +162,13 @@ def test_comparison_pairs_by_name_and_leaves_the_same_clips_out_of_both(folders:
     make(folders / "other", noise=0.1, seed=3)
     result = melody.compare("generated", "other", reference="reference", metrics=["fad", "peak"], skip_bad=True)
     a, b, reference = (clip_statistics(folders / name) for name in ("generated", "other", "reference"))
-    total = reference[0]
-    for one in reference[1:]:
-        total = total + one
-    expected = fad_difference_with_jackknife(a, b, total)
+    total = functools.reduce(operator.add, reference)
+
+    def difference(pairs: list[tuple[Statistics, Statistics]]) -> float:
+        first, second = (functools.reduce(operator.add, side) for side in zip(*pairs, strict=True))
+        return frechet_distance_of(first, total) - frechet_distance_of(second, total)
+
+    expected = jackknife(list(zip(a, b, strict=True)), difference)
     fad = result["fad"]
     assert fad.value == pytest.approx(expected.value, rel=1e-9)
     assert (fad.low, fad.high) == pytest.approx((expected.low, expected.high), rel=1e-6)

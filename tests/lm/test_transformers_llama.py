@@ -124,7 +124,7 @@ def test_a_fresh_one_has_the_papers_size_and_the_same_spread_of_weights_as_ours(
 def test_takes_the_seat_of_ours_in_a_preset(tiny_preset: Preset) -> None:
     """The pipeline counts its passes against the formula, and the tokens are those of ours, so the sound is too."""
     component = tiny_preset.language_model.model_copy(update={"use": "transformers-llama"})
-    parts = dict(MelodyPipeline.random(tiny_preset, seed=1)._modules)
+    parts = dict(MelodyPipeline.random(tiny_preset, seed=1).networks.modules)
     expected = MelodyPipeline(tiny_preset, parts)("a slow piano", duration_s=1.25, seeds=3)
     swapped = tiny_preset.model_copy(update={"language_model": component})
     model = build_part(swapped, "language_model")

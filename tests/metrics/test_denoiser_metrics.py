@@ -12,8 +12,8 @@ from torchmetrics.functional.audio import scale_invariant_signal_noise_ratio
 
 from melody.errors import MelodyError
 from melody.metrics.angle_bins import bin_index
-from melody.metrics.si_snr import SISNRImprovement, si_snr, si_snr_improvement
-from melody.metrics.velocity import VelocityMSE, velocity_mse
+from melody.metrics.denoising import Denoised, si_snr_improvement, velocity_mse
+from melody.metrics.si_snr import si_snr
 
 
 def draw(seed: int, shape: tuple[int, ...] = (3, 20, 4)) -> torch.Tensor:
@@ -64,22 +64,6 @@ def test_improvement_uses_each_frames_own_angle() -> None:
     torch.testing.assert_close(si_snr_improvement(preds, noisy, angle, latents), expected)
 
 
-def test_velocity_error_by_angle_adds_up() -> None:
-    metric = VelocityMSE(num_bins=4)
-    preds, target = draw(0), draw(1)
-    angle = torch.rand(3, 20, generator=torch.Generator().manual_seed(2)) * math.pi / 2
-    metric.update(preds, target, angle)
-    bins = metric.by_angle()
-    assert float(metric.compute()) == pytest.approx(float(torch.nn.functional.mse_loss(preds, target)))
-    assert velocity_mse(preds, target) == pytest.approx(float(metric.compute()))
-    assert sum(b.n for b in bins) == preds.numel()
-    total = sum((b.value or 0.0) * b.n for b in bins)
-    assert total / preds.numel() == pytest.approx(float(metric.compute()))
-    inside = (angle >= bins[1].low) & (angle < bins[1].high)
-    assert bins[1].value == pytest.approx(float((preds - target)[inside].square().mean()))
-    assert metric.scored == 3
-
-
 def test_predicting_zero_scores_the_mean_square() -> None:
     noise, latents = draw(1, (8, 200, 16)), draw(2, (8, 200, 16))
     angle = torch.rand(8, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * math.pi / 2
@@ -87,15 +71,13 @@ def test_predicting_zero_scores_the_mean_square() -> None:
     assert velocity_mse(torch.zeros_like(velocity), velocity) == pytest.approx(1.0, abs=0.03)
 
 
-def test_empty_bins_have_no_value() -> None:
-    metric = SISNRImprovement(num_bins=2)
-    latents, noise = draw(0), draw(1)
-    angle = torch.full((3, 20), 1.5, dtype=torch.float64)
-    noisy, velocity = diffuse(latents, noise, angle)
-    metric.update(velocity + 0.1 * noise, noisy, angle, latents)
-    low, high = metric.by_angle()
-    assert (low.value, low.n, high.n) == (None, 0, 3)
-    assert high.value == pytest.approx(float(metric.compute()))
+def test_bins_of_scores_add_up_and_empty_ones_have_no_value() -> None:
+    scored = Denoised(angle=[0.1, 0.2, 1.5], velocity_mse=[1.0, 3.0, 5.0], si_snri=[2.0, 4.0, 9.0], zero_mse=[1.0] * 3)
+    low, middle, high = scored.by_angle(3)
+    assert (low["velocity_mse"], low["si_snri_db"], low["n"]) == (2.0, 3.0, 2)
+    assert (middle["velocity_mse"], middle["n"]) == (None, 0)
+    assert high["velocity_mse"] == 5.0
+    assert scored.means() == {"velocity_mse": 3.0, "zero_mse": 1.0, "si_snri_db": 5.0}
 
 
 def test_bins_hold_both_ends() -> None:
@@ -108,15 +90,11 @@ def test_bad_input_is_one_clear_line() -> None:
     with pytest.raises(MelodyError, match="expected the same"):
         velocity_mse(z, z[:1])
     with pytest.raises(MelodyError, match="velocity-mse: preds: 240 of 240 values are NaN"):
-        VelocityMSE().update(z * math.nan, z, angle)
-    with pytest.raises(MelodyError, match=r"\(B, L, D\) and \(B, L\)"):
-        VelocityMSE().update(z, z, torch.zeros(3))
+        velocity_mse(z * math.nan, z)
     with pytest.raises(MelodyError, match="expected 0 to π/2"):
-        VelocityMSE().update(z, z, angle + 2)
-    with pytest.raises(MelodyError, match="num_bins: Input should be greater than or equal to 1, got 0"):
-        VelocityMSE(num_bins=0)
+        bin_index(angle + 2, 8)
     with pytest.raises(MelodyError, match=r"\(B, L, D\) and \(B, L\)"):
-        SISNRImprovement().update(z, z, angle[:, :3], z)
+        si_snr_improvement(z, z, angle[:, :3], z)
     with pytest.raises(MelodyError, match="target of row 1 of . is silent or constant"):
         si_snr(z, torch.ones_like(z))
     with pytest.raises(MelodyError, match="empty"):

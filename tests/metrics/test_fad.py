@@ -16,7 +16,6 @@ from melody.errors import MelodyError
 from melody.metrics.frechet import (
     FrechetDistance,
     Statistics,
-    fad_difference_with_jackknife,
     fad_with_jackknife,
     frechet_distance,
     frechet_distance_of,
@@ -133,17 +132,6 @@ def test_jackknife_interval_covers_where_clips_are_correlated_inside() -> None:
     assert np.mean([estimate.standard_error for estimate in estimates]) == pytest.approx(spread, rel=0.25)
 
 
-def test_paired_difference_is_tighter_than_two_intervals() -> None:
-    reference = Statistics.of(normal(300, 3, 50))
-    waves = [normal(8, 3, seed) for seed in range(30)]
-    a = [Statistics.of(wave + 1.0) for wave in waves]
-    b = [Statistics.of(wave + 1.2) for wave in waves]
-    difference = fad_difference_with_jackknife(a, b, reference)
-    apart = fad_with_jackknife(a, reference), fad_with_jackknife(b, reference)
-    assert difference.value == pytest.approx(apart[0].value - apart[1].value)
-    assert difference.standard_error < 0.5 * math.hypot(apart[0].standard_error, apart[1].standard_error)
-
-
 def test_warns_of_a_singular_covariance() -> None:
     metric = FrechetDistance(dimension=4)
     metric.update(normal(4, 4, 0), real=False)
@@ -173,6 +161,3 @@ def test_bad_input_is_one_clear_line() -> None:
         frechet_distance_of(Statistics.of(torch.zeros(3, 2)), Statistics.of(torch.zeros(3, 3)))
     with pytest.raises(MelodyError, match="got 1 items"):
         fad_with_jackknife([Statistics.of(torch.zeros(3, 2))], Statistics.of(torch.zeros(3, 2)))
-    pair = [Statistics.of(torch.zeros(3, 2))] * 2
-    with pytest.raises(MelodyError, match="2 and 1 clips"):
-        fad_difference_with_jackknife(pair, pair[:1], pair[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torchmetrics
@@ -12,11 +14,12 @@ from melody.metrics.fad_infinity import FrechetInfinity
 from melody.metrics.frechet import (
     FrechetDistance,
     Statistics,
-    fad_difference_with_jackknife,
     fad_with_jackknife,
+    frechet_distance_of,
 )
 from melody.metrics.grouped_jackknife import GroupedJackknife, add_states
-from melody.metrics.kernel_distance import KernelDistance, kad_with_jackknife
+from melody.metrics.kernel_distance import KernelDistance, kernel_distance
+from melody.metrics.statistics import jackknife
 
 CLIPS = 15
 
@@ -34,7 +37,9 @@ def filled(create: object, generated: list[Tensor]) -> GroupedJackknife:
     for index, clip in enumerate(generated):
         scores.update(index, embeddings=clip, real=False)
     for seed in range(100, 110):
-        scores.update_fixed(embeddings=draw(seed), real=True)
+        reference = create()  # type: ignore[operator]
+        reference.update(draw(seed), real=True)
+        scores.fix(reference)
     return scores
 
 
@@ -70,7 +75,7 @@ def test_equals_our_own_jackknives() -> None:
     assert (fad.value, fad.low, fad.high) == pytest.approx((expected.value, expected.low, expected.high), rel=1e-9)
     assert (fad.method, fad.n) == (expected.method, expected.n)
     kad = filled(lambda: KernelDistance(dimension=3), clips(0.5)).estimate()
-    expected = kad_with_jackknife(clips(0.5), REFERENCE, groups=6, seed=2)
+    expected = jackknife(clips(0.5), lambda kept: kernel_distance(torch.cat(kept), REFERENCE), groups=6, seed=2)
     assert (kad.value, kad.low, kad.high) == pytest.approx((expected.value, expected.low, expected.high), rel=1e-9)
 
 
@@ -112,10 +117,18 @@ def test_one_clip_has_a_value_and_no_interval() -> None:
 def test_paired_difference_equals_our_own() -> None:
     a, b = (filled(lambda: FrechetDistance(dimension=3), clips(shift)) for shift in (0.5, 0.9))
     reference = Statistics.of(REFERENCE)
-    expected = fad_difference_with_jackknife(
-        *([Statistics.of(c) for c in clips(shift)] for shift in (0.5, 0.9)), reference, groups=6, seed=2
+
+    def difference(pairs: list[tuple[Tensor, Tensor]]) -> float:
+        first, second = (
+            frechet_distance_of(Statistics.of(torch.cat(kept)), reference) for kept in zip(*pairs, strict=True)
+        )
+        return first - second
+
+    expected = jackknife(
+        list(zip(clips(0.5), clips(0.9), strict=True)), difference, groups=6, seed=2, over="clips, paired"
     )
     got = a.difference(b)
+    assert got.standard_error < 0.5 * math.hypot(a.estimate().standard_error, b.estimate().standard_error)
     assert (got.value, got.low, got.high) == pytest.approx((expected.value, expected.low, expected.high), rel=1e-9)
     assert got.method == expected.method
 

@@ -30,11 +30,6 @@ def long_clip(seed: int) -> Update:
     return {"waveform": 0.3 * draw(seed, 1, 1, 120_000)}
 
 
-def denoised(seed: int) -> Update:
-    angle = torch.rand(3, 10, generator=torch.Generator().manual_seed(seed)) * math.pi / 2
-    return {"preds": draw(seed, 3, 10, 4), "target": draw(seed + 1, 3, 10, 4), "angle": angle}
-
-
 def windows(seed: int) -> Update:
     return {"embeddings": draw(seed, 12 + seed % 3, 48) + 0.1 * (seed % 2), "real": seed % 2 == 0}
 
@@ -76,16 +71,12 @@ UPDATES: dict[str, list[Update]] = {
     "key-clarity": [long_clip(seed) for seed in range(4)],
     "loudness": [clips(seed) for seed in range(4)],
     "mcc": [{"text_embeddings": draw(seed, 3, 8), "audio_embeddings": draw(seed + 9, 3, 8)} for seed in range(4)],
-    "passes": [{"counted": count, "formula": count} for count in (270, 260, 280, 255)],
     "peak": [clips(seed) for seed in range(4)],
     "repetition": [long_clip(seed) for seed in range(4)],
-    "rtf": [{"audio_s": 10.0, "wall_s": wall} for wall in (1.0, 2.5, 3.0, 0.5)],
     "si-snr": [{"preds": draw(seed, 3, 50), "target": draw(seed + 1, 3, 50)} for seed in range(4)],
-    "si-snri": [{**denoised(seed), "noisy": draw(seed + 5, 3, 10, 4)} for seed in range(4)],
     "silence-rate": [clips(seed) for seed in range(4)],
     "structure": [long_clip(seed) for seed in range(4)],
     "tempo-stability": [long_clip(seed) for seed in range(4)],
-    "velocity-mse": [denoised(seed) for seed in range(4)],
 }
 OURS = [entry.name for entry in metrics.entries() if entry.in_tree]
 

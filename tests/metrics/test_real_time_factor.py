@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from melody.errors import MelodyError
-from melody.metrics.real_time_factor import RealTimeFactor, Timing, real_time_factor, samples_per_second, time_calls
+from melody.metrics.real_time_factor import Timing, real_time_factor, samples_per_second, time_calls
 
 
 def test_warm_up_is_called_and_not_timed() -> None:
@@ -50,14 +50,6 @@ def test_timing_waits_for_the_gpu() -> None:
     assert timing.median_s > 5 * launched
 
 
-def test_all_audio_over_all_time() -> None:
-    metric = RealTimeFactor()
-    metric.update(10.0, 4.0)
-    metric.update(10.0, 16.0)
-    assert float(metric.compute()) == 1.0
-    assert metric.scored == 2
-
-
 def test_table_2_in_both_units() -> None:
     assert real_time_factor(10, 10 * 24_000 / 181_100) == pytest.approx(7.546, abs=1e-3)  # printed as 7.5×
     assert samples_per_second(181_100 / 24_000) == pytest.approx(181_100)
@@ -66,7 +58,7 @@ def test_table_2_in_both_units() -> None:
 @pytest.mark.parametrize(("audio_s", "wall_s"), [(0.0, 1.0), (1.0, 0.0), (float("nan"), 1.0), (1.0, float("inf"))])
 def test_bad_input_is_one_clear_line(audio_s: float, wall_s: float) -> None:
     with pytest.raises(MelodyError, match="expected both above 0"):
-        RealTimeFactor().update(audio_s, wall_s)
+        real_time_factor(audio_s, wall_s)
 
 
 def test_timing_refuses_no_repeats() -> None:

@@ -44,7 +44,7 @@ def _handed_on(model: Any, prefix: torch.Tensor, num_tokens: int, **options: Any
 def _with(pipeline: MelodyPipeline, preset: Preset, generate: Any, **generation: Any) -> MelodyPipeline:
     """The pipeline with a language model of another ``generate``."""
     changed = preset.model_copy(update={"generation": preset.generation.model_copy(update=generation)})
-    parts = dict(pipeline._modules)
+    parts = dict(pipeline.networks.modules)
     other = type("Other", (Llama,), {"generate": generate})
     model = other(**preset.language_model.arguments)
     model.load_state_dict(parts["language_model"].state_dict())
@@ -80,7 +80,7 @@ def test_guidance_of_a_denoiser_that_always_sees_its_tokens_is_refused(
     def forward(network: Any, latents: Any, angle: Any, condition: Any, unconditional: Any = None) -> Any:
         return own.forward(network, latents, angle, condition)
 
-    parts = dict(tiny_pipeline._modules)
+    parts = dict(tiny_pipeline.networks.modules)
     network = type("Other", (own,), {"forward": forward})(**tiny_preset.denoiser.arguments)
     pipeline = MelodyPipeline(tiny_preset, parts | {"denoiser": network})
     with pytest.raises(MelodyError, match="guidance_scale = 2.5 has no effect on denoiser Other"):

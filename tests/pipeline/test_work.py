@@ -28,7 +28,7 @@ def counted(work: list[CallCost]) -> int:
 
 
 def of_pipeline(pipeline: MelodyPipeline) -> torch.nn.Module:
-    return torch.nn.ModuleList(pipeline._modules.values())
+    return torch.nn.ModuleList(pipeline.networks.modules.values())
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from melody import registry
 from melody.config import Component, Preset, load_preset
-from melody.data.shards import whole_corpora, write_shards
+from melody.data.loading import whole_corpora
+from melody.data.shards import write_shards
 from melody.errors import MelodyError
 from melody.pipeline import PARTS, MelodyPipeline
 from melody.protocols import Denoiser
