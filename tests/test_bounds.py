@@ -51,11 +51,10 @@ for hifi in (("codecs", "hifi-vae"), ("token_codecs", "hifi-rvq")):
         "encoder_units": 1, "decoder_rates": [2, 2], "decoder_widths": [4, 4], "decoder_kernels": [3, 3],
         "decoder_residual_kernels": [3], "decoder_input_width": 4, "latent_dim": 4,
     }  # fmt: skip
-for llama in ("llama", "transformers-llama"):
-    SMALL["language_models", llama] = {
-        "num_prefix_tokens": 2, "prefix_codebook_size": 8, "codebook_size": 8, "hidden_size": 8, "num_layers": 1,
-        "num_heads": 2, "feed_forward_size": 8,
-    }  # fmt: skip
+SMALL["language_models", "llama"] = {
+    "num_prefix_tokens": 2, "prefix_codebook_size": 8, "codebook_size": 8, "hidden_size": 8, "num_layers": 1,
+    "num_heads": 2, "feed_forward_size": 8,
+}  # fmt: skip
 
 LONGEST_S = 2.0
 """Of processor time; a second on an idle machine."""

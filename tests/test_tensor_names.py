@@ -40,11 +40,6 @@ OURS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"model.mask_vector", "model.front.0.conv.weight", "model.rotary.frequencies"}
         | {"model.blocks.1.convolution.norm.running_mean", "model.blocks.0.feed_forward_2.down.weight"},
     ),
-    "transformers-llama": (
-        "language_models",
-        {"hidden_size": 8, "num_layers": 2, "num_heads": 2, "feed_forward_size": 16, "codebook_size": 8},
-        {"llama.embedding.weight", "llama.layers.1.attention.value.weight", "llama.head.weight"},
-    ),
     "unet-2d": (
         "denoisers",
         {"channels": (4, 8), "layers": 1, "attention": (False, True), "heads": 2, "semantic_dim": 8, "norm_groups": 2}

@@ -26,6 +26,14 @@ def embed(embedding: nn.Embedding, rows: Tensor) -> Tensor:
     return embedded
 
 
+def initialise(network: nn.Module, num_layers: int, into_residual: tuple[str, ...]) -> None:
+    """Normal weights, smaller where a product goes into the residual stream, by the number of products (GPT-2)."""
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1:
+            last = name.endswith(into_residual)
+            nn.init.normal_(parameter, std=INIT_STD / (2 * num_layers) ** 0.5 if last else INIT_STD)
+
+
 class DecoderOnly(nn.Module, LanguageModel):
     """Language model over rows of one vocabulary: the MuLan tokens of every level, then the semantic tokens.
 
@@ -146,20 +154,12 @@ class DecoderOnly(nn.Module, LanguageModel):
                     f"the logits of token {len(drawn)} are not finite: the weights are damaged or diverged"
                 )
             probabilities = token_probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p)
-            tokens = draw(probabilities, draw_uniforms(len(prefix), generator, rows.device))  # (B,)
+            tokens = draw(probabilities, draw_uniforms(len(prefix), generator, rows.device)[:, 0])  # (B,)
             drawn.append(tokens)
             rows = tokens.repeat(2 if guided else 1)[:, None] + self.first_semantic_row
             if callback is not None:
                 callback(len(drawn), num_tokens)
         return torch.stack(drawn, dim=1) if drawn else given[:, :0]
-
-    def _initialise(self, num_layers: int, into_residual: tuple[str, ...]) -> None:
-        """Normal weights, smaller where a product goes into the residual stream, by the number of products (GPT-2)."""
-        for name, parameter in self.named_parameters():
-            if parameter.ndim < 2:
-                continue
-            last = name.endswith(into_residual)
-            nn.init.normal_(parameter, std=INIT_STD / (2 * num_layers) ** 0.5 if last else INIT_STD)
 
     def _check_tokens(self, prefix: Tensor, semantic_tokens: Tensor, new_tokens: int) -> None:
         _check_range("the prefix", prefix, self.num_prefix_tokens, self.prefix_codebook_size)

@@ -72,18 +72,18 @@ def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def draw_uniforms(
-    rows: int, generator: Sequence[torch.Generator] | torch.Generator | None, device: torch.device
+    rows: int, generator: Sequence[torch.Generator] | torch.Generator | None, device: torch.device, count: int = 1
 ) -> Tensor:
-    """One float64 in [0, 1) a row, each from the row's own generator if there is one a row.
+    """Float64 in [0, 1) ``(rows, count)``, each row from its own generator if there is one a row.
 
     Raises:
         MelodyError: another number of generators than rows.
     """
     if generator is None:
-        return torch.rand(rows, dtype=torch.float64, device=device)
+        return torch.rand(rows, count, dtype=torch.float64, device=device)
     if isinstance(generator, torch.Generator):
-        return torch.rand(rows, dtype=torch.float64, device=generator.device, generator=generator).to(device)
+        return torch.rand(rows, count, dtype=torch.float64, device=generator.device, generator=generator).to(device)
     if len(generator) != rows:
         raise MelodyError(f"there are {len(generator)} generators for {rows} rows: expected one a row")
-    drawn = [torch.rand(1, dtype=torch.float64, device=each.device, generator=each) for each in generator]
-    return torch.cat(drawn).to(device)
+    drawn = [torch.rand(count, dtype=torch.float64, device=each.device, generator=each) for each in generator]
+    return torch.stack(drawn).to(device)

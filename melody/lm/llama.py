@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from melody.bounds import Entries, Heads, Layers, Levels, Tokens, Width
 from melody.lm.backbone import INTO_RESIDUAL, NORM_EPSILON, Cache, check_heads, layers_of, through_layers
-from melody.lm.decoder_only import DecoderOnly, embed
+from melody.lm.decoder_only import DecoderOnly, embed, initialise
 from melody.nn.rotary import Rotation
 from melody.registry import language_models
 
@@ -53,7 +53,7 @@ class Llama(DecoderOnly):
         self.layers = layers_of(hidden_size, num_layers, num_heads, feed_forward_size)
         self.norm = nn.RMSNorm(hidden_size, eps=NORM_EPSILON)
         self.head = nn.Linear(hidden_size, self.vocabulary_size, bias=False)
-        self._initialise(num_layers, into_residual=INTO_RESIDUAL)
+        initialise(self, num_layers, INTO_RESIDUAL)
 
     def forward(self, rows: Tensor, cache: Cache | None = None) -> Tensor:
         """Rows ``(B, N)`` -> logits of what follows each, ``(B, N, V)``; with a cache, the last, ``(B, 1, V)``."""

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from melody import threads
 from melody.errors import MelodyError
 from melody.lm.backbone import INTO_RESIDUAL, NORM_EPSILON, Cache, check_heads, layers_of, through_layers
-from melody.lm.decoder_only import DROPPED, INIT_STD, embed
-from melody.lm.decoding import check_decoding, draw, token_probabilities
+from melody.lm.decoder_only import DROPPED, embed, initialise
+from melody.lm.decoding import check_decoding, draw, draw_uniforms, token_probabilities
 from melody.nn.rotary import Rotation
 
 
@@ -59,10 +59,7 @@ class MultiStream(nn.Module):
         self.layers = layers_of(hidden_size, num_layers, num_heads, feed_forward_size)
         self.norm = nn.RMSNorm(hidden_size, eps=NORM_EPSILON)
         self.head = nn.Linear(hidden_size, num_levels * codebook_size, bias=False)
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                last = name.endswith(INTO_RESIDUAL)
-                nn.init.normal_(parameter, std=INIT_STD / (2 * num_layers) ** 0.5 if last else INIT_STD)
+        initialise(self, num_layers, INTO_RESIDUAL)
 
     def forward(self, rows: Tensor, positions: Tensor, level: int, cache: Cache) -> Tensor:
         """Rows ``(B, N)`` at positions ``(N,)``, after those in the cache -> logits ``(B, codebook_size)`` of what
@@ -157,7 +154,7 @@ class MultiStream(nn.Module):
         rows = torch.cat([rows, _flat_rows(start, self.first_row, self.codebook_size)], dim=1)
         place, total = start[0].numel(), num_frames * self.num_levels
         positions = torch.cat([positions, torch.arange(place, device=device)])
-        uniforms = _uniforms(batch, total, generators, device)
+        uniforms = draw_uniforms(batch, generators, device, total)
         cache = self.empty_cache(batch, rows.shape[1] + total)
         drawn: list[Tensor] = []
         while len(drawn) < total:
@@ -193,16 +190,6 @@ def _flat_rows(tokens: Tensor, first: int, size: int) -> Tensor:
     """Rows of the vocabulary ``(B, frames * levels)`` of tokens ``(B, frames, levels)``, levels from ``first`` on."""
     level = torch.arange(tokens.shape[2], device=tokens.device) * size + first
     return (tokens + level).flatten(1)
-
-
-def _uniforms(rows: int, count: int, generators: Sequence[torch.Generator] | None, device: torch.device) -> Tensor:
-    """Float64 in [0, 1), ``(rows, count)``, each row from its own generator, so that it is the same in any batch."""
-    if generators is None:
-        return torch.rand(rows, count, dtype=torch.float64, device=device)
-    if len(generators) != rows:
-        raise MelodyError(f"there are {len(generators)} generators for {rows} rows: expected one a row")
-    drawn = [torch.rand(count, dtype=torch.float64, device=each.device, generator=each) for each in generators]
-    return torch.stack(drawn).to(device)
 
 
 def _check_range(what: str, tokens: Tensor, rows: int, levels: int, codebook_size: int) -> None:

@@ -57,7 +57,7 @@ def passes(preset: Preset, part: str, module: nn.Module, frame_rate: float) -> l
 def _language_model(preset: Preset, model: DecoderOnly) -> list[Pass]:
     """The last token of a segment: the longest cache, so the dearest token."""
     cached = model.num_prefix_tokens + _tokens(preset) - 1
-    known = preset.language_model.use in ("llama", "transformers-llama")
+    known = preset.language_model.use == "llama"
     formula = flop_formulas.llama(preset.language_model.arguments, 1, cached) if known else None
     return [Pass("one token", f"after {cached} tokens in the cache", profiled_calls.draw_token(model, cached), formula)]
 

@@ -1,21 +1,21 @@
-"""transformers' LLaMA in the language model's role: the logits, tokens, passes and errors of ours."""
+"""Our LLaMA against transformers': logits, loss, gradients, tokens, and music in a pipeline."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
-from melody import registry
 from melody.config import Preset
-from melody.errors import MelodyError
+from melody.lm.backbone import NORM_EPSILON
+from melody.lm.decoder_only import DecoderOnly, embed
 from melody.lm.llama import Llama
-from melody.lm.transformers_llama import TransformersLlama, from_llama, to_llama
-from melody.pipeline import MelodyPipeline, build_part
+from melody.nn.rotary import ROTARY_BASE
+from melody.pipeline import MelodyPipeline
 
 SMALL: dict[str, Any] = {
     "num_prefix_tokens": 3,
@@ -29,6 +29,91 @@ SMALL: dict[str, Any] = {
 }
 PREFIX = torch.tensor([[0, 1, 2], [4, 4, 4], [3, 0, 1]])
 TOKENS = torch.randint(7, (3, 9), generator=torch.Generator().manual_seed(0))
+
+
+class TransformersLlama(DecoderOnly):
+    """LLaMA by transformers, with our tokens and our drawing."""
+
+    def __init__(
+        self,
+        num_prefix_tokens: int,
+        prefix_codebook_size: int,
+        codebook_size: int,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        feed_forward_size: int,
+        max_tokens: int,
+    ) -> None:
+        super().__init__(num_prefix_tokens, prefix_codebook_size, codebook_size, max_tokens)
+        config = LlamaConfig(
+            vocab_size=self.vocabulary_size,
+            hidden_size=hidden_size,
+            intermediate_size=feed_forward_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=num_heads,
+            max_position_embeddings=num_prefix_tokens + max_tokens,
+            rms_norm_eps=NORM_EPSILON,
+            rope_parameters={"rope_type": "default", "rope_theta": ROTARY_BASE},
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+        self.llama: Any = LlamaForCausalLM(config)
+
+    def forward(self, rows: Tensor, cache: Any = None) -> Tensor:
+        if cache is None:
+            every: Tensor = self.llama(inputs_embeds=self._embed(rows), use_cache=False).logits
+            return every
+        last: Tensor = self.llama(
+            inputs_embeds=self._embed(rows), past_key_values=cache, use_cache=True, logits_to_keep=1
+        ).logits
+        return last
+
+    def _embed(self, rows: Tensor) -> Tensor:
+        return embed(self.llama.get_input_embeddings(), rows)
+
+    @property
+    def head_weight(self) -> Tensor:
+        weight: Tensor = self.llama.lm_head.weight
+        return weight
+
+    def hidden(self, rows: Tensor) -> Tensor:
+        output: Tensor = self.llama.model(inputs_embeds=self._embed(rows), use_cache=False).last_hidden_state
+        return output
+
+    def empty_cache(self, batch: int, capacity: int) -> Any:
+        return StaticCache(config=self.llama.config, max_cache_len=capacity)
+
+
+_OUTSIDE_LAYERS = {
+    "embedding.weight": "llama.model.embed_tokens.weight",
+    "norm.weight": "llama.model.norm.weight",
+    "head.weight": "llama.lm_head.weight",
+}
+_IN_A_LAYER = {
+    "attention.queries_keys_values.weight": (
+        "self_attn.q_proj.weight",
+        "self_attn.k_proj.weight",
+        "self_attn.v_proj.weight",
+    ),
+    "attention.out.weight": ("self_attn.o_proj.weight",),
+    "attention_norm.weight": ("input_layernorm.weight",),
+    "feed_forward.gate_up.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+    "feed_forward.down.weight": ("mlp.down_proj.weight",),
+    "feed_forward_norm.weight": ("post_attention_layernorm.weight",),
+}
+"""Our tensor, and theirs that it holds one below the other."""
+
+
+def from_llama(state: Mapping[str, Tensor], num_layers: int = SMALL["num_layers"]) -> dict[str, Tensor]:
+    """The weights of a ``llama``, its ``state_dict``, as those of ``TransformersLlama`` of the same sizes."""
+    theirs = {name: state[ours] for ours, name in _OUTSIDE_LAYERS.items()}
+    for layer in range(num_layers):
+        for ours, names in _IN_A_LAYER.items():
+            pieces = state[f"layers.{layer}.{ours}"].chunk(len(names))
+            theirs |= {f"llama.model.layers.{layer}.{name}": piece for name, piece in zip(names, pieces, strict=True)}
+    return theirs
 
 
 @pytest.fixture
@@ -73,34 +158,6 @@ def test_same_generators_same_tokens(ours: Llama, theirs: TransformersLlama, giv
     assert len(drawn[0].unique()) > 3
 
 
-def test_weights_go_over_and_back(ours: Llama, theirs: TransformersLlama) -> None:
-    state = ours.state_dict()
-    back = to_llama(theirs.state_dict())
-    assert back.keys() == state.keys()
-    assert all(torch.equal(back[name], state[name]) for name in state)
-
-
-def test_one_forward_call_a_token(theirs: TransformersLlama) -> None:
-    sizes: list[tuple[int, ...]] = []
-    theirs.register_forward_hook(lambda _, arguments, __: sizes.append(tuple(arguments[0].shape)))
-    theirs.generate(PREFIX, 4, semantic_tokens=TOKENS[:, :5])
-    assert sizes == [(3, 8), (3, 1), (3, 1), (3, 1)]
-
-
-def test_the_cache_changes_nothing_and_never_grows(theirs: TransformersLlama) -> None:
-    rows = theirs.rows(PREFIX, TOKENS)
-    expected = theirs(rows)
-    cache = theirs.empty_cache(3, capacity=12)
-    with torch.no_grad():
-        torch.testing.assert_close(theirs(rows[:, :4], cache)[:, 0], expected[:, 3], rtol=0, atol=1e-5)
-        places = [layer.keys.data_ptr() for layer in cache.layers]
-        for place in range(4, 12):
-            logits = theirs(rows[:, place : place + 1], cache)
-            torch.testing.assert_close(logits[:, 0], expected[:, place], rtol=0, atol=1e-5)
-    assert [layer.keys.data_ptr() for layer in cache.layers] == places
-    assert all(layer.keys.shape == (3, 2, 12, 8) for layer in cache.layers)
-
-
 def test_same_gradients(ours: Llama, theirs: TransformersLlama) -> None:
     for model in (ours, theirs):
         model.loss(PREFIX, TOKENS).backward()
@@ -111,47 +168,14 @@ def test_same_gradients(ours: Llama, theirs: TransformersLlama) -> None:
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_fresh_one_has_the_papers_size_and_the_same_spread_of_weights_as_ours() -> None:
-    with torch.device("meta"):
-        model = registry.language_models.create("transformers-llama")
-    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(429.97e6, rel=1e-4)
-    wide = {**SMALL, "hidden_size": 128, "feed_forward_size": 256}
-    expected = from_llama(Llama(**wide).state_dict())
-    for name, parameter in TransformersLlama(**wide).named_parameters():
-        torch.testing.assert_close(parameter.std(), expected[name].std(), rtol=0.1, atol=1e-6)
-
-
-def test_takes_the_seat_of_ours_in_a_preset(tiny_preset: Preset) -> None:
+def test_takes_the_role_of_ours_in_a_pipeline(tiny_preset: Preset) -> None:
     """The pipeline counts its passes against the formula, and the tokens are those of ours, so the sound is too."""
-    component = tiny_preset.language_model.model_copy(update={"use": "transformers-llama"})
     parts = dict(MelodyPipeline.random(tiny_preset, seed=1).networks.modules)
     expected = MelodyPipeline(tiny_preset, parts)("a slow piano", duration_s=1.25, seeds=3)
-    swapped = tiny_preset.model_copy(update={"language_model": component})
-    model = build_part(swapped, "language_model")
-    model.load_state_dict(from_llama(parts["language_model"].state_dict()))
-    generation = MelodyPipeline(swapped, {**parts, "language_model": model})("a slow piano", duration_s=1.25, seeds=3)
+    model = TransformersLlama(**tiny_preset.language_model.arguments)
+    model.load_state_dict(from_llama(parts["language_model"].state_dict(), model.llama.config.num_hidden_layers))
+    generation = MelodyPipeline(tiny_preset, {**parts, "language_model": model})(
+        "a slow piano", duration_s=1.25, seeds=3
+    )
     assert generation.trace.passes == expected.trace.passes
     assert torch.equal(generation.waveform, expected.waveform)
-
-
-def test_bad_input_is_named_as_by_ours(theirs: TransformersLlama) -> None:
-    with pytest.raises(MelodyError, match="expected at most max_tokens = 30"):
-        theirs.generate(PREFIX, 22, semantic_tokens=TOKENS)
-    with pytest.raises(MelodyError, match=r"the prefix: got values in \[0, 5\]"):
-        theirs.loss(torch.tensor([[0, 1, 5]]), TOKENS[:1])
-    with pytest.raises(MelodyError, match="hidden_size is 18"):
-        TransformersLlama(**{**SMALL, "hidden_size": 18})
-
-
-def test_listing_it_does_not_import_transformers() -> None:
-    code = "import sys; from melody.registry import language_models; language_models.names(); "
-    code += "sys.exit('transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=600).returncode == 0
-
-
-def test_dropped_tokens_and_guidance_are_the_same_in_both(ours: Llama, theirs: TransformersLlama) -> None:
-    dropped = torch.rand(3, 12, generator=torch.Generator().manual_seed(1)) < 0.5
-    losses = [model.loss(PREFIX, TOKENS, dropped) for model in (ours, theirs)]
-    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
-    drawn = [model.generate(PREFIX, 8, generator=generators(1, 2, 3), guidance_scale=2.5) for model in (ours, theirs)]
-    assert torch.equal(*drawn)

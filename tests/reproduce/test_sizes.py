@@ -52,9 +52,8 @@ def test_formulas_and_counter_agree(preset: str, paper: Sizes) -> None:
 
 
 def test_formulas_hold_for_other_components_and_shapes(tiny_preset: Preset) -> None:
-    """Widths that differ in the SRU, both codecs' other shapes, the other language model."""
+    """Widths that differ in the SRU, both codecs' other shapes."""
     changes = {
-        "language_model": Component(use="transformers-llama", arguments=tiny_preset.language_model.arguments),
         "denoiser": Component(
             use="dual-path",
             arguments=tiny_preset.denoiser.arguments
