@@ -29,12 +29,12 @@ from melody.baselines.public_models import (
     mono,
     random_weights,
     settle,
-    spread,
     t5_letters,
     versions,
 )
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
+from melody.pipeline.work import spread
 from melody.protocols import CallCost, Generation, System
 from melody.registry import systems
 

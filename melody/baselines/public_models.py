@@ -29,8 +29,6 @@ FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.md")
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
 TEXT_TOKENS = 32
 """Length of the text that a clip's work is stated for: a caption of two lines, as of our own systems."""
-POINTS = 3
-"""Lengths of the cache at which tokens are counted and timed, at least: ours."""
 
 
 @dataclass(frozen=True)
@@ -181,26 +179,6 @@ def mono(waveform: Tensor, samples: int, name: str) -> Tensor:
     if waveform.shape[-1] < samples:
         raise MelodyError(f"system {name!r} made {waveform.shape[-1]} samples, expected {samples}")
     return waveform[..., :samples].float().mean(dim=1, keepdim=True).clamp(-1, 1)
-
-
-def spread(first: int, count: int) -> list[tuple[int, int]]:
-    """``count`` passes after ``first``, ``first + 1`` … tokens, as (tokens in the cache, passes) at a few lengths.
-
-    What grows linearly with the cache comes out exactly, for each length is the middle of an odd number of passes.
-
-    >>> spread(1, 9), spread(1, 2)
-    ([(2, 3), (5, 3), (8, 3)], [(1, 1), (2, 1)])
-    """
-    parts = POINTS + (count - POINTS) % 2
-    if count <= parts:
-        return [(first + place, 1) for place in range(count)]
-    base = (count // parts - 1) | 1
-    pairs, found = (count - parts * base) // 2, []
-    for part in range(parts):
-        length = base + 2 * (pairs // parts + (part < pairs % parts))
-        found.append((first + length // 2, length))
-        first += length
-    return found
 
 
 def t5_letters(max_length: int) -> Any:

@@ -40,7 +40,7 @@ def pipeline_work(networks: Networks, duration_s: float, **options: Any) -> list
     ]
 
 
-def spread(first: int, count: int, points: int = CACHE_POINTS) -> list[tuple[int, int]]:
+def spread(first: int, count: int) -> list[tuple[int, int]]:
     """``count`` passes after ``first``, ``first + 1`` … tokens, as (tokens in the cache, passes) at a few lengths.
 
     What grows linearly with the cache comes out exactly, for each length is the middle of an odd number of passes.
@@ -50,7 +50,7 @@ def spread(first: int, count: int, points: int = CACHE_POINTS) -> list[tuple[int
     """
     if count == 0:
         return []
-    parts = points + (count - points) % 2  # so many odd numbers add up to an odd number, or to an even one
+    parts = CACHE_POINTS + (count - CACHE_POINTS) % 2  # so many odd numbers add up to an odd number, or to an even one
     if count <= parts:
         return [(first + place, 1) for place in range(count)]
     base = (count // parts - 1) | 1
