@@ -19,7 +19,7 @@ from melody.config import Component, Preset, load_preset
 from melody.data.loading import whole_corpora
 from melody.data.shards import write_shards
 from melody.errors import MelodyError
-from melody.pipeline import PARTS, MelodyPipeline
+from melody.pipeline import PARTS, MelodyPipeline, load_part
 from melody.protocols import Denoiser
 from melody.training import features, stages
 from melody.training import fit as fitting
@@ -426,6 +426,6 @@ def test_the_joint_stage_begins_from_public_towers(tiny_preset: Preset, tmp_path
     assert not (tmp_path / "gone" / "joint" / "last.ckpt").exists()
     run = TrainingRun(preset(str(tmp_path / "ast")), "embedded", tmp_path / "run")
     train("joint", run)
-    trained = stages.MELODY.load(run.preset, "joint_embedder", run.weights_path("joint_embedder"))
+    trained = load_part(run.preset, "joint_embedder", run.weights_path("joint_embedder"))
     for name, tensor in public.state_dict().items():
         torch.testing.assert_close(trained.audio_tower.state_dict()[name], tensor, rtol=1e-2, atol=1e-3)  # type: ignore[union-attr]
