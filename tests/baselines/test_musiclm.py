@@ -205,6 +205,7 @@ def test_semantic_tokens_are_those_of_melody(
     tiny_pipeline("a flute", duration_s=1.75, seeds=4)
     for part in ("joint_embedder", "rvq", "language_model"):
         monkeypatch.setattr(system, part, getattr(tiny_pipeline, part))
+        monkeypatch.setitem(system.parts, part, getattr(tiny_pipeline, part))
     system.generate(["a flute"], duration_s=1.75, seeds=[4])
     assert watch.calls[0][0][1].shape == (1, 44, 1)
     half = len(drawn) // 2
