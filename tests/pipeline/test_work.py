@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from melody.config import Component, Preset
 from melody.errors import MelodyError
 from melody.metrics.flops import count
 from melody.pipeline import MelodyPipeline
-from melody.pipeline.work import spread
+from melody.pipeline.work import pipeline_work, spread
 from melody.protocols import CallCost
 
 PROMPT = "piano " * 40
@@ -82,8 +83,8 @@ def test_tokens_at_a_few_lengths_add_up_exactly(number: int) -> None:
 
 
 def test_a_language_model_whose_passes_nobody_knows_is_named(tiny_pipeline: MelodyPipeline) -> None:
-    other = MelodyPipeline.__new__(MelodyPipeline)
-    other.__dict__.update(tiny_pipeline.__dict__, language_model=object())
+    other = copy.copy(tiny_pipeline.networks)
+    other.language_model = object()  # type: ignore[assignment]
     other.preset = tiny_pipeline.preset.model_copy(update={"language_model": Component(use="other", arguments={})})
     with pytest.raises(MelodyError, match="language model 'other' is not decoder-only"):
-        other.work(1.0)
+        pipeline_work(other, 1.0)
