@@ -455,3 +455,14 @@ def _system_generates(candidate: Candidate) -> None:
 def _within(what: str, tokens: Tensor, size: int) -> None:
     if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= size):
         raise BrokenPromiseError(f"{what} gives {int(tokens.min())} to {int(tokens.max())}: expected 0 to {size - 1}")
+
+
+@check("tables", "its measures have a direction, and the version of a registered metric where they name one")
+def _table_measures(candidate: Candidate) -> None:
+    measures = candidate.built.measures
+    if not measures:
+        raise BrokenPromiseError("measures is empty: a table has no column that it can fill")
+    for name, quantity in measures.items():
+        version, direction, _ = quantity.facts
+        if direction not in ("lower", "higher", "none") or not version:
+            raise BrokenPromiseError(f"measure {name!r} is {quantity!r}: expected a direction")

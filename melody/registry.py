@@ -367,6 +367,7 @@ audio_embedders = Registry("audio_embedders", "melody.protocols:AudioEmbedder", 
 audio_taggers = Registry("audio_taggers", "melody.protocols:AudioTagger", ("melody.embedders",))
 metrics = Registry("metrics", "melody.protocols:Metric", ("melody.metrics",))
 systems = Registry("systems", "melody.protocols:System", ("melody.baselines",))
+tables = Registry("tables", "melody.reproduce.tables.table:Table", ("melody.reproduce.tables",))
 
 REGISTRIES: dict[str, Registry] = {
     registry.kind: registry
@@ -383,6 +384,7 @@ REGISTRIES: dict[str, Registry] = {
         audio_taggers,
         metrics,
         systems,
+        tables,
     )
 }
 

@@ -16,7 +16,7 @@ from melody.registry import REGISTRIES, Registry, registry, samplers
 def test_every_kind_of_the_design_has_a_registry_and_an_entry_point_group() -> None:
     kinds = {
         "language_models", "denoisers", "codecs", "token_codecs", "samplers", "grids", "semantic_tokenizers",
-        "joint_embedders", "audio_embedders", "audio_taggers", "metrics", "systems",
+        "joint_embedders", "audio_embedders", "audio_taggers", "metrics", "systems", "tables",
     }  # fmt: skip
     assert set(REGISTRIES) == kinds
     assert {one.group for one in REGISTRIES.values()} == {f"melody.{kind}" for kind in kinds}

@@ -141,7 +141,7 @@ def make_plan(
 def _measures_of(name: str, sources: Mapping[str, Sequence[FeatureExtractor]], device: str) -> list[MetricRun]:
     input_kind = registered.get(name).input_kind
     if input_kind not in sources:
-        return [_of_waveforms(name, input_kind, device)]
+        return [of_waveforms(name, input_kind, device)]
     found = [_of_vectors(name, source, device) for source in sources[input_kind]]
     for measure in found:
         measure.create()
@@ -196,7 +196,8 @@ def _of_vectors(name: str, source: FeatureExtractor, device: str) -> MetricRun:
     return MetricRun(f"{name}[{source.name}]", name, arguments, source, None, "")
 
 
-def _of_waveforms(name: str, input_kind: str, device: str) -> MetricRun:
+def of_waveforms(name: str, input_kind: str, device: str) -> MetricRun:
+    """A metric of waveforms or of pairs of them, with the states of one clip as its feature."""
     hears: Literal["mix", "file"] = registered.get(name).hears if input_kind == "waveforms" else "mix"
     rate = None if hears == "file" else getattr(registered.create(name), "sample_rate", None)
     facts = {"metric": component_facts(registered, name), "takes": input_kind, "sample_rate": rate, "hears": hears}

@@ -10,8 +10,8 @@ from melody import registry
 from melody.documents import read_toml
 from melody.errors import MelodyError
 from melody.reproduce.suite import Suite
-from melody.reproduce.tables.kinds import kind_of
 from melody.reproduce.tables.passes_and_preference import RATED
+from melody.reproduce.tables.table import kind_of
 
 Tell = Callable[[str], None]
 """Takes a line before anything is computed."""

@@ -5,30 +5,37 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from melody.config import Preset
-from melody.errors import MelodyError
+from melody.errors import MelodyError, one_line
 from melody.listening.schema import ListeningResult
+from melody.plugins import contained
+from melody.registry import Entry
+from melody.registry import tables as kinds
 from melody.reproduce.asked import Tell, check_options, missing_extras, options_of
 from melody.reproduce.context import Context
 from melody.reproduce.executor import Progress, RunSummary, compute_all
 from melody.reproduce.jobs.compute import compute
-from melody.reproduce.jobs.job import Failure, Job
+from melody.reproduce.jobs.job import Failure, Job, JobResults
 from melody.reproduce.jobs.speed import check_precision
 from melody.reproduce.orderings import ordering_notes, orderings
-from melody.reproduce.results import Clip, Results, Share, Table
+from melody.reproduce.results import Cell, Clip, Results, Share
+from melody.reproduce.results import Table as FilledTable
 from melody.reproduce.statements import statements
 from melody.reproduce.store import Store
-from melody.reproduce.suite import Baseline, Suite, load_baselines
+from melody.reproduce.suite import Baseline, Column, Row, Suite, load_baselines
 from melody.reproduce.tables.arguments import check_arguments
-from melody.reproduce.tables.builder import FilledTable, TableBuilder, check_measures
-from melody.reproduce.tables.kinds import kind_of
+from melody.reproduce.tables.builder import CellValue, TableBuilder, check_measures
+from melody.reproduce.tables.table import RowJobs, RowResults, Table, kind_of, table_of
 from melody.reproduce.verdicts import target_notes, targets
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RESULTS = "results.json"
 BUDGET_S = 600.0
@@ -117,10 +124,16 @@ def run(
     context.progress = progress
     check_folder(output)
     baselines = load_baselines()
-    units = plan(suites, context)
+    planned = plan(suites, context)
+    units = planned.jobs
     prepare = None if all(kind_of(suite).weightless for suite in suites) else context.load
     computed = compute_all(units, store, lambda unit: compute(unit, context), prepare=prepare, progress=progress)
-    filled = [fill(suite, context, computed, baselines) for suite in suites]
+    filled = [fill(table, computed.outcomes, baselines) for table in planned.tables]
+    failed = [
+        f"{unit.label}: {outcome.reason}"
+        for unit in units
+        if isinstance(outcome := computed.outcomes[unit.key], Failure)
+    ]
     results = Results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
@@ -128,12 +141,8 @@ def run(
         cells_computed=computed.computed,
         cells_reused=computed.reused,
         split=split(units, computed),
-        statements=statements(suites, [table for table, _ in filled]),
-        failures=[
-            f"{unit.label}: {outcome.reason}"
-            for unit in units
-            if isinstance(outcome := computed.outcomes[unit.key], Failure)
-        ],
+        statements=statements([table.suite for table in planned.tables], [table for table, _ in filled]),
+        failures=[*planned.broken, *failed],
         tables=[table for table, _ in filled],
     )
     write(results, [clip for _, clips in filled for clip in clips], output)
@@ -158,40 +167,134 @@ def check_timing(suites: Sequence[Suite], precision: str, budget_s: float) -> No
         raise MelodyError(f"the budget is {budget_s} s: expected more than 0")
 
 
-def plan(suites: Sequence[Suite], context: Context) -> list[Job]:
-    """All units of all suites, each once; raises ``MelodyError`` for what a suite or an option asks for in vain."""
-    units: dict[str, Job] = {}
+@dataclass(frozen=True)
+class PlannedTable:
+    """A suite's table with its rows, and what must be computed for each, planned once."""
+
+    suite: Suite
+    context: Context
+    table: Table
+    rows: list[tuple[Row, RowJobs]]
+
+    @property
+    def plugin(self) -> Entry | None:
+        """Where the kind of table comes from, if it is not one of ours."""
+        entry = kinds.entry(self.suite.kind)
+        return None if entry.in_tree else entry
+
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        """A cell's value; what cannot be estimated, as of one clip or of silence, spoils only its own cell."""
+        try:
+            if self.plugin is None:
+                return self.table.cell(row, column, results)
+            with contained(_whose(self.suite, self.plugin)):
+                return self.table.cell(row, column, results)
+        except MelodyError as error:
+            return CellValue(unavailable_reason=one_line(error))
+
+    def clips(self, row: Row, results: RowResults) -> list[tuple[Clip, bytes]]:
+        """A row's sounds; a plug-in that fails has none."""
+        if self.plugin is None:
+            return list(self.table.clips(row, results))
+        return _contained(self.table.clips, row, results)[0]
+
+    def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> list[str]:
+        """Lines for the head; of a plug-in that fails, why it has none."""
+        if self.plugin is None:
+            return list(self.table.notes(cells, results))
+        lines, problem = _contained(self.table.notes, cells, results)
+        return [*lines, *([f"{_whose(self.suite, self.plugin)}{problem}"] if problem else [])]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Every suite's table, a line for each that a plug-in's kind of table cannot plan, and the jobs, each once."""
+
+    tables: list[PlannedTable]
+    broken: list[str]
+    jobs: list[Job]
+
+
+def plan(suites: Sequence[Suite], context: Context) -> RunPlan:
+    """Plan all suites.
+
+    Raises:
+        MelodyError: what a suite or an option asks for in vain; no table can be planned.
+    """
+    planned: list[PlannedTable] = []
+    broken: list[str] = []
     for suite in suites:
-        kind = kind_of(suite)
+        kind, entry = kind_of(suite), kinds.entry(suite.kind)
         check_measures(suite, kind.measures)
         check_arguments(suite, kind.uses)
         context.tell(f"{suite.name}: planning")
-        for unit in kind.plan(suite, context):
-            units.setdefault(unit.key, unit)
-    # One system at a time is in memory, so the units of each stand together; the preset's own come first.
+        if entry.in_tree:
+            planned.append(plan_table(suite, context))
+            continue
+        try:
+            with contained(_whose(suite, entry)):
+                planned.append(plan_table(suite, context))
+        except MelodyError as error:
+            broken.append(one_line(error))
+    if not planned and broken:
+        raise MelodyError(broken[0])
+    return RunPlan(planned, broken, jobs_of(planned, context))
+
+
+def plan_table(suite: Suite, context: Context) -> PlannedTable:
+    """One suite's table; raises ``MelodyError`` for what the suite asks for in vain."""
+    table = table_of(suite, context)
+    table.check()
+    return PlannedTable(suite, context, table, [(row, table.jobs(row)) for row in table.rows()])
+
+
+def jobs_of(planned: Iterable[PlannedTable], context: Context) -> list[Job]:
+    """All jobs of all tables, each once."""
+    jobs = {job.key: job for table in planned for _, row in table.rows for each in row.values() for job in each}
+    # One system at a time is in memory, so the jobs of each stand together; the preset's own come first.
     places = {name: place for place, name in enumerate(context.systems)}
-    return sorted(units.values(), key=lambda unit: places[unit.system])
+    return sorted(jobs.values(), key=lambda job: places[job.system])
 
 
 def fill(
-    suite: Suite, context: Context, computed: RunSummary, baselines: Sequence[Baseline]
-) -> tuple[Table, list[tuple[Clip, bytes]]]:
-    """One table from the outcomes."""
-    kind = kind_of(suite)
+    planned: PlannedTable, outcomes: JobResults, baselines: Sequence[Baseline]
+) -> tuple[FilledTable, list[tuple[Clip, bytes]]]:
+    """One table from the outcomes: the loop over its rows and columns."""
+    suite, context = planned.suite, planned.context
     context.tell(f"{suite.name}: filling the table")
-    filled: FilledTable = kind.fill(TableBuilder(suite, context, computed.outcomes, baselines, kind.measures))
-    tested, aimed_at = orderings(suite, filled.cells), targets(suite, filled.cells)
-    table = Table(
+    builder = TableBuilder(suite, context, outcomes, baselines, planned.table.measures)
+    cells: list[Cell] = []
+    clips: list[tuple[Clip, bytes]] = []
+    results = [RowResults(jobs, outcomes) for _, jobs in planned.rows]
+    for (row, _), found in zip(planned.rows, results, strict=True):
+        cells += [builder.cell(row, column, planned.cell(row, column, found)) for column in suite.columns]
+        clips += planned.clips(row, found)
+    tested, aimed_at = orderings(suite, cells), targets(suite, cells)
+    notes = planned.notes(cells, results)
+    table = FilledTable(
         suite=suite.name,
         title=suite.title,
         source=suite.source,
-        notes=[*target_notes(aimed_at), *ordering_notes(tested), *filled.notes, *suite.notes],
-        cells=filled.cells,
+        notes=[*target_notes(aimed_at), *ordering_notes(tested), *notes, *suite.notes],
+        cells=cells,
         orderings=tested,
         targets=aimed_at,
-        clips=[clip for clip, _ in filled.clips],
+        clips=[clip for clip, _ in clips],
     )
-    return table, filled.clips
+    return table, clips
+
+
+def _whose(suite: Suite, plugin: Entry) -> str:
+    return f"{suite.name}: table {suite.kind!r} from {plugin.origin}: "
+
+
+def _contained(make: Callable[..., Iterable[T]], *arguments: Any) -> tuple[list[T], str]:
+    """What a plug-in gives, and why it gives nothing where it fails."""
+    try:
+        with contained():
+            return list(make(*arguments)), ""
+    except MelodyError as error:
+        return [], one_line(error)
 
 
 def check_folder(folder: Path) -> None:

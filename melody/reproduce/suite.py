@@ -80,8 +80,10 @@ class Column(FrozenModel):
     name: str
     label: str
     """As the table prints it; ``{preset}`` is replaced."""
-    measure: str
+    measure: str = ""
     """What the suite's kind can measure, as in ``fad``."""
+    metric: str | None = None
+    """A registered metric in its place, as in ``kad``: where the rows have what it takes."""
     embedder: str | None = None
     device: Literal["cpu", "cuda"] | None = None
     """Measured only in a run on such a device."""
@@ -97,6 +99,12 @@ class Column(FrozenModel):
     """What else the paper's run and ours must share; what is not known of it cannot be shared."""
     judged_by: str | None = None
     """Column of the same measurement in another unit, which has the verdict: one measurement, one verdict."""
+
+    @model_validator(mode="after")
+    def _one_number(self) -> Self:
+        if bool(self.measure) == bool(self.metric):
+            raise ValueError(f"column {self.name!r}: expected either measure or metric")
+        return self
 
 
 class ListedRow(FrozenModel):

@@ -18,7 +18,7 @@ from melody.protocols import Generation, GenerationStats, Sampler, System
 from melody.registry import Entry, samplers
 from melody.reproduce.context import Context, EvaluatedPreset, Parts
 from melody.reproduce.suite import Suite, load_suite
-from melody.reproduce.tables.kinds import kind_of
+from melody.reproduce.tables.table import kind_of
 
 RATE = 24_000
 FREQUENCIES = (220.0, 330.0, 440.0, 660.0, 880.0, 1320.0)

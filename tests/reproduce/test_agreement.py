@@ -14,12 +14,11 @@ from melody.errors import MelodyError
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.results import Table
-from melody.reproduce.runner import run
+from melody.reproduce.runner import plan, run
 from melody.reproduce.store import Store
 from melody.reproduce.subject import preset_context
 from melody.reproduce.suite import Suite, load_suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.quality_and_speed import plan
 
 
 def table2(**settings: object) -> Suite:
@@ -67,7 +66,7 @@ def test_tables_share_the_runs_that_judges_hear(context: Context) -> None:
     def runs(name: str) -> set[str]:
         suite = load_suite(name)
         few = suite.settings.model_copy(update={"training_clips": 128})
-        units = plan(suite.model_copy(update={"settings": few}), context)
+        units = plan([suite.model_copy(update={"settings": few})], context).jobs
         return {unit.key for unit in units if unit.kind == "generation"}
 
     assert runs("table2") & runs("table4")
@@ -82,7 +81,7 @@ def test_without_training_clips_the_cell_says_so(context: Context, tmp_path: Pat
 
 def test_a_column_without_judges_is_refused(context: Context) -> None:
     with pytest.raises(MelodyError, match=r"'instrument': expected judges = true in \[settings\]"):
-        plan(table2(judges=False), context)
+        plan([table2(judges=False)], context)
 
 
 def test_every_prompt_names_its_instrument() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from melody.errors import MelodyError
+from melody.registry import tables
 from melody.reproduce.jobs.job import Failure
 from melody.reproduce.runner import plan
 from melody.reproduce.suite import (
@@ -27,8 +28,7 @@ from melody.reproduce.suite import (
     suite_names,
 )
 from melody.reproduce.tables.arguments import check_arguments
-from melody.reproduce.tables.builder import TableBuilder
-from melody.reproduce.tables.kinds import KINDS, kind_of
+from melody.reproduce.tables.table import RowResults, kind_of
 
 EVERYWHERE = {
     Suite: {
@@ -36,7 +36,7 @@ EVERYWHERE = {
         *("statements", "paper_settings"),
     },
     Column: {
-        *("name", "label", "measure", "tolerance", "comparable_presets", "comparable_devices", "reason"),
+        *("name", "label", "measure", "metric", "tolerance", "comparable_presets", "comparable_devices", "reason"),
         *("conditions", "judged_by"),
     },
     ListedRow: {"row"},
@@ -59,6 +59,9 @@ OTHER: dict[str, Any] = {
     "systems": {"noise2music": {"num_steps": 1}},
     "counted": {"musiclm": {"fine_windows": "batched"}},
 }
+
+
+KINDS = {entry.name: entry.component for entry in tables.entries() if entry.in_tree}
 
 
 def _shipped() -> dict[str, Suite]:
@@ -131,17 +134,22 @@ def _read(suite: Suite, tones: SimpleNamespace) -> set[str]:
     watched = suite.model_copy(update={"settings": Watched(**suite.settings.model_dump(exclude_unset=True))})
     context, kind = tones.context(), kind_of(suite)
     context.training_of = lambda count: context.corpus
-    units: list[Any] = []
-    with suppress(MelodyError, AttributeError, KeyError):  # there are no such presets, nor published samples
-        units = kind.plan(watched, context)
 
     class Failed(dict[str, Any]):
         def __missing__(self, key: str) -> Failure:
             return Failure("nothing is computed here")
 
-    assert units is not None
-    with suppress(MelodyError, AttributeError, IndexError, KeyError):
-        kind.fill(TableBuilder(watched, context, Failed(), [], kind.measures))
+    table = kind().bound(watched, context)
+    errors = (MelodyError, AttributeError, KeyError)  # there are no such presets, nor published samples
+    with suppress(*errors):
+        table.check()
+    for row in table.rows():
+        jobs: Any = {}
+        with suppress(*errors):
+            jobs = table.jobs(row)
+        for column in suite.columns:
+            with suppress(*errors, ValueError):
+                table.cell(row, column, RowResults(jobs, Failed()))
     return seen
 
 

@@ -25,7 +25,7 @@ from melody.reproduce.subject import preset_context
 from melody.reproduce.suite import ListedRow, Suite, TargetClaim, group_names, load_suite, load_suites, suite_names
 from melody.reproduce.tables.attribute_agreement import constant_guess
 from melody.reproduce.tables.builder import check_measures
-from melody.reproduce.tables.kinds import kind_of
+from melody.reproduce.tables.table import kind_of
 from melody.reproduce.verdicts import targets
 
 TRAINING_CLIPS = 128

@@ -25,7 +25,7 @@ from melody.reproduce.runner import reproduce
 from melody.reproduce.store import Store
 from melody.reproduce.suite import Row, Suite, load_suite
 from melody.reproduce.tables.builder import CellValue, TableBuilder
-from melody.reproduce.tables.kinds import kind_of
+from melody.reproduce.tables.table import kind_of
 
 OPTIONS = {"num_steps": 2}
 

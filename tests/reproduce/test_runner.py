@@ -216,7 +216,7 @@ def test_progress_names_all_that_a_run_does(tones: SimpleNamespace, tmp_path: Pa
     suites, context = [tones.small("table2"), tones.small("table4")], tones.context()
     run(suites, context, store=Store(tmp_path), output=tmp_path / "o", progress=lambda *each: told.append(each))
     whats = [what for _, _, what in told]
-    units = [unit.label for unit in plan(suites, context)]
+    units = [unit.label for unit in plan(suites, context).jobs]
     assert whats[0] == "table2: planning", "before anything is read"
     assert f"reading or rendering {context.corpus.name}" in whats[: whats.index(units[0])]
     assert whats.index("table4: planning") < whats.index("loading weights") < whats.index(units[0])
@@ -241,8 +241,8 @@ def test_progress_names_how_judges_are_made(
 def test_tables_share_their_units(tones: SimpleNamespace) -> None:
     context = tones.context()
     second, fourth = tones.small("table2"), tones.small("table4")
-    together = {unit.key for unit in plan([second, fourth], context)}
-    apart = [len(plan([suite], context)) for suite in (second, fourth)]
+    together = {unit.key for unit in plan([second, fourth], context).jobs}
+    apart = [len(plan([suite], context).jobs) for suite in (second, fourth)]
     assert len(together) == sum(apart) - 10, "6 runs, the reference and 3 controls are shared"
 
 
@@ -264,14 +264,14 @@ def test_what_decides_a_number_is_in_its_key(
     monkeypatch.setattr("melody.reproduce.context.device_class", lambda device: device)
     monkeypatch.setattr("melody.reproduce.context.device_name", lambda device: device)
     suites = [tones.small("table4", seeds=(0,))]
-    before = {unit.key for unit in plan(suites, tones.context())}
+    before = {unit.key for unit in plan(suites, tones.context()).jobs}
     options = {key: value for key, value in change.items() if key in ("device", "seed")}
     context = tones.context(**options)
     if "weights" in change:
         context.subject = replace(context.subject, weights=change["weights"])
     if "preset facts" in change:
         context.subject = replace(context.subject, facts={"tones": change["preset facts"]})
-    after = {unit.key for unit in plan(suites, context)}
+    after = {unit.key for unit in plan(suites, context).jobs}
     # With another seed the real clips and the controls stay the same.
     assert len(before & after) == (4 if "seed" in change else 0)
 

@@ -15,7 +15,7 @@ from melody.reproduce.suite import (
     suite_names,
 )
 from melody.reproduce.tables.builder import check_measures
-from melody.reproduce.tables.kinds import KINDS, kind_of
+from melody.reproduce.tables.table import kind_of
 
 LINEAR = {"sampler": "ddim", "grid": "melody-linear"}
 
@@ -236,7 +236,7 @@ def test_unknown_kind_and_measure_name_the_nearest(tmp_path: Path) -> None:
         kind_of(suite.model_copy(update={"kind": "quality-and-sped"}))
     column = suite.columns[0].model_copy(update={"measure": "mccc"})
     with pytest.raises(MelodyError, match="unknown measure 'mccc'; did you mean 'mcc'"):
-        check_measures(suite.model_copy(update={"columns": (column,)}), KINDS["quality-and-speed"].measures)
+        check_measures(suite.model_copy(update={"columns": (column,)}), kind_of(suite).measures)
 
 
 def test_shipped_baselines_hold_no_number_of_the_papers_own() -> None:

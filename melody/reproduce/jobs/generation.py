@@ -59,8 +59,13 @@ def generation_job(
     seed: int,
     embedders: Sequence[str],
     judges: Mapping[str, Any] | None = None,
+    waveforms: bool = False,
 ) -> Job:
-    """One clip for each text, embedded; heard by judges if their facts are given."""
+    """One clip for each text, embedded; heard by judges if their facts are given.
+
+    Args:
+        waveforms: whether all clips are kept, as float32, for metrics that hear them.
+    """
     config = {
         **context.hearing,
         **setting_facts(context, setting),
@@ -68,6 +73,7 @@ def generation_job(
         "seed": seed,
         "embedders": [context.embedder_facts(name) for name in embedders],
         **(judges or {}),
+        **({"waveforms": True} if waveforms else {}),
     }
     return Job("generation", config, f"{setting}, seed {seed}")
 
@@ -115,6 +121,8 @@ def generate_and_embed(config: dict[str, Any], context: Context) -> JobResult:
         **_proxies(waveform, rate),
         **instrument_agreement(config, context, waveform, rate, texts),
     }
+    if config.get("waveforms"):
+        values["sample_rate"], arrays["waveform"] = rate, float32(waveform[:, 0])
     clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
     return JobResult(values, arrays, clips)
 

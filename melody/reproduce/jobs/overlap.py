@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -38,7 +38,6 @@ def count_overlap(config: dict[str, Any], context: Context) -> JobResult:
     return JobResult(asdict(overlap.overlap(prompts, context.training(config["training_clips"]))))
 
 
-def overlap_note(context: Context, places: Sequence[int], outcomes: Mapping[str, JobResult | Failure]) -> list[str]:
-    """What the unit found, as a line."""
-    found = [outcomes[unit.key] for unit in overlap_jobs(context, places)]
-    return [str(overlap.Overlap(**outcome.values)) for outcome in found if isinstance(outcome, JobResult)]
+def overlap_notes(outcomes: Sequence[JobResult | Failure]) -> list[str]:
+    """What the units found, a line each."""
+    return [str(overlap.Overlap(**outcome.values)) for outcome in outcomes if isinstance(outcome, JobResult)]

@@ -44,6 +44,7 @@ def control_job(
     duration_s: float,
     embedders: Sequence[str],
     judges: Mapping[str, Any] | None = None,
+    waveforms: bool = False,
 ) -> Job:
     """As ``reference_job``, of as many clips of a control as texts: white noise, silence, one clip repeated."""
     config = {
@@ -55,6 +56,7 @@ def control_job(
         "embedders": [context.embedder_facts(name) for name in embedders],
         "measuring": source_hash(__name__),
         **(judges or {}),
+        **({"waveforms": True} if waveforms else {}),
     }
     return Job("control", config, name)
 
@@ -113,7 +115,10 @@ def embed_control(config: dict[str, Any], context: Context) -> JobResult:
         windows[name] = [len(clip) for clip in embedded]
         arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
     heard = instrument_agreement(config, context, torch.stack(sounds * times)[:, None], rate, config["prompts"])
-    return JobResult({"clips": count, "windows": windows, **heard}, arrays)
+    kept = {}
+    if config.get("waveforms"):
+        kept, arrays["waveform"] = {"sample_rate": rate}, float32(torch.stack(sounds * times))
+    return JobResult({"clips": count, "windows": windows, **kept, **heard}, arrays)
 
 
 def _control_sounds(name: str, count: int, samples: int, context: Context) -> list[Tensor]:

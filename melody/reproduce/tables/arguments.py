@@ -10,13 +10,19 @@ from dataclasses import dataclass
 
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
+from melody.protocols import InputKind
 from melody.reproduce.suite import Column, Settings, Suite
+from melody.reproduce.tables.builder import takes_embedder
 
 JOINT = frozenset({"mcc", "mcc_shuffled", "mcc_difference", "mcc_gain", "cosine"})
 """Measures by the preset's own joint embedding, which a column may name as ``melody-{preset}``."""
 OWN_EMBEDDER = "melody-{preset}"
 SYSTEM_OPTIONS = ("systems", "counted")
 """Settings that are options of other systems, by their registered names."""
+SAMPLING = frozenset({"sampler", "grid", "num_steps"})
+CLIPS = frozenset({"prompts", "duration_s", "seeds", "guidance_scale"})
+HEARD = CLIPS | {"judges", "training_clips", "systems"}
+"""Settings of clips that classifiers hear."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Uses:
     """Embedders of its distances; ``None``: any that is registered."""
     judged: bool = True
     """Whether training clips are for judges only."""
+    metrics: frozenset[InputKind] = frozenset()
+    """What its rows can feed a registered metric that a column names; none: it has no such columns."""
 
 
 def check_arguments(suite: Suite, uses: Uses) -> None:
@@ -90,20 +98,49 @@ def _of_rows(suite: Suite, uses: Uses) -> Iterator[str]:
 
 def _of_column(column: Column, uses: Uses) -> Iterator[str]:
     where, embedder = f"column {column.name!r}", column.embedder
+    if column.metric and (problem := _of_metric(column, uses)):
+        yield f"{where}: {problem}"
+        return
     if column.device is not None and column.measure not in uses.timed:
-        yield f"{where}: device has no use for measure {column.measure!r}{did_you_mean(column.measure, uses.timed)}"
-    if column.measure.startswith("fad"):
+        yield f"{where}: device has no use for {_named(column)}{did_you_mean(column.measure, uses.timed)}"
+    if takes_embedder(column):
+        what = column.metric or "fad"
         known = registry.audio_embedders.names() if uses.embedders is None else uses.embedders
         if embedder is None:
-            yield f"{where}: fad needs an embedder, one of: {', '.join(sorted(known))}"
+            yield f"{where}: {what} needs an embedder, one of: {', '.join(sorted(known))}"
         elif embedder not in known:
             yield f"{where}: unknown embedder {embedder!r}{did_you_mean(embedder, known)}"
-    elif column.measure in JOINT:
+    elif column.measure in JOINT or _is_joint(column):
         if embedder not in (None, OWN_EMBEDDER):
             own = did_you_mean(str(embedder), [OWN_EMBEDDER])
-            yield f"{where}: {column.measure} is by the preset's own joint embedding, and not by {embedder!r}{own}"
+            what = column.metric or column.measure
+            yield f"{where}: {what} is by the preset's own joint embedding, and not by {embedder!r}{own}"
     elif embedder is not None:
-        yield f"{where}: embedder has no use for measure {column.measure!r}"
+        yield f"{where}: embedder has no use for {_named(column)}"
+
+
+def _named(column: Column) -> str:
+    return f"metric {column.metric!r}" if column.metric else f"measure {column.measure!r}"
+
+
+def _is_joint(column: Column) -> bool:
+    return bool(column.metric) and registry.metrics.get(str(column.metric)).input_kind == "text_audio_embeddings"
+
+
+def _of_metric(column: Column, uses: Uses) -> str:
+    """Why a column's metric cannot be computed in such a suite; empty if it can."""
+    if not uses.metrics:
+        return "metric has no use here: the columns of this kind are its own measures"
+    name = str(column.metric)
+    fed = [other for other in registry.metrics.names() if registry.metrics.get(other).input_kind in uses.metrics]
+    if name not in registry.metrics and name in [entry.name for entry in registry.metrics.entries()]:
+        return str(next(entry.error for entry in registry.metrics.entries() if entry.name == name))
+    if name not in registry.metrics:
+        return f"unknown metric {name!r}{did_you_mean(name, fed)}"
+    if name not in fed:
+        takes = registry.metrics.get(name).input_kind.replace("_", " ")
+        return f"metric {name!r} takes {takes}, which a row's clips do not give{did_you_mean(name, fed)}"
+    return ""
 
 
 def _selectors(suite: Suite) -> Iterator[tuple[str, Iterable[str]]]:

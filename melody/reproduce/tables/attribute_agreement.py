@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 
@@ -15,23 +16,20 @@ from melody.evaluation.result import Measurement
 from melody.metrics.attributes import ATTRIBUTES, TEMPO_TOLERANCE, AttributePrediction
 from melody.metrics.statistics import mean_interval
 from melody.metrics.text_correlation import cosines, derangement, permutation_p_value
-from melody.reproduce.context import Context, texts_hash
+from melody.registry import tables
+from melody.reproduce.context import texts_hash
 from melody.reproduce.jobs.attribute_classifiers import classifiers_job
 from melody.reproduce.jobs.clip_variants import SOUNDS, chosen_clips, heard_in, sound_jobs
 from melody.reproduce.jobs.job import Failure, Job, JobResult
-from melody.reproduce.jobs.overlap import overlap_jobs, overlap_note
-from melody.reproduce.results import Clip
-from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.jobs.overlap import overlap_jobs, overlap_notes
+from melody.reproduce.results import Cell, Clip
+from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
+from melody.reproduce.tables.arguments import CLIPS, SAMPLING, Uses
+from melody.reproduce.tables.builder import CellValue, Quantity
 from melody.reproduce.tables.shared_jobs import setting_of, settings_row
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-MEASURES = {
-    **{name: Quantity(f"{name}-agreement", "higher", "%") for name in ATTRIBUTES},
-    "fad": Quantity("fad"),
-    "mcc": Quantity("mcc"),
-    "mcc_gain": Quantity("mcc-over-shuffled", "higher"),
-}
 TEXT = "text"
 UNGUIDED = "text, no guidance"
 SHUFFLED = "text, prompts shuffled"
@@ -44,78 +42,69 @@ EXPORTED_CLIPS = 2
 EMBEDDER = "mel-stats"
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """The judges, every row's sounds, and the real clips that distances are taken to.
+@tables.register("attribute-agreement")
+class AttributeAgreementTable(Table):
+    """Kinds of sound: what classifiers hear in them, their distance to real clips, and how they fit their texts."""
 
-    Raises:
-        MelodyError: an unknown row, or a corpus with too few clips of distinct attributes.
-    """
-    known = [*SOUNDS, UNGUIDED, *DERIVED]
-    for listed in suite.rows:
-        if (name := str(listed.row.get("sound"))) not in known:
-            raise MelodyError(f"suite {suite.name}: unknown sound {name!r}{did_you_mean(name, known)}")
-        if not 1 <= _window(listed.row) <= _windows(listed.row):
-            raise MelodyError(f"suite {suite.name}: {listed.row}: expected a window from 1 to {_windows(listed.row)}")
-    sets = _Sets(suite, context)
-    units = [
-        classifiers_job(context, training_clips=suite.settings.training_clips),
-        *overlap_jobs(context, sets.chosen),
-    ]
-    for listed in suite.rows:
-        units += [*sets.of(listed.row), *sets.reference(listed.row)]
-    return units
+    measures: ClassVar = {
+        **{name: Quantity(f"{name}-agreement", "higher", "%") for name in ATTRIBUTES},
+        "fad": Quantity("fad"),
+        "mcc": Quantity("mcc"),
+        "mcc_gain": Quantity("mcc-over-shuffled", "higher"),
+    }
+    uses = Uses(
+        CLIPS | SAMPLING | {"reference_clips", "training_clips"},
+        listed=frozenset({"sound", "windows", "window"}),
+        embedders=frozenset({EMBEDDER}),
+        judged=False,
+    )
 
+    def check(self) -> None:
+        """Raise ``MelodyError`` for an unknown row."""
+        known = [*SOUNDS, UNGUIDED, *DERIVED]
+        for row in self.rows():
+            where = f"suite {self.suite.name}"
+            if (name := str(row.get("sound"))) not in known:
+                raise MelodyError(f"{where}: unknown sound {name!r}{did_you_mean(name, known)}")
+            if not 1 <= _window(row) <= _windows(row):
+                raise MelodyError(f"{where}: {row}: expected a window from 1 to {_windows(row)}")
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """Every sound by every measure."""
-    filled, sets = FilledTable(), _Sets(builder.suite, builder.context)
-    for listed in builder.suite.rows:
-        filled.cells += [
-            builder.cell(listed.row, column, builder.attempt(_finding, builder, sets, listed.row, column))
-            for column in builder.suite.columns
-        ]
-        filled.clips += _clips(builder, sets, listed.row)
-    filled.notes += overlap_note(builder.context, sets.chosen, builder.outcomes)
-    return filled
+    def jobs(self, row: Row) -> RowJobs:
+        """The classifiers, the row's sounds, and the real clips that distances are taken to.
 
-
-def _windows(row: Row) -> int:
-    """Into how many parts a row's sounds are cut, each as long as the suite's ``duration_s``."""
-    return int(row.get("windows", 1))
-
-
-def _window(row: Row) -> int:
-    """Which of them is heard, counted from 1."""
-    return int(row.get("window", 1))
-
-
-@dataclass(frozen=True)
-class _Sets:
-    """Which units make which row."""
-
-    suite: Suite
-    context: Context
+        Raises:
+            MelodyError: a corpus with too few clips of distinct attributes.
+        """
+        return {**self._shared, "sounds": self._sounds(row), "reference": self._reference(row)}
 
     @cached_property
-    def chosen(self) -> list[int]:
+    def _shared(self) -> RowJobs:
+        classifiers = classifiers_job(self.context, training_clips=self.suite.settings.training_clips)
+        return {"classifiers": [classifiers], "overlap": overlap_jobs(self.context, self._chosen)}
+
+    @cached_property
+    def _chosen(self) -> list[int]:
         return chosen_clips(self.context, self.suite.settings.prompts)
 
     @property
-    def held_out(self) -> int:
+    def _held_out(self) -> int:
         return min(self.suite.settings.reference_clips, len(self.context.corpus))
 
-    def reference(self, row: Row) -> list[Job]:
+    def _reference(self, row: Row) -> list[Job]:
         """Of a row's length, the held-out clips whose captions are no prompts."""
-        return self._units("real clips", [p for p in range(self.held_out) if p not in set(self.chosen)], _windows(row))
+        others = [place for place in range(self._held_out) if place not in set(self._chosen)]
+        return self._jobs_of("real clips", others, _windows(row))
 
-    def of(self, row: Row) -> list[Job]:
+    def _sounds(self, row: Row) -> list[Job]:
         sound, windows = str(row["sound"]), _windows(row)
         if sound == UNGUIDED:
-            return self._units(TEXT, self.chosen, windows, guidance_scale=1.0)
+            return self._jobs_of(TEXT, self._chosen, windows, guidance_scale=1.0)
         kind = {SHUFFLED: TEXT, CONSTANT: "real clips"}.get(sound, sound)
-        return self._units(kind, self.chosen, windows)
+        return self._jobs_of(kind, self._chosen, windows)
 
-    def _units(self, kind: str, places: Sequence[int], windows: int, guidance_scale: float | None = None) -> list[Job]:
+    def _jobs_of(
+        self, kind: str, places: Sequence[int], windows: int, guidance_scale: float | None = None
+    ) -> list[Job]:
         settings = self.suite.settings
         duration_s = windows * settings.duration_s
         setting = setting_of(self.suite, self.context, settings_row(self.suite), duration_s=duration_s)
@@ -129,55 +118,87 @@ class _Sets:
             embedder=EMBEDDER,
             training_clips=settings.training_clips,
             seed=self.context.seeds(settings.seeds)[0],
-            held_out=self.held_out,
+            held_out=self._held_out,
             windows=windows,
         )
 
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        sound, settings = str(row["sound"]), self.suite.settings
+        if column.measure not in ATTRIBUTES and sound in DERIVED:
+            return CellValue(unavailable_reason=DERIVED[sound])
+        purposes = ["sounds", *(["reference"] if column.measure == "fad" else [])]
+        if column.measure == "fad" and not results.planned("reference"):
+            return CellValue(
+                unavailable_reason="every held-out clip is a prompt's: none is left to take the distance to"
+            )
+        results.computed(*purposes)
+        units, heard = results.planned(*purposes), _heard(row, results, "sounds")
+        config = {"sound": sound, "clips": settings.prompts, "duration_s": units[0].config["duration_s"]}
+        if _windows(row) > 1:
+            config |= {"windows": _windows(row), "window": _window(row)}
+        if sound.startswith(TEXT) or sound == "own tokens":
+            facts = units[0].config["options"]
+            names = {"sampler": facts["sampler"]["name"], "grid": facts["grid"]["name"]}
+            config |= {**names, "num_steps": facts["num_steps"], "guidance_scale": facts["guidance_scale"]}
+        return CellValue(
+            self._measured(row, column, results),
+            units=units,
+            inputs=texts_hash([text for outcome in heard for text in outcome.values["texts"]]),
+            config=config,
+            seeds=(units[0].config["seed"],),
+        )
 
-def _finding(builder: TableBuilder, sets: _Sets, row: Row, column: Column) -> CellValue:
-    sound, settings = str(row["sound"]), builder.suite.settings
-    reference = sets.reference(row) if column.measure == "fad" else []
-    units = sets.of(row) + reference
-    if column.measure not in ATTRIBUTES and sound in DERIVED:
-        return CellValue(unavailable_reason=DERIVED[sound])
-    if column.measure == "fad" and not reference:
-        return CellValue(unavailable_reason="every held-out clip is a prompt's: none is left to take the distance to")
-    outcomes = [heard_in(outcome, _window(row) - 1) for outcome in builder.computed(units)]
-    own = outcomes[: len(sets.of(row))]
-    measured = _measured(builder, sound, column, own, outcomes[len(own) :])
-    config = {"sound": sound, "clips": settings.prompts, "duration_s": units[0].config["duration_s"]}
-    if _windows(row) > 1:
-        config |= {"windows": _windows(row), "window": _window(row)}
-    if sound.startswith(TEXT) or sound == "own tokens":
-        facts = units[0].config["options"]
-        names = {"sampler": facts["sampler"]["name"], "grid": facts["grid"]["name"], "num_steps": facts["num_steps"]}
-        config |= {**names, "guidance_scale": facts["guidance_scale"]}
-    return CellValue(
-        measured,
-        units=tuple(units),
-        inputs=texts_hash([text for outcome in own for text in outcome.values["texts"]]),
-        config=config,
-        seeds=(units[0].config["seed"],),
-    )
+    def _measured(self, row: Row, column: Column, results: RowResults) -> Measurement:
+        own, settings = _heard(row, results, "sounds"), self.suite.settings
+        if column.measure in ATTRIBUTES:
+            training = self.context.training(settings.training_clips)
+            agrees = agreements(own, str(row["sound"]), training)[column.measure]
+            return estimates.percentage(sum(agrees), len(agrees), settings.prompts)
+        if column.measure == "fad":
+            clips, others = (
+                [statistics for outcome in heard for statistics in estimates.clip_statistics(outcome, EMBEDDER)]
+                for heard in (own, _heard(row, results, "reference"))
+            )
+            return estimates.fad_between(clips, others, settings.prompts)
+        text, audio = (torch.cat([estimates.joint(outcome)[side] for outcome in own]) for side in (0, 1))
+        if column.measure == "mcc":
+            return estimates.over_clips(cosines(text, audio).tolist(), settings.prompts)
+        return _gain(text, audio, settings.prompts)
+
+    def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> list[str]:
+        """What training has met of the prompts."""
+        return overlap_notes(results[0].of("overlap")) if results else []
+
+    def clips(self, row: Row, results: RowResults) -> Iterator[tuple[Clip, bytes]]:
+        """The first sounds of a row, unless they are another row's."""
+        sound = str(row["sound"])
+        if sound in DERIVED or _window(row) > 1:
+            return
+        unit, outcome = results.planned("sounds")[0], results.of("sounds")[0]
+        if isinstance(outcome, Failure):
+            return
+        stem = "".join(c if c.isalnum() else "-" for c in sound)
+        for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]:
+            clip = Clip(
+                title=sound if _windows(row) == 1 else f"{sound}, {unit.config['duration_s']:g} s",
+                text=outcome.values["parts"][0]["texts"][int(name)],
+                path=f"audio/card-{stem}-{unit.key[:8]}-{name}.flac",
+            )
+            yield clip, content
 
 
-def _measured(
-    builder: TableBuilder, sound: str, column: Column, own: Sequence[JobResult], reference: Sequence[JobResult]
-) -> Measurement:
-    expected = builder.suite.settings.prompts
-    if column.measure in ATTRIBUTES:
-        training = builder.context.training(builder.suite.settings.training_clips)
-        agrees = agreements(own, sound, training)[column.measure]
-        return estimates.percentage(sum(agrees), len(agrees), expected)
-    if column.measure == "fad":
-        sets = [
-            [s for outcome in some for s in estimates.clip_statistics(outcome, EMBEDDER)] for some in (own, reference)
-        ]
-        return estimates.fad_between(sets[0], sets[1], expected)
-    text, audio = (torch.cat([estimates.joint(outcome)[side] for outcome in own]) for side in (0, 1))
-    if column.measure == "mcc":
-        return estimates.over_clips(cosines(text, audio).tolist(), expected)
-    return _gain(text, audio, expected)
+def _windows(row: Row) -> int:
+    """Into how many parts a row's sounds are cut, each as long as the suite's ``duration_s``."""
+    return int(row.get("windows", 1))
+
+
+def _window(row: Row) -> int:
+    """Which of them is heard, counted from 1."""
+    return int(row.get("window", 1))
+
+
+def _heard(row: Row, results: RowResults, purpose: str) -> list[JobResult]:
+    return [heard_in(outcome, _window(row) - 1) for outcome in results.computed(purpose)]
 
 
 def agreements(outcomes: Sequence[JobResult], sound: str, training: Corpus) -> dict[str, list[bool]]:
@@ -216,26 +237,3 @@ def _gain(text: torch.Tensor, audio: torch.Tensor, expected: int) -> Measurement
     measured = estimates.measurement(mean_interval(gains.numpy(), over="clips"), expected=expected, scored=len(gains))
     interval = f"{measured.interval}; p by permutation of the texts, one-sided"
     return measured.model_copy(update={"p_value": permutation_p_value(text, audio), "interval": interval})
-
-
-def _clips(builder: TableBuilder, sets: _Sets, row: Row) -> list[tuple[Clip, bytes]]:
-    """The first sounds of a row, unless they are another row's."""
-    sound = str(row["sound"])
-    if sound in DERIVED or _window(row) > 1:
-        return []
-    unit = sets.of(row)[0]
-    outcome = builder.outcome(unit)
-    if isinstance(outcome, Failure):
-        return []
-    stem = "".join(c if c.isalnum() else "-" for c in sound)
-    return [
-        (
-            Clip(
-                title=sound if _windows(row) == 1 else f"{sound}, {unit.config['duration_s']:g} s",
-                text=outcome.values["parts"][0]["texts"][int(name)],
-                path=f"audio/card-{stem}-{unit.key[:8]}-{name}.flac",
-            ),
-            content,
-        )
-        for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]
-    ]

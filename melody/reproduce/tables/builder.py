@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec
+from typing import Any
 
 from melody import registry
-from melody.errors import MelodyError, did_you_mean, one_line
+from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Direction, Measurement
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import Failure, Job, JobResult, JobResults
 from melody.reproduce.orderings import used_columns
-from melody.reproduce.results import Cell, Clip, Composition, Projection, Provenance, Reference, Verdict
+from melody.reproduce.results import Cell, Composition, Projection, Provenance, Reference, Verdict
 from melody.reproduce.suite import Baseline, Column, PaperValue, Row, Scalar, Suite, published_number
 from melody.reproduce.systems import OWN
 from melody.reproduce.verdicts import Circumstances, compare, judge, not_counted, tolerance_of
-
-P = ParamSpec("P")
 
 OWN_VERSION = "1"
 """Of measures that are no registered metric."""
@@ -70,21 +68,14 @@ class CellValue:
     """Of a timing: precision, batch and threads, which decide whether it compares."""
     weights: str | None = None
     """SHA-256 of what made the numbers, where that is no system of the run."""
+    no_rank: str = ""
+    """Why the number takes no part in any ordering, if it takes none."""
 
 
 def timed_under(outcome: JobResult, precision: str = "float32") -> dict[str, Scalar]:
     """Conditions of a timing, which is of one clip at a time."""
     threads = outcome.origin.get("threads")
     return {"precision": precision, "batch": 1, **({} if threads is None else {"threads": int(threads)})}
-
-
-@dataclass
-class FilledTable:
-    """A table's cells, its sounds with their content, and lines for its head."""
-
-    cells: list[Cell] = field(default_factory=list)
-    clips: list[tuple[Clip, bytes]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -95,14 +86,14 @@ class TableBuilder:
     context: Context
     outcomes: JobResults
     baselines: Sequence[Baseline]
-    measures: dict[str, Quantity]
+    measures: Mapping[str, Quantity]
 
     def cell(self, row: Row, column: Column, finding: CellValue) -> Cell:
         """The cell at a row and column, with the paper's value and the verdict."""
-        if lacks := lacking_embedder(column):
+        if lacks := lacking_extra(column):
             finding = CellValue(unavailable_reason=lacks)
         paper = self.suite.paper_value(row, column.name)
-        version, direction, unit = self.measures[column.measure].facts
+        version, direction, unit = quantity_of(column, self.measures).facts
         verdict, reason = self._verdict(row, column, paper, finding)
         counts = paper is not None and not not_counted(column, paper, row)
         measured = finding.measured
@@ -123,6 +114,7 @@ class TableBuilder:
             measured=measured,
             composed=finding.composed,
             projected=finding.projected,
+            no_rank=(finding.no_rank or None) if finding.measured else None,
             statement=self.suite.statement_of(paper) if paper is not None and counts else None,
             tolerance=tolerance_of(column, paper),
             provenance=self._provenance(column, finding) if finding.measured or finding.composed else None,
@@ -142,32 +134,18 @@ class TableBuilder:
         )
         return judge(column, paper, row, finding.measured, finding.unavailable_reason, here)
 
-    def attempt(self, find: Callable[P, CellValue], *args: P.args, **kwargs: P.kwargs) -> CellValue:
-        """What ``find`` finds; what cannot be estimated, as of one clip or of silence, spoils only its own cell."""
-        try:
-            return find(*args, **kwargs)
-        except MelodyError as error:
-            return CellValue(unavailable_reason=one_line(error))
-
     def label(self, column: Column) -> str:
         return column.label.replace("{preset}", self.context.subject.preset)
 
     def metric_name(self, column: Column) -> str:
         """The metric with what it is relative to, as in ``fad[mel-stats]``."""
-        name = self.measures[column.measure].metric
+        name = quantity_of(column, self.measures).metric
         return (
             f"{name}[{column.embedder.replace('{preset}', self.context.subject.preset)}]" if column.embedder else name
         )
 
     def outcome(self, unit: Job) -> JobResult | Failure:
         return self.outcomes[unit.key]
-
-    def computed(self, units: Sequence[Job]) -> list[JobResult]:
-        """The outcomes of units that belong together; raises ``MelodyError`` with the first failure's reason."""
-        found = [self.outcome(unit) for unit in units]
-        if reason := failure_among(found):
-            raise MelodyError(reason)
-        return [outcome for outcome in found if isinstance(outcome, JobResult)]
 
     def _preset(self, finding: CellValue) -> str:
         """Of what made the numbers: a row's system may have a preset of its own, or none."""
@@ -213,26 +191,38 @@ def _joined(origins: Sequence[dict[str, Any]], name: str) -> str | None:
     return ", ".join(dict.fromkeys(origin[name] for origin in origins if origin[name])) or None
 
 
-def check_measures(suite: Suite, measures: dict[str, Quantity]) -> None:
+def quantity_of(column: Column, measures: Mapping[str, Quantity]) -> Quantity:
+    """What a column shows: one of its kind's measures, or a registered metric."""
+    return Quantity(column.metric) if column.metric else measures[column.measure]
+
+
+def check_measures(suite: Suite, measures: Mapping[str, Quantity]) -> None:
     """Raise ``MelodyError`` if a column asks for what this kind of suite cannot measure."""
     for column in suite.columns:
-        if column.measure not in measures:
+        if not column.metric and column.measure not in measures:
             hint = did_you_mean(column.measure, measures)
             raise MelodyError(f"suite {suite.name}: column {column.name!r}: unknown measure {column.measure!r}{hint}")
 
 
-def lacking_embedder(column: Column) -> str:
-    """The extra that a column's embedder needs and that is not installed, in one line; empty if there is none."""
+def lacking_extra(column: Column) -> str:
+    """The extra that a column needs and that is not installed, in one line; empty if there is none."""
+    if column.metric and (lacks := registry.metrics.lacks(column.metric)):
+        return lacks
     embedder = column.embedder or ""
-    if not column.measure.startswith("fad") or embedder not in registry.audio_embedders:
-        return ""
-    return registry.audio_embedders.lacks(embedder)
+    return registry.audio_embedders.lacks(embedder) if takes_embedder(column) and embedder else ""
+
+
+def takes_embedder(column: Column) -> bool:
+    """Whether a column is of an audio embedder's vectors."""
+    if column.metric:
+        return bool(registry.metrics.get(column.metric).input_kind == "embeddings")
+    return column.measure.startswith("fad")
 
 
 def embedders_of(suite: Suite) -> list[str]:
     """The embedders of a suite's distances that can be had."""
-    distances = [column for column in suite.columns if column.measure.startswith("fad") and column.embedder]
-    return sorted({str(column.embedder) for column in distances if not lacking_embedder(column)})
+    distances = [column for column in suite.columns if takes_embedder(column) and column.embedder]
+    return sorted({str(column.embedder) for column in distances if not lacking_extra(column)})
 
 
 def check_classifiers(suite: Suite) -> None:
@@ -240,11 +230,6 @@ def check_classifiers(suite: Suite) -> None:
     for column in suite.columns:
         if column.measure == "instrument" and not suite.settings.judges:
             raise MelodyError(f"suite {suite.name}: column {column.name!r}: expected judges = true in [settings]")
-
-
-def failure_among(outcomes: Sequence[JobResult | Failure]) -> str | None:
-    """The first failure's reason, if there is one."""
-    return next((outcome.reason for outcome in outcomes if isinstance(outcome, Failure)), None)
 
 
 def unregistered(kind: registry.Registry, name: str, why: str) -> str:

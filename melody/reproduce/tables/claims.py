@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.passes import continued_passes, melody_passes, musiclm_passes, musiclm_serial_passes, saving
-from melody.reproduce.context import Context
+from melody.registry import tables
 from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
-from melody.reproduce.systems import OWN
-from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
-from melody.reproduce.tables.passes_and_preference import COUNTS, counted
+from melody.reproduce.tables.arguments import SAMPLING, Uses
+from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.passes_and_preference import counted
 from melody.reproduce.tables.shared_jobs import count
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-MEASURES = {
-    "saving": Quantity("passes-saved", "higher", "%"),
-    "passes": Quantity("passes"),
-    "musiclm_passes": Quantity("passes-by-formula", "lower", "passes"),
-}
 FORMULAS: dict[str, tuple[Callable[[float, int], float], Callable[[float], float], str]] = {
     "printed formula": (melody_passes, musiclm_passes, "Table 3: 25·T + steps against (25 + 200 + 400)·T"),
     "Algorithm 2 by formula": (
@@ -54,75 +51,73 @@ AT_BEST = "both counted by hooks, MusicLM as fast as it can"
 THEIRS = "musiclm"
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """One generation for each duration that is counted; raises ``MelodyError`` for a row that is neither."""
-    units: dict[str, Job] = {}
-    for listed in suite.rows:
-        _check_row(suite, listed.row)
-        basis, duration_s = listed.row["basis"], float(listed.row["duration_s"])
+@tables.register("claims")
+class ClaimsTable(Table):
+    """The abstract's claims of passes saved: every claim by every basis."""
+
+    measures: ClassVar = {
+        "saving": Quantity("passes-saved", "higher", "%"),
+        "passes": Quantity("passes"),
+        "musiclm_passes": Quantity("passes-by-formula", "lower", "passes"),
+    }
+    uses = Uses(SAMPLING | {"prompts", "guidance_scale", "counted"}, listed=frozenset({"basis", "duration_s"}))
+
+    @classmethod
+    def compares(cls, suite: Suite, system: str) -> bool:
+        """MusicLM's passes are counted."""
+        return system == THEIRS
+
+    def check(self) -> None:
+        """Raise ``MelodyError`` for a row of no known basis, or of no duration."""
+        for listed in self.suite.rows:
+            _check_row(self.suite, listed.row)
+
+    def jobs(self, row: Row) -> RowJobs:
+        """One generation of each system that is counted."""
+        basis, duration_s = row["basis"], float(row["duration_s"])
+        jobs: dict[str, Sequence[Job]] = {}
         if basis in (COUNTED, BOTH, AT_BEST):
-            ours = count(suite, context, duration_s)
-            units[ours.key] = ours
-        if basis in (BOTH, AT_BEST) and not context.unavailable_reason(THEIRS):
-            theirs = count(suite, context, duration_s, THEIRS, by_default=basis == AT_BEST)
-            units[theirs.key] = theirs
-    return list(units.values())
+            jobs["ours"] = [count(self.suite, self.context, duration_s)]
+        if basis in (BOTH, AT_BEST) and not self.context.unavailable_reason(THEIRS):
+            jobs["theirs"] = [count(self.suite, self.context, duration_s, THEIRS, by_default=basis == AT_BEST)]
+        return jobs
 
-
-def fill(builder: TableBuilder) -> FilledTable:
-    """Every claim by every basis."""
-    filled = FilledTable()
-    for listed in builder.suite.rows:
-        filled.cells += [
-            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row, column))
-            for column in builder.suite.columns
-        ]
-    return filled
-
-
-def _finding(builder: TableBuilder, row: Row, column: Column) -> CellValue:
-    basis, duration_s = str(row["basis"]), float(row["duration_s"])
-    if basis in (BOTH, AT_BEST):
-        return _both(builder, column, duration_s, by_default=basis == AT_BEST)
-    if basis == COUNTED:
-        return _ours_counted(builder, column, duration_s)
-    ours, theirs, place = FORMULAS[basis]
-    passes = {"passes": ours(duration_s, builder.suite.settings.num_steps), "musiclm_passes": theirs(duration_s)}
-    value = passes.get(column.measure, saving(*passes.values()))
-    return CellValue(
-        projected=Projection(value=float(value), method=place), unavailable_reason="this row is by formula only"
-    )
-
-
-def _ours_counted(builder: TableBuilder, column: Column, duration_s: float) -> CellValue:
-    theirs = musiclm_passes(duration_s)
-    if column.measure == "musiclm_passes":
-        place = "Table 3: (25 + 200 + 400)·T"
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        basis, duration_s = str(row["basis"]), float(row["duration_s"])
+        if basis in (BOTH, AT_BEST):
+            return self._both(column, results, duration_s)
+        if basis == COUNTED:
+            return self._ours_counted(column, results, duration_s)
+        ours, theirs, place = FORMULAS[basis]
+        passes = {"passes": ours(duration_s, self.suite.settings.num_steps), "musiclm_passes": theirs(duration_s)}
+        value = passes.get(column.measure, saving(*passes.values()))
         return CellValue(
-            projected=Projection(value=theirs, method=place), unavailable_reason="MusicLM's passes are by formula here"
+            projected=Projection(value=float(value), method=place), unavailable_reason="this row is by formula only"
         )
-    finding = counted(builder, _passes(column), duration_s)
-    if finding.measured is None or column.measure in COUNTS:
-        return finding
-    return replace(finding, measured=_with_value(finding.measured, saving(finding.measured.value, theirs)))
 
+    def _ours_counted(self, column: Column, results: RowResults, duration_s: float) -> CellValue:
+        theirs = musiclm_passes(duration_s)
+        if column.measure == "musiclm_passes":
+            return CellValue(
+                projected=Projection(value=theirs, method="Table 3: (25 + 200 + 400)·T"),
+                unavailable_reason="MusicLM's passes are by formula here",
+            )
+        ours = counted(self, results, "ours", "passes", duration_s)
+        if ours.measured is None or column.measure == "passes":
+            return ours
+        return replace(ours, measured=_with_value(ours.measured, saving(ours.measured.value, theirs)))
 
-def _both(builder: TableBuilder, column: Column, duration_s: float, *, by_default: bool) -> CellValue:
-    ours, theirs = (
-        counted(builder, _passes(column), duration_s, system, by_default=by_default) for system in (OWN, THEIRS)
-    )
-    if column.measure == "passes":
-        return ours
-    if column.measure == "musiclm_passes" or theirs.measured is None:
-        return theirs
-    if ours.measured is None:
-        return ours
-    measured = _with_value(theirs.measured, saving(ours.measured.value, theirs.measured.value))
-    return replace(theirs, measured=measured, units=(*ours.units, *theirs.units))
-
-
-def _passes(column: Column) -> Column:
-    return column.model_copy(update={"measure": "passes"})
+    def _both(self, column: Column, results: RowResults, duration_s: float) -> CellValue:
+        ours = counted(self, results, "ours", "passes", duration_s)
+        theirs = counted(self, results, "theirs", "passes", duration_s, THEIRS)
+        if column.measure == "passes":
+            return ours
+        if column.measure == "musiclm_passes" or theirs.measured is None:
+            return theirs
+        if ours.measured is None:
+            return ours
+        measured = _with_value(theirs.measured, saving(ours.measured.value, theirs.measured.value))
+        return replace(theirs, measured=measured, units=(*ours.units, *theirs.units))
 
 
 def _with_value(measured: Measurement, value: float) -> Measurement:

@@ -3,64 +3,78 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import ClassVar
 
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.statistics import jackknife
-from melody.reproduce.context import Context
+from melody.registry import tables
 from melody.reproduce.jobs.components import codec_jobs
 from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.results import Clip
-from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
+from melody.reproduce.tables.arguments import Uses
+from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-MEASURES = {
-    "si_sdr": Quantity("si-sdr", "higher", "dB"),
-    "mr_stft": Quantity("mr-stft", "lower"),
-    "log_mel": Quantity("log-mel", "lower", "dB"),
-    "latent_mean": Quantity("latent-mean"),
-    "latent_spread": Quantity("latent-spread"),
-    "latent_clipped": Quantity("latent-clipped", "lower", "%"),
-}
 TARGETS = {"itself": "the original", "another": "another clip"}
 OF_LATENTS = frozenset({"latent_mean", "latent_spread", "latent_clipped"})
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """The clips in batches; raises ``MelodyError`` for a row that is held against something else."""
-    for listed in suite.rows:
-        if (name := str(listed.row.get("against"))) not in TARGETS.values():
-            raise MelodyError(f"suite {suite.name}: unknown row {name!r}{did_you_mean(name, TARGETS.values())}")
-    return codec_jobs(context, clips=suite.settings.clips)
+@tables.register("codec")
+class CodecTable(Table):
+    """The codec by itself, on held-out clips."""
 
+    measures: ClassVar = {
+        "si_sdr": Quantity("si-sdr", "higher", "dB"),
+        "mr_stft": Quantity("mr-stft", "lower"),
+        "log_mel": Quantity("log-mel", "lower", "dB"),
+        "latent_mean": Quantity("latent-mean"),
+        "latent_spread": Quantity("latent-spread"),
+        "latent_clipped": Quantity("latent-clipped", "lower", "%"),
+    }
+    uses = Uses(frozenset({"clips"}), listed=frozenset({"against"}))
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """Every row by every measure, and a few pairs of sounds."""
-    filled = FilledTable()
-    units = codec_jobs(builder.context, clips=builder.suite.settings.clips)
-    for listed in builder.suite.rows:
-        filled.cells += [
-            builder.cell(listed.row, column, builder.attempt(_finding, builder, units, listed.row, column))
-            for column in builder.suite.columns
-        ]
-    filled.clips += _pairs(builder, units[0])
-    return filled
+    def check(self) -> None:
+        """Raise ``MelodyError`` for a row that is held against something else."""
+        for listed in self.suite.rows:
+            if (name := str(listed.row.get("against"))) not in TARGETS.values():
+                hint = did_you_mean(name, TARGETS.values())
+                raise MelodyError(f"suite {self.suite.name}: unknown row {name!r}{hint}")
 
+    @cached_property
+    def _batches(self) -> list[Job]:
+        return codec_jobs(self.context, clips=self.suite.settings.clips)
 
-def _finding(builder: TableBuilder, units: Sequence[Job], row: Row, column: Column) -> CellValue:
-    target = next(key for key, name in TARGETS.items() if name == row["against"])
-    if column.measure in OF_LATENTS and target != "itself":
-        return CellValue(unavailable_reason="the latents are the same whatever the sound is held against")
-    outcomes = builder.computed(units)
-    clips = units[0].config["clips"]
-    return CellValue(
-        _measured(outcomes, target, column.measure, builder.suite.settings.clips),
-        units=tuple(units),
-        inputs=units[0].config["corpus"],
-        config={"clips": clips, "against": row["against"]},
-    )
+    def jobs(self, row: Row) -> RowJobs:
+        return {"batches": self._batches}
+
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        target = next(key for key, name in TARGETS.items() if name == row["against"])
+        if column.measure in OF_LATENTS and target != "itself":
+            return CellValue(unavailable_reason="the latents are the same whatever the sound is held against")
+        outcomes, units = results.computed("batches"), results.planned("batches")
+        return CellValue(
+            _measured(outcomes, target, column.measure, self.suite.settings.clips),
+            units=units,
+            inputs=units[0].config["corpus"],
+            config={"clips": units[0].config["clips"], "against": row["against"]},
+        )
+
+    def clips(self, row: Row, results: RowResults) -> Iterator[tuple[Clip, bytes]]:
+        """Each original with what the codec makes of it, once."""
+        (unit, *_), (outcome, *_) = results.planned("batches"), results.of("batches")
+        if row != self.suite.rows[0].row or isinstance(outcome, Failure):
+            return
+        for name, content in sorted(outcome.clips.items(), key=lambda item: (item[0][:2], item[0].endswith("decoded"))):
+            place, kind = name.split("-")
+            title = f"{'through the codec' if kind == 'decoded' else 'original'}, {int(place) + 1}"
+            path = f"audio/card-codec-{unit.key[:8]}-{name}.flac"
+            beside = f"audio/card-codec-{unit.key[:8]}-{place}-original.flac" if kind == "decoded" else ""
+            yield Clip(title=title, text=self.context.corpus[int(place)].text, path=path, beside=beside), content
 
 
 def _measured(outcomes: Sequence[JobResult], target: str, measure: str, expected: int) -> Measurement:
@@ -79,19 +93,3 @@ def _spread(moments: Sequence[tuple[float, float]]) -> float:
     """Standard deviation over all clips from each clip's mean and mean square."""
     mean, square = (sum(values) / len(moments) for values in zip(*moments, strict=True))
     return math.sqrt(max(0.0, square - mean * mean))
-
-
-def _pairs(builder: TableBuilder, unit: Job) -> list[tuple[Clip, bytes]]:
-    """Each original with what the codec makes of it."""
-    outcome = builder.outcome(unit)
-    if isinstance(outcome, Failure):
-        return []
-    clips = []
-    for name, content in sorted(outcome.clips.items(), key=lambda item: (item[0][:2], item[0].endswith("decoded"))):
-        row, kind = name.split("-")
-        title = f"{'through the codec' if kind == 'decoded' else 'original'}, {int(row) + 1}"
-        path = f"audio/card-codec-{unit.key[:8]}-{name}.flac"
-        beside = f"audio/card-codec-{unit.key[:8]}-{row}-original.flac" if kind == "decoded" else ""
-        text = builder.context.corpus[int(row)].text
-        clips.append((Clip(title=title, text=text, path=path, beside=beside), content))
-    return clips

@@ -23,10 +23,12 @@ from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.jobs.reference_clips import control_job
 from melody.reproduce.results import Cell
-from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.suite import Column, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import CellValue, TableBuilder
+from melody.reproduce.tables.builder import CellValue, takes_embedder
+from melody.reproduce.tables.metric_columns import MetricColumns
 from melody.reproduce.tables.shared_jobs import classifiers_of
+from melody.reproduce.tables.table import RowResults
 
 CONTROLS = (HALVES, NOISE, SILENCE, REPEATED)
 MADE = (NOISE, SILENCE, REPEATED)
@@ -35,42 +37,66 @@ ALIKE = (SILENCE, REPEATED)
 REAL = "real clips"
 NOT_GENERATED = "a control is not generated: it has no prompts to shuffle, no passes and no speed"
 HALVES_HAVE_CAPTIONS = "the halves are real clips: how they fit their captions is in that row"
+HALVES_ARE_REAL = "the halves are real clips: their number is in that row"
 
 
-def is_control(row: Row) -> bool:
-    return row.get("system") in CONTROLS
+def control_jobs(
+    suite: Suite, context: Context, name: str, embedders: Sequence[str], *, waveforms: bool = False
+) -> list[Job]:
+    """The sounds that a control needs beside the reference."""
+    if name not in MADE:
+        return []
+    settings = suite.settings
+    job = control_job(
+        context,
+        name,
+        texts=context.texts(suite),
+        duration_s=settings.duration_s,
+        embedders=embedders,
+        judges=classifiers_of(suite, context),
+        waveforms=waveforms,
+    )
+    return [job]
 
 
-def control_jobs(suite: Suite, context: Context, embedders: Sequence[str]) -> list[Job]:
-    """The sounds that a suite's rows of controls need beside the reference."""
-    names = [str(listed.row.get("system")) for listed in suite.rows]
-    return [_made(suite, context, name, embedders) for name in MADE if name in names]
-
-
-def control_finding(
-    builder: TableBuilder, column: Column, name: str, reference: Job, embedders: Sequence[str]
+def control_value(
+    suite: Suite, context: Context, column: Column, name: str, results: RowResults, metrics: MetricColumns
 ) -> CellValue:
-    """One control by one measure; ``reference`` is the unit of the held-out clips."""
-    suite, context = builder.suite, builder.context
-    if column.measure not in ("fad", "mcc", "instrument"):
+    """One control by one column."""
+    of_sets = takes_embedder(column)
+    if not column.metric and column.measure not in ("fad", "mcc", "instrument"):
         return CellValue(unavailable_reason=NOT_GENERATED)
-    if column.measure != "fad" and name == HALVES:
-        return CellValue(unavailable_reason=HALVES_HAVE_CAPTIONS)
-    units = [reference, *([_made(suite, context, name, embedders)] if name in MADE else [])]
-    real, *made = builder.computed(units)
-    if column.measure == "fad":
-        measured = _distance(name, real, made, column.embedder or "", suite.settings.prompts)
+    if not of_sets and name == HALVES:
+        return CellValue(unavailable_reason=HALVES_ARE_REAL if column.metric else HALVES_HAVE_CAPTIONS)
+    real, *made = results.computed("reference", "control")
+    prompts = suite.settings.prompts
+    if column.metric:
+        measured = _of_metric(column, name, real, made, metrics)
+    elif column.measure == "fad":
+        measured = _distance(name, real, made, column.embedder or "", prompts)
     elif column.measure == "instrument":
         measured = estimates.agreement_of(made[0])
     else:
-        measured = estimates.over_clips(cosines(*estimates.joint(made[0])).tolist(), suite.settings.prompts)
+        measured = estimates.over_clips(cosines(*estimates.joint(made[0])).tolist(), prompts)
+    units = results.planned("reference", "control")
     return CellValue(
         measured,
-        units=tuple(units),
-        inputs=texts_hash([*context.texts(suite), reference.config["corpus"]]),
-        config={"control": name, "prompts": suite.settings.prompts, "duration_s": suite.settings.duration_s},
+        units=units,
+        inputs=texts_hash([*context.texts(suite), units[0].config["corpus"]]),
+        config={"control": name, "prompts": prompts, "duration_s": suite.settings.duration_s},
         seeds=(0,),
     )
+
+
+def _of_metric(
+    column: Column, name: str, real: JobResult, made: Sequence[JobResult], metrics: MetricColumns
+) -> Measurement:
+    against = int(real.values["clips"])
+    if name == HALVES:
+        one, other = _halves(against)
+        return _counted(metrics.of_halves(column, real, (one, other)), len(other))
+    measured = metrics.of_control(column, made[0], real, alike=name in ALIKE)
+    return _counted(measured, against) if takes_embedder(column) else measured
 
 
 def control_notes(columns: Sequence[Column], cells: Sequence[Cell]) -> Iterator[str]:
@@ -104,20 +130,17 @@ def _numbered(control: Control) -> str:
     return f"{control.name}: {control.value:.3g}{interval}, {control.n} clips"
 
 
-def _made(suite: Suite, context: Context, name: str, embedders: Sequence[str]) -> Job:
-    settings = suite.settings
-    texts = context.texts(suite)
-    judges = classifiers_of(suite, context)
-    return control_job(context, name, texts=texts, duration_s=settings.duration_s, embedders=embedders, judges=judges)
+def _halves(clips: int) -> tuple[list[int], list[int]]:
+    """Places of the clips in either half, drawn once."""
+    order = torch.randperm(clips, generator=torch.Generator().manual_seed(0)).tolist()
+    return order[: clips // 2], order[clips // 2 :]
 
 
 def _distance(name: str, real: JobResult, made: Sequence[JobResult], embedder: str, prompts: int) -> Measurement:
     clips = estimates.clip_statistics(real, embedder)
     if name == HALVES:
-        order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(0)).tolist()
-        half = len(clips) // 2
-        one, other = [clips[place] for place in order[:half]], [clips[place] for place in order[half:]]
-        return _counted(estimates.fad_between(one, other, half), len(other))
+        one, other = ([clips[place] for place in half] for half in _halves(len(clips)))
+        return _counted(estimates.fad_between(one, other, len(one)), len(other))
     own = estimates.clip_statistics(made[0], embedder)
     if name in ALIKE:
         value = estimates.distance(own, clips)

@@ -9,67 +9,70 @@ each bin of angles. Both are fitted on the very clips that they are scored on, w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from melody.metrics.angle_bins import NUM_BINS, bin_index
-from melody.reproduce.context import Context
+from melody.registry import tables
 from melody.reproduce.jobs.components import denoiser_jobs
 from melody.reproduce.jobs.job import Job, JobResult
-from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
+from melody.reproduce.tables.arguments import Uses
+from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
 PREDICTORS = ("with_tokens", "without_tokens", "guided", "linear", "constant", "zero")
-MEASURES = {name: Quantity("velocity-mse") for name in PREDICTORS} | {"gain": Quantity("velocity-mse-gain", "higher")}
 ALL = "all"
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """The clips in batches."""
-    return _jobs(suite, context)
+@tables.register("denoiser-by-angle")
+class DenoiserByAngleTable(Table):
+    """The denoiser's velocity error: a row for all angles, and one for each bin."""
 
+    measures: ClassVar = {name: Quantity("velocity-mse") for name in PREDICTORS} | {
+        "gain": Quantity("velocity-mse-gain", "higher")
+    }
+    uses = Uses(frozenset({"clips", "seeds", "guidance_scale"}), cells=frozenset({"angle"}))
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """A row for all angles, and one for each bin."""
-    filled = FilledTable()
-    for row in rows():
-        filled.cells += [
-            builder.cell(row, column, builder.attempt(_finding, builder, row, column))
-            for column in builder.suite.columns
-        ]
-    return filled
+    def rows(self) -> list[Row]:
+        """``all`` and the bins, in degrees."""
+        width = 90 / NUM_BINS
+        names = [ALL, *(f"{width * i:g}° to {width * (i + 1):g}°" for i in range(NUM_BINS))]
+        return [{"angle": name} for name in names]
 
+    @cached_property
+    def _batches(self) -> list[Job]:
+        settings = self.suite.settings
+        seed = self.context.seeds(settings.seeds)[0]
+        return denoiser_jobs(self.context, clips=settings.clips, seed=seed, guidance_scale=settings.guidance_scale)
 
-def rows() -> list[Row]:
-    """``all`` and the bins, in degrees."""
-    width = 90 / NUM_BINS
-    names = [ALL, *(f"{width * i:g}° to {width * (i + 1):g}°" for i in range(NUM_BINS))]
-    return [{"angle": name} for name in names]
+    def jobs(self, row: Row) -> RowJobs:
+        return {"batches": self._batches}
 
-
-def _finding(builder: TableBuilder, row: Row, column: Column) -> CellValue:
-    units = _jobs(builder.suite, builder.context)
-    outcomes = builder.computed(units)
-    bins = bin_index(torch.tensor(_values(outcomes, "angle"), dtype=torch.float64), NUM_BINS)
-    chosen = torch.ones_like(bins, dtype=torch.bool) if row["angle"] == ALL else bins == rows().index(row) - 1
-    if not bool(chosen.any()):
-        return CellValue(unavailable_reason="no clip has an angle in this bin")
-    if column.measure == "gain":
-        without, with_tokens = (errors(outcomes, name, bins, chosen)[chosen] for name in PREDICTORS[1::-1])
-        measured = estimates.difference(without.tolist(), with_tokens.tolist(), int(chosen.sum()))
-    else:
-        measured = estimates.over_clips(
-            errors(outcomes, column.measure, bins, chosen)[chosen].tolist(), int(chosen.sum())
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        outcomes, units = results.computed("batches"), results.planned("batches")
+        bins = bin_index(torch.tensor(_values(outcomes, "angle"), dtype=torch.float64), NUM_BINS)
+        chosen = torch.ones_like(bins, dtype=torch.bool) if row["angle"] == ALL else bins == self.rows().index(row) - 1
+        if not bool(chosen.any()):
+            return CellValue(unavailable_reason="no clip has an angle in this bin")
+        if column.measure == "gain":
+            without, with_tokens = (errors(outcomes, name, bins, chosen)[chosen] for name in PREDICTORS[1::-1])
+            measured = estimates.difference(without.tolist(), with_tokens.tolist(), int(chosen.sum()))
+        else:
+            measured = estimates.over_clips(
+                errors(outcomes, column.measure, bins, chosen)[chosen].tolist(), int(chosen.sum())
+            )
+        return CellValue(
+            measured,
+            units=units,
+            inputs=units[0].config["corpus"],
+            config={"clips": units[0].config["clips"], "angles": "one a clip, stratified over [0, π/2]"},
+            seeds=(units[0].config["seed"],),
         )
-    return CellValue(
-        measured,
-        units=tuple(units),
-        inputs=units[0].config["corpus"],
-        config={"clips": units[0].config["clips"], "angles": "one a clip, stratified over [0, π/2]"},
-        seeds=(units[0].config["seed"],),
-    )
 
 
 def errors(outcomes: Sequence[JobResult], predictor: str, bins: Tensor, chosen: Tensor) -> Tensor:
@@ -93,9 +96,3 @@ def errors(outcomes: Sequence[JobResult], predictor: str, bins: Tensor, chosen: 
 
 def _values(outcomes: Sequence[JobResult], name: str) -> list[float]:
     return [value for outcome in outcomes for value in outcome.values["rows"][name]]
-
-
-def _jobs(suite: Suite, context: Context) -> list[Job]:
-    settings = suite.settings
-    seed = context.seeds(settings.seeds)[0]
-    return denoiser_jobs(context, clips=settings.clips, seed=seed, guidance_scale=settings.guidance_scale)

@@ -137,16 +137,20 @@ def fad_floor(outcome: JobResult, embedder: str, count: int, draws: int = FLOOR_
         raise MelodyError(f"the floor of FAD needs more real clips than the {count} that are generated: {len(clips)}")
     generator, total = torch.Generator().manual_seed(0), pooled(clips)
     drawn = [pooled([clips[i] for i in torch.randperm(len(clips), generator=generator)[:count]]) for _ in range(draws)]
-    distances = [frechet_distance_of(some, total - some) for some in drawn]
-    low, high = np.percentile(distances, [2.5, 97.5])
+    measured = over_draws([frechet_distance_of(some, total - some) for some in drawn], count)
+    return measured.model_copy(update={"warning": warning(drawn[0], total - drawn[0])})
+
+
+def over_draws(values: Sequence[float], count: int) -> Measurement:
+    """Mean over seeded draws of so many clips against the rest, with the range of the draws."""
+    low, high = np.percentile(values, [2.5, 97.5])
     return Measurement(
-        value=float(np.mean(distances)),
+        value=float(np.mean(values)),
         low=float(low),
         high=float(high),
-        interval=f"range of 95 % of {draws} seeded draws of {count} clips against the rest",
+        interval=f"range of 95 % of {len(values)} seeded draws of {count} clips against the rest",
         expected=count,
         scored=count,
-        warning=warning(drawn[0], total - drawn[0]),
     )
 
 

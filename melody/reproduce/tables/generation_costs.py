@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from melody.config import Preset, load_preset
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
 from melody.metrics.flops import BYTES
+from melody.registry import tables
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.counting import counted_run_job, counting_job
-from melody.reproduce.jobs.job import Failure, Job, JobResult
+from melody.reproduce.jobs.job import Failure, JobResult
 from melody.reproduce.random_systems import why_not
-from melody.reproduce.results import Projection
-from melody.reproduce.suite import Column, Row, Suite
-from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
+from melody.reproduce.results import Cell, Projection
+from melody.reproduce.suite import Column, Row
+from melody.reproduce.tables.arguments import Uses
+from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-MEASURES = {
-    "passes": Quantity("passes"),
-    "weighted": Quantity("passes-weighted-by-guidance", "lower", "passes"),
-    "serial": Quantity("serial-depth", "lower", "passes"),
-    "prefill": Quantity("prefill-tokens", "lower", "tokens"),
-    "tflop": Quantity("flops", "lower", "TFLOP"),
-    "gigabytes": Quantity("weights-moved", "lower", "GB"),
-    "parameters": Quantity("parameters", "none", "million"),
-}
 ON_A_RUN = {
     "passes": lambda values: sum(values["passes"].values()),
     "weighted": lambda values: sum(values["weighted_passes"].values()),
@@ -60,31 +54,70 @@ def definition(context: Context) -> Preset:
     return context.subject.definition or load_preset(context.subject.preset)
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """The calls of every row's clip by formula, and a run of it."""
-    asked = (Asked.of(listed.row, suite.settings.duration_s) for listed in suite.rows)
-    return [unit for one in asked if not why_not(one.system) for unit in units_of(context, one)]
+@tables.register("generation-costs")
+class GenerationCostsTable(Table):
+    """What a clip of each system costs, by formula and on a run."""
 
+    measures: ClassVar = {
+        "passes": Quantity("passes"),
+        "weighted": Quantity("passes-weighted-by-guidance", "lower", "passes"),
+        "serial": Quantity("serial-depth", "lower", "passes"),
+        "prefill": Quantity("prefill-tokens", "lower", "tokens"),
+        "tflop": Quantity("flops", "lower", "TFLOP"),
+        "gigabytes": Quantity("weights-moved", "lower", "GB"),
+        "parameters": Quantity("parameters", "none", "million"),
+    }
+    uses = Uses(frozenset({"duration_s"}), listed=frozenset({"system", "duration_s"}), options=True)
+    weightless = True
 
-def units_of(context: Context, one: Asked) -> tuple[Job, Job]:
-    """By formula, and on a run."""
-    preset = definition(context)
-    return (
-        counting_job(preset, one.system, one.duration_s, one.options),
-        counted_run_job(context, preset, one.system, one.duration_s, one.options),
-    )
+    def _asked(self, row: Row) -> Asked:
+        return Asked.of(row, self.suite.settings.duration_s)
 
+    def jobs(self, row: Row) -> RowJobs:
+        """The calls of a row's clip by formula, and a run of it."""
+        asked, preset = self._asked(row), definition(self.context)
+        if why_not(asked.system):
+            return {}
+        wanted = (preset, asked.system, asked.duration_s, asked.options)
+        return {"formula": [counting_job(*wanted)], "run": [counted_run_job(self.context, *wanted)]}
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """Every row by every measure."""
-    filled = FilledTable()
-    for listed in builder.suite.rows:
-        filled.cells += [
-            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row, column))
-            for column in builder.suite.columns
-        ]
-        filled.notes += _notes(builder, listed.row)
-    return filled
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        asked = self._asked(row)
+        if reason := why_not(asked.system):
+            return CellValue(unavailable_reason=reason)
+        formula, run = results.of("formula", "run")
+        if isinstance(formula, Failure) or "absent" in formula.values:
+            reason = formula.reason if isinstance(formula, Failure) else formula.values["absent"]
+            return CellValue(unavailable_reason=reason, units=results.planned("formula"))
+        method = f"from shapes, by what the system says its clips are made of: {by_network(formula.values)}"
+        projected = Projection(value=by_formula(formula.values, column.measure), method=method)
+        value, absent = _on_a_run(run, column.measure)
+        measured = None if value is None else Measurement(value=value, expected=1, scored=1)
+        config = {"duration_s": asked.duration_s, **asked.options, "entries": formula.values["entries"]}
+        return CellValue(
+            measured, absent, projected, units=results.planned("formula", "run"), config=config, seeds=(0,)
+        )
+
+    def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:
+        """Where a run and the formula differ."""
+        for row, found in zip(self.rows(), results, strict=True):
+            yield from self._differences(self._asked(row), found)
+
+    def _differences(self, asked: Asked, results: RowResults) -> Iterator[str]:
+        outcomes = [found for found in results.of("formula", "run") if isinstance(found, JobResult)]
+        if len(outcomes) < 2 or "entries" not in outcomes[0].values:
+            return
+        formula, run = outcomes
+        for measure in ON_A_RUN:
+            counted, _ = _on_a_run(run, measure)
+            expected = by_formula(formula.values, measure)
+            allowed = EXACT * expected if measure == "tflop" else 0
+            if counted is not None and abs(counted - expected) > allowed:
+                name = self.measures[measure].metric
+                yield (
+                    f"{asked.system}, {asked.duration_s:g} s: {name} {counted:.6g} on the run, "
+                    f"but {expected:.6g} by formula."
+                )
 
 
 def by_formula(values: dict[str, Any], measure: str) -> float:
@@ -117,23 +150,6 @@ def _network(part: str, entries: list[dict[str, Any]]) -> str:
     return f"{part}: {calls:,} calls, {tflop:,.3g} TFLOP, {gigabytes:,.3g} GB"
 
 
-def _finding(builder: TableBuilder, row: Row, column: Column) -> CellValue:
-    one = Asked.of(row, builder.suite.settings.duration_s)
-    if reason := why_not(one.system):
-        return CellValue(unavailable_reason=reason)
-    formula, run = units_of(builder.context, one)
-    found = builder.outcome(formula)
-    if isinstance(found, Failure) or "absent" in found.values:
-        reason = found.reason if isinstance(found, Failure) else found.values["absent"]
-        return CellValue(unavailable_reason=reason, units=(formula,))
-    method = f"from shapes, by what the system says its clips are made of: {by_network(found.values)}"
-    projected = Projection(value=by_formula(found.values, column.measure), method=method)
-    value, absent = _on_a_run(builder.outcome(run), column.measure)
-    measured = None if value is None else Measurement(value=value, expected=1, scored=1)
-    config = {"duration_s": one.duration_s, **one.options, "entries": found.values["entries"]}
-    return CellValue(measured, absent, projected, units=(formula, run), config=config, seeds=(0,))
-
-
 def _on_a_run(outcome: JobResult | Failure, measure: str) -> tuple[float | None, str]:
     """What was seen on a run, or why nothing was."""
     if isinstance(outcome, Failure):
@@ -143,20 +159,3 @@ def _on_a_run(outcome: JobResult | Failure, measure: str) -> tuple[float | None,
     if measure not in ON_A_RUN:
         return None, "it follows from shapes, and is not seen on a run"
     return float(ON_A_RUN[measure](outcome.values)), ""
-
-
-def _notes(builder: TableBuilder, row: Row) -> Iterator[str]:
-    """Where a run and the formula differ."""
-    one = Asked.of(row, builder.suite.settings.duration_s)
-    if why_not(one.system):
-        return
-    formula, run = (builder.outcome(unit) for unit in units_of(builder.context, one))
-    if isinstance(formula, Failure) or isinstance(run, Failure) or "entries" not in formula.values:
-        return
-    for measure in ON_A_RUN:
-        counted, _ = _on_a_run(run, measure)
-        expected = by_formula(formula.values, measure)
-        allowed = EXACT * expected if measure == "tflop" else 0
-        if counted is not None and abs(counted - expected) > allowed:
-            name = MEASURES[measure].metric
-            yield f"{one.system}, {one.duration_s:g} s: {name} {counted:.6g} on the run, but {expected:.6g} by formula."

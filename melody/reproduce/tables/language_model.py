@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,61 +13,65 @@ from torch import Tensor
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.ngrams import bigram_log_probabilities, bigram_loss, unigram_log_probabilities, unigram_loss
-from melody.reproduce.context import Context
+from melody.registry import tables
 from melody.reproduce.jobs.components import language_model_jobs, token_jobs
-from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.results import Projection
-from melody.reproduce.suite import Row, Suite
+from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
+from melody.reproduce.tables.arguments import Uses
+from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-MEASURES = {"loss": Quantity("loss-per-token", "lower", "nats")}
 PROMPTED = {"language model, after the text": "text", "language model, after the sound": "sound"}
 BIGRAM, UNIGRAM, UNIFORM = "bigram", "unigram", "uniform"
 MINUS = " minus "
 MODELS = (*PROMPTED, BIGRAM, UNIGRAM)
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """Tokens of training clips, and the language model's losses; raises ``MelodyError`` for an unknown row."""
-    for listed in suite.rows:
-        for name in str(listed.row.get("model")).split(MINUS):
-            if name not in (*MODELS, UNIFORM):
-                raise MelodyError(f"suite {suite.name}: unknown model {name!r}{did_you_mean(name, MODELS)}")
-    return [*_held_out(suite, context), *_training(suite, context)]
+@tables.register("language-model")
+class LanguageModelTable(Table):
+    """The language model's loss beside n-gram models, and paired differences."""
 
+    measures: ClassVar = {"loss": Quantity("loss-per-token", "lower", "nats")}
+    uses = Uses(frozenset({"clips", "training_clips"}), listed=frozenset({"model"}), judged=False)
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """Every model, and every paired difference."""
-    filled = FilledTable()
-    for listed in builder.suite.rows:
-        filled.cells += [
-            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row))
-            for column in builder.suite.columns
-        ]
-    return filled
+    def check(self) -> None:
+        """Raise ``MelodyError`` for an unknown row."""
+        for listed in self.suite.rows:
+            for name in str(listed.row.get("model")).split(MINUS):
+                if name not in (*MODELS, UNIFORM):
+                    raise MelodyError(f"suite {self.suite.name}: unknown model {name!r}{did_you_mean(name, MODELS)}")
 
+    @cached_property
+    def _jobs(self) -> RowJobs:
+        settings = self.suite.settings
+        return {
+            "held out": language_model_jobs(self.context, clips=settings.clips),
+            "training": token_jobs(self.context, clips=settings.training_clips),
+        }
 
-def _finding(builder: TableBuilder, row: Row) -> CellValue:
-    suite, context = builder.suite, builder.context
-    names = str(row["model"]).split(MINUS)
-    held_out = _held_out(suite, context)
-    units = held_out if set(names) <= set(PROMPTED) else [*held_out, *_training(suite, context)]
-    outcomes = builder.computed(units)
-    own, training = outcomes[: len(held_out)], outcomes[len(held_out) :]
-    if names == [UNIFORM]:
-        size = training[0].values["size"]
+    def jobs(self, row: Row) -> RowJobs:
+        return self._jobs
+
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        names = str(row["model"]).split(MINUS)
+        purposes = ["held out"] if set(names) <= set(PROMPTED) else ["held out", "training"]
+        results.computed(*purposes)
+        if names == [UNIFORM]:
+            size = results.computed("training")[0].values["size"]
+            return CellValue(
+                projected=Projection(value=math.log(size), method=f"ln {size:,}, the size of the codebook"),
+                unavailable_reason="this row is by formula only",
+            )
+        units, settings = results.planned(*purposes), self.suite.settings
+        losses = [_losses(name, results) for name in names]
         return CellValue(
-            projected=Projection(value=math.log(size), method=f"ln {size:,}, the size of the codebook"),
-            unavailable_reason="this row is by formula only",
+            _measured(losses, settings.clips),
+            units=units,
+            inputs=units[0].config["corpus"],
+            config={"models": names, "clips": units[0].config["clips"], "training_clips": settings.training_clips},
         )
-    losses = [_losses(name, own, training) for name in names]
-    return CellValue(
-        _measured(losses, suite.settings.clips),
-        units=tuple(units),
-        inputs=units[0].config["corpus"],
-        config={"models": names, "clips": units[0].config["clips"], "training_clips": suite.settings.training_clips},
-    )
 
 
 def _measured(losses: Sequence[Sequence[float]], expected: int) -> Measurement:
@@ -74,10 +80,12 @@ def _measured(losses: Sequence[Sequence[float]], expected: int) -> Measurement:
     return estimates.difference(losses[0], losses[1], expected)
 
 
-def _losses(name: str, own: Sequence[JobResult], training: Sequence[JobResult]) -> list[float]:
+def _losses(name: str, results: RowResults) -> list[float]:
     """Nats a token of each held-out clip."""
+    own = results.computed("held out")
     if name in PROMPTED:
         return [loss for outcome in own for loss in outcome.values["rows"][PROMPTED[name]]]
+    training = results.computed("training")
     size, learnt, tokens = training[0].values["size"], _tokens(training), _tokens(own)
     if name == UNIGRAM:
         losses: list[float] = unigram_loss(unigram_log_probabilities(learnt, size), tokens).tolist()
@@ -88,11 +96,3 @@ def _losses(name: str, own: Sequence[JobResult], training: Sequence[JobResult]) 
 
 def _tokens(outcomes: Sequence[JobResult]) -> Tensor:
     return torch.cat([torch.from_numpy(outcome.arrays["tokens"]).long() for outcome in outcomes])
-
-
-def _held_out(suite: Suite, context: Context) -> list[Job]:
-    return language_model_jobs(context, clips=suite.settings.clips)
-
-
-def _training(suite: Suite, context: Context) -> list[Job]:
-    return token_jobs(context, clips=suite.settings.training_clips)

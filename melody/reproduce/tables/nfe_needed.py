@@ -17,24 +17,19 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
-from melody.reproduce.jobs.job import Job
+from melody.registry import tables
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder
-from melody.reproduce.tables.quality_and_speed import rows
-from melody.reproduce.tables.samplers import MARGIN, Ablation, plan
+from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.quality_and_speed import check_axes, grid_rows, problem_with
+from melody.reproduce.tables.samplers import ABLATION, MARGIN, Ablation
 from melody.reproduce.tables.shared_jobs import settings_row
-
-__all__ = ["MEASURES", "fill", "plan"]
-
-MEASURES = {
-    "fad_decided": Quantity("evaluations-enough", "lower", "evaluations"),
-    "fad_possible": Quantity("evaluations-not-excluded", "lower", "evaluations"),
-    "fad_difference": Quantity("fad-difference", "lower"),
-}
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
 
 @dataclass(frozen=True)
@@ -64,43 +59,81 @@ class Curve:
         return next((point for point in self.points if _end(point.difference, "low") <= 0), None)
 
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """A row for each sampler on each grid; the best grid of each sampler in the head."""
-    filled, ablation = FilledTable(), Ablation(builder)
-    settings = list(rows(builder.suite, builder.context))
-    for place in _places(settings):
-        steps = [row for row in settings if _place(row) == place]
-        filled.cells += [
-            builder.cell(place, column, builder.attempt(_finding, ablation, steps, column))
-            for column in builder.suite.columns
+@tables.register("nfe-needed")
+class NfeNeededTable(Table):
+    """How many velocity evaluations each sampler needs on each grid; the best grid of each stands in the head."""
+
+    measures: ClassVar = {
+        "fad_decided": Quantity("evaluations-enough", "lower", "evaluations"),
+        "fad_possible": Quantity("evaluations-not-excluded", "lower", "evaluations"),
+        "fad_difference": Quantity("fad-difference", "lower"),
+    }
+    uses = ABLATION
+    samples = True
+
+    def check(self) -> None:
+        """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid."""
+        check_axes(self.suite, self.context)
+
+    @cached_property
+    def _ablation(self) -> Ablation:
+        return Ablation(self.suite, self.context)
+
+    @cached_property
+    def _settings(self) -> list[Row]:
+        return grid_rows(self.suite, self.context)
+
+    def rows(self) -> list[Row]:
+        """Each sampler on each grid."""
+        places = dict.fromkeys((row["sampler"], row["grid"]) for row in self._settings)
+        return [{"sampler": sampler, "grid": grid} for sampler, grid in places]
+
+    def _steps(self, row: Row) -> list[Row]:
+        """The settings of a sampler on a grid, by numbers of steps."""
+        return [setting for setting in self._settings if all(setting[axis] == row[axis] for axis in row)]
+
+    def jobs(self, row: Row) -> RowJobs:
+        generations = {_purpose(setting): self._ablation.generations(setting) for setting in self._steps(row)}
+        return {**self._ablation.shared_jobs, **generations}
+
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        if problem := problem_with(row, self.context):
+            raise MelodyError(problem)
+        ablation, curve = self._ablation, self._curve(row, column.embedder or "", results)
+        point = curve.possible() if column.measure == "fad_possible" else curve.decided()
+        if point is None and column.measure != "fad_difference":
+            raise MelodyError(_not_reached(curve))
+        chosen = point or curve.points[-1]
+        purposes = [name for setting in self._steps(row) for name in (_purpose(setting), *ablation.purposes(column))]
+        return CellValue(
+            chosen.difference if column.measure == "fad_difference" else chosen.nfe,
+            units=tuple({unit.key: unit for unit in results.planned(*purposes)}.values()),
+            inputs=ablation.inputs,
+            config=ablation.config | chosen.row,
+            seeds=tuple(map(int, chosen.nfe.by_seed)),
+        )
+
+    def _curve(self, row: Row, embedder: str, results: RowResults) -> Curve:
+        ablation = self._ablation
+        points = [
+            Point(
+                setting,
+                ablation.nfe(results, _purpose(setting)),
+                ablation.fad_difference(results, _purpose(setting), embedder),
+            )
+            for setting in self._steps(row)
         ]
-    filled.notes += _best(filled.cells, settings_row(builder.suite))
-    return filled
+        reference = ablation.distances(results, "reference", embedder)
+        ordered = sorted(points, key=lambda point: point.nfe.value)
+        return Curve(tuple(ordered), MARGIN * reference.estimate.value)
+
+    def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:
+        """The best grid of each sampler."""
+        return _best(cells, settings_row(self.suite))
 
 
-def _finding(ablation: Ablation, steps: Sequence[Row], column: Column) -> CellValue:
-    curve = _curve(ablation, steps, column.embedder or "")
-    point = curve.possible() if column.measure == "fad_possible" else curve.decided()
-    if point is None and column.measure != "fad_difference":
-        raise MelodyError(_not_reached(curve))
-    chosen = point or curve.points[-1]
-    units: dict[str, Job] = {}
-    for row in steps:
-        units |= {unit.key: unit for unit in ablation.units(row, column)}
-    return CellValue(
-        chosen.difference if column.measure == "fad_difference" else chosen.nfe,
-        units=tuple(units.values()),
-        inputs=ablation.inputs,
-        config=ablation.config | chosen.row,
-        seeds=tuple(map(int, chosen.nfe.by_seed)),
-    )
-
-
-def _curve(ablation: Ablation, steps: Sequence[Row], embedder: str) -> Curve:
-    points = [Point(row, ablation.nfe(row), ablation.fad_difference(row, embedder)) for row in steps]
-    reference = ablation.distances(settings_row(ablation.builder.suite), embedder)
-    ordered = sorted(points, key=lambda point: point.nfe.value)
-    return Curve(tuple(ordered), MARGIN * reference.estimate.value)
+def _purpose(setting: Row) -> str:
+    return f"{setting['num_steps']} steps"
 
 
 def _not_reached(curve: Curve) -> str:
@@ -134,11 +167,3 @@ def _fewest(cells: Sequence[Cell], metric: str) -> str:
         return "none that was measured"
     fewest = min(value for value, _ in found)
     return f"{fewest:g} evaluations ({', '.join(grid for value, grid in found if value == fewest)})"
-
-
-def _places(settings: Sequence[Row]) -> list[Row]:
-    return [dict(place) for place in dict.fromkeys(tuple(_place(row).items()) for row in settings)]
-
-
-def _place(row: Row) -> Row:
-    return {"sampler": row["sampler"], "grid": row["grid"]}

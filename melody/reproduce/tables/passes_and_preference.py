@@ -5,24 +5,20 @@ The paper's rates, this run's ratings and the automatic proxies are columns of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import ClassVar
 
 from melody.evaluation.result import Measurement
+from melody.registry import tables
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Failure, Job, JobResult
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.results import Cell
-from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.suite import Column, ListedRow, Row, Suite
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables import budgets, estimates
-from melody.reproduce.tables.builder import (
-    INSTRUMENT,
-    CellValue,
-    FilledTable,
-    Quantity,
-    TableBuilder,
-    check_classifiers,
-    embedders_of,
-)
+from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
+from melody.reproduce.tables.builder import INSTRUMENT, CellValue, Quantity, check_classifiers, embedders_of
 from melody.reproduce.tables.shared_jobs import (
     classifiers_first,
     count,
@@ -31,22 +27,10 @@ from melody.reproduce.tables.shared_jobs import (
     rows_of_systems,
     settings_row,
 )
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-MEASURES = {
-    **budgets.MEASURES,
-    "passes": Quantity("passes"),
-    "passes_formula": Quantity("passes-by-formula", "lower", "passes"),
-    "passes_of_clips": Quantity("passes-of-the-clips", "lower", "passes"),
-    "preference": Quantity("preference", "higher"),
-    "rated_musicality": Quantity("rated-preference", "higher"),
-    "rated_quality": Quantity("rated-preference", "higher"),
-    "rated_text": Quantity("rated-preference", "higher"),
-    "beat_strength": Quantity("beat-strength"),
-    "key_clarity": Quantity("key-clarity"),
-    "fad": Quantity("fad"),
-    "mcc": Quantity("mcc"),
-    "instrument": INSTRUMENT,
-}
+PASSES = Quantity("passes")
+PASSES_OF_CLIPS = Quantity("passes-of-the-clips", "lower", "passes")
 COUNTS = {"passes": "passes", "passes_formula": "formula"}
 RATED = {"rated_musicality": "musicality", "rated_quality": "audio quality", "rated_text": "text correlation"}
 BY_CLIP = ("beat_strength", "key_clarity")
@@ -56,39 +40,111 @@ PROXIES = (OF_CLIPS, *BY_CLIP, "fad", "mcc", "instrument")
 NO_RATINGS = "needs listeners: give the file of their answers with --ratings"
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """One generation of each system whose passes are counted, and the clips that proxies are taken of."""
-    check_classifiers(suite)
-    units: list[Job] = classifiers_first(suite, context)
-    measured = {column.measure for column in suite.columns}
-    for name in _systems(suite, context):
+@tables.register("passes-and-preference")
+class PassesAndPreferenceTable(Table):
+    """Whole systems: passes that are counted, what listeners said, and proxies by clip."""
+
+    measures: ClassVar = {
+        **budgets.MEASURES,
+        "passes": PASSES,
+        "passes_formula": Quantity("passes-by-formula", "lower", "passes"),
+        OF_CLIPS: PASSES_OF_CLIPS,
+        "preference": Quantity("preference", "higher"),
+        "rated_musicality": Quantity("rated-preference", "higher"),
+        "rated_quality": Quantity("rated-preference", "higher"),
+        "rated_text": Quantity("rated-preference", "higher"),
+        "beat_strength": Quantity("beat-strength"),
+        "key_clarity": Quantity("key-clarity"),
+        "fad": Quantity("fad"),
+        "mcc": Quantity("mcc"),
+        "instrument": INSTRUMENT,
+    }
+    uses = Uses(HEARD | SAMPLING | {"reference_clips", "counted"}, listed=frozenset({"system"}), absent=True)
+
+    @classmethod
+    def compares(cls, suite: Suite, system: str) -> bool:
+        """Every system is a row."""
+        return True
+
+    def check(self) -> None:
+        """Raise ``MelodyError`` for a column of what classifiers hear in a suite without them."""
+        check_classifiers(self.suite)
+
+    @cached_property
+    def _listed(self) -> list[ListedRow]:
+        return rows_of_systems(self.suite, self.context)
+
+    def rows(self) -> list[Row]:
+        """The suite's systems, and every other of the run."""
+        return [listed.row for listed in self._listed]
+
+    @cached_property
+    def _classifiers(self) -> list[Job]:
+        return classifiers_first(self.suite, self.context)
+
+    @cached_property
+    def _reference(self) -> Job:
+        return held_out_job(self.suite, self.context, embedders_of(self.suite))
+
+    def jobs(self, row: Row) -> RowJobs:
+        """One generation whose passes are counted, and the clips that proxies are taken of."""
+        suite, context, system = self.suite, self.context, str(row["system"])
+        measured = {column.measure for column in suite.columns}
+        jobs: dict[str, Sequence[Job]] = {"classifiers": self._classifiers}
+        if context.unavailable_reason(system):
+            return jobs
         if measured & set(COUNTS):
-            units.append(count(suite, context, suite.settings.duration_s, name))
+            jobs["count"] = [count(suite, context, suite.settings.duration_s, system)]
         if measured & set(PROXIES):
-            units += _clips(suite, context, name).values()
-    return [*units, _reference(suite, context)] if "fad" in measured else units
+            clips = generation_jobs(suite, context, settings_row(suite), embedders_of(suite), system)
+            jobs["clips"] = list(clips.values())
+        if "fad" in measured:
+            jobs["reference"] = [self._reference]
+        return jobs
 
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        system, context = str(row["system"]), self.context
+        if column.measure == "preference":
+            absent = next(listed.absent for listed in self._listed if listed.row == row)
+            return CellValue(unavailable_reason=absent or "the paper's listeners did not hear it")
+        if column.measure in RATED:
+            return rated(context, system, RATED[column.measure])
+        if column.measure in COUNTS:
+            return counted(self, results, "count", COUNTS[column.measure], self.suite.settings.duration_s, system)
+        if column.measure in budgets.MEASURES:
+            return budgets.finding(context, system, column)
+        if reason := context.unavailable_reason(system):
+            return CellValue(unavailable_reason=reason)
+        return self._proxy(column, results)
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """Every system by every column."""
-    filled = FilledTable()
-    for listed in rows_of_systems(builder.suite, builder.context):
-        filled.cells += [
-            builder.cell(listed.row, column, builder.attempt(_finding, builder, listed.row, column, listed.absent))
-            for column in builder.suite.columns
-        ]
-    filled.notes += _other_clips(filled.cells)
-    if any(column.measure in budgets.MEASURES for column in builder.suite.columns):
-        filled.notes += budgets.notes(builder.context, _systems(builder.suite, builder.context))
-    return filled
+    def _proxy(self, column: Column, results: RowResults) -> CellValue:
+        settings, purposes = self.suite.settings, ["clips", *(["reference"] if column.measure == "fad" else [])]
+        results.computed(*purposes)
+        seeds = self.context.seeds(settings.seeds)
+        generated = dict(zip(seeds, results.computed("clips"), strict=True))
+        measured = _measured(column, generated, results, settings.prompts * len(seeds))
+        return CellValue(
+            measured if column.measure == OF_CLIPS else estimates.with_silence(measured, generated),
+            units=results.planned(*purposes),
+            inputs=texts_hash(self.context.texts(self.suite)),
+            config={"prompts": settings.prompts, "duration_s": settings.duration_s},
+            seeds=tuple(seeds),
+        )
+
+    def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:
+        """Clips of other passes than are counted, and how the systems' training compares."""
+        yield from _other_clips(cells)
+        if any(column.measure in budgets.MEASURES for column in self.suite.columns):
+            names = [str(row["system"]) for row in self.rows()]
+            yield from budgets.notes(self.context, [n for n in names if not self.context.unavailable_reason(n)])
 
 
 def _other_clips(cells: Sequence[Cell]) -> Iterator[str]:
     """Systems whose proxies are of clips that were made by another number of passes than is counted."""
-    found = {(str(cell.row["system"]), cell.metric): cell.measured for cell in cells}
-    for (system, metric), clips in found.items():
-        counted_passes = found.get((system, MEASURES["passes"].metric))
-        if metric != MEASURES[OF_CLIPS].metric or clips is None or counted_passes is None:
+    measured = {(str(cell.row["system"]), cell.metric): cell.measured for cell in cells}
+    for (system, metric), clips in measured.items():
+        counted_passes = measured.get((system, PASSES.metric))
+        if metric != PASSES_OF_CLIPS.metric or clips is None or counted_passes is None:
             continue
         if clips.value != counted_passes.value:
             yield (
@@ -98,101 +154,56 @@ def _other_clips(cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def counted(
-    builder: TableBuilder, column: Column, duration_s: float, system: str = OWN, *, by_default: bool = False
+    table: Table, results: RowResults, purpose: str, counts: str, duration_s: float, system: str = OWN
 ) -> CellValue:
-    """Passes of one clip of some duration, by hooks or by formula; ``by_default``: as of ``runs.count``."""
-    if reason := builder.context.unavailable_reason(system):
+    """Passes of one clip of some duration, by hooks or by formula, from the job that was planned to count them."""
+    if reason := table.context.unavailable_reason(system):
         return CellValue(unavailable_reason=reason)
-    unit = count(builder.suite, builder.context, duration_s, system, by_default=by_default)
-    outcome = builder.outcome(unit)
-    if isinstance(outcome, Failure):
-        return CellValue(unavailable_reason=outcome.reason, units=(unit,))
-    by_part = outcome.values["trace"][COUNTS[column.measure]]
+    (unit,) = units = results.planned(purpose)
+    if reason := results.failure(purpose):
+        return CellValue(unavailable_reason=reason, units=units)
+    (outcome,) = results.computed(purpose)
+    by_part = outcome.values["trace"][counts]
     if not by_part:
-        return CellValue(unavailable_reason=f"system {system!r} reports no passes", units=(unit,))
-    options = settings_row(builder.suite) if system == OWN else unit.config["options"]
+        return CellValue(unavailable_reason=f"system {system!r} reports no passes", units=units)
+    options = settings_row(table.suite) if system == OWN else unit.config["options"]
     return CellValue(
         estimates.count({"0": float(sum(by_part.values()))}),
-        units=(unit,),
+        units=units,
         inputs=texts_hash([unit.config["prompt"]]),
         config={**options, "duration_s": duration_s, "by_part": outcome.values["trace"]},
         seeds=(0,),
     )
 
 
-def rated(builder: TableBuilder, system: str, question: str) -> CellValue:
+def rated(context: Context, system: str, question: str) -> CellValue:
     """How often listeners preferred a system to ours, ties as halves."""
-    ratings = builder.context.ratings
+    ratings = context.ratings
     if ratings is None:
         return CellValue(unavailable_reason=NO_RATINGS)
     if system == OWN:
         return CellValue(unavailable_reason="the rate is each other system's against this one")
-    for one in ratings.preferences:
-        if one.question == question and {one.system_a, one.system_b} == {system, OWN}:
-            if one.rate is None:
-                return CellValue(unavailable_reason=one.reason or "nobody judged this pair")
-            rate = one.rate if one.system_a == system else _turned(one.rate)
-            return CellValue(rate, inputs=ratings.sha256, config={"ratings": ratings.source, "raters": one.raters})
+    for pair in ratings.preferences:
+        if pair.question == question and {pair.system_a, pair.system_b} == {system, OWN}:
+            if pair.rate is None:
+                return CellValue(unavailable_reason=pair.reason or "nobody judged this pair")
+            rate = pair.rate if pair.system_a == system else _turned(pair.rate)
+            return CellValue(rate, inputs=ratings.sha256, config={"ratings": ratings.source, "raters": pair.raters})
     return CellValue(
         unavailable_reason=f"{ratings.source} holds no judgement of {question} of {system!r} against {OWN!r}"
     )
 
 
-def _finding(builder: TableBuilder, row: Row, column: Column, absent: str) -> CellValue:
-    system = str(row["system"])
-    if column.measure == "preference":
-        return CellValue(unavailable_reason=absent or "the paper's listeners did not hear it")
-    if column.measure in RATED:
-        return rated(builder, system, RATED[column.measure])
-    if column.measure in COUNTS:
-        return counted(builder, column, builder.suite.settings.duration_s, system)
-    if column.measure in budgets.MEASURES:
-        return budgets.finding(builder.context, system, column)
-    if reason := builder.context.unavailable_reason(system):
-        return CellValue(unavailable_reason=reason)
-    return _proxy(builder, system, column)
-
-
-def _proxy(builder: TableBuilder, system: str, column: Column) -> CellValue:
-    suite, context = builder.suite, builder.context
-    by_seed = _clips(suite, context, system)
-    units = [*by_seed.values(), *([_reference(suite, context)] if column.measure == "fad" else [])]
-    found = builder.computed(units)
-    generated = dict(zip(by_seed, found, strict=False))
-    measured = _measured(column, generated, found[-1], suite.settings.prompts * len(by_seed))
-    return CellValue(
-        measured if column.measure == OF_CLIPS else estimates.with_silence(measured, generated),
-        units=tuple(units),
-        inputs=texts_hash(context.texts(suite)),
-        config={"prompts": suite.settings.prompts, "duration_s": suite.settings.duration_s},
-        seeds=tuple(by_seed),
-    )
-
-
-def _measured(column: Column, generated: dict[int, JobResult], reference: JobResult, expected: int) -> Measurement:
+def _measured(column: Column, generated: Mapping[int, JobResult], results: RowResults, expected: int) -> Measurement:
     if column.measure == OF_CLIPS:
         return estimates.passes(generated, "passes")
     if column.measure == "fad":
-        return estimates.fad(generated, reference, column.embedder or "", expected)
+        return estimates.fad(generated, results.computed("reference")[0], column.embedder or "", expected)
     if column.measure == "mcc":
         return estimates.mcc(generated, expected)
     if column.measure == "instrument":
         return estimates.agreement(generated)
     return estimates.over_prompts({s: o.values.get(column.measure, []) for s, o in generated.items()}, expected)
-
-
-def _clips(suite: Suite, context: Context, system: str) -> dict[int, Job]:
-    return generation_jobs(suite, context, settings_row(suite), embedders_of(suite), system)
-
-
-def _reference(suite: Suite, context: Context) -> Job:
-    return held_out_job(suite, context, embedders_of(suite))
-
-
-def _systems(suite: Suite, context: Context) -> list[str]:
-    """Systems that this run has numbers of."""
-    names = [str(listed.row["system"]) for listed in rows_of_systems(suite, context)]
-    return [name for name in names if not context.unavailable_reason(name)]
 
 
 def _turned(rate: Measurement) -> Measurement:

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 from melody.data.corpus import Clip, Corpus
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.text_correlation import cosines
-from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Failure, Job, JobResult
+from melody.registry import tables
+from melody.reproduce.context import texts_hash
+from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.jobs.published_samples import published_corpus, samples_job
 from melody.reproduce.results import Cell
-from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder, embedders_of
+from melody.reproduce.tables.arguments import Uses
+from melody.reproduce.tables.builder import CellValue, Quantity, embedders_of
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-MEASURES = {
-    "duration_s": Quantity("duration", "none", "s"),
-    "sample_rate": Quantity("sample-rate", "none", "Hz"),
-    "loudness": Quantity("loudness"),
-    "peak": Quantity("peak"),
-    "clipping": Quantity("clipping-rate"),
-    "silence": Quantity("silence-rate"),
-    "cosine": Quantity("mcc"),
-    "fad": Quantity("fad"),
-}
 MINUS = " minus "
 SCHEDULES = "angle-schedules"
 EXPECTED = {"melody": 64, "musiclm": 64, "linear 10": 3, "linear 20": 3, "uniform 10": 3, "uniform 20": 3}
@@ -37,87 +31,92 @@ ABSENT = (
 )
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """One unit a set, if the samples are there; raises ``MelodyError`` if the folder cannot be read."""
-    for listed in suite.rows:
-        for name in _sets_of(listed.row):
-            if name not in EXPECTED:
-                raise MelodyError(f"suite {suite.name}: unknown set {name!r}{did_you_mean(name, EXPECTED)}")
-    if context.published_samples is None:
-        return []
-    return list(_jobs(suite, context).values())
+@tables.register("published-samples")
+class PublishedSamplesTable(Table):
+    """The paper's published samples: every set, and every paired difference."""
 
+    measures: ClassVar = {
+        "duration_s": Quantity("duration", "none", "s"),
+        "sample_rate": Quantity("sample-rate", "none", "Hz"),
+        "loudness": Quantity("loudness"),
+        "peak": Quantity("peak"),
+        "clipping": Quantity("clipping-rate"),
+        "silence": Quantity("silence-rate"),
+        "cosine": Quantity("mcc"),
+        "fad": Quantity("fad"),
+    }
+    uses = Uses(frozenset(), listed=frozenset({"set", "against"}))
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """Every set, and every paired difference."""
-    filled = FilledTable()
-    units = {} if builder.context.published_samples is None else _jobs(builder.suite, builder.context)
-    for listed in builder.suite.rows:
-        for column in builder.suite.columns:
-            finder = _Finder(builder, units, listed.row, column)
-            finding = builder.attempt(finder.finding) if units else CellValue(unavailable_reason=ABSENT)
-            filled.cells.append(builder.cell(listed.row, column, finding))
-    filled.notes += _counts(filled.cells)
-    return filled
+    def check(self) -> None:
+        """Raise ``MelodyError`` for an unknown set."""
+        for listed in self.suite.rows:
+            for name in _sets_of(listed.row):
+                if name not in EXPECTED:
+                    raise MelodyError(f"suite {self.suite.name}: unknown set {name!r}{did_you_mean(name, EXPECTED)}")
 
+    @cached_property
+    def _sets(self) -> dict[str, Job]:
+        """One job a set, if the samples are there; raises ``MelodyError`` if the folder cannot be read."""
+        if self.context.published_samples is None:
+            return {}
+        sets: dict[str, list[Clip]] = {name: [] for name in EXPECTED}
+        for clip in published_corpus(self.context):
+            if (name := _set_of(clip)) is not None:
+                sets[name].append(clip)
+        embedders = embedders_of(self.suite)
+        return {
+            name: samples_job(self.context, corpus=Corpus(name, clips), embedders=embedders)
+            for name, clips in sets.items()
+            if clips
+        }
 
-def _counts(cells: Sequence[Cell]) -> list[str]:
-    """Clips scored and expected, by set: the fewest that any column scored."""
-    counts: dict[str, tuple[int, int]] = {}
-    for cell in cells:
-        name = str(cell.row["set"])
-        if cell.measured is not None and MINUS not in name:
-            fewest = (cell.measured.scored, cell.measured.expected)
-            counts[name] = min(fewest, counts.get(name, fewest))
-    if not counts:
-        return []
-    return ["Clips scored of those expected: " + ", ".join(f"{n} {s} of {e}" for n, (s, e) in counts.items()) + "."]
+    def jobs(self, row: Row) -> RowJobs:
+        return {name: [self._sets[name]] for name in _sets_of(row) if name in self._sets}
 
-
-@dataclass(frozen=True)
-class _Finder:
-    """One cell that is being measured."""
-
-    builder: TableBuilder
-    units: dict[str, Job]
-    row: Row
-    column: Column
-
-    def finding(self) -> CellValue:
-        names = _sets_of(self.row)
-        lacking = [name for name in names if name not in self.units]
-        if lacking:
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        if not self._sets:
+            return CellValue(unavailable_reason=ABSENT)
+        names = _sets_of(row)
+        if lacking := [name for name in names if name not in self._sets]:
             return CellValue(unavailable_reason=f"the folder holds no samples of the set {lacking[0]!r}")
-        units = tuple(self.units[name] for name in names)
-        outcomes = [self.builder.outcome(unit) for unit in units]
-        for outcome in outcomes:
-            if isinstance(outcome, Failure):
-                return CellValue(unavailable_reason=outcome.reason, units=units)
-        measured = self._measured(names, [o for o in outcomes if isinstance(o, JobResult)])
+        units = results.planned(*names)
+        if reason := results.failure(*names):
+            return CellValue(unavailable_reason=reason, units=units)
+        measured = self._measured(row, column, names, results)
         if isinstance(measured, str):
             return CellValue(unavailable_reason=measured, units=units)
         inputs = texts_hash([facts["sound"] for unit in units for facts in unit.config["clips"]])
         config = {"sets": list(names), "clips": [len(unit.config["clips"]) for unit in units]}
         return CellValue(measured, units=units, inputs=inputs, config=config)
 
-    def _measured(self, names: Sequence[str], outcomes: Sequence[JobResult]) -> Measurement | str:
+    def _measured(self, row: Row, column: Column, names: Sequence[str], results: RowResults) -> Measurement | str:
         """The number, or why there is none."""
-        paired = MINUS in str(self.row["set"])
-        expected = EXPECTED[names[0]]
-        if self.column.measure == "fad":
+        paired, outcomes, expected = MINUS in str(row["set"]), results.computed(*names), EXPECTED[names[0]]
+        if column.measure == "fad":
             if paired:
                 return "a Fréchet distance is between sets, not between pairs"
-            embedder = self.column.embedder or ""
-            sets = [estimates.clip_statistics(outcome, embedder) for outcome in outcomes]
+            sets = [estimates.clip_statistics(outcome, column.embedder or "") for outcome in outcomes]
             return estimates.fad_between(sets[0], sets[1], expected)
-        rows = [_values(outcome, self.column.measure) for outcome in outcomes]
+        values = [_values(outcome, column.measure) for outcome in outcomes]
         if not paired:
-            known = [value for value in rows[0] if value is not None]
+            known = [value for value in values[0] if value is not None]
             return estimates.over_clips(known, expected) if known else "every clip is silent"
-        pairs = _paired(self.units[names[0]], rows[0], self.units[names[1]], rows[1])
+        pairs = _paired(self._sets[names[0]], values[0], self._sets[names[1]], values[1])
         if len(pairs) < 2:
             return f"{len(pairs)} pair gives no difference with an interval"
         return estimates.difference([a for a, _ in pairs], [b for _, b in pairs], expected)
+
+    def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> list[str]:
+        """Clips scored and expected, by set: the fewest that any column scored."""
+        counts: dict[str, tuple[int, int]] = {}
+        for cell in cells:
+            name = str(cell.row["set"])
+            if cell.measured is not None and MINUS not in name:
+                fewest = (cell.measured.scored, cell.measured.expected)
+                counts[name] = min(fewest, counts.get(name, fewest))
+        if not counts:
+            return []
+        return ["Clips scored of those expected: " + ", ".join(f"{n} {s} of {e}" for n, (s, e) in counts.items()) + "."]
 
 
 def _values(outcome: JobResult, measure: str) -> list[float | None]:
@@ -133,20 +132,6 @@ def _paired(
     other = {facts["text"]: value for facts, value in zip(b.config["clips"], values_b, strict=True)}
     pairs = [(value, other.get(facts["text"])) for facts, value in zip(a.config["clips"], values_a, strict=True)]
     return [(x, y) for x, y in pairs if x is not None and y is not None]
-
-
-def _jobs(suite: Suite, context: Context) -> dict[str, Job]:
-    embedders, corpus = embedders_of(suite), published_corpus(context)
-    sets: dict[str, list[Clip]] = {name: [] for name in EXPECTED}
-    for clip in corpus:
-        name = _set_of(clip)
-        if name is not None:
-            sets[name].append(clip)
-    return {
-        name: samples_job(context, corpus=Corpus(name, clips), embedders=embedders)
-        for name, clips in sets.items()
-        if clips
-    }
 
 
 def _set_of(clip: Clip) -> str | None:

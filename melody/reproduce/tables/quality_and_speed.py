@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
@@ -14,94 +14,239 @@ from melody.evaluation.result import Measurement
 from melody.metrics.real_time_factor import real_time_factor
 from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Failure, Job, JobResult
-from melody.reproduce.results import Clip
-from melody.reproduce.suite import Column, ListedRow, Row, Suite
+from melody.reproduce.results import Cell, Clip
+from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables import budgets, estimates
+from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
 from melody.reproduce.tables.builder import (
     INSTRUMENT,
     CellValue,
-    FilledTable,
     Quantity,
-    TableBuilder,
     check_classifiers,
     embedders_of,
-    failure_among,
+    takes_embedder,
     timed_under,
 )
 from melody.reproduce.tables.capabilities import PLAYS_BACK, plays_back
-from melody.reproduce.tables.controls import CONTROLS, REAL, control_finding, control_jobs, control_notes, is_control
+from melody.reproduce.tables.controls import CONTROLS, REAL, control_jobs, control_notes, control_value
+from melody.reproduce.tables.metric_columns import MetricColumns, keeps_waveforms
 from melody.reproduce.tables.shared_jobs import classifiers_first, generation_jobs, held_out_job, setting_of, timing
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-MEASURES = {
-    **budgets.MEASURES,
-    "fad": Quantity("fad"),
-    "mcc": Quantity("mcc"),
-    "mcc_shuffled": Quantity("mcc-shuffled", "none"),
-    "instrument": INSTRUMENT,
-    "passes": Quantity("passes"),
-    "passes_formula": Quantity("passes-by-formula", "lower", "passes"),
-    "passes_weighted": Quantity("passes-weighted", "lower", "passes"),
-    "rtf": Quantity("rtf"),
-    "samples_per_second": Quantity("samples-per-second", "higher", "Hz"),
-}
 COUNTS = {"passes": "passes", "passes_formula": "formula", "passes_weighted": "weighted_passes"}
 """Counts of a trace."""
 TIMED = frozenset({"rtf", "samples_per_second"})
 OF_REFERENCE = frozenset({"fad", "mcc", "mcc_shuffled", "instrument"})
-"""What can be measured of real clips; they have no passes and no speed."""
+"""What can be measured of real clips, beside registered metrics; they have no passes and no speed."""
 AXES = ("sampler", "grid", "num_steps")
 EXPORTED_CLIPS = 1
 """Clips a row that are copied beside the results."""
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """Every row's generations and timing, and the reference.
+@registry.tables.register("quality-and-speed")
+class QualityAndSpeedTable(Table):
+    """Samplers, grids and numbers of steps, and other systems: quality, text correlation, passes and speed."""
 
-    Raises:
-        MelodyError: missing or unknown axis, an unknown sampler or grid.
-    """
-    check_axes(suite, context)
-    units: list[Job] = classifiers_first(suite, context)
-    for row in rows(suite, context):
-        if not problem_with(row, context):
-            units += generation_jobs(suite, context, row, embedders_of(suite), _system(row)).values()
-            if any(_is_timed(column, context) for column in suite.columns):
-                units.append(timing(suite, context, row, _system(row)))
-    if any(column.measure in OF_REFERENCE for column in suite.columns):
-        units += [_reference(suite, context), *control_jobs(suite, context, embedders_of(suite))]
-    return units
+    measures: ClassVar = {
+        **budgets.MEASURES,
+        "fad": Quantity("fad"),
+        "mcc": Quantity("mcc"),
+        "mcc_shuffled": Quantity("mcc-shuffled", "none"),
+        "instrument": INSTRUMENT,
+        "passes": Quantity("passes"),
+        "passes_formula": Quantity("passes-by-formula", "lower", "passes"),
+        "passes_weighted": Quantity("passes-weighted", "lower", "passes"),
+        "rtf": Quantity("rtf"),
+        "samples_per_second": Quantity("samples-per-second", "higher", "Hz"),
+    }
+    uses = Uses(
+        HEARD | {"reference_clips"},
+        listed=frozenset({"system"}),
+        axes=SAMPLING,
+        absent=True,
+        timed=TIMED,
+        compare=True,
+        metrics=frozenset({"embeddings", "text_audio_embeddings", "waveforms"}),
+    )
+    samples = True
 
+    @classmethod
+    def compares(cls, suite: Suite, system: str) -> bool:
+        """Systems are rows of suites with ``compare = true``."""
+        return suite.compare
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """Cells of the grid's rows and of the reference."""
-    filled = FilledTable()
-    for row in rows(builder.suite, builder.context):
-        run = _Run(builder, row)
-        filled.cells += [
-            builder.cell(row, column, builder.attempt(run.finding, column)) for column in builder.suite.columns
-        ]
-        filled.clips += run.clips
-    for listed in builder.suite.rows:
-        filled.cells += [
-            builder.cell(listed.row, column, builder.attempt(_listed_finding, builder, column, listed))
-            for column in builder.suite.columns
-        ]
-    filled.notes += [*control_notes(builder.suite.columns, filled.cells), *_options(builder)]
-    if any(column.measure in budgets.MEASURES for column in builder.suite.columns):
-        filled.notes += budgets.notes(builder.context, [_system(row) for row in rows(builder.suite, builder.context)])
-    return filled
+    def check(self) -> None:
+        """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid, a row that is no control."""
+        check_axes(self.suite, self.context)
 
+    def rows(self) -> list[Row]:
+        """The product of the axes, other systems, and what the suite lists."""
+        return [*grid_rows(self.suite, self.context), *(listed.row for listed in self.suite.rows)]
 
-def _options(builder: TableBuilder) -> list[str]:
-    """What other systems are run by, where it is not their own defaults."""
-    lines = []
-    for row in rows(builder.suite, builder.context):
-        if (system := _system(row)) == OWN or builder.context.unavailable_reason(system):
-            continue
-        if given := setting_of(builder.suite, builder.context, row, system).options:
-            lines.append(f"{system} is run with {', '.join(_option(*one) for one in given.items())}.")
-    return lines
+    @cached_property
+    def _embedders(self) -> list[str]:
+        return embedders_of(self.suite)
+
+    @cached_property
+    def _waveforms(self) -> bool:
+        return keeps_waveforms(self.suite)
+
+    @cached_property
+    def _metrics(self) -> MetricColumns:
+        return MetricColumns(self.suite, self.context)
+
+    @cached_property
+    def _classifiers(self) -> list[Job]:
+        return classifiers_first(self.suite, self.context)
+
+    @cached_property
+    def _reference(self) -> list[Job]:
+        """The held-out clips, where a column is of them."""
+        if not any(column.measure in OF_REFERENCE or column.metric for column in self.suite.columns):
+            return []
+        return [held_out_job(self.suite, self.context, self._embedders)]
+
+    def jobs(self, row: Row) -> RowJobs:
+        """The row's generations, their timing, and the reference."""
+        suite, context, system = self.suite, self.context, system_of(row)
+        shared = {"classifiers": self._classifiers, "reference": self._reference}
+        if _is_listed(row):
+            made = control_jobs(suite, context, str(row["system"]), self._embedders, waveforms=self._waveforms)
+            return {**shared, "control": made if self._reference else []}
+        if problem_with(row, context):
+            return shared
+        clips = generation_jobs(suite, context, row, self._embedders, system, waveforms=self._waveforms)
+        is_timed = any(_is_timed(column, context) for column in suite.columns)
+        timings = [timing(suite, context, row, system)] if is_timed else []
+        return {**shared, "clips": list(clips.values()), "timing": timings}
+
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        if _is_listed(row):
+            return self._listed_cell(row, column, results)
+        if problem := problem_with(row, self.context):
+            return CellValue(unavailable_reason=problem)
+        if column.measure in TIMED:
+            return self._speed(row, column, results)
+        if column.measure in budgets.MEASURES:
+            return budgets.finding(self.context, system_of(row), column)
+        needs_reference = takes_embedder(column)
+        purposes = ["clips", *(["reference"] if needs_reference else [])]
+        units, seeds = results.planned(*purposes), self.context.seeds(self.suite.settings.seeds)
+        if reason := results.failure(*purposes):
+            return CellValue(unavailable_reason=reason, units=units)
+        generated = dict(zip(seeds, results.computed("clips"), strict=True))
+        measured = self._measured(column, generated, results)
+        if column.measure not in COUNTS:
+            measured = estimates.with_silence(measured, generated)
+        prompts = texts_hash(self.context.texts(self.suite))
+        return CellValue(
+            measured,
+            units=units,
+            inputs=texts_hash([prompts, self._reference[0].config["corpus"]]) if needs_reference else prompts,
+            config=self._config(row, results),
+            seeds=tuple(seeds),
+        )
+
+    def _measured(self, column: Column, generated: dict[int, JobResult], results: RowResults) -> Measurement:
+        expected = len(generated) * self.suite.settings.prompts
+        if column.metric:
+            return self._metrics.of_generated(column, generated, results.of("reference"), expected)
+        if column.measure == "fad":
+            return estimates.fad(generated, results.computed("reference")[0], column.embedder or "", expected)
+        if column.measure == "mcc":
+            return estimates.mcc(generated, expected)
+        if column.measure == "mcc_shuffled":
+            return estimates.mcc_shuffled(generated, expected)
+        if column.measure == "instrument":
+            return estimates.agreement(generated)
+        return estimates.passes(generated, COUNTS[column.measure])
+
+    def _speed(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        context, seeds = self.context, self.context.seeds(self.suite.settings.seeds)
+        if not _is_timed(column, context):
+            return CellValue(unavailable_reason=f"this run is on {context.device}; the column is for {column.device}")
+        if plays_back(results):
+            return CellValue(unavailable_reason=PLAYS_BACK)
+        units = results.planned("timing")
+        if reason := results.failure("timing"):
+            return CellValue(unavailable_reason=reason, units=units)
+        (outcome,) = results.computed("timing")
+        factor = outcome.values["sample_rate"] if column.measure == "samples_per_second" else 1
+        by_seed = {
+            seed: factor * real_time_factor(outcome.values["duration_s"], seconds)
+            for seed, seconds in outcome.values["seconds"].items()
+        }
+        measured = estimates.over_repeats(by_seed, expected=len(seeds))
+        conditions = timed_under(outcome)
+        config = {**self._config(row, results), **conditions}
+        return CellValue(measured, units=units, config=config, seeds=tuple(seeds), conditions=conditions)
+
+    def _config(self, row: Row, results: RowResults) -> dict[str, Any]:
+        settings = self.suite.settings
+        config: dict[str, Any] = {**row, "prompts": settings.prompts, "duration_s": settings.duration_s}
+        if system_of(row) == OWN:
+            return {**config, "guidance_scale": settings.guidance_scale}
+        return {**config, "options": results.planned("clips")[0].config["options"]}
+
+    def _listed_cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        """Real clips, and controls."""
+        name = str(row["system"])
+        if name in CONTROLS:
+            return control_value(self.suite, self.context, column, name, results, self._metrics)
+        if column.measure not in OF_REFERENCE and not column.metric:
+            absent = next(listed.absent for listed in self.suite.rows if listed.row == row)
+            return CellValue(unavailable_reason=absent)
+        units = results.planned("reference")
+        if reason := results.failure("reference"):
+            return CellValue(unavailable_reason=reason, units=units)
+        (outcome,) = results.computed("reference")
+        config = {"clips": outcome.values["clips"]}
+        return CellValue(self._of_real(column, outcome), units=units, inputs=units[0].config["corpus"], config=config)
+
+    def _of_real(self, column: Column, outcome: JobResult) -> Measurement:
+        """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
+        settings = self.suite.settings
+        if column.metric:
+            return self._metrics.of_real(column, outcome)
+        if column.measure == "fad":
+            return estimates.fad_floor(outcome, column.embedder or "", settings.prompts)
+        if column.measure == "mcc":
+            return estimates.mcc({0: outcome}, settings.reference_clips).model_copy(update={"by_seed": {}})
+        if column.measure == "instrument":
+            return estimates.agreement_of(outcome)
+        return estimates.mcc_shuffled({0: outcome}, settings.reference_clips)
+
+    def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:
+        """What controls tell, what other systems are run with, and how their training compares."""
+        yield from control_notes(self.suite.columns, cells)
+        yield from self._options()
+        if any(column.measure in budgets.MEASURES for column in self.suite.columns):
+            names = [system_of(row) for row in grid_rows(self.suite, self.context)]
+            yield from budgets.notes(self.context, names)
+
+    def _options(self) -> Iterator[str]:
+        """What other systems are run by, where it is not their own defaults."""
+        for row in grid_rows(self.suite, self.context):
+            if (system := system_of(row)) == OWN or self.context.unavailable_reason(system):
+                continue
+            if given := setting_of(self.suite, self.context, row, system).options:
+                yield f"{system} is run with {', '.join(_option(*option) for option in given.items())}."
+
+    def clips(self, row: Row, results: RowResults) -> Iterator[tuple[Clip, bytes]]:
+        """The first seed's first clips."""
+        if not results.planned("clips"):
+            return
+        unit, outcome = results.planned("clips")[0], results.of("clips")[0]
+        if isinstance(outcome, Failure):
+            return
+        setting = ", ".join(f"{axis} = {value}" for axis, value in row.items())
+        stem = re.sub(r"[^\w.-]+", "-", "-".join(str(value) for value in row.values()))
+        for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]:
+            # The key keeps runs of other settings apart, and lets tables share the clips of one run.
+            path = f"audio/{stem}-{unit.key[:8]}-{name}.flac"
+            title = f"{setting}, seed {unit.config['seed']}"
+            yield Clip(title=title, text=unit.config["prompts"][int(name)], path=path), content
 
 
 def _option(name: str, value: Any) -> str:
@@ -114,7 +259,7 @@ def _option(name: str, value: Any) -> str:
     return f"{name} = {value}" + (f" ({100 * value:g} % of the steps of each of its stages)" if share else "")
 
 
-def rows(suite: Suite, context: Context) -> list[Row]:
+def grid_rows(suite: Suite, context: Context) -> list[Row]:
     """The product of the axes, and other systems; samplers are those asked for, or the suite's and every plug-in's."""
     values = {axis: list(suite.axes[axis]) for axis in AXES}
     if context.samplers is not None:
@@ -122,14 +267,14 @@ def rows(suite: Suite, context: Context) -> list[Row]:
     else:
         plugins = [entry.name for entry in registry.samplers.entries() if not entry.in_tree]
         values["sampler"] = list(dict.fromkeys([*values["sampler"], *plugins]))
-    grid: list[Row] = [dict(zip(AXES, one, strict=True)) for one in itertools.product(*values.values())]
+    grid: list[Row] = [dict(zip(AXES, setting, strict=True)) for setting in itertools.product(*values.values())]
     others: list[Row] = [{"system": name} for name in context.systems if name != OWN]
     return [*grid, *others] if suite.compare else grid
 
 
 def problem_with(row: Row, context: Context) -> str:
     """Why a row's sampler or system cannot be used: a plug-in that is broken breaks only its rows."""
-    if (system := _system(row)) != OWN:
+    if (system := system_of(row)) != OWN:
         return context.unavailable_reason(system)
     try:
         return registry.samplers.lacks(str(row["sampler"]))
@@ -137,152 +282,12 @@ def problem_with(row: Row, context: Context) -> str:
         return str(error)
 
 
-def _system(row: Row) -> str:
+def system_of(row: Row) -> str:
     return str(row.get("system", OWN))
 
 
-@dataclass
-class _Run:
-    """One row that is being measured."""
-
-    builder: TableBuilder
-    row: Row
-
-    @cached_property
-    def problem(self) -> str:
-        return problem_with(self.row, self.builder.context)
-
-    @cached_property
-    def units(self) -> dict[int, Job]:
-        suite, context = self.builder.suite, self.builder.context
-        return generation_jobs(suite, context, self.row, embedders_of(suite), _system(self.row))
-
-    @property
-    def expected(self) -> int:
-        return len(self.units) * self.builder.suite.settings.prompts
-
-    def finding(self, column: Column) -> CellValue:
-        if self.problem:
-            return CellValue(unavailable_reason=self.problem)
-        if column.measure in TIMED:
-            return self._speed(column)
-        if column.measure in budgets.MEASURES:
-            return budgets.finding(self.builder.context, _system(self.row), column)
-        units = list(self.units.values())
-        if column.measure == "fad":
-            units.append(_reference(self.builder.suite, self.builder.context))
-        found = [self.builder.outcome(unit) for unit in units]
-        if reason := failure_among(found):
-            return CellValue(unavailable_reason=reason, units=tuple(units))
-        generated = {seed: _done(self.builder.outcome(unit)) for seed, unit in self.units.items()}
-        measured = self._measured(column, generated, _done(found[-1]))
-        if column.measure not in COUNTS:
-            measured = estimates.with_silence(measured, generated)
-        return CellValue(
-            measured, units=tuple(units), inputs=self._inputs(column), config=self._config, seeds=tuple(self.units)
-        )
-
-    def _measured(self, column: Column, generated: dict[int, JobResult], reference: JobResult) -> Measurement:
-        if column.measure == "fad":
-            return estimates.fad(generated, reference, column.embedder or "", self.expected)
-        if column.measure == "mcc":
-            return estimates.mcc(generated, self.expected)
-        if column.measure == "mcc_shuffled":
-            return estimates.mcc_shuffled(generated, self.expected)
-        if column.measure == "instrument":
-            return estimates.agreement(generated)
-        return estimates.passes(generated, COUNTS[column.measure])
-
-    def _speed(self, column: Column) -> CellValue:
-        suite, context = self.builder.suite, self.builder.context
-        if not _is_timed(column, context):
-            return CellValue(unavailable_reason=f"this run is on {context.device}; the column is for {column.device}")
-        if plays_back(self.builder, self.units):
-            return CellValue(unavailable_reason=PLAYS_BACK)
-        unit = timing(suite, context, self.row, _system(self.row))
-        outcome = self.builder.outcome(unit)
-        if isinstance(outcome, Failure):
-            return CellValue(unavailable_reason=outcome.reason, units=(unit,))
-        factor = outcome.values["sample_rate"] if column.measure == "samples_per_second" else 1
-        by_seed = {
-            seed: factor * real_time_factor(outcome.values["duration_s"], seconds)
-            for seed, seconds in outcome.values["seconds"].items()
-        }
-        measured = estimates.over_repeats(by_seed, expected=len(self.units))
-        conditions = timed_under(outcome)
-        config = {**self._config, **conditions}
-        return CellValue(measured, units=(unit,), config=config, seeds=tuple(self.units), conditions=conditions)
-
-    def _inputs(self, column: Column) -> str:
-        suite, context = self.builder.suite, self.builder.context
-        prompts = texts_hash(context.texts(suite))
-        if column.measure != "fad":
-            return prompts
-        reference = _reference(suite, context)
-        return texts_hash([prompts, reference.config["corpus"]])
-
-    @property
-    def _config(self) -> dict[str, object]:
-        settings = self.builder.suite.settings
-        config: dict[str, object] = {**self.row, "prompts": settings.prompts, "duration_s": settings.duration_s}
-        if _system(self.row) == OWN:
-            return {**config, "guidance_scale": settings.guidance_scale}
-        facts = next(iter(self.units.values())).config
-        return {**config, "options": facts["options"]}
-
-    @property
-    def clips(self) -> list[tuple[Clip, bytes]]:
-        """The first seed's first clips."""
-        if self.problem:
-            return []
-        seed, unit = next(iter(self.units.items()))
-        outcome = self.builder.outcome(unit)
-        if isinstance(outcome, Failure):
-            return []
-        setting = ", ".join(f"{axis} = {value}" for axis, value in self.row.items())
-        stem = re.sub(r"[^\w.-]+", "-", "-".join(str(value) for value in self.row.values()))
-        return [
-            (
-                Clip(
-                    title=f"{setting}, seed {seed}",
-                    text=unit.config["prompts"][int(name)],
-                    # The key keeps runs of other settings apart, and lets tables share the clips of one run.
-                    path=f"audio/{stem}-{unit.key[:8]}-{name}.flac",
-                ),
-                content,
-            )
-            for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]
-        ]
-
-
-def _listed_finding(builder: TableBuilder, column: Column, listed: ListedRow) -> CellValue:
-    unit = _reference(builder.suite, builder.context)
-    if is_control(listed.row):
-        return control_finding(builder, column, str(listed.row["system"]), unit, embedders_of(builder.suite))
-    if column.measure not in OF_REFERENCE:
-        return CellValue(unavailable_reason=listed.absent)
-    return _reference_finding(builder, column, unit)
-
-
-def _reference_finding(builder: TableBuilder, column: Column, unit: Job) -> CellValue:
-    """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
-    outcome = builder.outcome(unit)
-    if isinstance(outcome, Failure):
-        return CellValue(unavailable_reason=outcome.reason, units=(unit,))
-    expected = builder.suite.settings.reference_clips
-    if column.measure == "fad":
-        measured = estimates.fad_floor(outcome, column.embedder or "", builder.suite.settings.prompts)
-    elif column.measure == "mcc":
-        measured = estimates.mcc({0: outcome}, expected).model_copy(update={"by_seed": {}})
-    elif column.measure == "instrument":
-        measured = estimates.agreement_of(outcome)
-    else:
-        measured = estimates.mcc_shuffled({0: outcome}, expected)
-    return CellValue(measured, units=(unit,), inputs=unit.config["corpus"], config={"clips": outcome.values["clips"]})
-
-
-def _reference(suite: Suite, context: Context) -> Job:
-    return held_out_job(suite, context, embedders_of(suite))
+def _is_listed(row: Row) -> bool:
+    return row.get("system") in (REAL, *CONTROLS)
 
 
 def _is_timed(column: Column, context: Context) -> bool:
@@ -305,8 +310,3 @@ def check_axes(suite: Suite, context: Context) -> None:
     for listed in suite.rows:
         if (name := str(listed.row.get("system"))) not in known:
             raise MelodyError(f"suite {suite.name}: unknown row {name!r}{did_you_mean(name, known)}")
-
-
-def _done(outcome: JobResult | Failure) -> JobResult:
-    assert isinstance(outcome, JobResult)
-    return outcome

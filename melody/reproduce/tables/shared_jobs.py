@@ -19,14 +19,22 @@ DEFAULT_EMBEDDER = "mel-stats"
 
 
 def generation_jobs(
-    suite: Suite, context: Context, row: Row, embedders: Sequence[str] = (), system: str = OWN
+    suite: Suite,
+    context: Context,
+    row: Row,
+    embedders: Sequence[str] = (),
+    system: str = OWN,
+    *,
+    waveforms: bool = False,
 ) -> dict[int, Job]:
     """One unit a seed, for a row with sampler, grid and num_steps, or for another system."""
     texts = context.texts(suite)
     setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
     judges = classifiers_of(suite, context)
     return {
-        seed: generation_job(context, setting, texts=texts, seed=seed, embedders=names, judges=judges)
+        seed: generation_job(
+            context, setting, texts=texts, seed=seed, embedders=names, judges=judges, waveforms=waveforms
+        )
         for seed in context.seeds(suite.settings.seeds)
     }
 

@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import ClassVar
+
 import numpy as np
 
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
-from melody.reproduce.context import Context
+from melody.registry import tables
 from melody.reproduce.jobs.job import Job, JobResult
-from melody.reproduce.suite import Column, Suite
+from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
-from melody.reproduce.tables.builder import CellValue, FilledTable, Quantity, TableBuilder, failure_among
+from melody.reproduce.tables.arguments import CLIPS, Uses
+from melody.reproduce.tables.builder import CellValue, Quantity
 from melody.reproduce.tables.shared_jobs import settings_row, timing
-
-MEASURES = {
-    "seconds_per_step": Quantity("seconds-per-step", "lower", "s"),
-    "seconds_beside_steps": Quantity("seconds-beside-steps", "lower", "s"),
-}
+from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
 
-def plan(suite: Suite, context: Context) -> list[Job]:
-    """One timing for each number of steps; raises ``MelodyError`` for fewer than two."""
-    if len(suite.axes.get("num_steps", ())) < 2:
-        raise MelodyError(f"suite {suite.name}: the axis num_steps needs two values or more")
-    return _jobs(suite, context)
+@tables.register("step-time")
+class StepTimeTable(Table):
+    """Seconds of a step and beside the steps: slope and intercept for the device of the run."""
 
+    measures: ClassVar = {
+        "seconds_per_step": Quantity("seconds-per-step", "lower", "s"),
+        "seconds_beside_steps": Quantity("seconds-beside-steps", "lower", "s"),
+    }
+    uses = Uses(CLIPS | {"sampler", "grid"}, listed=frozenset({"device"}), axes=frozenset({"num_steps"}))
 
-def fill(builder: TableBuilder) -> FilledTable:
-    """Slope and intercept for the device of the run."""
-    filled = FilledTable()
-    for listed in builder.suite.rows:
-        here = listed.row.get("device") == builder.context.device.partition(":")[0]
-        for column in builder.suite.columns:
-            elsewhere = CellValue(unavailable_reason=f"this run is on {builder.context.device}")
-            finding = builder.attempt(_finding, builder, column) if here else elsewhere
-            filled.cells.append(builder.cell(listed.row, column, finding))
-    return filled
+    def check(self) -> None:
+        """Raise ``MelodyError`` for fewer than two numbers of steps."""
+        if len(self.suite.axes.get("num_steps", ())) < 2:
+            raise MelodyError(f"suite {self.suite.name}: the axis num_steps needs two values or more")
 
+    @cached_property
+    def _timings(self) -> list[Job]:
+        """One timing for each number of steps."""
+        steps = self.suite.axes["num_steps"]
+        return [timing(self.suite, self.context, settings_row(self.suite, int(count))) for count in steps]
 
-def _finding(builder: TableBuilder, column: Column) -> CellValue:
-    units = _jobs(builder.suite, builder.context)
-    found = [builder.outcome(unit) for unit in units]
-    if reason := failure_among(found):
-        return CellValue(unavailable_reason=reason, units=tuple(units))
-    measured = _line([o for o in found if isinstance(o, JobResult)], builder.suite, column.measure)
-    seeds = tuple(builder.context.seeds(builder.suite.settings.seeds))
-    config = {**settings_row(builder.suite), "num_steps": list(builder.suite.axes["num_steps"]), "batch": 1}
-    return CellValue(measured, units=tuple(units), config=config, seeds=seeds)
+    def jobs(self, row: Row) -> RowJobs:
+        return {"timings": self._timings}
+
+    def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
+        if row.get("device") != self.context.device.partition(":")[0]:
+            return CellValue(unavailable_reason=f"this run is on {self.context.device}")
+        units = results.planned("timings")
+        if reason := results.failure("timings"):
+            return CellValue(unavailable_reason=reason, units=units)
+        seeds = tuple(self.context.seeds(self.suite.settings.seeds))
+        config = {**settings_row(self.suite), "num_steps": list(self.suite.axes["num_steps"]), "batch": 1}
+        measured = _line(results.computed("timings"), self.suite, column.measure)
+        return CellValue(measured, units=units, config=config, seeds=seeds)
 
 
 def _line(outcomes: list[JobResult], suite: Suite, measure: str) -> Measurement:
@@ -58,7 +64,3 @@ def _line(outcomes: list[JobResult], suite: Suite, measure: str) -> Measurement:
         slope, intercept = np.polyfit(steps, seconds, 1)
         by_seed[seed] = float(slope if measure == "seconds_per_step" else intercept)
     return estimates.over_repeats(by_seed, expected=len(by_seed))
-
-
-def _jobs(suite: Suite, context: Context) -> list[Job]:
-    return [timing(suite, context, settings_row(suite, int(steps))) for steps in suite.axes["num_steps"]]
