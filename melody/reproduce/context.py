@@ -284,7 +284,12 @@ class Context:
     @cached_property
     def hearing(self) -> dict[str, Any]:
         """What every unit hangs on whose clips the preset's joint embedder hears, whoever made them."""
-        return {"joint_embedder": self.subject.part("joint_embedder"), **self.arithmetic}
+        return {"joint_embedder": self.joint_embedder, **self.arithmetic}
+
+    @cached_property
+    def joint_embedder(self) -> dict[str, Any]:
+        """What identifies the preset's joint embedder."""
+        return self.subject.part("joint_embedder")
 
     @cached_property
     def arithmetic(self) -> dict[str, Any]:

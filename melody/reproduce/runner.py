@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +20,7 @@ from melody.registry import tables as kinds
 from melody.reproduce.asked import Tell, check_options, missing_extras, options_of
 from melody.reproduce.context import Context
 from melody.reproduce.executor import Progress, RunSummary, compute_all
-from melody.reproduce.jobs.compute import compute
-from melody.reproduce.jobs.job import Failure, Job, JobResults
+from melody.reproduce.jobs.job import Failure, Job, JobResult, JobResults
 from melody.reproduce.jobs.speed import check_precision
 from melody.reproduce.orderings import ordering_notes, orderings
 from melody.reproduce.results import Cell, Clip, Results, Share
@@ -127,7 +126,11 @@ def run(
     planned = plan(suites, context)
     units = planned.jobs
     prepare = None if all(kind_of(suite).weightless for suite in suites) else context.load
-    computed = compute_all(units, store, lambda unit: compute(unit, context), prepare=prepare, progress=progress)
+
+    def compute(job: Job) -> JobResult:
+        return replace(job.compute(context), origin=context.origin)
+
+    computed = compute_all(units, store, compute, prepare=prepare, progress=progress)
     filled = [fill(table, computed.outcomes, baselines) for table in planned.tables]
     failed = [
         f"{unit.label}: {outcome.reason}"
@@ -154,7 +157,7 @@ def split(units: Sequence[Job], computed: RunSummary) -> list[Share]:
     taken: dict[str, list[float]] = {}
     for unit in units:
         if unit.key in computed.seconds:
-            taken.setdefault(f"{unit.system}: {unit.kind}", []).append(computed.seconds[unit.key])
+            taken.setdefault(f"{unit.system_name}: {unit.kind}", []).append(computed.seconds[unit.key])
     shares = [Share(work=work, units=len(each), seconds=round(sum(each), 3)) for work, each in taken.items()]
     return sorted(shares, key=lambda share: -share.seconds)
 
@@ -253,7 +256,7 @@ def jobs_of(planned: Iterable[PlannedTable], context: Context) -> list[Job]:
     jobs = {job.key: job for table in planned for _, row in table.rows for each in row.values() for job in each}
     # One system at a time is in memory, so the jobs of each stand together; the preset's own come first.
     places = {name: place for place, name in enumerate(context.systems)}
-    return sorted(jobs.values(), key=lambda job: places[job.system])
+    return sorted(jobs.values(), key=lambda job: places[job.system_name])
 
 
 def fill(

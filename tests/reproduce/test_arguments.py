@@ -148,7 +148,7 @@ def _read(suite: Suite, tones: SimpleNamespace) -> set[str]:
         with suppress(*errors):
             jobs = table.jobs(row)
         for column in suite.columns:
-            with suppress(*errors, ValueError):
+            with suppress(*errors, IndexError, ValueError):
                 table.cell(row, column, RowResults(jobs, Failed()))
     return seen
 

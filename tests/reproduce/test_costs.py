@@ -163,7 +163,7 @@ def cells(table: Table, **row: Any) -> dict[str, Cell]:
 
 def test_counts_on_a_run_are_those_by_formula(tiny_preset: Preset, tmp_path: Path) -> None:
     rows = [{"system": "melody", "duration_s": seconds} for seconds in (1, 1.5)]
-    results = run(suite_of("generation-costs", rows, 1.0), tiny_preset, tmp_path)
+    results = run(suite_of("counting", rows, 1.0), tiny_preset, tmp_path)
     (table,) = results.tables
     for row in rows:
         found = cells(table, **row)
@@ -191,7 +191,7 @@ def test_the_papers_passes_follow_from_shapes_at_10_and_30_s() -> None:
 
 def test_a_row_of_what_cannot_be_counted_says_why(toy: type[ToySystem], tiny_preset: Preset, tmp_path: Path) -> None:
     rows = [{"system": name, "duration_s": 30} for name in ("toy", "nobody")]
-    results = run(suite_of("generation-costs", rows, 1.0), tiny_preset, tmp_path)
+    results = run(suite_of("counting", rows, 1.0), tiny_preset, tmp_path)
     assert cells(results.tables[0], **rows[0])["passes"].reason == "toy makes clips of 20 s at most, not of 30 s"
     assert cells(results.tables[0], **rows[1])["passes"].reason == "no system 'nobody' is registered"
     assert results.failures == []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -61,12 +62,21 @@ def test_a_full_disk_is_no_fault_of_a_pair(clips: Path, monkeypatch: pytest.Monk
         melody.evaluate(clips, skip_bad=True, allow_overlap=True, **both)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Numbered(Job):
+    kind: ClassVar[str] = "test"
+    n: int
+
+    def compute(self, context: Any) -> JobResult:
+        return JobResult({"n": self.n})
+
+
 def test_a_full_disk_is_no_failure_of_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    units = [Job("count", {"number": number}, f"unit {number}") for number in range(3)]
+    units = [Numbered(n=number, label=f"unit {number}") for number in range(3)]
     store = Store(tmp_path / "store")
     fill_after(monkeypatch, 0)
     with pytest.raises(StorageError, match="No space left on device"):
-        compute_all(units, store, lambda unit: JobResult({"number": unit.config["number"]}))
+        compute_all(units, store, lambda unit: unit.compute(None))
 
 
 def test_records_whose_lock_cannot_be_taken_are_no_fault_of_a_clip(clips: Path) -> None:

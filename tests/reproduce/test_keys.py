@@ -68,7 +68,7 @@ class Row:
     def keys(self) -> set[str]:
         code_identity.source_hash.cache_clear()
         context = self.tones.context(others={ROW: self.system()}, **self.context)
-        return {unit.key for unit in plan([self.suite], context).jobs if unit.system == ROW}
+        return {unit.key for unit in plan([self.suite], context).jobs if unit.system_name == ROW}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from melody.reproduce.jobs import components
-from melody.reproduce.jobs.components import codec_jobs, through_codec
+from melody.reproduce.jobs.components import CodecJob
 
 
 class WholeCodec:
@@ -31,8 +31,8 @@ def test_the_other_clip_is_the_same_whatever_the_batch(tones: Any, monkeypatch: 
 
     def rows(batch: int) -> list[float]:
         monkeypatch.setattr(components, "BATCH", batch)
-        units = codec_jobs(context, clips=5)
-        return [v for unit in units for v in through_codec(unit.config, context).values["rows"]["another.si_sdr"]]
+        jobs = CodecJob.batches(context, clips=5, label="codec")
+        return [value for job in jobs for value in job.compute(context).values["rows"]["another.si_sdr"]]
 
     whole = rows(16)
     assert max(whole) < 0  # no tone is held against itself

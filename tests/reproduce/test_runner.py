@@ -27,17 +27,23 @@ from pathlib import Path
 from melody.reproduce.store import Store
 from melody.reproduce.jobs.job import JobResult, Job
 from melody.reproduce.executor import compute_all
+from dataclasses import dataclass
 
-def compute(unit):
-    with open(sys.argv[2], "a") as log:
-        log.write(f"{unit.config['n']}\\n")
-    time.sleep(0.01)
-    return JobResult({"n": unit.config["n"]})
+@dataclass(frozen=True, kw_only=True)
+class Numbered(Job):
+    kind = "test"
+    n: int
+
+    def compute(self, context):
+        with open(sys.argv[2], "a") as log:
+            log.write(f"{self.n}\\n")
+        time.sleep(0.01)
+        return JobResult({"n": self.n})
 
 while not Path(sys.argv[3]).exists():
     time.sleep(0.01)
-units = [Job("test", {"n": n}) for n in range(40)]
-done = compute_all(units, Store(sys.argv[1]), compute)
+units = [Numbered(n=n) for n in range(40)]
+done = compute_all(units, Store(sys.argv[1]), lambda job: job.compute(None))
 assert [done.outcomes[unit.key].values["n"] for unit in units] == list(range(40))
 assert done.computed + done.reused == 40
 print(done.computed)

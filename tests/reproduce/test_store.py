@@ -4,8 +4,9 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,12 +22,21 @@ KILLED_WRITERS = """
 import os, random, signal, sys, time
 import numpy as np
 from melody.reproduce.store import Store
+from dataclasses import dataclass
 from melody.reproduce.jobs.job import JobResult, Job
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered(Job):
+    kind = "test"
+    n: int
+
+    def compute(self, context):
+        return JobResult({"n": self.n})
 
 def write_for_ever():
     store = Store(sys.argv[1])
     for n in range(10_000):
-        unit = Job("test", {"n": n})
+        unit = Numbered(n=n)
         with store.claim(unit) as mine:
             assert mine
             if store.read(unit) is None:
@@ -43,8 +53,21 @@ for _ in range(12):
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given(Job):
+    kind: ClassVar[str] = "test"
+    given: Any
+
+    def compute(self, context: Any) -> JobResult:
+        return JobResult({})
+
+
+class Another(Given):
+    kind: ClassVar[str] = "another"
+
+
 def _unit(n: int = 0) -> Job:
-    return Job("test", {"n": n})
+    return Given(given=n)
 
 
 def _outcome() -> JobResult:
@@ -65,14 +88,14 @@ def test_outcome_comes_back_as_it_was_written(tmp_path: Path) -> None:
 @given(st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=4), min_size=1))
 def test_key_depends_on_content_and_not_on_order(config: dict[str, Any]) -> None:
     reordered = dict(reversed(config.items()))
-    assert Job("a", config).key == Job("a", reordered, "another label").key
-    assert Job("a", config).key != Job("b", config).key
-    assert Job("a", config).key != Job("a", {**config, "more": 1}).key
+    assert Given(given=config).key == Given(given=reordered, label="another label").key
+    assert Given(given=config).key != Another(given=config).key
+    assert Given(given=config).key != Given(given={**config, "more than 4": 1}).key
 
 
 def test_config_with_nan_has_no_key() -> None:
     with pytest.raises(MelodyError, match="not a JSON value"):
-        _ = Job("test", {"x": float("nan")}).key
+        _ = Given(given=float("nan")).key
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "extra", "no manifest", "empty manifest"])

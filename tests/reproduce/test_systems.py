@@ -320,9 +320,9 @@ def test_other_weights_are_another_key(tones: SimpleNamespace, found: Callable[.
         (tmp_path / "CARD.md").write_text(card)
         context = tones.context(others={k: v for k, v in found(f"hummer={tmp_path}").items() if k == "hummer"})
         units = plan([tones.small("table2")], context).jobs
-        keys.append({unit.key for unit in units if unit.system == "hummer"})
-        keys[-1] |= {unit.key for unit in units if unit.system == "melody"}
-        assert [unit.system for unit in units] == sorted((u.system for u in units), key="melody hummer".index)
+        keys.append({unit.key for unit in units if unit.system_name == "hummer"})
+        keys[-1] |= {unit.key for unit in units if unit.system_name == "melody"}
+        assert [unit.system_name for unit in units] == sorted((u.system_name for u in units), key="melody hummer".index)
     ours = len(plan([tones.small("table2")], tones.context()).jobs)
     assert len(keys[0] & keys[1]) == ours
     assert len(keys[0] - keys[1]) == 4, "three seeds and a timing"
@@ -362,7 +362,7 @@ def test_options_come_from_the_suite_or_from_a_file(
     others = found(str(tmp_path / "mine.toml"))
     context = tones.context(others={name: others[name] for name in ("hummer", "quiet")})
     units = plan([tones.small("table2", systems={"hummer": {"loudness": 0.9}})], context).jobs
-    given = {u.system: u.config["options"]["loudness"] for u in units if u.system != "melody"}
+    given = {u.system_name: u.config["options"]["loudness"] for u in units if u.system_name != "melody"}
     assert given == {"hummer": 0.9, "quiet": 0.5}
     with pytest.raises(MelodyError, match="system 'hummer' takes no option 'loudnes'; did you mean 'loudness'"):
         plan([tones.small("table2", systems={"hummer": {"loudnes": 0.9}})], context)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -19,25 +20,37 @@ def classifiers_facts(context: Context, training_clips: int) -> dict[str, Any]:
     return {"training_clips": training_clips, "judges": classifiers_key(corpus, context.reading(corpus))}
 
 
-def classifiers_job(context: Context, *, training_clips: int) -> Job:
-    """The judges learn; whoever needs them finds them in the cache."""
-    return Job("judges", classifiers_facts(context, training_clips), f"judges learn from {training_clips:,} real clips")
+@dataclass(frozen=True, kw_only=True)
+class ClassifiersJob(Job):
+    """The attribute classifiers learn; whoever needs them finds them in the cache."""
 
+    kind: ClassVar[str] = "judges"
+    judges: str
+    training_clips: int
 
-def train_classifiers(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a judges unit."""
-    judges = context.attribute_classifiers(config["training_clips"])
-    parameters = sum(p.numel() for p in judges.parameters())
-    return JobResult({"instruments": list(judges.instruments), "parameters": parameters})
+    @classmethod
+    def of(cls, context: Context, *, training_clips: int) -> ClassifiersJob:
+        """The job of so many clips; raises ``MelodyError`` where the run has no training split."""
+        label = f"judges learn from {training_clips:,} real clips"
+        return cls(label=label, **classifiers_facts(context, training_clips))
+
+    def compute(self, context: Context) -> JobResult:
+        classifiers = context.attribute_classifiers(self.training_clips)
+        parameters = sum(p.numel() for p in classifiers.parameters())
+        return JobResult({"instruments": list(classifiers.instruments), "parameters": parameters})
 
 
 def instrument_agreement(
-    config: Mapping[str, Any], context: Context, waveform: Tensor, sample_rate: int, texts: Sequence[str]
+    training_clips: int | None, context: Context, waveform: Tensor, sample_rate: int, texts: Sequence[str]
 ) -> dict[str, list[float]]:
-    """Clips ``(B, 1, T)`` -> 1 or 0 for each whose text names an instrument; nothing where no judges were asked for."""
-    if "judges" not in config:
+    """Clips ``(B, 1, T)`` -> 1 or 0 for each whose text names an instrument.
+
+    Args:
+        training_clips: what the classifiers learnt from; nothing is heard where there are none.
+    """
+    if training_clips is None:
         return {}
-    heard = context.attribute_classifiers(config["training_clips"]).predict(waveform, sample_rate)
+    heard = context.attribute_classifiers(training_clips).predict(waveform, sample_rate)
     named = [named_instrument(text) for text in texts]
     agreement = [float(name == one.instrument) for name, one in zip(named, heard, strict=True) if name is not None]
     return {"instrument_agreement": agreement}

@@ -7,8 +7,8 @@ clip's place in the corpus: white noise of the clip's power, and the clip's own 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,8 +23,8 @@ from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError, did_you_mean
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.attribute_classifiers import classifiers_facts
-from melody.reproduce.jobs.generation import Setting, flac, generated, given_options, setting_facts
-from melody.reproduce.jobs.job import Job, JobResult, float32
+from melody.reproduce.jobs.generation import Setting, SystemJob, flac, setting_facts
+from melody.reproduce.jobs.job import JobResult, float32
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
 
@@ -43,6 +43,71 @@ def caption_of(clip: Clip) -> str:
     return full_caption(Attributes.from_mapping(clip.attributes))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SoundsJob(SystemJob):
+    """A batch of sounds of one kind, and what classifiers and embedders hear in them."""
+
+    kind: ClassVar[str] = "sounds"
+    subject: dict[str, Any]
+    weights: str | None
+    judges: str
+    training_clips: int
+    corpus: str
+    sound: str
+    windows: int
+    """Equal parts of each sound that are heard one by one."""
+    seed: int
+    embedder: dict[str, Any]
+    places: list[int]
+    first: int
+    """Place of the batch's first sound among all of the row."""
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """One for each clip, by its place in the corpus."""
+        return [torch.Generator().manual_seed(self.seed * SEED_STRIDE + place) for place in self.places]
+
+    @property
+    def seeds(self) -> list[int]:
+        """One for each clip, by its place in the row."""
+        first = self.seed * SEED_STRIDE + self.first
+        return [first + row for row in range(len(self.places))]
+
+    def compute(self, context: Context) -> JobResult:
+        pieces = context.pieces(self.duration_s)
+        clips = [pieces[place] for place in self.places]
+        waveform, rate = SOUNDS[self.sound](self, context, clips)
+        length = waveform.shape[2] // self.windows
+        parts = [
+            self._heard(context, clips, waveform[..., number * length : (number + 1) * length], rate)
+            for number in range(self.windows)
+        ]
+        arrays = {f"{number}.{name}": array for number, part in enumerate(parts) for name, array in part.arrays.items()}
+        kept = range(min(STORED_CLIPS, len(clips)) if self.first == 0 else 0)
+        sounds = {f"{row:02d}": flac(waveform[row, 0], rate) for row in kept}
+        return JobResult({"clips": len(clips), "parts": [part.values for part in parts]}, arrays, sounds)
+
+    def _heard(self, context: Context, clips: Sequence[Clip], waveform: Tensor, rate: int) -> JobResult:
+        """One window of every clip's sound ``(B, 1, T)``."""
+        heard = context.attribute_classifiers(self.training_clips).predict(waveform, rate)
+        embedder = self.embedder["name"]
+        windows = [context.embed_windows(embedder, row[0], rate) for row in waveform]
+        texts = [caption_of(clip) for clip in clips]
+        arrays = {
+            "joint_audio": float32(context.embed_joint(waveform, rate)),
+            "joint_text": float32(context.embed_text(texts)),
+            f"embedding.{embedder}": float32(torch.cat(windows)),
+        }
+        values = {
+            "clips": len(clips),
+            "texts": texts,
+            "facts": [dict(clip.attributes) for clip in clips],
+            "heard": [asdict(prediction) for prediction in heard],
+            "windows": {embedder: [len(w) for w in windows]},
+        }
+        return JobResult(values, arrays)
+
+
 def sound_jobs(
     context: Context,
     kind: str,
@@ -54,7 +119,7 @@ def sound_jobs(
     seed: int,
     held_out: int,
     windows: int = 1,
-) -> list[Job]:
+) -> list[SoundsJob]:
     """Sounds of a kind for the clips at ``places``, in batches.
 
     Args:
@@ -77,25 +142,9 @@ def sound_jobs(
     }
     batches = [list(places[begin : begin + BATCH]) for begin in range(0, len(places), BATCH)]
     return [
-        Job("sounds", facts | {"places": batch, "first": number * BATCH}, f"{kind}, batch {number + 1}")
+        SoundsJob(label=f"{kind}, batch {number + 1}", **facts, places=batch, first=number * BATCH)
         for number, batch in enumerate(batches)
     ]
-
-
-def hear_sounds(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a sounds unit."""
-    pieces = context.pieces(config["duration_s"])
-    clips = [pieces[place] for place in config["places"]]
-    waveform, rate = SOUNDS[config["sound"]](config, context, clips)
-    length = waveform.shape[2] // config["windows"]
-    parts = [
-        _heard(config, context, clips, waveform[..., number * length : (number + 1) * length], rate)
-        for number in range(config["windows"])
-    ]
-    arrays = {f"{number}.{name}": array for number, part in enumerate(parts) for name, array in part.arrays.items()}
-    kept = range(min(STORED_CLIPS, len(clips)) if config["first"] == 0 else 0)
-    sounds = {f"{row:02d}": flac(waveform[row, 0], rate) for row in kept}
-    return JobResult({"clips": len(clips), "parts": [part.values for part in parts]}, arrays, sounds)
 
 
 def heard_in(outcome: JobResult, number: int) -> JobResult:
@@ -105,49 +154,29 @@ def heard_in(outcome: JobResult, number: int) -> JobResult:
     return JobResult(outcome.values["parts"][number], arrays)
 
 
-def _heard(config: dict[str, Any], context: Context, clips: Sequence[Clip], waveform: Tensor, rate: int) -> JobResult:
-    """One window of every clip's sound ``(B, 1, T)``."""
-    heard = context.attribute_classifiers(config["training_clips"]).predict(waveform, rate)
-    windows = [context.embed_windows(config["embedder"]["name"], row[0], rate) for row in waveform]
-    texts = [caption_of(clip) for clip in clips]
-    arrays = {
-        "joint_audio": float32(context.embed_joint(waveform, rate)),
-        "joint_text": float32(context.embed_text(texts)),
-        f"embedding.{config['embedder']['name']}": float32(torch.cat(windows)),
-    }
-    values = {
-        "clips": len(clips),
-        "texts": texts,
-        "facts": [dict(clip.attributes) for clip in clips],
-        "heard": [asdict(judgement) for judgement in heard],
-        "windows": {config["embedder"]["name"]: [len(w) for w in windows]},
-    }
-    return JobResult(values, arrays)
-
-
-def _real(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+def _real(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
     rate = context.corpus.sample_rate
-    samples = round(config["duration_s"] * rate)
+    samples = round(job.duration_s * rate)
     return torch.stack([clip.waveform(rate)[:samples] for clip in clips])[:, None], rate
 
 
 @torch.inference_mode()
-def _codec_only(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+def _codec_only(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
     codec = context.parts.codec
-    real = _at(*_real(config, context, clips), codec.sample_rate).to(context.device)
+    real = _at(*_real(job, context, clips), codec.sample_rate).to(context.device)
     decoded = codec.decode(codec.encode(real))[..., : real.shape[-1]]
     return decoded.clamp(-1, 1).cpu(), codec.sample_rate
 
 
 @torch.inference_mode()
-def _own_tokens(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+def _own_tokens(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
     """The real clip's semantic tokens, and latents drawn for them: what is left without text and language model."""
     parts = context.parts
-    real, rate = _real(config, context, clips)
+    real, rate = _real(job, context, clips)
     tokens = parts.semantic_tokenizer.tokenize(_at(real, rate, parts.semantic_tokenizer.sample_rate).to(context.device))
-    frames = round(config["duration_s"] * parts.codec.frame_rate)
-    generators = [torch.Generator().manual_seed(seed) for seed in _seeds(config)]
-    options = given_options(config)
+    frames = round(job.duration_s * parts.codec.frame_rate)
+    generators = [torch.Generator().manual_seed(seed) for seed in job.seeds]
+    options = job.given_options
     latents = sample(
         guided_velocity(parts.denoiser, parts.denoiser.prepare(tokens), options["guidance_scale"]),
         standard_normal((len(clips), frames, parts.codec.latent_dim), generators, device=context.device),
@@ -156,34 +185,34 @@ def _own_tokens(config: dict[str, Any], context: Context, clips: Sequence[Clip])
         num_steps=options["num_steps"],
         generator=generators,
     )
-    decoded = parts.codec.decode(latents)[..., : round(config["duration_s"] * parts.codec.sample_rate)]
+    decoded = parts.codec.decode(latents)[..., : round(job.duration_s * parts.codec.sample_rate)]
     return decoded.clamp(-1, 1).cpu(), parts.codec.sample_rate
 
 
-def _from_text(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
-    made = generated(config, context, [caption_of(clip) for clip in clips], _seeds(config))
+def _from_text(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    made = job.generated(context, [caption_of(clip) for clip in clips], job.seeds)
     return made.waveform.cpu(), made.sample_rate
 
 
-def _noise(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
-    real, rate = _real(config, context, clips)
+def _noise(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    real, rate = _real(job, context, clips)
     power = real.square().mean(dim=2, keepdim=True).sqrt()
-    drawn = torch.stack([torch.randn(row.shape, generator=g) for row, g in zip(real, _by_place(config), strict=True)])
+    drawn = torch.stack([torch.randn(row.shape, generator=g) for row, g in zip(real, job.generators, strict=True)])
     return (power * drawn).clamp(-1, 1), rate
 
 
-def _shuffled(config: dict[str, Any], context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
-    real, rate = _real(config, context, clips)
+def _shuffled(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    real, rate = _real(job, context, clips)
     piece = round(PIECE_S * rate)
     rows = []
-    for row, generator in zip(real, _by_place(config), strict=True):
+    for row, generator in zip(real, job.generators, strict=True):
         pieces = row[0, : row.shape[1] // piece * piece].unflatten(0, (-1, piece))
         rows.append(pieces[torch.randperm(len(pieces), generator=generator)].flatten())
     return torch.stack(rows)[:, None], rate
 
 
-Sounds = Callable[[dict[str, Any], Context, Sequence[Clip]], tuple[Tensor, int]]
-"""Config, surroundings and held-out clips to sounds ``(B, 1, T)`` and their rate, one a clip."""
+Sounds = Callable[[SoundsJob, Context, Sequence[Clip]], tuple[Tensor, int]]
+"""Job, surroundings and held-out clips to sounds ``(B, 1, T)`` and their rate, one a clip."""
 SOUNDS: dict[str, Sounds] = {
     "real clips": _real,
     "codec only": _codec_only,
@@ -196,12 +225,3 @@ SOUNDS: dict[str, Sounds] = {
 
 def _at(waveform: Tensor, native_rate: int, sample_rate: int) -> Tensor:
     return torch.stack([resampled(row[0], native_rate, sample_rate) for row in waveform])[:, None]
-
-
-def _seeds(config: dict[str, Any]) -> list[int]:
-    first = config["seed"] * SEED_STRIDE + config["first"]
-    return [first + row for row in range(len(config["places"]))]
-
-
-def _by_place(config: dict[str, Any]) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(config["seed"] * SEED_STRIDE + place) for place in config["places"]]

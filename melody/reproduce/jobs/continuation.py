@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,8 +14,8 @@ from melody.errors import MelodyError, one_line
 from melody.metrics.levels import silence_rate
 from melody.protocols import Generation
 from melody.reproduce.context import SEED_STRIDE, Context
-from melody.reproduce.jobs.generation import STORED_CLIPS, Setting, flac, given_options, setting_facts
-from melody.reproduce.jobs.job import Job, JobResult, float32
+from melody.reproduce.jobs.generation import STORED_CLIPS, Setting, SystemJob, flac, setting_facts
+from melody.reproduce.jobs.job import JobResult, float32
 from melody.reproduce.systems import OWN
 
 CONTINUED_CLIPS = 12
@@ -25,60 +26,73 @@ KEPT = 1e-3
 """How far a given sample may move elsewhere: beyond 16 bits, and far below what is heard."""
 
 
-def continuation_job(context: Context, setting: Setting, *, text: str, clips: int, seed: int) -> Job:
-    """Held-out clips, of which the first ``setting.duration_s`` are given and as many are asked for anew.
+@dataclass(frozen=True, kw_only=True)
+class ContinuationJob(SystemJob):
+    """Held-out clips, of which the first ``duration_s`` are given and as many are asked for anew.
 
     One text for all, so that only the given audio can tell the clips apart.
     """
-    config = {
-        **context.hearing,
-        **setting_facts(context, setting),
-        "prompt": text,
-        "seed": seed,
-        "clips": min(clips, len(context.corpus)),
-        "corpus": context.corpus_hash(min(clips, len(context.corpus))),
-        "embedder": context.embedder_facts(EMBEDDER),
-        "continuing": source_hash(__name__),
-    }
-    return Job("continuation", config, f"continuation{'' if setting.system == OWN else f' by {setting.system}'}")
 
+    kind: ClassVar[str] = "continuation"
+    joint_embedder: dict[str, Any]
+    prompt: str
+    seed: int
+    clips: int
+    corpus: str
+    embedder: dict[str, Any]
+    continuing: str
+    """Hash of this code."""
 
-def continue_clips(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a continuation unit: what is wrong with each clip, and embeddings of what was given and what is new."""
-    rate = context.system(config["system"]["name"]).sample_rate
-    problems: list[str] = []
-    rows: dict[str, list[Tensor]] = {"given_mel": [], "new_mel": [], "given_joint": [], "new_joint": []}
-    clips: dict[str, bytes] = {}
-    for place in range(config["clips"]):
-        heard = resampled(context.corpus[place].waveform(context.corpus.sample_rate), context.corpus.sample_rate, rate)
-        given = heard[: round(config["duration_s"] * rate)]
-        made = _continued(config, context, given, rate, config["seed"] * SEED_STRIDE + place)
-        if problem := _problem(made, given, rate, config["duration_s"]):
-            problems.append(f"clip {place + 1}: {problem}")
-            continue
-        waveform = made.waveform[0, 0].cpu()
-        for name, part in (("given", given), ("new", waveform[len(given) :])):
-            rows[f"{name}_mel"].append(context.embed_windows(EMBEDDER, part, rate).mean(dim=0))
-            rows[f"{name}_joint"].append(context.embed_joint(part[None, None], rate)[0])
-        if place < STORED_CLIPS:
-            clips[f"{place:02d}"] = flac(waveform, rate)
-    arrays = {name: float32(torch.stack(values)) for name, values in rows.items() if values}
-    return JobResult({"clips": config["clips"], "problems": problems}, arrays, clips)
-
-
-def _continued(config: dict[str, Any], context: Context, given: Tensor, rate: int, seed: int) -> Generation:
-    name = config["system"]["name"]
-    system: Any = context.system(name)  # what declares the ability has the method
-    if not hasattr(system, "continue_from"):
-        raise MelodyError(f"system {name!r} declares that it continues audio, and has no continue_from")
-    options = given_options(config)
-    try:
-        made: Generation = system.continue_from(
-            (given, rate), [config["prompt"]], duration_s=config["duration_s"], seeds=[seed], **options
+    @classmethod
+    def of(cls, context: Context, setting: Setting, *, text: str, clips: int, seed: int) -> ContinuationJob:
+        """The job of a setting; raises ``MelodyError`` for an option of no such name."""
+        clips = min(clips, len(context.corpus))
+        return cls(
+            label=f"continuation{'' if setting.system == OWN else f' by {setting.system}'}",
+            joint_embedder=context.joint_embedder,
+            **setting_facts(context, setting),
+            prompt=text,
+            seed=seed,
+            clips=clips,
+            corpus=context.corpus_hash(clips),
+            embedder=context.embedder_facts(EMBEDDER),
+            continuing=source_hash(__name__),
         )
-    except Exception as error:  # another project's system may fail in any way
-        raise MelodyError(f"system {name!r}: {one_line(error)}") from error
-    return made
+
+    def compute(self, context: Context) -> JobResult:
+        """What is wrong with each clip, and embeddings of what was given and what is new."""
+        rate, corpus = context.system(self.system_name).sample_rate, context.corpus
+        problems: list[str] = []
+        rows: dict[str, list[Tensor]] = {"given_mel": [], "new_mel": [], "given_joint": [], "new_joint": []}
+        clips: dict[str, bytes] = {}
+        for place in range(self.clips):
+            heard = resampled(corpus[place].waveform(corpus.sample_rate), corpus.sample_rate, rate)
+            given = heard[: round(self.duration_s * rate)]
+            made = self._continued(context, given, rate, self.seed * SEED_STRIDE + place)
+            if problem := _problem(made, given, rate, self.duration_s):
+                problems.append(f"clip {place + 1}: {problem}")
+                continue
+            waveform = made.waveform[0, 0].cpu()
+            for name, part in (("given", given), ("new", waveform[len(given) :])):
+                rows[f"{name}_mel"].append(context.embed_windows(EMBEDDER, part, rate).mean(dim=0))
+                rows[f"{name}_joint"].append(context.embed_joint(part[None, None], rate)[0])
+            if place < STORED_CLIPS:
+                clips[f"{place:02d}"] = flac(waveform, rate)
+        arrays = {name: float32(torch.stack(values)) for name, values in rows.items() if values}
+        return JobResult({"clips": self.clips, "problems": problems}, arrays, clips)
+
+    def _continued(self, context: Context, given: Tensor, rate: int, seed: int) -> Generation:
+        name = self.system_name
+        system: Any = context.system(name)  # what declares the ability has the method
+        if not hasattr(system, "continue_from"):
+            raise MelodyError(f"system {name!r} declares that it continues audio, and has no continue_from")
+        try:
+            made: Generation = system.continue_from(
+                (given, rate), [self.prompt], duration_s=self.duration_s, seeds=[seed], **self.given_options
+            )
+        except Exception as error:  # another project's system may fail in any way
+            raise MelodyError(f"system {name!r}: {one_line(error)}") from error
+        return made
 
 
 def _problem(made: Generation, given: Tensor, rate: int, duration_s: float) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -24,38 +25,125 @@ LARGEST_RUN = {"cpu": 3e12, "cuda": 1e15}
 """FLOPs of a run that is made only to be counted: about a minute of a CPU, or of a GPU."""
 
 
-def counting_job(preset: Preset, system: str, duration_s: float, options: Mapping[str, Any]) -> Job:
-    """Calls, FLOPs and weights of one clip, by formula."""
-    config = work_facts(preset, system, duration_s, [dict(options)], deciding_versions())
-    return Job("work", config, f"{system}, {preset.name}: {duration_s:g} s by formula")
+@dataclass(frozen=True, kw_only=True)
+class CostJob(Job):
+    """A job on a system of a preset's size with random weights, and what decides the calls of its clips."""
+
+    random: dict[str, Any]
+    """The system; nothing trained is loaded for it."""
+    preset: str | None = None
+    """SHA-256 of the content that gives the system its size."""
+    components: dict[str, Any] | None = None
+    size: dict[str, Any]
+    """The run's preset."""
+    duration_s: float
+    variants: list[dict[str, Any]]
+    """Options of each clip."""
+    named: list[dict[str, Any]]
+    versions: dict[str, str]
+    measuring: str
+
+    @property
+    def system_of_size(self) -> str:
+        return str(self.random["name"])
+
+    def built(self, device: str) -> System:
+        """The system, with random weights, or as shapes on the meta device."""
+        return random_system(self.system_of_size, Preset.model_validate(self.size), device)
+
+    def too_long(self, system: System) -> str:
+        """Why the system cannot make a clip of this length; empty if it can."""
+        if system.longest_s is None or self.duration_s <= system.longest_s:
+            return ""
+        return f"{self.system_of_size} makes clips of {system.longest_s:g} s at most, not of {self.duration_s:g} s"
+
+    def counted(self) -> dict[str, Any]:
+        """Every entry of a clip's work with the FLOPs and weights of a call, and the system's parameters."""
+        system = self.built("meta")
+        if reason := self.too_long(system):
+            return {"absent": reason}
+        work = system.work(self.duration_s, **self.variants[0])
+        if not work:
+            raise MelodyError(f"system {self.system_of_size!r} does not say what its clips are made of")
+        modules = {id(parameter): parameter.numel() for call in work for parameter in call.module.parameters()}
+        return {"entries": [entry(call) for call in work], "parameters": sum(modules.values())}
 
 
-def counted_run_job(
-    context: Context, preset: Preset, system: str, duration_s: float, options: Mapping[str, Any]
-) -> Job:
+@dataclass(frozen=True, kw_only=True)
+class WorkJob(CostJob):
+    """Calls, FLOPs and weights of one clip, by formula, on the meta device."""
+
+    kind: ClassVar[str] = "work"
+
+    @classmethod
+    def of(cls, preset: Preset, system: str, duration_s: float, options: Mapping[str, Any]) -> WorkJob:
+        """The job of a preset's size."""
+        label = f"{system}, {preset.name}: {duration_s:g} s by formula"
+        return cls(label=label, **work_facts(preset, system, duration_s, [dict(options)]))
+
+    def compute(self, context: Context) -> JobResult:
+        return JobResult(self.counted())
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedRunJob(CostJob):
     """Passes and FLOPs of one clip, on a real run with random weights, where that is no matter of hours."""
-    config = work_facts(preset, system, duration_s, [dict(options)], deciding_versions())
-    config["device"] = context.device.partition(":")[0]
-    return Job("counted-run", config, f"{system}, {preset.name}: {duration_s:g} s on a run")
+
+    kind: ClassVar[str] = "counted-run"
+    device: str
+
+    @classmethod
+    def of(
+        cls, context: Context, preset: Preset, system: str, duration_s: float, options: Mapping[str, Any]
+    ) -> CountedRunJob:
+        """The job of a preset's size on the run's device."""
+        label = f"{system}, {preset.name}: {duration_s:g} s on a run"
+        facts = work_facts(preset, system, duration_s, [dict(options)])
+        return cls(label=label, **facts, device=context.device.partition(":")[0])
+
+    def compute(self, context: Context) -> JobResult:
+        """A run that would take hours is left out, with the reason."""
+        formula = self.counted()
+        if "absent" in formula:
+            return JobResult(formula)
+        expected = sum(call["calls"] * call["flops"] for call in formula["entries"])
+        if expected > LARGEST_RUN[self.device]:
+            absent = f"a run of {expected / 1e12:,.0f} TFLOP is not made on a {self.device} only to be counted"
+            return JobResult({"absent": absent})
+        system = self.built(context.device)
+        made: list[Any] = []
+
+        def run() -> None:
+            made.append(system.generate([PROMPT], duration_s=self.duration_s, seeds=[0], **self.variants[0]))
+
+        flops = count(nn.Module(), run).flops
+        trace = made[0].trace
+        return JobResult(
+            {
+                "passes": dict(trace.passes),
+                "weighted_passes": dict(trace.weighted_passes),
+                "formula": dict(trace.formula),
+                "prefill_tokens": trace.prefill_tokens,
+                "flops": flops,
+            }
+        )
 
 
-def work_facts(
-    preset: Preset, system: str, duration_s: float, variants: list[dict[str, Any]], versions: dict[str, str]
-) -> dict[str, Any]:
+def work_facts(preset: Preset, system: str, duration_s: float, variants: list[dict[str, Any]]) -> dict[str, Any]:
     """What decides the calls of a system's clips."""
     return {
-        "random": component_facts(systems, system),  # not "system": nothing trained is loaded for it
+        "random": component_facts(systems, system),
         **_makings(system, preset),
         "size": preset.model_dump(mode="json", exclude={"training"}),
         "duration_s": duration_s,
         "variants": variants,
         "named": [
             component_facts(NAMED[name], value)
-            for one in variants
-            for name, value in one.items()
+            for options in variants
+            for name, value in options.items()
             if name in NAMED and value in NAMED[name]
         ],
-        "versions": versions,
+        "versions": deciding_versions(),
         "measuring": source_hash(__name__),
     }
 
@@ -64,32 +152,6 @@ def _makings(system: str, preset: Preset) -> dict[str, Any]:
     """Content of the preset that gives a system its size: another system has one of the same name."""
     made = systems.get(system).makings({"preset": preset if system == OWN else preset.name})
     return {} if made is None else makings_facts(made)
-
-
-def count_work(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a unit of ``work``."""
-    return JobResult(counted(config))
-
-
-def counted(config: dict[str, Any]) -> dict[str, Any]:
-    """Every entry of a clip's work with the FLOPs and weights of a call, and the system's parameters."""
-    system = random_system(config["random"]["name"], preset_of(config), "meta")
-    if reason := too_long(system, config):
-        return {"absent": reason}
-    work = system.work(config["duration_s"], **config["variants"][0])
-    if not work:
-        raise MelodyError(f"system {config['random']['name']!r} does not say what its clips are made of")
-    modules = {id(parameter): parameter.numel() for one in work for parameter in one.module.parameters()}
-    return {"entries": [entry(one) for one in work], "parameters": sum(modules.values())}
-
-
-def too_long(system: System, config: dict[str, Any]) -> str:
-    """Why a system cannot make a clip of a unit's length; empty if it can."""
-    if system.longest_s is None or config["duration_s"] <= system.longest_s:
-        return ""
-    return (
-        f"{config['random']['name']} makes clips of {system.longest_s:g} s at most, not of {config['duration_s']:g} s"
-    )
 
 
 def entry(one: CallCost) -> dict[str, Any]:
@@ -110,37 +172,3 @@ def entry(one: CallCost) -> dict[str, Any]:
         "flops": found.flops,
         "weights": found.weights,
     }
-
-
-def run_counted(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a unit of ``counted-run``; a run that would take hours is left out, with the reason."""
-    formula = counted(config)
-    if "absent" in formula:
-        return JobResult(formula)
-    expected = sum(one["calls"] * one["flops"] for one in formula["entries"])
-    limit = LARGEST_RUN[config["device"]]
-    if expected > limit:
-        absent = f"a run of {expected / 1e12:,.0f} TFLOP is not made on a {config['device']} only to be counted"
-        return JobResult({"absent": absent})
-    system = random_system(config["random"]["name"], preset_of(config), context.device)
-    made: list[Any] = []
-
-    def run() -> None:
-        made.append(system.generate([PROMPT], duration_s=config["duration_s"], seeds=[0], **config["variants"][0]))
-
-    flops = count(nn.Module(), run).flops
-    trace = made[0].trace
-    return JobResult(
-        {
-            "passes": dict(trace.passes),
-            "weighted_passes": dict(trace.weighted_passes),
-            "formula": dict(trace.formula),
-            "prefill_tokens": trace.prefill_tokens,
-            "flops": flops,
-        }
-    )
-
-
-def preset_of(config: dict[str, Any]) -> Preset:
-    """The preset that a unit is about."""
-    return Preset.model_validate(config["size"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from melody.artifacts.code_identity import source_hash
 from melody.artifacts.files import file_hash
@@ -21,7 +21,7 @@ from melody.pipeline import load_part
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.jobs.job import JobResult, PresetJob
 from melody.reproduce.jobs.reference_clips import denoising_code, denoising_values
 
 PREFIX = "table5-"
@@ -65,28 +65,39 @@ class Study:
         return None
 
 
-def study_job(study: Study, context: Context, *, clips: int, training_seed: int) -> Job:
+@dataclass(frozen=True, kw_only=True)
+class StudyJob(PresetJob):
     """One run of the study on the corpus's first clips; noise and angles are the same for every run."""
-    clips, preset = min(clips, len(context.corpus)), load_preset(study.preset)
-    config = {
-        **context.common,
-        "corpus": context.corpus_hash(clips),
-        "clips": clips,
-        "seed": context.seed,
-        "preset": study.preset,
-        "denoiser": {
-            "component": preset.component_of("denoiser"),
-            "code": component_facts(denoisers, preset.denoiser.use),
-            "weights": file_hash(study.files[training_seed]),
-            "file": study.files[training_seed].name,
-        },
-        "measuring": [source_hash(__name__), *denoising_code()],
-    }
-    return Job("denoising-study", config, f"denoising, {study.preset}, training seed {training_seed}")
 
+    kind: ClassVar[str] = "denoising-study"
+    corpus: str
+    clips: int
+    seed: int
+    preset: str
+    denoiser: dict[str, Any]
+    measuring: list[str]
 
-def score_study(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a unit of the study."""
-    path = FOLDER / config["denoiser"]["file"]
-    module = load_part(load_preset(config["preset"]), "denoiser", path).eval().to(context.device)
-    return JobResult(denoising_values(cast(Denoiser, module), config, context))
+    @classmethod
+    def of(cls, study: Study, context: Context, *, clips: int, training_seed: int) -> StudyJob:
+        """The job of one training seed."""
+        clips, preset = min(clips, len(context.corpus)), load_preset(study.preset)
+        return cls(
+            label=f"denoising, {study.preset}, training seed {training_seed}",
+            **context.common,
+            corpus=context.corpus_hash(clips),
+            clips=clips,
+            seed=context.seed,
+            preset=study.preset,
+            denoiser={
+                "component": preset.component_of("denoiser"),
+                "code": component_facts(denoisers, preset.denoiser.use),
+                "weights": file_hash(study.files[training_seed]),
+                "file": study.files[training_seed].name,
+            },
+            measuring=[source_hash(__name__), *denoising_code()],
+        )
+
+    def compute(self, context: Context) -> JobResult:
+        path = FOLDER / self.denoiser["file"]
+        module = load_part(load_preset(self.preset), "denoiser", path).eval().to(context.device)
+        return JobResult(denoising_values(cast(Denoiser, module), self.clips, self.seed, context))

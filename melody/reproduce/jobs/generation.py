@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import soundfile
 import torch
@@ -26,7 +26,7 @@ from melody.protocols import Generation, GenerationStats
 from melody.registry import grids, samplers
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
-from melody.reproduce.jobs.job import Job, JobResult, float32
+from melody.reproduce.jobs.job import JobResult, NetworkJob, float32
 from melody.reproduce.systems import OWN
 
 NAMED = {"sampler": samplers, "grid": grids}
@@ -51,80 +51,167 @@ class Setting:
         return ", ".join([*([] if self.system == OWN else [self.system]), *names])
 
 
-def generation_job(
-    context: Context,
-    setting: Setting,
-    *,
-    texts: Sequence[str],
-    seed: int,
-    embedders: Sequence[str],
-    judges: Mapping[str, Any] | None = None,
-    waveforms: bool = False,
-) -> Job:
-    """One clip for each text, embedded; heard by judges if their facts are given.
+@dataclass(frozen=True, kw_only=True)
+class SystemJob(NetworkJob):
+    """A job that runs a system with some options."""
 
-    Args:
-        waveforms: whether all clips are kept, as float32, for metrics that hear them.
-    """
-    config = {
-        **context.hearing,
-        **setting_facts(context, setting),
-        "prompts": list(texts),
-        "seed": seed,
-        "embedders": [context.embedder_facts(name) for name in embedders],
-        **(judges or {}),
-        **({"waveforms": True} if waveforms else {}),
-    }
-    return Job("generation", config, f"{setting}, seed {seed}")
+    system: dict[str, Any]
+    options: dict[str, Any]
+    """As ``generate`` takes them; what names a component of ours has its version and source."""
+    duration_s: float
+    measuring: str
+    """Hash of the code that measures."""
+
+    @property
+    def system_name(self) -> str:
+        return str(self.system["name"])
+
+    @property
+    def given_options(self) -> dict[str, Any]:
+        """The options as ``generate`` takes them."""
+        return {name: value["name"] if isinstance(value, dict) else value for name, value in self.options.items()}
+
+    def generated(self, context: Context, texts: list[str], seeds: list[int]) -> Generation:
+        """Clips of the system; raises ``MelodyError`` unless it made what was asked for."""
+        name, duration_s = self.system_name, self.duration_s
+        system = context.system(name)
+        if system.longest_s is not None and duration_s > system.longest_s:
+            raise MelodyError(f"system {name!r} makes clips of {system.longest_s:g} s at most, not of {duration_s:g} s")
+        try:
+            with threads.every_free_core():
+                generation = system.generate(texts, duration_s=duration_s, seeds=seeds, **self.given_options)
+        except MelodyError:
+            raise
+        except Exception as error:  # another project's system may fail in any way, and must spoil only its own cells
+            if name == OWN:
+                raise
+            raise MelodyError(f"system {name!r}: {one_line(error)}") from error
+        check(generation, name, system.sample_rate, len(texts), duration_s)
+        return generation
 
 
-def timing_job(context: Context, setting: Setting, *, text: str, seeds: Sequence[int]) -> Job:
+@dataclass(frozen=True, kw_only=True)
+class GenerationJob(SystemJob):
+    """One clip for each prompt, embedded; heard by classifiers if they are among the facts."""
+
+    kind: ClassVar[str] = "generation"
+    joint_embedder: dict[str, Any]
+    prompts: list[str]
+    seed: int
+    embedders: list[dict[str, Any]]
+    judges: str | None = None
+    training_clips: int | None = None
+    waveforms: bool | None = None
+    """Whether all clips are kept, as float32, for metrics that hear them."""
+
+    @classmethod
+    def of(
+        cls,
+        context: Context,
+        setting: Setting,
+        *,
+        texts: Sequence[str],
+        seed: int,
+        embedders: Sequence[str],
+        judges: Mapping[str, Any] | None = None,
+        waveforms: bool = False,
+    ) -> GenerationJob:
+        """The job of a setting; raises ``MelodyError`` for an option of no such name."""
+        return cls(
+            label=f"{setting}, seed {seed}",
+            joint_embedder=context.joint_embedder,
+            **setting_facts(context, setting),
+            prompts=list(texts),
+            seed=seed,
+            embedders=[context.embedder_facts(name) for name in embedders],
+            waveforms=waveforms or None,
+            **(judges or {}),
+        )
+
+    def compute(self, context: Context) -> JobResult:
+        texts = self.prompts
+        generation = self.generated(context, texts, [self.seed * SEED_STRIDE + row for row in range(len(texts))])
+        waveform, rate = generation.waveform.cpu(), generation.sample_rate
+        arrays = {
+            "joint_audio": float32(context.embed_joint(waveform, rate)),
+            "joint_text": float32(context.embed_text(texts)),
+        }
+        windows: dict[str, list[int]] = {}
+        for name in (facts["name"] for facts in self.embedders):
+            embedded = [context.embed_windows(name, row[0], rate) for row in waveform]
+            windows[name] = [len(clip) for clip in embedded]
+            arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
+        values = {
+            "clips": len(texts),
+            "windows": windows,
+            "trace": _trace(generation.trace),
+            "clipping_rate": clipping_rate(waveform).tolist(),
+            "silence_rate": silence_rate(waveform, rate).tolist(),
+            "peak": peak(waveform).tolist(),
+            **_proxies(waveform, rate),
+            **instrument_agreement(self.training_clips, context, waveform, rate, texts),
+        }
+        if self.waveforms:
+            values["sample_rate"], arrays["waveform"] = rate, float32(waveform[:, 0])
+        clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
+        return JobResult(values, arrays, clips)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingJob(SystemJob):
     """Seconds for one clip at a time, on this machine."""
-    config = setting_facts(context, setting) | {
-        "prompt": text,
-        "seeds": list(seeds),
-        "repeats": context.timing_repeats,
-        "machine": machine() | {"device": context.device_name},
-    }
-    return Job("timing", config, f"timing of {setting}")
+
+    kind: ClassVar[str] = "timing"
+    prompt: str
+    seeds: list[int]
+    repeats: int
+    machine: dict[str, Any]
+
+    @classmethod
+    def of(cls, context: Context, setting: Setting, *, text: str, seeds: Sequence[int]) -> TimingJob:
+        """The job of a setting; raises ``MelodyError`` for an option of no such name."""
+        return cls(
+            label=f"timing of {setting}",
+            **setting_facts(context, setting),
+            prompt=text,
+            seeds=list(seeds),
+            repeats=context.timing_repeats,
+            machine=machine() | {"device": context.device_name},
+        )
+
+    def compute(self, context: Context) -> JobResult:
+        """One clip a call, warm-up excluded, synchronised, the median of each seed's repeats."""
+        seconds: dict[str, float] = {}
+
+        def call(seed: int) -> None:
+            self.generated(context, [self.prompt], [seed * SEED_STRIDE])
+
+        with threads.every_core():
+            begin = time.perf_counter()
+            call(self.seeds[0])  # warm-up
+            repeats = 1 if time.perf_counter() - begin > SLOW_S else self.repeats
+            for seed in self.seeds:
+                timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=context.device)
+                seconds[str(seed)] = timing.median_s
+        rate = context.system(self.system_name).sample_rate
+        return JobResult({"seconds": seconds, "duration_s": self.duration_s, "sample_rate": rate})
 
 
-def count_job(context: Context, setting: Setting, *, text: str) -> Job:
+@dataclass(frozen=True, kw_only=True)
+class CountJob(SystemJob):
     """Forward passes for one clip of some duration."""
-    return Job(
-        "count", setting_facts(context, setting) | {"prompt": text}, f"passes of {setting.duration_s:g} s, {setting}"
-    )
 
+    kind: ClassVar[str] = "count"
+    prompt: str
 
-def generate_and_embed(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a generation unit."""
-    texts, seed = config["prompts"], config["seed"]
-    generation = generated(config, context, texts, [seed * SEED_STRIDE + row for row in range(len(texts))])
-    waveform, rate = generation.waveform.cpu(), generation.sample_rate
-    arrays = {
-        "joint_audio": float32(context.embed_joint(waveform, rate)),
-        "joint_text": float32(context.embed_text(texts)),
-    }
-    windows: dict[str, list[int]] = {}
-    for facts in config["embedders"]:
-        name = facts["name"]
-        embedded = [context.embed_windows(name, row[0], rate) for row in waveform]
-        windows[name] = [len(clip) for clip in embedded]
-        arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
-    values = {
-        "clips": len(texts),
-        "windows": windows,
-        "trace": _trace(generation.trace),
-        "clipping_rate": clipping_rate(waveform).tolist(),
-        "silence_rate": silence_rate(waveform, rate).tolist(),
-        "peak": peak(waveform).tolist(),
-        **_proxies(waveform, rate),
-        **instrument_agreement(config, context, waveform, rate, texts),
-    }
-    if config.get("waveforms"):
-        values["sample_rate"], arrays["waveform"] = rate, float32(waveform[:, 0])
-    clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
-    return JobResult(values, arrays, clips)
+    @classmethod
+    def of(cls, context: Context, setting: Setting, *, text: str) -> CountJob:
+        """The job of a setting; raises ``MelodyError`` for an option of no such name."""
+        label = f"passes of {setting.duration_s:g} s, {setting}"
+        return cls(label=label, **setting_facts(context, setting), prompt=text)
+
+    def compute(self, context: Context) -> JobResult:
+        return JobResult({"trace": _trace(self.generated(context, [self.prompt], [0]).trace)})
 
 
 def _proxies(waveform: Tensor, sample_rate: int) -> dict[str, Any]:
@@ -135,30 +222,6 @@ def _proxies(waveform: Tensor, sample_rate: int) -> dict[str, Any]:
         "beat_strength": [beat_strength(row, sample_rate) for row in waveform],
         "key_clarity": [key_clarity(row, sample_rate) for row in waveform],
     }
-
-
-def time_generation(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a timing unit: one clip a call, warm-up excluded, synchronised, the median of each seed's repeats."""
-    seconds: dict[str, float] = {}
-
-    def call(seed: int) -> None:
-        generated(config, context, [config["prompt"]], [seed * SEED_STRIDE])
-
-    with threads.every_core():
-        begin = time.perf_counter()
-        call(config["seeds"][0])  # warm-up
-        repeats = 1 if time.perf_counter() - begin > SLOW_S else config["repeats"]
-        for seed in config["seeds"]:
-            timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=context.device)
-            seconds[str(seed)] = timing.median_s
-    rate = context.system(config["system"]["name"]).sample_rate
-    return JobResult({"seconds": seconds, "duration_s": config["duration_s"], "sample_rate": rate})
-
-
-def count_passes(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a count unit."""
-    generation = generated(config, context, [config["prompt"]], [0])
-    return JobResult({"trace": _trace(generation.trace)})
 
 
 def flac(waveform: Tensor, sample_rate: int) -> bytes:
@@ -187,30 +250,6 @@ def setting_facts(context: Context, setting: Setting) -> dict[str, Any]:
         "duration_s": setting.duration_s,
         "measuring": source_hash(__name__),
     }
-
-
-def generated(config: dict[str, Any], context: Context, texts: list[str], seeds: list[int]) -> Generation:
-    """Clips of a system; raises ``MelodyError`` unless it made what was asked for."""
-    name = config["system"]["name"]
-    system, duration_s = context.system(name), config["duration_s"]
-    if system.longest_s is not None and duration_s > system.longest_s:
-        raise MelodyError(f"system {name!r} makes clips of {system.longest_s:g} s at most, not of {duration_s:g} s")
-    try:
-        with threads.every_free_core():
-            generation = system.generate(texts, duration_s=duration_s, seeds=seeds, **given_options(config))
-    except MelodyError:
-        raise
-    except Exception as error:  # another project's system may fail in any way, and must spoil only its own cells
-        if name == OWN:
-            raise
-        raise MelodyError(f"system {name!r}: {one_line(error)}") from error
-    check(generation, name, system.sample_rate, len(texts), duration_s)
-    return generation
-
-
-def given_options(config: dict[str, Any]) -> dict[str, Any]:
-    """A unit's options as ``generate`` takes them."""
-    return {name: value["name"] if isinstance(value, dict) else value for name, value in config["options"].items()}
 
 
 def check(generation: Generation, name: str, sample_rate: int, rows: int, duration_s: float) -> None:

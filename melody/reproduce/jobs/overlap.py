@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from melody.artifacts.code_identity import source_hash
 from melody.data import overlap
@@ -16,26 +16,33 @@ from melody.reproduce.jobs.job import Failure, Job, JobResult
 TRAINING_CLIPS = DEFAULT_SIZES["train"]
 
 
-def overlap_jobs(context: Context, places: Sequence[int]) -> list[Job]:
-    """One unit for the full captions of the clips at ``places``; none where the run has no training split."""
-    if context.training_of is None:
-        return []
-    texts = [caption_of(context.corpus[place]) for place in places]
-    facts = {
-        "places": list(places),
-        "prompts": texts_hash(texts),
-        "corpus": context.corpus.name,
-        "training_clips": TRAINING_CLIPS,
-        "measuring": [source_hash(name) for name in (__name__, overlap.__name__)],
-    }
-    return [Job("overlap", facts, "what training has met of the prompts")]
+@dataclass(frozen=True, kw_only=True)
+class OverlapJob(Job):
+    """What training has met of the full captions of some held-out clips."""
 
+    kind: ClassVar[str] = "overlap"
+    places: list[int]
+    prompts: str
+    corpus: str
+    training_clips: int
+    measuring: list[str]
 
-def count_overlap(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute an overlap unit."""
-    clips = [context.corpus[place] for place in config["places"]]
-    prompts = [(clip, caption_of(clip)) for clip in clips]
-    return JobResult(asdict(overlap.overlap(prompts, context.training(config["training_clips"]))))
+    @classmethod
+    def of(cls, context: Context, places: Sequence[int]) -> OverlapJob:
+        """The job of the clips at some places."""
+        return cls(
+            label="what training has met of the prompts",
+            places=list(places),
+            prompts=texts_hash([caption_of(context.corpus[place]) for place in places]),
+            corpus=context.corpus.name,
+            training_clips=TRAINING_CLIPS,
+            measuring=[source_hash(name) for name in (__name__, overlap.__name__)],
+        )
+
+    def compute(self, context: Context) -> JobResult:
+        clips = [context.corpus[place] for place in self.places]
+        prompts = [(clip, caption_of(clip)) for clip in clips]
+        return JobResult(asdict(overlap.overlap(prompts, context.training(self.training_clips))))
 
 
 def overlap_notes(outcomes: Sequence[JobResult | Failure]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,20 +18,56 @@ from melody.errors import MelodyError
 from melody.metrics.levels import clipping_rate, peak, silence_rate
 from melody.metrics.loudness import integrated_loudness
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Job, JobResult, float32
+from melody.reproduce.jobs.job import JobResult, NetworkJob, float32
 
 SAMPLE_RATE = 24_000
 
 
-def samples_job(context: Context, *, corpus: Corpus, embedders: Sequence[str]) -> Job:
-    """One set of published clips, in order."""
-    config = {
-        **context.hearing,
-        "clips": [{"name": c.identifier, "text": c.text, "sound": _sound_hash(c)} for c in corpus],
-        "embedders": [context.embedder_facts(name) for name in embedders],
-        "measuring": source_hash(__name__),
-    }
-    return Job("samples", config, f"{len(corpus)} published samples")
+@dataclass(frozen=True, kw_only=True)
+class SamplesJob(NetworkJob):
+    """One set of published clips, in order: what each file is, how loud it is, its embeddings."""
+
+    kind: ClassVar[str] = "samples"
+    joint_embedder: dict[str, Any]
+    clips: list[dict[str, str]]
+    embedders: list[dict[str, Any]]
+    measuring: str
+
+    @classmethod
+    def of(cls, context: Context, *, corpus: Corpus, embedders: Sequence[str]) -> SamplesJob:
+        """The job of a set."""
+        return cls(
+            label=f"{len(corpus)} published samples",
+            **context.hearing,
+            clips=[{"name": c.identifier, "text": c.text, "sound": _sound_hash(c)} for c in corpus],
+            embedders=[context.embedder_facts(name) for name in embedders],
+            measuring=source_hash(__name__),
+        )
+
+    def compute(self, context: Context) -> JobResult:
+        """A file that cannot be read ends it, for a dropped file would change the pairs."""
+        corpus = published_corpus(context)
+        clips = [corpus.clip(facts["name"]) for facts in self.clips]
+        names = [facts["name"] for facts in self.embedders]
+        rows: dict[str, list[Any]] = {
+            key: [] for key in ("duration_s", "sample_rate", "loudness", "peak", "clipping", "silence")
+        }
+        windows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+        joint = []
+        for clip in clips:
+            for key, value in _levels(clip).items():
+                rows[key].append(value)
+            waveform = clip.waveform(SAMPLE_RATE)
+            joint.append(context.embed_joint(waveform[None, None], SAMPLE_RATE))
+            for name in names:
+                windows[name].append(context.embed_windows(name, waveform, SAMPLE_RATE))
+        arrays = {
+            "joint_audio": float32(torch.cat(joint)),
+            "joint_text": float32(context.embed_text([clip.text for clip in clips])),
+            **{f"embedding.{name}": float32(torch.cat(parts)) for name, parts in windows.items()},
+        }
+        counts = {name: [len(part) for part in parts] for name, parts in windows.items()}
+        return JobResult({"clips": len(clips), "windows": counts, "rows": rows}, arrays)
 
 
 def published_corpus(context: Context) -> Corpus:
@@ -38,32 +75,6 @@ def published_corpus(context: Context) -> Corpus:
     if context.published_samples is None:
         raise MelodyError("no folder of published samples was given")
     return load_corpus(context.published_samples)
-
-
-def describe_samples(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a samples unit; a file that cannot be read ends it, for a dropped file would change the pairs."""
-    corpus = published_corpus(context)
-    clips = [corpus.clip(facts["name"]) for facts in config["clips"]]
-    names = [facts["name"] for facts in config["embedders"]]
-    rows: dict[str, list[Any]] = {
-        key: [] for key in ("duration_s", "sample_rate", "loudness", "peak", "clipping", "silence")
-    }
-    windows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
-    joint = []
-    for clip in clips:
-        for key, value in _levels(clip).items():
-            rows[key].append(value)
-        waveform = clip.waveform(SAMPLE_RATE)
-        joint.append(context.embed_joint(waveform[None, None], SAMPLE_RATE))
-        for name in names:
-            windows[name].append(context.embed_windows(name, waveform, SAMPLE_RATE))
-    arrays = {
-        "joint_audio": float32(torch.cat(joint)),
-        "joint_text": float32(context.embed_text([clip.text for clip in clips])),
-        **{f"embedding.{name}": float32(torch.cat(parts)) for name, parts in windows.items()},
-    }
-    counts = {name: [len(part) for part in parts] for name, parts in windows.items()}
-    return JobResult({"clips": len(clips), "windows": counts, "rows": rows}, arrays)
 
 
 def _levels(clip: Clip) -> dict[str, Any]:

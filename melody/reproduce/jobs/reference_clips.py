@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,110 +16,153 @@ from melody.metrics import denoising, flops
 from melody.protocols import Denoiser
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
-from melody.reproduce.jobs.job import Job, JobResult, float32
+from melody.reproduce.jobs.job import JobResult, NetworkJob, PresetJob, float32
 
 BATCH = 8
 
 
-def reference_job(
-    context: Context, *, clips: int, embedders: Sequence[str], judges: Mapping[str, Any] | None = None
-) -> Job:
-    """Embeddings of the corpus's first clips, and of their captions; heard by judges if their facts are given."""
-    clips = min(clips, len(context.corpus))
-    config = {
-        **context.hearing,
-        "corpus": context.corpus_hash(clips),
-        "clips": clips,
-        "embedders": [context.embedder_facts(name) for name in embedders],
-        "measuring": source_hash(__name__),
-        **(judges or {}),
-    }
-    return Job("reference", config, f"{clips} held-out clips")
+@dataclass(frozen=True, kw_only=True)
+class ReferenceJob(NetworkJob):
+    """Embeddings of the corpus's first clips and of their captions; heard by classifiers if they are named."""
+
+    kind: ClassVar[str] = "reference"
+    joint_embedder: dict[str, Any]
+    corpus: str
+    clips: int
+    embedders: list[dict[str, Any]]
+    measuring: str
+    judges: str | None = None
+    training_clips: int | None = None
+
+    @classmethod
+    def of(
+        cls, context: Context, *, clips: int, embedders: Sequence[str], judges: Mapping[str, Any] | None = None
+    ) -> ReferenceJob:
+        """The job of so many clips, or of all that there are."""
+        clips = min(clips, len(context.corpus))
+        return cls(
+            label=f"{clips} held-out clips",
+            **context.hearing,
+            corpus=context.corpus_hash(clips),
+            clips=clips,
+            embedders=[context.embedder_facts(name) for name in embedders],
+            measuring=source_hash(__name__),
+            **(judges or {}),
+        )
+
+    def compute(self, context: Context) -> JobResult:
+        corpus = context.corpus[: self.clips]
+        names = [facts["name"] for facts in self.embedders]
+        windows: dict[str, list[Tensor]] = {name: [] for name in names}
+        joint: list[Tensor] = []
+        agreement: dict[str, list[float]] = {}
+        for clip in corpus:
+            waveform, rate = clip.waveform(corpus.sample_rate), corpus.sample_rate
+            heard = instrument_agreement(self.training_clips, context, waveform[None, None], rate, [clip.text])
+            for name, agrees in heard.items():
+                agreement.setdefault(name, []).extend(agrees)
+            joint.append(context.embed_joint(waveform[None, None], rate))
+            for name in names:
+                windows[name].append(context.embed_windows(name, waveform, rate))
+        arrays = {
+            "joint_audio": float32(torch.cat(joint)),
+            "joint_text": float32(context.embed_text([clip.text for clip in corpus])),
+            **{f"embedding.{name}": float32(torch.cat(clips)) for name, clips in windows.items()},
+        }
+        counts = {name: [len(clip) for clip in clips] for name, clips in windows.items()}
+        return JobResult({"clips": len(corpus), "windows": counts, **agreement}, arrays)
 
 
-def control_job(
-    context: Context,
-    name: str,
-    *,
-    texts: Sequence[str],
-    duration_s: float,
-    embedders: Sequence[str],
-    judges: Mapping[str, Any] | None = None,
-    waveforms: bool = False,
-) -> Job:
-    """As ``reference_job``, of as many clips of a control as texts: white noise, silence, one clip repeated."""
-    config = {
-        **context.hearing,
-        "control": name,
-        "prompts": list(texts),
-        "duration_s": duration_s,
-        "corpus": context.corpus_hash(1),
-        "embedders": [context.embedder_facts(name) for name in embedders],
-        "measuring": source_hash(__name__),
-        **(judges or {}),
-        **({"waveforms": True} if waveforms else {}),
-    }
-    return Job("control", config, name)
+@dataclass(frozen=True, kw_only=True)
+class ControlJob(NetworkJob):
+    """As ``ReferenceJob``, of as many clips of a control as prompts: white noise, silence, one clip repeated."""
+
+    kind: ClassVar[str] = "control"
+    joint_embedder: dict[str, Any]
+    control: str
+    prompts: list[str]
+    duration_s: float
+    corpus: str
+    embedders: list[dict[str, Any]]
+    measuring: str
+    judges: str | None = None
+    training_clips: int | None = None
+    waveforms: bool | None = None
+    """Whether all clips are kept, as float32, for metrics that hear them."""
+
+    @classmethod
+    def of(
+        cls,
+        context: Context,
+        name: str,
+        *,
+        texts: Sequence[str],
+        duration_s: float,
+        embedders: Sequence[str],
+        judges: Mapping[str, Any] | None = None,
+        waveforms: bool = False,
+    ) -> ControlJob:
+        """The job of a control."""
+        return cls(
+            label=name,
+            **context.hearing,
+            control=name,
+            prompts=list(texts),
+            duration_s=duration_s,
+            corpus=context.corpus_hash(1),
+            embedders=[context.embedder_facts(embedder) for embedder in embedders],
+            measuring=source_hash(__name__),
+            waveforms=waveforms or None,
+            **(judges or {}),
+        )
+
+    def compute(self, context: Context) -> JobResult:
+        rate, count = context.corpus.sample_rate, len(self.prompts)
+        sounds = _control_sounds(self.control, count, round(self.duration_s * rate), context)
+        times = count // len(sounds)
+        joint = [context.embed_joint(sound[None, None], rate) for sound in sounds]
+        arrays = {
+            "joint_audio": float32(torch.cat(joint * times)),
+            "joint_text": float32(context.embed_text(self.prompts)),
+        }
+        windows = {}
+        for name in (facts["name"] for facts in self.embedders):
+            embedded = [context.embed_windows(name, sound, rate) for sound in sounds] * times
+            windows[name] = [len(clip) for clip in embedded]
+            arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
+        clips = torch.stack(sounds * times)
+        values = {"clips": count, "windows": windows}
+        if self.waveforms:
+            values["sample_rate"], arrays["waveform"] = rate, float32(clips)
+        heard = instrument_agreement(self.training_clips, context, clips[:, None], rate, self.prompts)
+        return JobResult({**values, **heard}, arrays)
 
 
-def denoising_job(context: Context, *, clips: int, seed: int) -> Job:
+@dataclass(frozen=True, kw_only=True)
+class DenoisingJob(PresetJob):
     """Velocity error of the preset's denoiser on the corpus's first clips."""
-    clips = min(clips, len(context.corpus))
-    config = {
-        **context.common,
-        "corpus": context.corpus_hash(clips),
-        "clips": clips,
-        "seed": seed,
-        "measuring": denoising_code(),
-    }
-    return Job("denoising", config, f"denoising, seed {seed}")
 
+    kind: ClassVar[str] = "denoising"
+    corpus: str
+    clips: int
+    seed: int
+    measuring: list[str]
 
-def embed_reference(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a reference unit."""
-    corpus = context.corpus[: config["clips"]]
-    names = [facts["name"] for facts in config["embedders"]]
-    windows: dict[str, list[Tensor]] = {name: [] for name in names}
-    joint: list[Tensor] = []
-    agreement: dict[str, list[float]] = {}
-    for clip in corpus:
-        waveform = clip.waveform(corpus.sample_rate)
-        for name, heard in instrument_agreement(
-            config, context, waveform[None, None], corpus.sample_rate, [clip.text]
-        ).items():
-            agreement.setdefault(name, []).extend(heard)
-        joint.append(context.embed_joint(waveform[None, None], corpus.sample_rate))
-        for name in names:
-            windows[name].append(context.embed_windows(name, waveform, corpus.sample_rate))
-    arrays = {
-        "joint_audio": float32(torch.cat(joint)),
-        "joint_text": float32(context.embed_text([clip.text for clip in corpus])),
-        **{f"embedding.{name}": float32(torch.cat(clips)) for name, clips in windows.items()},
-    }
-    counts = {name: [len(clip) for clip in clips] for name, clips in windows.items()}
-    return JobResult({"clips": len(corpus), "windows": counts, **agreement}, arrays)
+    @classmethod
+    def of(cls, context: Context, *, clips: int, seed: int) -> DenoisingJob:
+        """The job of so many clips, or of all that there are."""
+        clips = min(clips, len(context.corpus))
+        return cls(
+            label=f"denoising, seed {seed}",
+            **context.common,
+            corpus=context.corpus_hash(clips),
+            clips=clips,
+            seed=seed,
+            measuring=denoising_code(),
+        )
 
-
-def embed_control(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a control unit."""
-    rate, count = context.corpus.sample_rate, len(config["prompts"])
-    sounds = _control_sounds(config["control"], count, round(config["duration_s"] * rate), context)
-    times = count // len(sounds)
-    arrays = {
-        "joint_audio": float32(torch.cat([context.embed_joint(sound[None, None], rate) for sound in sounds] * times)),
-        "joint_text": float32(context.embed_text(config["prompts"])),
-    }
-    windows = {}
-    for facts in config["embedders"]:
-        name = facts["name"]
-        embedded = [context.embed_windows(name, sound, rate) for sound in sounds] * times
-        windows[name] = [len(clip) for clip in embedded]
-        arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
-    heard = instrument_agreement(config, context, torch.stack(sounds * times)[:, None], rate, config["prompts"])
-    kept = {}
-    if config.get("waveforms"):
-        kept, arrays["waveform"] = {"sample_rate": rate}, float32(torch.stack(sounds * times))
-    return JobResult({"clips": count, "windows": windows, **kept, **heard}, arrays)
+    def compute(self, context: Context) -> JobResult:
+        return JobResult(denoising_values(context.parts.denoiser, self.clips, self.seed, context))
 
 
 def _control_sounds(name: str, count: int, samples: int, context: Context) -> list[Tensor]:
@@ -129,19 +173,13 @@ def _control_sounds(name: str, count: int, samples: int, context: Context) -> li
     return [sound.recording(place).waveform for place in range(count if name == NOISE else 1)]
 
 
-def denoise_reference(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a denoising unit of the preset's denoiser."""
-    return JobResult(denoising_values(context.parts.denoiser, config, context))
-
-
-def denoising_values(denoiser: Denoiser, config: dict[str, Any], context: Context) -> dict[str, Any]:
+def denoising_values(denoiser: Denoiser, count: int, seed: int, context: Context) -> dict[str, Any]:
     """Scores of every clip: one angle a clip, stratified over [0, π/2], noise and angles by the seed.
 
     Of a network also its parameters, and the FLOPs of a pass on one clip, without guidance.
     """
-    count = config["clips"]
     batches = (_encoded(context, range(begin, min(begin + BATCH, count))) for begin in range(0, count, BATCH))
-    generator = torch.Generator().manual_seed(config["seed"])
+    generator = torch.Generator().manual_seed(seed)
     scored = denoising.score_denoiser(denoiser, batches, count, generator)
     values = {
         "angle": scored.angle,

@@ -14,7 +14,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,15 @@ from torch.utils._pytree import tree_iter
 
 from melody import threads
 from melody.artifacts.code_identity import source_hash
-from melody.artifacts.provenance import deciding_versions, machine
+from melody.artifacts.provenance import machine
 from melody.config import Preset
 from melody.devices import synchronize
 from melody.errors import MelodyError, did_you_mean
 from melody.protocols import CallCost, System
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.counting import entry, preset_of, too_long, work_facts
-from melody.reproduce.jobs.job import Job, JobResult
-from melody.reproduce.random_systems import PROMPT, free_bytes, random_system
+from melody.reproduce.jobs.counting import CostJob, entry, work_facts
+from melody.reproduce.jobs.job import JobResult
+from melody.reproduce.random_systems import PROMPT, free_bytes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REPEATS = 5
@@ -50,52 +50,64 @@ def check_precision(precision: str) -> str:
     return precision
 
 
-def speed_job(
-    context: Context,
-    preset: Preset,
-    system: str,
-    duration_s: float,
-    variants: Sequence[Mapping[str, Any]],
-    precision: str,
-) -> Job:
+@dataclass(frozen=True, kw_only=True)
+class SpeedJob(CostJob):
     """Seconds of one clip with each of several sets of options, on this machine."""
-    config = work_facts(preset, system, duration_s, [dict(one) for one in variants], deciding_versions()) | {
-        "precision": precision,
-        "budget_s": context.budget_s,
-        "machine": machine() | {"device": context.device_name},
-        "timing": source_hash(__name__),
-    }
-    return Job("speed", config, f"{system}, {preset.name}: seconds for {duration_s:g} s, {precision}")
 
+    kind: ClassVar[str] = "speed"
+    precision: str
+    budget_s: float
+    machine: dict[str, Any]
+    timing: str
+    """Hash of this code."""
 
-def time_system(config: dict[str, Any], context: Context) -> JobResult:
-    """Compute a speed unit."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # others' work on the machine
-    budget = Budget(config["budget_s"])
-    system = random_system(config["random"]["name"], preset_of(config), "meta")
-    if reason := too_long(system, config):
-        return JobResult({"absent": reason})
-    parts = Parts(system, config, context.device)
-    seconds = parts.time_all(budget)
-    variants = []
-    for options in config["variants"]:
-        entries = [
-            parts.counted[key_of(one)] | {"calls": one.calls} | seconds[key_of(one)] for one in parts.work(options)
-        ]
-        composed = sum(one["calls"] * one["seconds"] for one in entries)
-        processor = sum(one["calls"] * one["processor_seconds"] for one in entries)
-        variants.append({"entries": entries, "composed": composed, "processor": processor})
-    weights = parts.parameters
-    whole = Whole(config, context.device, weights, budget)
-    values = {
-        "variants": [
-            found | {"whole": whole.time(options, found["composed"])}
-            for options, found in zip(config["variants"], variants, strict=True)
-        ],
-        "parameters": weights,
-        "load_average_before": load,
-    }
-    return JobResult(values)
+    @classmethod
+    def of(
+        cls,
+        context: Context,
+        preset: Preset,
+        system: str,
+        duration_s: float,
+        variants: Sequence[Mapping[str, Any]],
+        precision: str,
+    ) -> SpeedJob:
+        """The job of a preset's size."""
+        return cls(
+            label=f"{system}, {preset.name}: seconds for {duration_s:g} s, {precision}",
+            **work_facts(preset, system, duration_s, [dict(options) for options in variants]),
+            precision=precision,
+            budget_s=context.budget_s,
+            machine=machine() | {"device": context.device_name},
+            timing=source_hash(__name__),
+        )
+
+    def compute(self, context: Context) -> JobResult:
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # others' work on the machine
+        budget = Budget(self.budget_s)
+        system = self.built("meta")
+        if reason := self.too_long(system):
+            return JobResult({"absent": reason})
+        parts = Parts(system, self, context.device)
+        seconds = parts.time_all(budget)
+        variants = []
+        for options in self.variants:
+            entries = [
+                parts.counted[key_of(one)] | {"calls": one.calls} | seconds[key_of(one)] for one in parts.work(options)
+            ]
+            composed = sum(one["calls"] * one["seconds"] for one in entries)
+            processor = sum(one["calls"] * one["processor_seconds"] for one in entries)
+            variants.append({"entries": entries, "composed": composed, "processor": processor})
+        weights = parts.parameters
+        whole = Whole(self, context.device, weights, budget)
+        values = {
+            "variants": [
+                found | {"whole": whole.time(options, found["composed"])}
+                for options, found in zip(self.variants, variants, strict=True)
+            ],
+            "parameters": weights,
+            "load_average_before": load,
+        }
+        return JobResult(values)
 
 
 @dataclass
@@ -120,12 +132,12 @@ def key_of(one: CallCost) -> Key:
 class Parts:
     """A system as shapes, of which one network at a time is brought to the device."""
 
-    def __init__(self, system: System, config: dict[str, Any], device: str) -> None:
-        self.config, self.device, self.dtype = config, device, DTYPES[config["precision"]]
+    def __init__(self, system: System, job: SpeedJob, device: str) -> None:
+        self.job, self.device, self.dtype = job, device, DTYPES[job.precision]
         self.system = system
-        kinds = {key_of(one): one for options in config["variants"] for one in self.work(options)}
+        kinds = {key_of(one): one for options in job.variants for one in self.work(options)}
         if not kinds:
-            raise MelodyError(f"system {config['random']['name']!r} does not say what its clips are made of")
+            raise MelodyError(f"system {job.system_of_size!r} does not say what its clips are made of")
         self.counted = {key: entry(one) for key, one in kinds.items()}
         self._modules = {id(one.module): one.module for one in kinds.values()}
         self._of_module = {number: [k for k, w in kinds.items() if id(w.module) == number] for number in self._modules}
@@ -134,7 +146,7 @@ class Parts:
 
     def work(self, options: Mapping[str, Any]) -> list[CallCost]:
         """The calls of a clip, on whatever devices the networks are now."""
-        return self.system.work(self.config["duration_s"], **options)
+        return self.system.work(self.job.duration_s, **options)
 
     def time_all(self, budget: Budget) -> dict[Key, dict[str, Any]]:
         """Seconds of a call of every kind, one network at a time; all at once if the system's calls want that."""
@@ -149,15 +161,15 @@ class Parts:
         needed, free = 4 * self.parameters, free_bytes(self.device)
         if needed > free:
             raise MelodyError(f"its networks take {needed / 1e9:.1f} GB, of which {free / 1e9:.1f} GB are free")
-        self.system = random_system(self.config["random"]["name"], preset_of(self.config), self.device)
-        kinds = {key_of(one): one for options in self.config["variants"] for one in self.work(options)}
+        self.system = self.job.built(self.device)
+        kinds = {key_of(one): one for options in self.job.variants for one in self.work(options)}
         for one in kinds.values():
             one.module.to(self.dtype)
         found: dict[Key, dict[str, Any]] = {}
         for key in sorted(kinds, key=lambda key: -self._size(key)):
             found[key] = time_call(kinds[key], budget.share(len(kinds) - len(found)), self.device)
             budget.spend(found[key]["spent"])
-        self.system = random_system(self.config["random"]["name"], preset_of(self.config), "meta")
+        self.system = self.job.built("meta")
         return found
 
     def _one_at_a_time(self, budget: Budget) -> dict[Key, dict[str, Any]]:
@@ -166,7 +178,7 @@ class Parts:
         order = sorted(self._modules, key=lambda number: -sum(map(self._size, self._of_module[number])))
         for number in order:
             module = materialise(self._modules[number], self.device, self.dtype)
-            kinds = {key_of(one): one for options in self.config["variants"] for one in self.work(options)}
+            kinds = {key_of(one): one for options in self.job.variants for one in self.work(options)}
             for key in sorted(self._of_module[number], key=lambda key: -self._size(key)):
                 found[key] = time_call(kinds[key], budget.share(len(self.counted) - len(found)), self.device)
                 budget.spend(found[key]["spent"])
@@ -231,8 +243,8 @@ def _clocked(run: Any, device: str) -> tuple[float, float, Any]:
 class Whole:
     """The system as it is used, built when a clip of it can be afforded."""
 
-    def __init__(self, config: dict[str, Any], device: str, parameters: int, budget: Budget) -> None:
-        self.config, self.device, self.budget = config, device, budget
+    def __init__(self, job: SpeedJob, device: str, parameters: int, budget: Budget) -> None:
+        self.job, self.device, self.budget = job, device, budget
         self.bytes = 4 * ROOM * parameters
         self._built: System | None = None
 
@@ -241,20 +253,20 @@ class Whole:
         if reason := self._too_much(expected_s):
             return {"absent": reason}
         if self._built is None:
-            self._built = random_system(self.config["random"]["name"], preset_of(self.config), self.device)
-        system, duration_s = self._built, self.config["duration_s"]
+            self._built = self.job.built(self.device)
+        system, duration_s = self._built, self.job.duration_s
 
         def generate() -> None:
             system.generate([PROMPT], duration_s=duration_s, seeds=[0], **options)
 
         nothing: Any = nn.Module()
         clip = CallCost("whole", "clip", f"{duration_s:g} s", 1, nothing, generate)
-        found = time_call(clip, self.budget.share(len(self.config["variants"])), self.device)
+        found = time_call(clip, self.budget.share(len(self.job.variants)), self.device)
         self.budget.spend(found["spent"])
         return found
 
     def _too_much(self, expected_s: float) -> str:
-        precision, left = self.config["precision"], max(0.0, self.budget.seconds)
+        precision, left = self.job.precision, max(0.0, self.budget.seconds)
         if precision != "fp32":
             return f"a whole clip is made in fp32 only, and not in {precision}"
         if 2 * expected_s > left:

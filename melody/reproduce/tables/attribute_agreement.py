@@ -18,10 +18,10 @@ from melody.metrics.statistics import mean_interval
 from melody.metrics.text_correlation import cosines, derangement, permutation_p_value
 from melody.registry import tables
 from melody.reproduce.context import texts_hash
-from melody.reproduce.jobs.attribute_classifiers import classifiers_job
-from melody.reproduce.jobs.clip_variants import SOUNDS, chosen_clips, heard_in, sound_jobs
-from melody.reproduce.jobs.job import Failure, Job, JobResult
-from melody.reproduce.jobs.overlap import overlap_jobs, overlap_notes
+from melody.reproduce.jobs.attribute_classifiers import ClassifiersJob
+from melody.reproduce.jobs.clip_variants import SOUNDS, SoundsJob, chosen_clips, heard_in, sound_jobs
+from melody.reproduce.jobs.job import Failure, JobResult
+from melody.reproduce.jobs.overlap import OverlapJob, overlap_notes
 from melody.reproduce.results import Cell, Clip
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
@@ -75,12 +75,13 @@ class AttributeAgreementTable(Table):
         Raises:
             MelodyError: a corpus with too few clips of distinct attributes.
         """
-        return {**self._shared, "sounds": self._sounds(row), "reference": self._reference(row)}
+        sounds, reference = self._sounds(row), self._reference(row)
+        return {**self._shared, "sounds": sounds, "reference": reference}
 
     @cached_property
     def _shared(self) -> RowJobs:
-        classifiers = classifiers_job(self.context, training_clips=self.suite.settings.training_clips)
-        return {"classifiers": [classifiers], "overlap": overlap_jobs(self.context, self._chosen)}
+        classifiers = ClassifiersJob.of(self.context, training_clips=self.suite.settings.training_clips)
+        return {"classifiers": [classifiers], "overlap": [OverlapJob.of(self.context, self._chosen)]}
 
     @cached_property
     def _chosen(self) -> list[int]:
@@ -90,12 +91,12 @@ class AttributeAgreementTable(Table):
     def _held_out(self) -> int:
         return min(self.suite.settings.reference_clips, len(self.context.corpus))
 
-    def _reference(self, row: Row) -> list[Job]:
+    def _reference(self, row: Row) -> list[SoundsJob]:
         """Of a row's length, the held-out clips whose captions are no prompts."""
         others = [place for place in range(self._held_out) if place not in set(self._chosen)]
         return self._jobs_of("real clips", others, _windows(row))
 
-    def _sounds(self, row: Row) -> list[Job]:
+    def _sounds(self, row: Row) -> list[SoundsJob]:
         sound, windows = str(row["sound"]), _windows(row)
         if sound == UNGUIDED:
             return self._jobs_of(TEXT, self._chosen, windows, guidance_scale=1.0)
@@ -104,7 +105,7 @@ class AttributeAgreementTable(Table):
 
     def _jobs_of(
         self, kind: str, places: Sequence[int], windows: int, guidance_scale: float | None = None
-    ) -> list[Job]:
+    ) -> list[SoundsJob]:
         settings = self.suite.settings
         duration_s = windows * settings.duration_s
         setting = setting_of(self.suite, self.context, settings_row(self.suite), duration_s=duration_s)

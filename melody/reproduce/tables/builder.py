@@ -183,7 +183,7 @@ def _weights(context: Context, finding: CellValue) -> str | None:
 
 def _other(finding: CellValue) -> str | None:
     """The system that made the numbers, if it is not the run's own."""
-    return next((unit.system for unit in finding.units if unit.system != OWN), None)
+    return next((unit.system_name for unit in finding.units if unit.system_name != OWN), None)
 
 
 def _joined(origins: Sequence[dict[str, Any]], name: str) -> str | None:

@@ -11,8 +11,8 @@ from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.statistics import jackknife
 from melody.registry import tables
-from melody.reproduce.jobs.components import codec_jobs
-from melody.reproduce.jobs.job import Failure, Job, JobResult
+from melody.reproduce.jobs.components import CodecJob
+from melody.reproduce.jobs.job import Failure, JobResult
 from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
@@ -46,8 +46,8 @@ class CodecTable(Table):
                 raise MelodyError(f"suite {self.suite.name}: unknown row {name!r}{hint}")
 
     @cached_property
-    def _batches(self) -> list[Job]:
-        return codec_jobs(self.context, clips=self.suite.settings.clips)
+    def _batches(self) -> list[CodecJob]:
+        return CodecJob.batches(self.context, clips=self.suite.settings.clips, label="codec")
 
     def jobs(self, row: Row) -> RowJobs:
         return {"batches": self._batches}

@@ -21,7 +21,7 @@ from melody.evaluation.scoring import MetricValue
 from melody.metrics.text_correlation import cosines
 from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.job import Job, JobResult
-from melody.reproduce.jobs.reference_clips import control_job
+from melody.reproduce.jobs.reference_clips import ControlJob
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Suite
 from melody.reproduce.tables import estimates
@@ -47,7 +47,7 @@ def control_jobs(
     if name not in MADE:
         return []
     settings = suite.settings
-    job = control_job(
+    job = ControlJob.of(
         context,
         name,
         texts=context.texts(suite),

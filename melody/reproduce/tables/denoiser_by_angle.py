@@ -17,8 +17,8 @@ from torch import Tensor
 
 from melody.metrics.angle_bins import NUM_BINS, bin_index
 from melody.registry import tables
-from melody.reproduce.jobs.components import denoiser_jobs
-from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.jobs.components import DenoiserJob
+from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import Uses
@@ -45,10 +45,16 @@ class DenoiserByAngleTable(Table):
         return [{"angle": name} for name in names]
 
     @cached_property
-    def _batches(self) -> list[Job]:
+    def _batches(self) -> list[DenoiserJob]:
         settings = self.suite.settings
         seed = self.context.seeds(settings.seeds)[0]
-        return denoiser_jobs(self.context, clips=settings.clips, seed=seed, guidance_scale=settings.guidance_scale)
+        return DenoiserJob.batches(
+            self.context,
+            clips=settings.clips,
+            label=f"denoiser, seed {seed}",
+            seed=seed,
+            guidance_scale=settings.guidance_scale,
+        )
 
     def jobs(self, row: Row) -> RowJobs:
         return {"batches": self._batches}

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from melody import registry
 from melody.evaluation.result import Measurement
-from melody.reproduce.jobs.denoiser_ablation import Study, study_job
+from melody.reproduce.jobs.denoiser_ablation import Study, StudyJob
 from melody.reproduce.jobs.job import JobResult
-from melody.reproduce.jobs.reference_clips import denoising_job
+from melody.reproduce.jobs.reference_clips import DenoisingJob
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import Uses
@@ -62,10 +62,10 @@ class DenoiserComparisonTable(Table):
     def jobs(self, row: Row) -> RowJobs:
         clips, seeds, study = self.suite.settings.clips, self._seeds(row), self._study(row)
         if row == self._own_row:
-            return {"seeds": [denoising_job(self.context, clips=clips, seed=seed) for seed in seeds]}
+            return {"seeds": [DenoisingJob.of(self.context, clips=clips, seed=seed) for seed in seeds]}
         if study is None or study.lacking(self.context) is not None:
             return {}
-        return {"seeds": [study_job(study, self.context, clips=clips, training_seed=seed) for seed in seeds]}
+        return {"seeds": [StudyJob.of(study, self.context, clips=clips, training_seed=seed) for seed in seeds]}
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
         study, units = self._study(row), results.planned("seeds")

@@ -12,7 +12,7 @@ from melody.evaluation.result import Measurement
 from melody.metrics.flops import BYTES
 from melody.registry import tables
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.counting import counted_run_job, counting_job
+from melody.reproduce.jobs.counting import CountedRunJob, WorkJob
 from melody.reproduce.jobs.job import Failure, JobResult
 from melody.reproduce.random_systems import why_not
 from melody.reproduce.results import Cell, Projection
@@ -79,7 +79,7 @@ class GenerationCostsTable(Table):
         if why_not(asked.system):
             return {}
         wanted = (preset, asked.system, asked.duration_s, asked.options)
-        return {"formula": [counting_job(*wanted)], "run": [counted_run_job(self.context, *wanted)]}
+        return {"formula": [WorkJob.of(*wanted)], "run": [CountedRunJob.of(self.context, *wanted)]}
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
         asked = self._asked(row)

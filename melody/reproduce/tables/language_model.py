@@ -14,7 +14,7 @@ from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Measurement
 from melody.metrics.ngrams import bigram_log_probabilities, bigram_loss, unigram_log_probabilities, unigram_loss
 from melody.registry import tables
-from melody.reproduce.jobs.components import language_model_jobs, token_jobs
+from melody.reproduce.jobs.components import LanguageModelJob, TokensJob
 from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row
@@ -47,8 +47,8 @@ class LanguageModelTable(Table):
     def _jobs(self) -> RowJobs:
         settings = self.suite.settings
         return {
-            "held out": language_model_jobs(self.context, clips=settings.clips),
-            "training": token_jobs(self.context, clips=settings.training_clips),
+            "held out": LanguageModelJob.batches(self.context, clips=settings.clips, label="language model"),
+            "training": TokensJob.batches(self.context, clips=settings.training_clips),
         }
 
     def jobs(self, row: Row) -> RowJobs:

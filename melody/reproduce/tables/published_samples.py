@@ -12,8 +12,8 @@ from melody.evaluation.result import Measurement
 from melody.metrics.text_correlation import cosines
 from melody.registry import tables
 from melody.reproduce.context import texts_hash
-from melody.reproduce.jobs.job import Job, JobResult
-from melody.reproduce.jobs.published_samples import published_corpus, samples_job
+from melody.reproduce.jobs.job import JobResult
+from melody.reproduce.jobs.published_samples import SamplesJob, published_corpus
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables import estimates
@@ -55,7 +55,7 @@ class PublishedSamplesTable(Table):
                     raise MelodyError(f"suite {self.suite.name}: unknown set {name!r}{did_you_mean(name, EXPECTED)}")
 
     @cached_property
-    def _sets(self) -> dict[str, Job]:
+    def _sets(self) -> dict[str, SamplesJob]:
         """One job a set, if the samples are there; raises ``MelodyError`` if the folder cannot be read."""
         if self.context.published_samples is None:
             return {}
@@ -65,7 +65,7 @@ class PublishedSamplesTable(Table):
                 sets[name].append(clip)
         embedders = embedders_of(self.suite)
         return {
-            name: samples_job(self.context, corpus=Corpus(name, clips), embedders=embedders)
+            name: SamplesJob.of(self.context, corpus=Corpus(name, clips), embedders=embedders)
             for name, clips in sets.items()
             if clips
         }
@@ -126,11 +126,11 @@ def _values(outcome: JobResult, measure: str) -> list[float | None]:
 
 
 def _paired(
-    a: Job, values_a: Sequence[float | None], b: Job, values_b: Sequence[float | None]
+    a: SamplesJob, values_a: Sequence[float | None], b: SamplesJob, values_b: Sequence[float | None]
 ) -> list[tuple[float, float]]:
     """Values of clips with the same text in both sets, in the order of the first."""
-    other = {facts["text"]: value for facts, value in zip(b.config["clips"], values_b, strict=True)}
-    pairs = [(value, other.get(facts["text"])) for facts, value in zip(a.config["clips"], values_a, strict=True)]
+    other = {facts["text"]: value for facts, value in zip(b.clips, values_b, strict=True)}
+    pairs = [(value, other.get(facts["text"])) for facts, value in zip(a.clips, values_a, strict=True)]
     return [(x, y) for x, y in pairs if x is not None and y is not None]
 
 

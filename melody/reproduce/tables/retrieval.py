@@ -11,7 +11,7 @@ from melody.errors import MelodyError, did_you_mean
 from melody.metrics.retrieval import ranks
 from melody.registry import tables
 from melody.reproduce.jobs.clip_variants import chosen_clips
-from melody.reproduce.jobs.components import pairs_job
+from melody.reproduce.jobs.components import PairsJob
 from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row
@@ -48,7 +48,7 @@ class RetrievalTable(Table):
         """Raises ``MelodyError`` for too few clips with distinct attributes."""
         held_out = min(self.suite.settings.reference_clips, len(self.context.corpus))
         places = chosen_clips(self.context, self.suite.settings.prompts)
-        return pairs_job(self.context, places=places, held_out=held_out)
+        return PairsJob.of(self.context, places=places, held_out=held_out)
 
     def jobs(self, row: Row) -> RowJobs:
         return {"pairs": [self._pairs]}

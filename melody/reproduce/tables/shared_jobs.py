@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.attribute_classifiers import classifiers_facts, classifiers_job
-from melody.reproduce.jobs.continuation import CONTINUED_CLIPS, continuation_job
-from melody.reproduce.jobs.generation import Setting, count_job, generation_job, timing_job
+from melody.reproduce.jobs.attribute_classifiers import ClassifiersJob, classifiers_facts
+from melody.reproduce.jobs.continuation import CONTINUED_CLIPS, ContinuationJob
+from melody.reproduce.jobs.generation import CountJob, GenerationJob, Setting, TimingJob
 from melody.reproduce.jobs.job import Job
-from melody.reproduce.jobs.reference_clips import reference_job
+from melody.reproduce.jobs.reference_clips import ReferenceJob
 from melody.reproduce.suite import ListedRow, Row, Suite
 from melody.reproduce.systems import OWN
 
@@ -32,7 +32,7 @@ def generation_jobs(
     setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
     judges = classifiers_of(suite, context)
     return {
-        seed: generation_job(
+        seed: GenerationJob.of(
             context, setting, texts=texts, seed=seed, embedders=names, judges=judges, waveforms=waveforms
         )
         for seed in context.seeds(suite.settings.seeds)
@@ -43,7 +43,7 @@ def held_out_job(suite: Suite, context: Context, embedders: Sequence[str] = ()) 
     """The held-out clips that distances are taken to."""
     names = sorted({DEFAULT_EMBEDDER, *embedders})
     clips = suite.settings.reference_clips
-    return reference_job(context, clips=clips, embedders=names, judges=classifiers_of(suite, context))
+    return ReferenceJob.of(context, clips=clips, embedders=names, judges=classifiers_of(suite, context))
 
 
 def classifiers_of(suite: Suite, context: Context) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def classifiers_first(suite: Suite, context: Context) -> list[Job]:
     """The judges, in time for the first clip."""
     if not classifiers_of(suite, context):
         return []
-    return [classifiers_job(context, training_clips=suite.settings.training_clips)]
+    return [ClassifiersJob.of(context, training_clips=suite.settings.training_clips)]
 
 
 def timing(suite: Suite, context: Context, row: Row, system: str = OWN) -> Job:
@@ -80,16 +80,16 @@ def count(suite: Suite, context: Context, duration_s: float, system: str = OWN, 
     """
     text = context.texts(suite)[0]
     if system == OWN:
-        return count_job(context, setting_of(suite, context, settings_row(suite), duration_s=duration_s), text=text)
+        return CountJob.of(context, setting_of(suite, context, settings_row(suite), duration_s=duration_s), text=text)
     one = context.systems[system]
     options = {} if by_default else suite.settings.counted.get(one.use, {})
-    return count_job(context, Setting(duration_s, {**options, **one.options}, system), text=text)
+    return CountJob.of(context, Setting(duration_s, {**options, **one.options}, system), text=text)
 
 
 def continuation(suite: Suite, context: Context, system: str) -> Job:
     """Held-out clips cut in the middle and gone on from, half of the suite's duration each."""
     setting = setting_of(suite, context, settings_row(suite), system, suite.settings.duration_s / 2)
-    return continuation_job(
+    return ContinuationJob.of(
         context,
         setting,
         text=context.texts(suite)[0],
@@ -128,4 +128,4 @@ def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, dura
 
 def _timing(suite: Suite, context: Context, setting: Setting) -> Job:
     text = context.texts(suite)[0]
-    return timing_job(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))
+    return TimingJob.of(context, setting, text=text, seeds=context.seeds(suite.settings.seeds))

@@ -15,9 +15,9 @@ from melody.evaluation.result import Measurement
 from melody.metrics.real_time_factor import real_time_factor
 from melody.metrics.roofline import TABLE2_V100_S, V100, Efficiency, Load, fit, projected_seconds
 from melody.registry import tables
-from melody.reproduce.jobs.counting import counting_job
+from melody.reproduce.jobs.counting import WorkJob
 from melody.reproduce.jobs.job import Failure, Job, JobResult
-from melody.reproduce.jobs.speed import DTYPES, speed_job
+from melody.reproduce.jobs.speed import DTYPES, SpeedJob
 from melody.reproduce.random_systems import named_by_preset, why_not
 from melody.reproduce.results import Cell, Composition, Projection
 from melody.reproduce.suite import Column, Row
@@ -69,7 +69,7 @@ class SpeedTable(Table):
         """A timing of every system that can be had."""
         duration_s, context = self.suite.settings.duration_s, self.context
         return {
-            name: speed_job(context, definition(context), name, duration_s, variants, context.precision)
+            name: SpeedJob.of(context, definition(context), name, duration_s, variants, context.precision)
             for name, variants in self._variants.items()
             if not why_not(name)
         }
@@ -81,7 +81,7 @@ class SpeedTable(Table):
             return {}
         preset, duration_s = load_preset(SMALL), self.suite.settings.duration_s
         return {
-            name: speed_job(self.context, preset, name, duration_s, self._variants[name], precision="fp32")
+            name: SpeedJob.of(self.context, preset, name, duration_s, self._variants[name], precision="fp32")
             for name in self._timings
             if named_by_preset(name)
         }
@@ -91,7 +91,7 @@ class SpeedTable(Table):
         """The counts that the roofline is fitted on."""
         if self.context.subject.preset != PAPER:
             return []
-        return [counting_job(load_preset(PAPER), OWN, 10.0, {"num_steps": steps}) for steps in TABLE2_V100_S]
+        return [WorkJob.of(load_preset(PAPER), OWN, 10.0, {"num_steps": steps}) for steps in TABLE2_V100_S]
 
     def jobs(self, row: Row) -> RowJobs:
         name = str(row["system"])
