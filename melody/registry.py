@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from importlib.metadata import EntryPoint
@@ -171,12 +172,15 @@ class Registry:
             MelodyError: unknown component, unknown argument (with the nearest valid one), a value of a wrong type, or
                 a plug-in whose constructor fails, in whatever way.
         """
+        component = self.get(name)
+        given = _validated(component, dict(arguments or {}), where or f"{self.label} {name!r}")
+        with self.around(name, " cannot be built"):
+            return component(**given)
+
+    def around(self, name: str, what: str = "") -> AbstractContextManager[None]:
+        """What a component is called in: a plug-in's failures, exits too, become ``MelodyError``."""
         entry = self.entry(name)
-        given = _validated(entry.component, dict(arguments or {}), where or f"{self.label} {name!r}")
-        if entry.in_tree:
-            return entry.component(**given)
-        with contained(f"{self.label} {name!r} from {entry.origin} cannot be built: "):
-            return entry.component(**given)
+        return nullcontext() if entry.in_tree else contained(f"{self.label} {name!r} from {entry.origin}{what}: ")
 
     def validate(self, name: str, arguments: Mapping[str, Any], *, where: str) -> dict[str, Any]:
         """Check ``arguments`` as ``create`` does, and return them with types converted and defaults filled in."""

@@ -36,7 +36,7 @@ class M(torchmetrics.Metric, Metric):
     version = "1"
     direction = "none"
     unit = ""
-    takes = "clips"
+    input_kind = "waveforms"
     full_state_update = False
     def __init__(self):
         super().__init__()
@@ -48,7 +48,7 @@ METRICS = {
     "no_version": "del M.version",
     "bad_direction": "M.direction = 3",
     "bad_unit": "M.unit = None",
-    "bad_takes": "M.takes = 'sounds'",
+    "bad_input": "M.input_kind = 'sounds'",
     "no_compute": "M = type('M', (Metric,), dict(version='1', direction='none'))",
     "needs_argument": "class M(M):\n    def __init__(self, size: int): super().__init__()",
     "odd_annotation": "class M(M):\n    def __init__(self, size: 'Nowhere' = 1): super().__init__()",
@@ -60,10 +60,23 @@ LATER = {
     "constructor": "class M(M):\n    def __init__(self): raise SystemExit",
     "update_exits": "class M(M):\n    def update(self, waveform): raise SystemExit",
     "compute_text": "class M(M):\n    def compute(self): return 'much'",
-    "update_of_sets": "class M(M):\n    takes = 'windows'\n    needs_reference = False\n"
+    "update_of_sets": "class M(M):\n    input_kind = 'embeddings'\n    needs_reference = False\n"
     "    def update(self, embeddings, real): raise SystemExit",
 }
 GOOD = {"good": ""}
+EMBEDDER = """
+from melody.protocols import AudioEmbedder
+class M(AudioEmbedder):
+    \"\"\"An embedder.\"\"\"
+    version = "1"
+    sample_rate, dimension, window_s, hop_s = 8000, 2, 1.0, 1.0
+    def embed(self, waveform): return waveform[:2][None]
+"""
+EMBEDDERS = {
+    "embed_exits": "class M(M):\n    def embed(self, waveform): raise SystemExit(0)",
+    "embed_interrupts": "class M(M):\n    def embed(self, waveform): raise KeyboardInterrupt",
+    "identity_exits": "class M(M):\n    def identity(self): raise SystemExit(0)",
+}
 
 
 def distribution(site: Path, name: str, lines: list[str]) -> None:
@@ -82,7 +95,10 @@ def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (site / f"bp_{name}.py").write_text(code + "\n")
     for name, code in {**METRICS, **LATER, **GOOD}.items():
         (site / f"bp_{name}.py").write_text(f"{METRIC}\n{code}\n")
+    for name, code in EMBEDDERS.items():
+        (site / f"bp_{name}.py").write_text(f"{EMBEDDER}\n{code}\n")
     lists = {
+        "no-vectors": ["[melody.audio_embedders]", *(f"{name} = bp_{name}:M" for name in EMBEDDERS)],
         "falls-over": ["[melody.samplers]", *(f"{name} = bp_{name}:M" for name in AT_IMPORT)],
         "no-metrics": ["[melody.metrics]", *(f"{name} = bp_{name}:M" for name in {**METRICS, **LATER, **GOOD})],
     }
@@ -216,3 +232,13 @@ def test_a_real_interrupt_stays_one_even_if_it_is_swallowed() -> None:
         swallow()
     with pytest.raises(MelodyError, match="KeyboardInterrupt"), contained():
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_an_embedder_that_ends_the_process_is_one_line(plugged: Path, name: str) -> None:
+    """Its exit with 0 would have been the command's, with nothing measured."""
+    (plugged / "ours").mkdir()
+    soundfile.write(plugged / "ours" / "a.wav", np.full(16_000, 0.1), 16_000)
+    with pytest.raises(MelodyError, match=name):
+        melody.evaluate(plugged / "ours", reference=plugged / "ours", allow_overlap=True, metrics=["fad"],
+                        embedders=[name], store=plugged / "store")  # fmt: skip

@@ -79,7 +79,7 @@ def embedder_extractor(text: str, device: str) -> FeatureExtractor:
     cache, made_of = EmbeddingCache(), _made_of(audio_embedders, text, facts)
 
     def embed(waveform: Tensor, _: AudioInfo) -> Tensors:
-        with torch.inference_mode():
+        with torch.inference_mode(), audio_embedders.around(facts["name"]):
             return {"vectors": cache.embed(facts["name"], embedder, waveform, made_of=made_of)}
 
     return _source(audio_embedders, text, embedder, facts, "dimension", embed, device)
@@ -91,7 +91,7 @@ def tagger_extractor(text: str, device: str) -> FeatureExtractor:
     cache, made_of = EmbeddingCache(), _made_of(audio_taggers, text, facts)
 
     def tag(waveform: Tensor, _: AudioInfo) -> Tensors:
-        with torch.inference_mode():
+        with torch.inference_mode(), audio_taggers.around(facts["name"]):
             return {"vectors": cache.tag(facts["name"], tagger, waveform, made_of=made_of)}
 
     return _source(audio_taggers, text, tagger, facts, "labels", tag, device)
@@ -138,7 +138,8 @@ def _created(registry: Registry, text: str, device: str) -> tuple[Any, dict[str,
     accepted = {parameter.name for parameter in registry.parameters(name)}
     given = {"device": device, **arguments} if "device" in accepted else arguments
     component = registry.create(name, given, where=f"{registry.label} {text!r}")
-    return component, {"name": name, **component.identity()}
+    with registry.around(name):
+        return component, {"name": name, **component.identity()}
 
 
 def _source(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -24,7 +23,6 @@ from melody.evaluation.features import (
     states_of,
     tagger_extractor,
 )
-from melody.plugins import contained
 from melody.protocols import InputKind
 from melody.registry import metrics as registered
 
@@ -211,7 +209,7 @@ def _states_of_one_clip(name: str, hears: str) -> Callable[[Tensor, AudioInfo], 
 
     def compute(waveform: Tensor, facts: AudioInfo) -> Tensors:
         told = {"sample_rate": facts.sample_rate, "layout": facts.layout}
-        with around(name):
+        with registered.around(name):
             metric = registered.create(name, {key: value for key, value in told.items() if key in accepted})
             metric.update(waveform.expand(1, 1, -1) if waveform.ndim == 1 else waveform[None])
             return _states_and_value(metric)
@@ -221,7 +219,7 @@ def _states_of_one_clip(name: str, hears: str) -> Callable[[Tensor, AudioInfo], 
 
 def states_of_one_pair(measure: MetricRun, preds: Tensor, target: Tensor) -> Tensors:
     """States and value of a pair of waveforms ``(T,)``, or of logits ``(windows, labels)``."""
-    with around(measure.metric):
+    with registered.around(measure.metric):
         metric = measure.create()
         if measure.input_kind == "waveform_pairs":
             metric.update(preds[None, None], target[None, None])
@@ -233,12 +231,6 @@ def states_of_one_pair(measure: MetricRun, preds: Tensor, target: Tensor) -> Ten
 def _states_and_value(metric: Any) -> Tensors:
     value = torch.as_tensor(metric.compute(), dtype=torch.float64).detach().reshape(())
     return {**states_of(metric), VALUE: value}
-
-
-def around(name: str) -> AbstractContextManager[None]:
-    """What a metric is called in: a plug-in's failures, exits too, become ``MelodyError``."""
-    entry = registered.entry(name)
-    return nullcontext() if entry.in_tree else contained(f"metric {name!r} from {entry.origin}: ")
 
 
 VALUE = "value of the clip"

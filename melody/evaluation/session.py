@@ -20,7 +20,7 @@ from melody.evaluation.extract import ClipRef, FeatureSet, Pair, Progress, extra
 from melody.evaluation.feature_store import FeatureStore
 from melody.evaluation.features import FeatureExtractor
 from melody.evaluation.overlap import check_apart, copies
-from melody.evaluation.plan import AvailableInputs, MetricPlan, MetricRun, around, states_of_one_pair
+from melody.evaluation.plan import AvailableInputs, MetricPlan, MetricRun, states_of_one_pair
 from melody.evaluation.result import Control, Score
 from melody.evaluation.rows import row
 from melody.evaluation.scoring import (
@@ -36,6 +36,7 @@ from melody.evaluation.scoring import (
     some,
 )
 from melody.evaluation.skipped import SkipList
+from melody.registry import metrics as registered
 
 TEXTS_AT_ONCE = 64
 
@@ -245,7 +246,7 @@ Scored = tuple[MetricValue, list[Control]]
 def _scored(session: Session, measure: MetricRun) -> Scored:
     """A row's number and controls; of a plug-in that fails, and was named, one line that ends the run."""
     try:
-        with around(measure.metric):
+        with registered.around(measure.metric):
             return SCORED[measure.input_kind](session, measure)
     except StorageError:
         raise

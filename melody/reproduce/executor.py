@@ -88,9 +88,9 @@ def _run_one(unit: Job, store: Store, compute: Callable[[Job], JobResult], done:
     begin = time.perf_counter()
     try:
         outcome = compute(unit)
-    except StorageError:
+    except (StorageError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # a plug-in may fail in any way, and must spoil only its own cells
+    except BaseException as error:  # a plug-in may fail in any way, and must spoil only its own cells
         done.outcomes[unit.key] = Failure(one_line(error))
         return
     finally:
