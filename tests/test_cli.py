@@ -82,7 +82,7 @@ def _process(*arguments: object, **options: object) -> subprocess.Popen[str]:
 def _wait_for_an_outcome(process: subprocess.Popen[str], outcomes: Path) -> None:
     """Wait until the run has kept something; an hour, for on a busy machine its imports alone take minutes."""
     deadline = time.monotonic() + 3600
-    while not (outcomes.is_dir() and any(outcomes.iterdir())):
+    while not any(outcomes.rglob("*.safetensors")):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             pytest.fail(f"the run kept nothing: {process.communicate()[1]}")
@@ -375,18 +375,18 @@ def test_a_system_that_cannot_be_had_ends_the_run_before_it_begins(  # type: ign
     assert code == 2
     assert message in _one_line(error)
     assert not Path("out/results.json").exists()
-    assert not list(Path("store").glob("outcomes/*"))
+    assert not list(Path("store").glob("results/*"))
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(  # type: ignore[no-untyped-def]
     melody, tmp_path: Path, tiny_options: list[str], small_suite: Path
 ) -> None:
     process = _process("reproduce", small_suite, *tiny_options, "-o", "killed", "--store", "store", cwd=tmp_path)
-    outcomes = tmp_path / "store" / "outcomes"
+    outcomes = tmp_path / "store" / "results"
     _wait_for_an_outcome(process, outcomes)
     process.kill()
     process.communicate()
-    kept = len(list(outcomes.iterdir()))
+    kept = len(list(outcomes.rglob("*.safetensors")))
     assert kept >= 1
     assert melody("reproduce", small_suite, *tiny_options, "-o", "resumed", "--store", "store")[0] == 0
     assert melody("reproduce", small_suite, *tiny_options, "-o", "whole", "--store", "other")[0] == 0
@@ -406,13 +406,13 @@ def test_ctrl_c_is_one_line_and_what_was_done_is_kept(
         "reproduce", endless, *tiny_options, "-o", "out", "--store", "store", cwd=tmp_path,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    outcomes = tmp_path / "store" / "outcomes"
+    outcomes = tmp_path / "store" / "results"
     _wait_for_an_outcome(process, outcomes)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=3600)
     assert process.returncode == 2
     assert error.strip().splitlines()[-1] == "melody: error: interrupted; what was finished is kept"
-    assert any(outcomes.iterdir())
+    assert any(outcomes.rglob("*.safetensors"))
     assert not (tmp_path / "out" / "results.json").exists()
 
 
@@ -502,3 +502,19 @@ def test_an_unknown_sampler_is_refused_by_suites_without_one_too(melody, tiny_op
     code, _, error = melody("reproduce", "claims", *tiny_options, "--sampler", "dimm")
     assert code == 2
     assert "did you mean 'ddim'?" in _one_line(error)
+
+
+def test_evaluate_and_reproduce_leave_nothing_in_the_current_folder(  # type: ignore[no-untyped-def]
+    melody, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_options: list[str], small_suite: Path
+) -> None:
+    here, cache, clips = (tmp_path / name for name in ("here", "cache", "clips"))
+    here.mkdir()
+    clips.mkdir()
+    soundfile.write(clips / "a.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 24_000), 24_000)
+    monkeypatch.setenv("MELODY_CACHE", str(cache))
+    monkeypatch.chdir(here)
+    here.chmod(0o555)
+    assert melody("evaluate", clips, "-m", "peak")[0] == 0
+    assert melody("reproduce", small_suite, *tiny_options, "-o", tmp_path / "out")[0] == 0
+    assert list(here.iterdir()) == []
+    assert {"features", "results"} <= {path.name for path in (cache / "store").iterdir()}

@@ -12,7 +12,7 @@ from melody.artifacts.pretrained import CONFIG, read_config
 from melody.config import load_preset
 from melody.data.corpus import load_corpus
 from melody.documents import read_toml
-from melody.embedders.cache import parse_bytes
+from melody.cli.cache import parse_bytes
 from melody.errors import MelodyError
 from melody.listening.analysis import analyse
 from melody.pipeline.settings import Settings

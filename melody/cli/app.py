@@ -319,7 +319,7 @@ def reproduce(
     sampler: ReproduceSamplerOption = None,
     system: SystemsOption = None,
     seed: ReproduceSeedOption = 0,
-    store: StoreOption = Path(".melody/store"),
+    store: StoreOption = None,
     output: ReproduceOutputOption = Path("melody-results"),
     published_samples: PublishedSamplesOption = None,
     ratings: RatingsOption = None,
@@ -330,11 +330,11 @@ def reproduce(
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
     from melody.artifacts.files import check_can_write
+    from melody.artifacts.store import Store
     from melody.listening.analysis import analyse
     from melody.report.terminal import print_results
     from melody.report.write import write_report
     from melody.reproduce.runner import reproduce as run
-    from melody.reproduce.store import Store
     from melody.reproduce.suite import load_suites
 
     own, folder = _system(preset, weights)

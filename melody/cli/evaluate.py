@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from melody.bounds import MAX_RUN_SEED
 from melody.cli.console import console, notes, progress_bar
-from melody.cli.options import DeviceOption, ThreadsOption
+from melody.cli.options import DeviceOption, StoreOption, ThreadsOption
 from melody.errors import MelodyError, did_you_mean
 
 if TYPE_CHECKING:
@@ -63,10 +63,6 @@ OverlapOption = Annotated[
     ),
 ]
 EvaluationSeedOption = Annotated[int, typer.Option(min=0, max=MAX_RUN_SEED, help="Of groups, bootstraps and controls.")]
-RecordsOption = Annotated[
-    Path, typer.Option("--store", help="Where what is known of each sound is kept; a killed run goes on from it.")
-]
-STORE = Path(".melody/records")
 
 
 def evaluate(
@@ -82,7 +78,7 @@ def evaluate(
     skip_bad: SkipBadOption = False,
     allow_overlap: OverlapOption = False,
     seed: EvaluationSeedOption = 0,
-    store: RecordsOption = STORE,
+    store: StoreOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
@@ -126,7 +122,7 @@ def compare(
     skip_bad: SkipBadOption = False,
     allow_overlap: OverlapOption = False,
     seed: EvaluationSeedOption = 0,
-    store: RecordsOption = STORE,
+    store: StoreOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> int:

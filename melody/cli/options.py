@@ -150,7 +150,14 @@ RatingsOption = Annotated[
     Path | None, typer.Option(help="CSV file of listeners' answers about the systems (format: docs/listening.md).")
 ]
 ReproduceSeedOption = Annotated[int, typer.Option(min=0, max=MAX_RUN_SEED, help="Added to every seed of a suite.")]
-StoreOption = Annotated[Path, typer.Option(help="Where known cells are kept; any number of runs may share it.")]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Folder of what was computed before, from which a killed run goes on; any number of runs may share it. "
+        "\\[default: in the user's cache; see: melody cache]",
+    ),
+]
 ReproduceOutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="Folder for results, page, tables and plots.")
 ]

@@ -8,27 +8,29 @@ Sound is rendered once and cached in files of ``CHUNK_CLIPS`` clips, keyed by ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save
 from torch import Tensor
 
 from melody.artifacts.code_identity import tree_hash
-from melody.artifacts.files import file_hash, write_bytes
+from melody.artifacts.files import canonical, file_hash, write_bytes
+from melody.artifacts.store import Store
 from melody.data.attributes import Attributes, draw_attributes
 from melody.data.audio import from_int16, resampled, to_int16
 from melody.data.captions import caption, full_caption, tags
 from melody.data.composer import Piece, compose
 from melody.data.corpus import SPLITS, Clip, Corpus, Progress, check_split
-from melody.data.rendering import PROGRAMS, SAMPLE_RATE, num_samples, render, synthesizer
+from melody.data.rendering import PROGRAMS, SAMPLE_RATE, render, synthesizer
 from melody.data.soundfont import original_soundfont, prepared_soundfont
 from melody.errors import MelodyError, StorageError
 from melody.paths import PACKAGE, cache_dir
@@ -66,7 +68,7 @@ class EmbeddedAudio:
 
     def _samples(self) -> NDArray[np.int16]:
         number, row = divmod(self.index, CHUNK_CLIPS)
-        samples: NDArray[np.int16] = _chunk(_folder(), Chunk(self.split, number, self.seed, self.duration_s))[row]
+        samples: NDArray[np.int16] = _chunk(_cache(), Chunk(self.split, number, self.seed, self.duration_s))[row]
         return samples
 
 
@@ -79,18 +81,15 @@ class Chunk:
     seed: int = 0
     duration_s: float = CLIP_S
 
-    def path(self, folder: Path) -> Path:
-        length = "" if self.duration_s == CLIP_S else f"-{self.duration_s:g}s"
-        return folder / f"{self.split}-{self.seed}{length}-{self.number:05d}.npy"
+    @property
+    def key(self) -> str:
+        """Hash of all that decides its sound."""
+        decides = [sound_version(), self.split, int(self.seed), float(self.duration_s), int(self.number)]
+        return hashlib.sha256(canonical(decides)).hexdigest()
 
     @property
     def indices(self) -> range:
         return range(self.number * CHUNK_CLIPS, (self.number + 1) * CHUNK_CLIPS)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Clips and samples of each."""
-        return CHUNK_CLIPS, num_samples(self.duration_s)
 
 
 def embedded_corpus(
@@ -238,14 +237,14 @@ def render_missing(
 ) -> None:
     """Render what the cache lacks of the first ``num_clips`` clips, reporting clips done."""
     for number in range(-(-num_clips // CHUNK_CLIPS)):
-        _chunk(_folder(), Chunk(split, number, seed, _duration_of(number * CHUNK_CLIPS, durations_s)))
+        _chunk(_cache(), Chunk(split, number, seed, _duration_of(number * CHUNK_CLIPS, durations_s)))
         if progress is not None:
             progress(min((number + 1) * CHUNK_CLIPS, num_clips), num_clips)
 
 
 def corpus_synthesizer() -> Any:
     """The synthesizer that the corpus is rendered with; its SoundFont is prepared once and cached."""
-    return _synthesizer(_folder() / "soundfont.sf2")
+    return _synthesizer(_cache("soundfont", sound_version()) / "soundfont.sf2")
 
 
 @lru_cache(maxsize=1)
@@ -267,9 +266,9 @@ def _stream(name: str, split: str, index: int, seed: int) -> np.random.Generator
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-def _folder() -> Path:
+def _cache(*parts: str) -> Path:
     try:
-        return cache_dir("embedded", sound_version())
+        return cache_dir(*parts)
     except OSError as error:
         raise StorageError(
             f"cannot make the cache folder {error.filename}: {error.strerror}; MELODY_CACHE moves the cache"
@@ -291,48 +290,30 @@ def _duration_of(index: int, durations_s: Sequence[float]) -> float:
 
 
 @lru_cache(maxsize=512)
-def _chunk(folder: Path, chunk: Chunk) -> NDArray[np.int16]:
-    """The chunk's memory map, rendered first if it is missing or damaged."""
-    path = chunk.path(folder)
-    found = _opened(path, chunk.shape)
-    if found is None:
-        _made(path, lambda: _opened(path, chunk.shape) is not None, lambda: _rendered_chunk(chunk))
-        found = _opened(path, chunk.shape)
-    if found is None:
-        raise MelodyError(f"the cache {path} was written, and cannot be read: delete it and try again")
-    return found
+def _chunk(_: Path, chunk: Chunk) -> NDArray[np.int16]:
+    """The chunk's clips, ``(CHUNK_CLIPS, T)``, through a memory map; another cache folder has its own."""
+    path = Store().mapped("corpus", chunk.key, lambda: [_rendered(chunk)])
+    with safe_open(path, framework="pt") as file:
+        samples: NDArray[np.int16] = file.get_tensor("samples").numpy()
+        return samples
 
 
 @lru_cache(maxsize=1)
 def _synthesizer(path: Path) -> Any:
-    _made(path, path.is_file, lambda: prepared_soundfont(PROGRAMS))
+    """A second process waits for the first, and finds the file."""
+    try:
+        if not path.is_file():
+            with FileLock(path.with_suffix(".lock")):
+                if not path.is_file():
+                    write_bytes(path, prepared_soundfont(PROGRAMS))
+    except OSError as error:
+        raise StorageError(f"cannot write the cache {path}: {error.strerror}; MELODY_CACHE moves the cache") from None
     return synthesizer(path)
 
 
-def _made(path: Path, is_there: Callable[[], bool], content: Callable[[], bytes]) -> None:
-    """Write a file of the cache unless it is there; a second process waits for the first, and finds the file."""
-    if is_there():
-        return
-    try:
-        with FileLock(path.with_suffix(".lock")):
-            if not is_there():
-                write_bytes(path, content())
-    except OSError as error:
-        raise StorageError(f"cannot write the cache {path}: {error.strerror}; MELODY_CACHE moves the cache") from None
-
-
-def _opened(path: Path, shape: tuple[int, int]) -> NDArray[np.int16] | None:
-    try:
-        array: NDArray[np.int16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # missing or damaged: to be rendered again
-        return None
-    return array if array.shape == shape and array.dtype == np.int16 else None
-
-
-def _rendered_chunk(chunk: Chunk) -> bytes:
+def _rendered(chunk: Chunk) -> bytes:
     synth = corpus_synthesizer()
     scores = (clip_score(chunk.split, index, chunk.seed, chunk.duration_s) for index in chunk.indices)
     rows = [to_int16(render(score, synth)) for score in scores]
-    buffer = BytesIO()
-    np.save(buffer, np.stack(rows), allow_pickle=False)
-    return buffer.getvalue()
+    content: bytes = save({"samples": np.stack(rows)})
+    return content

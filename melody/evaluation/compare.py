@@ -19,9 +19,10 @@ import numpy as np
 from scipy.special import stdtr
 
 from melody.artifacts.files import finite
+from melody.artifacts.store import Store
 from melody.data.listing import pair
 from melody.errors import MelodyError, StorageError
-from melody.evaluation.evaluate import EMBEDDERS, STORE, planner, result_of
+from melody.evaluation.evaluate import EMBEDDERS, planner, result_of
 from melody.evaluation.extract import Progress
 from melody.evaluation.feature_store import FeatureStore
 from melody.evaluation.overlap import check_apart
@@ -46,7 +47,7 @@ def compare(
     skip_bad: bool = False,
     allow_overlap: bool = False,
     seed: int = 0,
-    store: str | Path = STORE,
+    store: str | Path | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
     command: str = "",
@@ -58,7 +59,7 @@ def compare(
         MelodyError: other bad input, or no pairs.
     """
     begin = time.perf_counter()
-    skip_list, feature_store = SkipList(skip_bad), FeatureStore(store)
+    skip_list, feature_store = SkipList(skip_bad), FeatureStore(Store(store))
     jobs = [
         prepare(
             Path(folder),

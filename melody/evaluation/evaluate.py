@@ -10,6 +10,7 @@ from pathlib import Path
 
 from melody.artifacts.files import canonical
 from melody.artifacts.provenance import commit, device_name, versions
+from melody.artifacts.store import Store
 from melody.devices import device_of
 from melody.evaluation.extract import Progress, inputs_of
 from melody.evaluation.feature_store import FeatureStore
@@ -18,7 +19,6 @@ from melody.evaluation.result import Circumstances, Evaluation, Score
 from melody.evaluation.session import Session, extract_all, prepare, score_all
 from melody.evaluation.skipped import SkipList
 
-STORE = Path(".melody/records")
 EMBEDDERS = ("mel-stats",)
 
 
@@ -34,7 +34,7 @@ def evaluate(
     skip_bad: bool = False,
     allow_overlap: bool = False,
     seed: int = 0,
-    store: str | Path = STORE,
+    store: str | Path | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
     command: str = "",
@@ -53,7 +53,8 @@ def evaluate(
         skip_bad: leave out what cannot be scored, and list it in the result.
         allow_overlap: measure though generated clips are files of the reference, links resolved; it is told.
         seed: of groups, bootstraps and controls.
-        store: folder for what is known of each sound, by its content; a later call goes on from it.
+        store: folder for what is known of each sound, by its content; a later call goes on from it. By default the
+            user's cache, which MELODY_CACHE moves.
         progress: ``progress(done, total, what is next)``.
     Raises:
         BadInputError: files that cannot be scored, each with its reason.
@@ -68,7 +69,7 @@ def evaluate(
         plan=planner(metrics, embedders, taggers, joint, device),
         explicit_metrics=bool(metrics),
         skip_list=skip_list,
-        feature_store=FeatureStore(store),
+        feature_store=FeatureStore(Store(store)),
         seed=seed,
         progress=progress,
         allow_overlap=allow_overlap,

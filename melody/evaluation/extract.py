@@ -64,7 +64,9 @@ class FeatureSet:
         """A feature of a sound (or of a pair), from the disk."""
         found = self.feature_store.read(sound.key).feature(key)
         if found is None:
-            raise MelodyError(f"the records {self.feature_store.folder} changed during the evaluation: run it again")
+            raise MelodyError(
+                f"the store {self.feature_store.store.folder} changed during the evaluation: run it again"
+            )
         return found
 
     def vectors(self, key: str) -> Iterator[tuple[ClipRef, Tensor]]:

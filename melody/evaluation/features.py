@@ -19,17 +19,20 @@ from torch import Tensor
 
 from melody.artifacts.code_identity import source_hash
 from melody.artifacts.files import canonical, file_hash
-from melody.artifacts.provenance import component_facts, deciding_versions, device_class
+from melody.artifacts.provenance import component_facts, deciding_versions, device_class, versions
+from melody.checks import check_finite
 from melody.config import load_preset, preset_names
 from melody.data.recordings import AudioInfo
 from melody.devices import device_of
-from melody.embedders.cache import EmbeddingCache
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.feature_store import Tensors
 from melody.metrics.base import dim_zero_cat
 from melody.pipeline import load_part, shipped_weights
 from melody.protocols import JointEmbedder
 from melody.registry import Registry, audio_embedders, audio_taggers, parse_component
+
+LIBRARIES = ("laion-clap", "torchvision", "torchlibrosa")
+"""Distributions that embedders run on beside those that decide every number."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def key_of(facts: Mapping[str, Any], device: str = "cpu") -> str:
     whole = {
         **facts,
         "reading": reading_hash(),
-        "versions": {**deciding_versions(), "libsndfile": soundfile.__libsndfile_version__},
+        "versions": {**deciding_versions(), **versions(LIBRARIES), "libsndfile": soundfile.__libsndfile_version__},
         "device": device_class(device),
     }
     return hashlib.sha256(canonical(whole)).hexdigest()[:24]
@@ -76,11 +79,10 @@ def key_of(facts: Mapping[str, Any], device: str = "cpu") -> str:
 def embedder_extractor(text: str, device: str) -> FeatureExtractor:
     """Windows of an audio embedder; raises ``MelodyError`` if it is unknown or cannot be loaded."""
     embedder, facts = _created(audio_embedders, text, device)
-    cache, made_of = EmbeddingCache(), _made_of(audio_embedders, text, facts)
 
     def embed(waveform: Tensor, _: AudioInfo) -> Tensors:
         with torch.inference_mode(), audio_embedders.around(facts["name"]):
-            return {"vectors": cache.embed(facts["name"], embedder, waveform, made_of=made_of)}
+            return {"vectors": _checked(embedder.embed(waveform), facts["name"], embedder.dimension)}
 
     return _source(audio_embedders, text, embedder, facts, "dimension", embed, device)
 
@@ -88,13 +90,20 @@ def embedder_extractor(text: str, device: str) -> FeatureExtractor:
 def tagger_extractor(text: str, device: str) -> FeatureExtractor:
     """Logits of an audio tagger; raises ``MelodyError`` as ``embedder_extractor`` does."""
     tagger, facts = _created(audio_taggers, text, device)
-    cache, made_of = EmbeddingCache(), _made_of(audio_taggers, text, facts)
 
     def tag(waveform: Tensor, _: AudioInfo) -> Tensors:
         with torch.inference_mode(), audio_taggers.around(facts["name"]):
-            return {"vectors": cache.tag(facts["name"], tagger, waveform, made_of=made_of)}
+            return {"vectors": _checked(tagger.tag(waveform), facts["name"], len(tagger.labels))}
 
     return _source(audio_taggers, text, tagger, facts, "labels", tag, device)
+
+
+def _checked(values: Tensor, name: str, width: int) -> Tensor:
+    """Float32, with no half precision on the way, which overflows above 65,504."""
+    if values.ndim != 2 or len(values) == 0 or values.shape[1] != width:
+        raise MelodyError(f"{name} gave shape {tuple(values.shape)}; expected (windows, {width}), at least one window")
+    check_finite(values, f"{name}: what it gave")
+    return values.detach().to("cpu", torch.float32).contiguous()
 
 
 def joint_extractor(name: str, device: str) -> FeatureExtractor:

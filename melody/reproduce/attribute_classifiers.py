@@ -10,16 +10,14 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from melody.artifacts.code_identity import source_hash
-from melody.artifacts.files import canonical, write_bytes
+from melody.artifacts.files import canonical
 from melody.artifacts.provenance import deciding_versions
+from melody.artifacts.store import Record, Store
 from melody.data.attributes import TONICS
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError
@@ -34,7 +32,6 @@ from melody.metrics.attributes import (
     log_power,
     tempo_candidates,
 )
-from melody.paths import cache_dir
 
 SEED = 0
 TIMBRE_STEPS, TEMPO_STEPS, KEY_STEPS = 640, 640, 960
@@ -46,6 +43,7 @@ MUFFLED_SHARE = 0.3
 GRAIN = 0.3
 TEMPO_SPREAD = 1.5  # candidates, of the target around the true tempo
 RHYTHM_NOISE = 0.03
+KIND = "classifiers"
 NEEDED = ("instrument", "bpm", "mode", "tonic", "drums")
 Progress = Callable[[int, int], None]
 
@@ -57,13 +55,14 @@ def trained_classifiers(corpus: Corpus, progress: Progress | None = None) -> Att
         MelodyError: a clip without the attributes that are to be learnt.
     """
     judges = _untrained(corpus)
-    path = Path(cache_dir("features")) / f"judges-{classifiers_key(corpus)}.safetensors"
-    if (stored := _stored(path)) is None:
+    store, key = Store(), classifiers_key(corpus)
+    record = store.read(KIND, key)
+    if record is None:
         with _one_thread():
             _learn(judges, extract_features(corpus, progress), corpus)
-        write_bytes(path, save(judges.state_dict()))
+        store.write(KIND, key, Record({name: tensor.numpy() for name, tensor in judges.state_dict().items()}))
     else:
-        judges.load_state_dict(stored)
+        judges.load_state_dict({name: torch.from_numpy(array) for name, array in record.arrays.items()})
     return judges.eval()
 
 
@@ -75,14 +74,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _stored(path: Path) -> dict[str, Tensor] | None:
-    """Tensors of the cache, or ``None`` if they are missing or damaged."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError):
-        return None
 
 
 def classifiers_key(corpus: Corpus, progress: Progress | None = None) -> str:

@@ -10,13 +10,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from melody.artifacts.store import Record, Store
 from melody.errors import StorageError, one_line
 from melody.reproduce.jobs.job import Failure, Job, JobResult
-from melody.reproduce.store import Store
 
 Progress = Callable[[int, int, str], None]
 """``progress(done, total, label of the next unit, or of other work)``; the total is 0 where it is not known."""
 
+KIND = "results"
+ARRAY, CLIP = "array/", "clip/"
+"""What the names of a record's arrays begin with; a clip is the bytes of its file."""
 WAIT_S = 0.2
 """Between looks at units that another run holds."""
 
@@ -51,7 +56,7 @@ def compute_all(
     done = RunSummary()
     missing: deque[Job] = deque()
     for unit in units:
-        found = store.read(unit)
+        found = _stored(store, unit)
         if found is None:
             missing.append(unit)
         else:
@@ -64,7 +69,7 @@ def compute_all(
         unit = missing.popleft()
         if progress is not None:
             progress(len(done.outcomes), len(units), unit.label)
-        with store.claim(unit) as mine:
+        with store.claim(KIND, unit.key) as mine:
             if mine:
                 _run_one(unit, store, compute, done)
                 held_by_others = 0
@@ -80,7 +85,7 @@ def compute_all(
 
 def _run_one(unit: Job, store: Store, compute: Callable[[Job], JobResult], done: RunSummary) -> None:
     """Find or compute a unit that this process holds; a failure is the unit's alone."""
-    found = store.read(unit)  # another run may have finished it in the meantime
+    found = _stored(store, unit)  # another run may have finished it in the meantime
     if found is not None:
         done.outcomes[unit.key] = found
         done.reused += 1
@@ -95,6 +100,25 @@ def _run_one(unit: Job, store: Store, compute: Callable[[Job], JobResult], done:
         return
     finally:
         done.seconds[unit.key] = time.perf_counter() - begin
-    store.write(unit, outcome)
+    _keep(store, unit, outcome)
     done.outcomes[unit.key] = outcome
     done.computed += 1
+
+
+def _stored(store: Store, unit: Job) -> JobResult | None:
+    record = store.read(KIND, unit.key)
+    if record is None:
+        return None
+    arrays, clips = (
+        {name.removeprefix(prefix): array for name, array in record.arrays.items() if name.startswith(prefix)}
+        for prefix in (ARRAY, CLIP)
+    )
+    files = {name: array.tobytes() for name, array in clips.items()}
+    return JobResult(record.facts["values"], arrays, files, record.facts["origin"])
+
+
+def _keep(store: Store, unit: Job, outcome: JobResult) -> None:
+    arrays = {f"{ARRAY}{name}": array for name, array in outcome.arrays.items()}
+    clips = {f"{CLIP}{name}": np.frombuffer(file, dtype=np.uint8) for name, file in outcome.clips.items()}
+    facts = {"kind": unit.kind, "config": unit.config, "values": outcome.values, "origin": outcome.origin}
+    store.write(KIND, unit.key, Record({**arrays, **clips}, facts))

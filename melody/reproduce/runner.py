@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from melody.artifacts.store import Store
 from melody.config import Preset
 from melody.errors import MelodyError, one_line
 from melody.listening.schema import ListeningResult
@@ -26,7 +27,6 @@ from melody.reproduce.orderings import ordering_notes, orderings
 from melody.reproduce.results import Cell, Clip, Results, Share
 from melody.reproduce.results import Table as FilledTable
 from melody.reproduce.statements import statements
-from melody.reproduce.store import Store
 from melody.reproduce.suite import Baseline, Column, Row, Suite, load_baselines
 from melody.reproduce.tables.arguments import check_arguments
 from melody.reproduce.tables.builder import CellValue, TableBuilder, check_measures

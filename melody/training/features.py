@@ -9,21 +9,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
-from pathlib import Path
 
 import torch
-from filelock import FileLock
 from rich.progress import track
 from safetensors import safe_open
 from torch import Tensor
 
 from melody.artifacts.code_identity import source_hash
-from melody.artifacts.files import replace_file, storage_errors
+from melody.artifacts.store import Store
 from melody.baselines.noise2music.frames import Frames
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.corpus import Corpus
 from melody.data.embedded import further_captions
-from melody.paths import cache_dir
 from melody.protocols import Codec, JointEmbedder, SemanticTokenizer, TokenCodec
 from melody.training.audio import segment_batch, segments
 from melody.training.shares import is_main
@@ -146,15 +143,14 @@ def _device(part: object) -> torch.device:
 def _cached(
     corpus: Corpus, what: str, places: list[tuple[int, int]], function: Callable[[Sequence[tuple[int, int]]], Tensor]
 ) -> Tensor:
+    def chunks() -> Iterator[bytes]:
+        batches = [places[begin : begin + BATCH] for begin in range(0, len(places), BATCH)]
+        title = " ".join(takewhile(str.isalpha, what.split()))
+        shown = track(batches, description=title, disable=not is_main())
+        return _as_safetensors(len(places), (function(batch).cpu() for batch in shown))
+
     key = hashlib.sha256(f"{corpus.content_hash()} {what}".encode()).hexdigest()
-    path = Path(cache_dir("features")) / f"{key}.safetensors"
-    with FileLock(path.with_suffix(".lock")):  # one process computes, others that want the same wait for it
-        if not path.is_file():
-            batches = [places[begin : begin + BATCH] for begin in range(0, len(places), BATCH)]
-            title = " ".join(takewhile(str.isalpha, what.split()))
-            shown = track(batches, description=title, disable=not is_main())
-            with storage_errors(f"write {path}"):
-                replace_file(path, _as_safetensors(len(places), (function(batch).cpu() for batch in shown)))
+    path = Store().mapped("training", key, chunks)
     with safe_open(path, framework="pt") as file:  # a memory map: rows are read when they are asked for
         features: Tensor = file.get_tensor("features")
         return features

@@ -123,7 +123,7 @@ def test_splits_share_nothing() -> None:
 
 def test_two_writers_get_the_same_bits(cache: Path, synth: object, tmp_path: Path) -> None:
     """Two processes on one empty cache, their memory filled with different bytes: symusic must read only its own."""
-    soundfont = cache / "embedded" / embedded.sound_version() / "soundfont.sf2"
+    soundfont = cache / "soundfont" / embedded.sound_version() / "soundfont.sf2"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RENDER_SOME, str(soundfont)],
@@ -135,26 +135,25 @@ def test_two_writers_get_the_same_bits(cache: Path, synth: object, tmp_path: Pat
     ]
     hashes = [process.communicate(timeout=600)[0].strip() for process in processes]
     assert hashes == [embedded_corpus("test", 3).content_hash()] * 2
-    assert sorted(path.suffix for path in tmp_path.glob("embedded/*/*")) == [".lock", ".npy"]
+    assert len(list(tmp_path.glob("store/corpus/*/*"))) == 1
 
 
 def test_interruption_leaves_nothing_half_written(cache: Path, synth: object, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    folder = cache / "embedded" / embedded.sound_version()
-    before = {path.name for path in folder.glob("*.npy")}
+    folder = cache / "store" / "corpus"
+    before = {path.name for path in folder.rglob("*.*")}
     with monkeypatch.context() as patch:
         patch.setattr(embedded, "render", interrupted)
         with pytest.raises(KeyboardInterrupt):
             embedded_corpus("validation", 1, seed=3)[0].waveform()
-    assert {path.name for path in folder.glob("*.npy")} == before
-    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert {path.name for path in folder.rglob("*.*")} == before
 
 
 def test_damaged_cache_is_rendered_again(corpus: Corpus, cache: Path) -> None:
     expected = corpus[0].waveform()
-    path = embedded.Chunk("test", 0).path(cache / "embedded" / embedded.sound_version())
+    (path,) = cache.rglob(f"{embedded.Chunk('test', 0).key}.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
     embedded._chunk.cache_clear()
     assert torch.equal(corpus[0].waveform(), expected)
@@ -163,10 +162,10 @@ def test_damaged_cache_is_rendered_again(corpus: Corpus, cache: Path) -> None:
 def test_full_cache_needs_no_write(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded._chunk.cache_clear()
 
-    def refused(path: Path, content: bytes) -> None:
+    def refused(path: Path, chunks: object) -> None:
         raise AssertionError(f"wrote {path}")
 
-    monkeypatch.setattr(embedded, "write_bytes", refused)
+    monkeypatch.setattr("melody.artifacts.store.replace_file", refused)
     assert corpus[0].waveform().shape == (240_000,)
 
 
@@ -182,8 +181,8 @@ def test_read_only_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setenv("MELODY_CACHE", str(tmp_path))
-    monkeypatch.setattr(embedded, "FileLock", read_only)
-    with pytest.raises(MelodyError, match=r"cannot write the cache .*: Permission denied; MELODY_CACHE"):
+    monkeypatch.setattr("melody.artifacts.store.FileLock", read_only)
+    with pytest.raises(MelodyError, match=r"cannot write the store .*: Permission denied; MELODY_CACHE"):
         embedded_corpus("test", 1)[0].waveform()
 
 

@@ -370,7 +370,7 @@ def test_pages_that_cannot_be_written_are_told_first(run: Any, folders: Path) ->
     code, _, error, _ = run("generated", "--html", "nowhere/page.html")
     assert code == 2
     assert "there is no folder" in error
-    assert not Path(".melody").exists()
+    assert not Path("cache").exists()
 
 
 def test_a_folder_of_which_nothing_can_be_read_is_refused_even_so(run: Any, folders: Path) -> None:

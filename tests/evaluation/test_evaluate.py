@@ -20,6 +20,7 @@ import soundfile
 import torch
 
 import melody
+from melody.artifacts.store import Store
 from melody.data.audio import read_audio
 from melody.data.recordings import read_recording
 from melody.embedders.mel_stats import MelStats
@@ -207,7 +208,7 @@ def test_new_sound_under_an_old_name_is_measured_anew_and_a_damaged_record_too(f
     after = melody.evaluate("generated", metrics=["peak"])
     assert after.sounds_computed == 1
     assert after["peak"].clips["clip 0"] > 1.5 * before["peak"].clips["clip 0"]
-    record = next(Path(".melody/records").rglob("*.safetensors"))
+    record = next(Path("cache/store/features").rglob("*.safetensors"))
     content = bytearray(record.read_bytes())
     content[-1] ^= 1
     record.write_bytes(bytes(content))
@@ -219,7 +220,7 @@ def test_a_killed_evaluation_goes_on_with_the_same_numbers(folders: Path, make: 
     command = [sys.executable, "-m", "melody", "evaluate", "many", "-m", "peak", "-m", "loudness", "--json", "out.json"]
     environment = {**os.environ, "PYTHONPATH": str(Path(melody.__file__).parents[1])}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    records = Path(".melody/records")
+    records = Path("cache/store/features")
     deadline = time.monotonic() + 3600  # on a busy machine the imports alone take minutes
     while not list(records.rglob("*.safetensors")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -285,7 +286,7 @@ def test_one_embedder_with_two_arguments_has_two_rows(folders: Path, plugins: li
 
 
 def test_two_evaluations_at_once_do_not_lose_what_the_other_wrote(tmp_path: Path) -> None:
-    records = FeatureStore(tmp_path)
+    records = FeatureStore(Store(tmp_path))
     ours, theirs = records.read("ab" * 32), records.read("ab" * 32)
     ours.add("one", {"vectors": torch.zeros(1)})
     theirs.add("other", {"vectors": torch.ones(1)})

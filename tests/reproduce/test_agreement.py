@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from melody.artifacts.store import Store
 from melody.data.captions import named_instrument
 from melody.data.embedded import distinct_prompts
 from melody.data.loading import load_corpus
@@ -15,7 +16,6 @@ from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.results import Table
 from melody.reproduce.runner import plan, run
-from melody.reproduce.store import Store
 from melody.reproduce.subject import preset_context
 from melody.reproduce.suite import Suite, load_suite
 from melody.reproduce.tables import estimates

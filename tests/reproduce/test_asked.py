@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from melody.artifacts.store import Store
 from melody.errors import MelodyError
 from melody.reproduce.runner import reproduce
-from melody.reproduce.store import Store
 from melody.reproduce.suite import load_suites
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from melody.artifacts.store import Store
 from melody.config import load_preset
 from melody.paths import PACKAGE
 from melody.pipeline import PARTS, shipped_weights
 from melody.reproduce.results import Table
 from melody.reproduce.runner import run
-from melody.reproduce.store import Store
 from melody.reproduce.subject import preset_context
 from melody.reproduce.suite import load_suite
 

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from melody.artifacts.store import Store
 from melody.data.attributes import Attributes
 from melody.data.captions import DRUMS_PHRASES, full_caption
 from melody.data.embedded import distinct_combinations
@@ -20,7 +21,6 @@ from melody.reproduce.attribute_classifiers import trained_classifiers
 from melody.reproduce.context import Context
 from melody.reproduce.results import Cell, Results, Table
 from melody.reproduce.runner import plan, run
-from melody.reproduce.store import Store
 from melody.reproduce.subject import preset_context
 from melody.reproduce.suite import ListedRow, Suite, TargetClaim, group_names, load_suite, load_suites, suite_names
 from melody.reproduce.tables.attribute_agreement import constant_guess
@@ -96,7 +96,7 @@ def test_judges_are_the_same_from_the_cache_and_learnt_again(monkeypatch: pytest
     clips = corpus.waveforms()
     monkeypatch.setenv("MELODY_CACHE", str(tmp_path))
     again = trained_classifiers(corpus)
-    assert list(tmp_path.rglob("judges-*.safetensors"))
+    assert list(tmp_path.rglob("classifiers/*/*.safetensors"))
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert first.predict(clips[:2], 24_000) == again.predict(clips[:2], 24_000)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from melody.artifacts.store import Store
 from melody.baselines.melody_system import MelodySystem
 from melody.config import Preset, load_preset
 from melody.errors import MelodyError
@@ -22,7 +23,6 @@ from melody.reproduce.jobs import speed
 from melody.reproduce.random_systems import PROMPT, random_system, why_not
 from melody.reproduce.results import Cell, Projection, Results, Table
 from melody.reproduce.runner import reproduce
-from melody.reproduce.store import Store
 from melody.reproduce.suite import Row, Suite, load_suite
 from melody.reproduce.tables.builder import CellValue, TableBuilder
 from melody.reproduce.tables.table import kind_of

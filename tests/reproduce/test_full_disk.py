@@ -11,16 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 import melody
 from melody.data.corpus import load_corpus
-from melody.embedders.cache import EmbeddingCache
-from melody.embedders.mel_stats import MelStats
+from melody.artifacts.store import Store
 from melody.errors import StorageError
 from melody.reproduce.executor import compute_all
 from melody.reproduce.jobs.job import Job, JobResult
-from melody.reproduce.store import Store
 
 
 @pytest.fixture
@@ -79,21 +76,10 @@ def test_a_full_disk_is_no_failure_of_a_unit(tmp_path: Path, monkeypatch: pytest
         compute_all(units, store, lambda unit: unit.compute(None))
 
 
-def test_records_whose_lock_cannot_be_taken_are_no_fault_of_a_clip(clips: Path) -> None:
-    (clips.parent / "store" / "lock").mkdir(parents=True)
-    with pytest.raises(StorageError, match="cannot write the records"):
+def test_a_store_whose_lock_cannot_be_taken_is_no_fault_of_a_clip(clips: Path) -> None:
+    (clips.parent / "store" / "locks" / "features.lock").mkdir(parents=True)
+    with pytest.raises(StorageError, match="cannot write the store"):
         melody.evaluate(clips, metrics=["loudness"], store=clips.parent / "store", skip_bad=True)
-
-
-def test_a_cache_whose_lock_cannot_be_taken_keeps_nothing(
-    clips: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("MELODY_CACHE", str(clips.parent / "cache"))
-    (clips.parent / "cache" / "embeddings" / "lock").mkdir(parents=True)
-    cache = EmbeddingCache()
-    for _ in range(2):
-        assert cache.embed("mel-stats", MelStats(), torch.rand(24_000)).shape[0] == 1
-    assert caplog.text.count("computed and not kept") == 1
 
 
 def test_a_cache_of_sounds_that_cannot_be_written_is_no_fault_of_a_unit(

@@ -15,6 +15,7 @@ import pytest
 
 from melody import registry
 from melody.artifacts import code_identity
+from melody.artifacts.store import Store
 from melody.artifacts.weights import save_weights
 from melody.config import PRESETS, load_preset
 from melody.errors import MelodyError
@@ -22,7 +23,6 @@ from melody.pipeline import load_part
 from melody.registry import Entry
 from melody.reproduce.results import Cell
 from melody.reproduce.runner import plan, run
-from melody.reproduce.store import Store
 from melody.reproduce.suite import Suite, load_suite
 from melody.reproduce.systems import RunDefaults, SystemEntry, systems_of
 

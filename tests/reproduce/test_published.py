@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from melody.artifacts.store import Store
 from melody.data.audio import write_audio
 from melody.errors import MelodyError
 from melody.reproduce.context import Context
 from melody.reproduce.results import Cell
 from melody.reproduce.runner import plan, run
-from melody.reproduce.store import Store
 
 PROMPTS = {"a tone of 220 Hz": 220.0, "a tone of 440 Hz": 440.0, "a tone of 880 Hz": 880.0}
 

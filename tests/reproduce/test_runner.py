@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import soundfile
 
+from melody.artifacts.store import Store
 from melody.data.loading import load_corpus
 from melody.errors import MelodyError
 from melody.protocols import Denoiser
@@ -18,13 +19,12 @@ from melody.reproduce.jobs.denoiser_ablation import FOLDER
 from melody.reproduce.orderings import orderings
 from melody.reproduce.results import Cell, Results, Table, load_results
 from melody.reproduce.runner import plan, run
-from melody.reproduce.store import Store
 from melody.reproduce.suite import load_suites, suite_names
 
 WORKER = """
 import sys, time
 from pathlib import Path
-from melody.reproduce.store import Store
+from melody.artifacts.store import Store
 from melody.reproduce.jobs.job import JobResult, Job
 from melody.reproduce.executor import compute_all
 from dataclasses import dataclass
@@ -234,7 +234,7 @@ def test_progress_names_all_that_a_run_does(tones: SimpleNamespace, tmp_path: Pa
 def test_progress_names_how_judges_are_made(
     tones: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("melody.reproduce.attribute_classifiers.cache_dir", lambda *_: tmp_path)
+    monkeypatch.setattr("melody.reproduce.attribute_classifiers.Store", lambda: Store(tmp_path))
     monkeypatch.setattr("melody.reproduce.attribute_classifiers._learn", lambda *_: None)  # takes long
     told: list[str] = []
     context = tones.context(training_of=lambda count: load_corpus("embedded", split="train", num_clips=count))

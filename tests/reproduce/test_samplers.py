@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from melody.artifacts.store import Store
 from melody.evaluation.result import Measurement
 from melody.reproduce.results import Cell, Results, Table
 from melody.reproduce.runner import run
-from melody.reproduce.store import Store
 from melody.reproduce.suite import Suite, group_names, load_suites, suite_names
 from melody.reproduce.tables.nfe_needed import Curve, Point
 

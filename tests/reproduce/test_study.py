@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from melody.artifacts.files import file_hash
+from melody.artifacts.store import Store
 from melody.config import load_preset
 from melody.evaluation.result import Measurement, Sample
 from melody.pipeline import shipped_weights
@@ -19,7 +20,6 @@ from melody.reproduce.jobs.denoiser_ablation import FOLDER, Study
 from melody.reproduce.orderings import orderings
 from melody.reproduce.results import Cell, Table
 from melody.reproduce.runner import run
-from melody.reproduce.store import Store
 from melody.reproduce.subject import preset_context
 from melody.reproduce.suite import Column, load_suite
 from melody.reproduce.tables.denoiser_comparison import RANKED, no_rank

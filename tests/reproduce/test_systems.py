@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from melody.artifacts.store import Store
 from melody.config import load_preset
 from melody.errors import MelodyError
 from melody.listening.analysis import analyse
@@ -21,7 +22,6 @@ from melody.protocols import Generation, GenerationStats, System
 from melody.registry import Entry, systems
 from melody.reproduce.results import Cell, Results, Table
 from melody.reproduce.runner import plan, run
-from melody.reproduce.store import Store
 from melody.reproduce.systems import RunDefaults, SystemEntry, systems_of
 
 ALIVE: list[weakref.ref[Any]] = []

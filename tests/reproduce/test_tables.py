@@ -18,7 +18,7 @@ from melody.protocols import Metric
 from melody.registry import Entry, metrics, tables
 from melody.reproduce.results import Cell, Results
 from melody.reproduce.runner import plan, run
-from melody.reproduce.store import Store
+from melody.artifacts.store import Store
 from melody.reproduce.suite import Suite, load_suite
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
