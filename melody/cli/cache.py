@@ -30,12 +30,13 @@ def cache(
     from melody.artifacts.store import KINDS, Store, check_kind
 
     limit_bytes = None if limit is None else parse_bytes(limit)
-    for kind in prune or ():
-        check_kind(kind)
+    for name in prune or ():
+        check_kind(name)
     kept = Store(store)
-    for kind in [None] if clear else prune or ():
-        entries, size = kept.clear(kind)
-        console.print(f"removed {entries} entries{f' of {kind}' if kind else ''}, {show_bytes(size)}")
+    removed: list[str | None] = [None] if clear else [*(prune or ())]
+    for part in removed:
+        entries, size = kept.clear(part)
+        console.print(f"removed {entries} entries{f' of {part}' if part else ''}, {show_bytes(size)}")
     if limit_bytes is not None:
         kept.set_limit(limit_bytes)
     usage = kept.usage()
