@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -9,9 +10,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from melody.bounds import shown
 from melody.cli.console import console
 from melody.cli.options import StoreOption
+from melody.errors import MelodyError
 
+LARGEST_LIMIT = 2**63 - 1
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
@@ -58,12 +62,11 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("2GB"), parse_bytes("1.5 k")
     (2147483648, 1536)
     """
-    from melody.errors import MelodyError
-
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text, flags=re.IGNORECASE)
-    if found is None:
-        raise MelodyError(f"{text!r} is no size; expected a number with a unit, as in 500MB or 2GB")
-    return int(float(found[1]) * UNITS[found[2].lower()])
+    size = float(found[1]) * UNITS[found[2].lower()] if found else math.inf
+    if size > LARGEST_LIMIT:
+        raise MelodyError(f"{shown(text)} is no size; expected a number with a unit, as in 500MB or 2GB")
+    return int(size)
 
 
 def show_bytes(size: float) -> str:

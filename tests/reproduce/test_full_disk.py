@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 import melody
-from melody.data.corpus import load_corpus
 from melody.artifacts.store import Store
+from melody.data.corpus import load_corpus
 from melody.errors import StorageError
 from melody.reproduce.executor import compute_all
 from melody.reproduce.jobs.job import Job, JobResult
