@@ -14,7 +14,7 @@ import soundfile
 
 import melody
 from melody.artifacts.store import Store
-from melody.data.corpus import load_corpus
+from melody.data.loading import load_corpus
 from melody.errors import StorageError
 from melody.reproduce.executor import compute_all
 from melody.reproduce.jobs.job import Job, JobResult
