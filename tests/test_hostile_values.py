@@ -11,7 +11,7 @@ import soundfile
 from melody.artifacts.pretrained import CONFIG, read_config
 from melody.cli.cache import parse_bytes
 from melody.config import load_preset
-from melody.data.corpus import load_corpus
+from melody.data.loading import load_corpus
 from melody.documents import read_toml
 from melody.errors import MelodyError
 from melody.listening.analysis import analyse
