@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchmetrics
 
+from melody.artifacts.store import Store
 from melody.conformance import candidates, run_checks
 from melody.errors import MelodyError
 from melody.evaluation.result import Measurement
@@ -18,7 +19,6 @@ from melody.protocols import Metric
 from melody.registry import Entry, metrics, tables
 from melody.reproduce.results import Cell, Results
 from melody.reproduce.runner import plan, run
-from melody.artifacts.store import Store
 from melody.reproduce.suite import Suite, load_suite
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
