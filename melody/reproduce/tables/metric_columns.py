@@ -17,7 +17,7 @@ from torch import Tensor
 from melody.data.recordings import AudioInfo, Recording
 from melody.errors import MelodyError
 from melody.evaluation.feature_store import Tensors
-from melody.evaluation.plan import MetricRun, around, of_waveforms
+from melody.evaluation.plan import MetricRun, of_waveforms
 from melody.evaluation.result import Measurement, Sample
 from melody.evaluation.scoring import MetricValue, filled, grouped, over_clips, over_sets, over_texts
 from melody.metrics.grouped_jackknife import merged, value_of
@@ -80,7 +80,7 @@ class MetricColumns:
         """One part of the held-out clips against another."""
         vectors = _vectors(column, one)
         run = _vector_run(column, vectors)
-        with around(run.metric):
+        with metrics.around(run.metric):
             other = filled(run, [vectors[place] for place in places[1]], real=True)
             groups = grouped(run, [vectors[place] for place in places[0]], len(places[0]), 0, other)
             value = over_sets(groups)
@@ -95,7 +95,7 @@ class MetricColumns:
     ) -> MetricValue:
         """A metric of one set of clips, as of ``melody evaluate``."""
         name, kind = str(column.metric), input_kind_of(column)
-        with around(name):
+        with metrics.around(name):
             if kind == "embeddings":
                 vectors = _vectors(column, clips)
                 run = _vector_run(column, vectors)
@@ -125,7 +125,7 @@ class MetricColumns:
             raise MelodyError(f"the floor needs more real clips than the {count} that are generated: {len(vectors)}")
         run, generator = _vector_run(column, vectors), torch.Generator().manual_seed(0)
         values = []
-        with around(run.metric):
+        with metrics.around(run.metric):
             for _ in range(draws):
                 order = torch.randperm(len(vectors), generator=generator).tolist()
                 drawn = filled(run, [vectors[place] for place in order[:count]], real=False)
