@@ -198,8 +198,8 @@ class Store:
 
     @contextmanager
     def _lock(self, name: str, timeout_s: float = -1) -> Iterator[bool]:
-        lock = FileLock(self.folder / "locks" / f"{name}.lock")
         with storage_errors(f"write the store {self.folder}", self._remedy):
+            lock = FileLock(self.folder / "locks" / f"{name}.lock")
             (self.folder / "locks").mkdir(exist_ok=True)
             with suppress(Timeout):
                 lock.acquire(timeout=timeout_s)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from melody.artifacts import weights
+from melody.artifacts import files
 from melody.data import decoding
 from melody.data.audio import as_mono, check_audio, check_output, read_audio, write_audio
 from melody.errors import MelodyError
@@ -119,7 +119,7 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(weights.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(MelodyError, match=r"cannot write .*a\.wav: No space left on device"):
         write_audio(tmp_path / "a.wav", torch.ones(10), 24_000)
     assert (tmp_path / "a.wav").read_bytes() == before

@@ -223,11 +223,3 @@ def test_text_decides_the_hash(corpus: Corpus) -> None:
     assert digest == embedded_corpus("test", 36).content_hash()
     assert len(digest) == len(hashlib.sha256().hexdigest())
     assert corpus[1:].content_hash() != digest
-
-
-def test_wording_alone_renders_nothing_again(tmp_path: Path) -> None:
-    code = {}
-    for name, text in (("a", '"""One."""\nx = 1  # two\n'), ("b", '"""Other."""\n\nx = 1\n'), ("c", "x = 2\n")):
-        (tmp_path / name).write_text(text)
-        code[name] = embedded._code(tmp_path / name)
-    assert code["a"] == code["b"] != code["c"]

@@ -241,7 +241,6 @@ def test_a_killed_evaluation_goes_on_with_the_same_numbers(folders: Path, make: 
     [
         ({"metrics": ["fad"]}, "--reference"),
         ({"metrics": ["mcc"]}, "--captions"),
-        ({"metrics": ["passes"]}, "no folder of sounds holds"),
         ({"metrics": ["fda"], "reference": "reference"}, "did you mean 'fad'"),
         ({"metrics": ["fad"], "reference": "reference", "embedders": ["mel-stat"]}, "did you mean 'mel-stats'"),
         ({"metrics": ["fad"], "reference": "reference", "embedders": ["mel-stats:x=1"]}, "unknown key 'x'"),

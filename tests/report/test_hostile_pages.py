@@ -62,7 +62,8 @@ def evaluation(texts: list[str], numbers: list[float], scores: int = 6, others: 
     }  # fmt: skip
     score = [
         {
-            "name": f"{next(text)}{n}", "metric": "fad", "version": next(text), "takes": "sets", "direction": "lower",
+            "name": f"{next(text)}{n}", "metric": "fad", "version": next(text),
+            "input_kind": "embeddings", "direction": "lower",
             "unit": next(text), "value": next(number), "low": next(number), "high": next(number), "expected": 1,
             "scored": 1, "warnings": [next(text)], "reason": next(text), "source": {next(text): next(text)},
             "controls": [

@@ -33,7 +33,7 @@ from melody.reproduce.tables.table import RowResults, kind_of
 EVERYWHERE = {
     Suite: {
         *("name", "title", "source", "version", "kind", "notes", "columns", "paper", "orderings", "targets"),
-        *("statements", "paper_settings"),
+        *("statements", "paper_settings", "prompts"),
     },
     Column: {
         *("name", "label", "measure", "metric", "tolerance", "comparable_presets", "comparable_devices", "reason"),
@@ -220,8 +220,12 @@ def test_another_embedder_in_a_column_of_text_correlation_is_refused(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{ num_steps = 3 }", "{ num_stepz = 3 }", "ordering .*: no row has 'num_stepz'; did you mean 'num_steps'"),
-        ("num_steps = 2 }\ncolumn", "stepz = 2 }\ncolumn", "paper value at .*: no row has 'stepz'"),
+        (
+            "{ num_steps = 3 }",
+            "{ num_stepz = 3 }",
+            "unknown key 'num_stepz' of a row; did you mean 'num_steps'",
+        ),
+        ("num_steps = 2 }\ncolumn", "stepz = 2 }\ncolumn", "paper value at .*: unknown key 'stepz' of a row"),
         ("[axes]", "[settings.systems.noise2musik]\nnum_steps = 1\n[axes]", "did you mean 'noise2music'"),
         ("[axes]", "[settings.systems.noise2music]\nsteps = 1\n[axes]", "takes no option 'steps'"),
         ("[[paper]]", '[[rows]]\nrow = { system = "real clip" }\n[[paper]]', "did you mean 'real clips'"),
