@@ -27,7 +27,7 @@ from melody.data.attributes import INSTRUMENTS
 from melody.data.captions import NOUNS
 from melody.devices import device_of
 from melody.errors import MelodyError
-from melody.pipeline.system import load_part, shipped_weights
+from melody.pipeline.parts import load_part, shipped_weights
 from melody.protocols import AudioEmbedder, AudioTagger
 from melody.registry import audio_embedders, audio_taggers
 
