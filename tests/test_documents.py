@@ -219,10 +219,11 @@ def _clips(folder: Path, seed: int, count: int = 7) -> None:
 
 def _furnish(folder: Path) -> None:
     """The files that the documents name."""
-    for seed, name in enumerate(("generated", "reference", "system-a", "system-b")):
+    for seed, name in enumerate(("generated", "reference", "system-a", "system-b", "clips")):
         _clips(folder / name, seed)
     rows = "".join(f"{i}.wav,a slow piece number {i}\n" for i in range(7))
-    (folder / "metadata.csv").write_text(f"file_name,text\n{rows}")
+    for name in ("metadata.csv", "captions.csv"):
+        (folder / name).write_text(f"file_name,text\n{rows}")
     time = np.arange(15 * 24_000) / 24_000
     soundfile.write(folder / "theme.mp3", 0.3 * np.sin(2 * np.pi * 330 * time), 24_000)
     answers = [
