@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from melody.artifacts.makings import Makings
 from melody.artifacts.pretrained import PretrainedPart
+from melody.declared import PROTOCOL, VERSION, Declaration, are_names, is_bool, is_count, is_text, one_of
 from melody.errors import MelodyError, did_you_mean
 
 if TYPE_CHECKING:
@@ -22,52 +23,6 @@ if TYPE_CHECKING:
 
 Velocity = Callable[["Tensor", "Tensor"], "Tensor"]
 """``velocity(latents (B, L, D), angle (B, L)) -> (B, L, D)``: dz/dδ at a per-frame angle in [0, π/2], with guidance."""
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """An attribute that every class of a kind must have, looked at when it is registered."""
-
-    name: str
-    expected: str
-    """In words."""
-    holds: Callable[[Any], bool]
-
-    def problem(self, component: Any) -> str | None:
-        """What is wrong with the class's attribute, if something is."""
-        missing = object()
-        value = getattr(component, self.name, missing)
-        if value is missing:
-            return f"it lacks {self.name!r}: expected {self.expected}"
-        return None if self.holds(value) else f"{self.name} is {value!r}: expected {self.expected}"
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_version(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, frozenset) and all(isinstance(name, str) for name in value)
-
-
-def _one_of(values: Any) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and value in get_args(values)
-
-
-VERSION = Declaration("version", "a text, as in '1'", _is_version)
-PROTOCOL = Declaration("protocol", "a text, empty if it follows none", _is_text)
 
 
 class Registered:
@@ -266,9 +221,9 @@ class Sampler(Registered, ABC):
 
     _sized = False
     _declares = (
-        Declaration("order", "a whole number, 1 or more", _is_count),
-        Declaration("stochastic", "true or false", _is_bool),
-        Declaration("evaluations_per_step", "a whole number, 1 or more", _is_count),
+        Declaration("order", "a whole number, 1 or more", is_count),
+        Declaration("stochastic", "true or false", is_bool),
+        Declaration("evaluations_per_step", "a whole number, 1 or more", is_count),
     )
     _supplied = frozenset()
 
@@ -358,9 +313,9 @@ class System(Registered, ABC):
 
     _sized = False
     _declares = (
-        Declaration("capabilities", "a frozenset of names", _are_names),
-        Declaration("options", "a frozenset of names", _are_names),
-        Declaration("weights_from", "a text", _is_text),
+        Declaration("capabilities", "a frozenset of names", are_names),
+        Declaration("options", "a frozenset of names", are_names),
+        Declaration("weights_from", "a text", is_text),
     )
 
     @abstractmethod
@@ -471,7 +426,7 @@ CONTROLS = ("white noise", "silence", "one clip repeated", "texts shuffled", "ta
 
 
 def _are_controls(value: Any) -> bool:
-    return value is None or (_are_names(value) and value <= set(CONTROLS))
+    return value is None or (are_names(value) and value <= set(CONTROLS))
 
 
 class Metric(Registered, ABC):
@@ -493,11 +448,11 @@ class Metric(Registered, ABC):
 
     _declares = (
         VERSION,
-        Declaration("direction", "'lower', 'higher' or 'none'", _one_of(Literal["lower", "higher", "none"])),
-        Declaration("unit", "a text, empty if it has none", _is_text),
-        Declaration("input_kind", f"one of {', '.join(get_args(InputKind))}", _one_of(InputKind)),
-        Declaration("hears", "'mix' or 'file'", _one_of(Literal["mix", "file"])),
-        Declaration("needs_reference", "true or false", _is_bool),
+        Declaration("direction", "'lower', 'higher' or 'none'", one_of(Literal["lower", "higher", "none"])),
+        Declaration("unit", "a text, empty if it has none", is_text),
+        Declaration("input_kind", f"one of {', '.join(get_args(InputKind))}", one_of(InputKind)),
+        Declaration("hears", "'mix' or 'file'", one_of(Literal["mix", "file"])),
+        Declaration("needs_reference", "true or false", is_bool),
         Declaration("tells", f"None, or a frozenset of {', '.join(CONTROLS)}", _are_controls),
         Declaration("update", "a method, as of torchmetrics.Metric", callable),
         Declaration("compute", "a method, as of torchmetrics.Metric", callable),

@@ -72,6 +72,7 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
     """
 
     library_names: ClassVar = {"model": CONFORMER}
+    token_rate = TOKEN_RATE
 
     centroids: Tensor
     feature_mean: Tensor
@@ -112,24 +113,17 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
     ) -> None:
         super().__init__()
         self.sample_rate = sample_rate
-        self.token_rate = TOKEN_RATE
         self.codebook_size = codebook_size
         self.hop_length = _samples_a_token(sample_rate)
         self.front_end = front_end
         self.feature_layer = feature_layer
         self.mask_start_probability = mask_start_probability
         self.mask_span = mask_span
-        _check_sizes(feature_layer, num_layers, hidden_size, num_heads)
+        _check(feature_layer, num_layers, hidden_size, num_heads, objective, front_end)
         self.objective = objective
         self.stack = _frames_a_token(self.hop_length, mel_hop_length)
         if objective == "best-rq":
-            self.mel = LogMel(sample_rate, n_fft, mel_hop_length, num_mels)
-            # Statistics of each band over the training data, no weights: quantiser and front end see unit variance.
-            self.mel_norm = nn.BatchNorm1d(num_mels, affine=False, momentum=None)
-        elif front_end == "mel":
-            raise MelodyError(
-                "objective 'contrastive' needs front_end 'waveform', whose features it quantises; got 'mel'"
-            )
+            self._add_mel(LogMel(sample_rate, n_fft, mel_hop_length, num_mels), num_mels)
         if front_end == "waveform":
             self.conv_padding = _conv_padding(conv_kernels, conv_strides, self.hop_length)
         # The "mel" front end has no use for wav2vec's convolutions; one of width 1 costs nothing until it is dropped.
@@ -138,23 +132,36 @@ class ConformerTokenizer(nn.Module, SemanticTokenizer):
             hidden_size, num_layers, num_heads, intermediate_size, depthwise_kernel, dropout, *convs
         )
         if front_end == "mel":
-            del self.model.feature_extractor, self.model.feature_projection
-            self.mel_projection = nn.Conv1d(num_mels, hidden_size, kernel_size=self.stack, stride=self.stack)
+            self._replace_convolutions(num_mels, hidden_size)
         if objective == "contrastive":
             self.contrast = ContrastiveTargets(
                 hidden_size, conv_width, codevector_groups, codevectors, codevector_dim, num_negatives
             )
         else:
             self.head = nn.Linear(hidden_size, num_targets * target_codebook_size)
-            projection, codebook = _random_quantizers(
-                num_targets, self.stack * num_mels, target_dim, target_codebook_size, target_seed
-            )
-            # Derived from the seed, so not part of the stored weights.
-            self.register_buffer("target_projection", projection, persistent=False)
-            self.register_buffer("target_codebook", codebook, persistent=False)
+            self._draw_quantizers(num_targets, self.stack * num_mels, target_dim, target_codebook_size, target_seed)
+        self._make_room_for_centroids(hidden_size)
+
+    def _add_mel(self, mel: LogMel, num_mels: int) -> None:
+        self.mel = mel
+        # Statistics of each band over the training data, no weights: quantiser and front end see unit variance.
+        self.mel_norm = nn.BatchNorm1d(num_mels, affine=False, momentum=None)
+
+    def _replace_convolutions(self, num_mels: int, hidden_size: int) -> None:
+        del self.model.feature_extractor, self.model.feature_projection
+        self.mel_projection = nn.Conv1d(num_mels, hidden_size, kernel_size=self.stack, stride=self.stack)
+
+    def _draw_quantizers(self, *sizes_and_seed: int) -> None:
+        """Derived from the seed, so not part of the stored weights."""
+        projection, codebook = _random_quantizers(*sizes_and_seed)
+        self.register_buffer("target_projection", projection, persistent=False)
+        self.register_buffer("target_codebook", codebook, persistent=False)
+
+    def _make_room_for_centroids(self, hidden_size: int) -> None:
+        """What ``fit_codebook`` fills."""
         self.register_buffer("feature_mean", torch.zeros(hidden_size))
         self.register_buffer("feature_std", torch.ones(hidden_size))
-        self.register_buffer("centroids", torch.zeros(codebook_size, hidden_size))
+        self.register_buffer("centroids", torch.zeros(self.codebook_size, hidden_size))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
     def tokenize(self, waveform: Tensor) -> Tensor:
@@ -308,11 +315,15 @@ def _frames_a_token(hop_length: int, mel_hop_length: int) -> int:
     return hop_length // mel_hop_length
 
 
-def _check_sizes(feature_layer: int, num_layers: int, hidden_size: int, num_heads: int) -> None:
+def _check(
+    feature_layer: int, num_layers: int, hidden_size: int, num_heads: int, objective: str, front_end: str
+) -> None:
     if not 1 <= feature_layer <= num_layers:
         raise MelodyError(f"feature_layer is {feature_layer}: expected 1 to num_layers, {num_layers}")
     if hidden_size % (2 * num_heads):
         raise MelodyError(f"hidden_size {hidden_size} is not an even multiple of num_heads {num_heads}")
+    if objective == "contrastive" and front_end == "mel":
+        raise MelodyError("objective 'contrastive' needs front_end 'waveform', whose features it quantises; got 'mel'")
 
 
 def _conv_padding(kernels: tuple[int, ...], strides: tuple[int, ...], hop_length: int) -> tuple[int, int]:

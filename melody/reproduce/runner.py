@@ -91,19 +91,12 @@ def reproduce(
     check_options(suites, list(options), tell)
     for line in missing_extras(suites):
         tell(line)
-    if all(kind_of(suite).weightless for suite in suites) and weights is None:
+    asked: dict[str, Any] = {"samplers": samplers, "published_samples": published_samples, "split": split}
+    if weights is None and all(kind_of(suite).weightless for suite in suites):
         context = random_context(preset, device=device, seed=seed)
     else:
         context = preset_context(
-            preset,
-            weights=weights,
-            device=device,
-            seed=seed,
-            samplers=samplers,
-            published_samples=published_samples,
-            split=split,
-            systems=systems,
-            ratings=ratings,
+            preset, weights=weights, device=device, seed=seed, systems=systems, ratings=ratings, **asked
         )
     context.precision, context.budget_s = precision, budget_s
     return run(suites, context, store=store, output=output, progress=progress, command=command)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from melody.declared import Declaration
 from melody.errors import MelodyError
-from melody.protocols import Declaration, Registered
+from melody.protocols import Registered
 from melody.registry import tables
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import Failure, Job, JobResult, JobResults
