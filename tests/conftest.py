@@ -239,10 +239,10 @@ def small_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def same_in_threads() -> Callable[[Sequence[Callable[[], Generation]]], None]:
-    """Asserts that calls give the same bits and counts one after the other and at once, each in a thread."""
+def differences_in_threads() -> Callable[..., list[str]]:
+    """Bits and counts that calls give otherwise when each is made in a thread at once than one after the other."""
 
-    def check(calls: Sequence[Callable[[], Generation]], times: int = 3) -> None:
+    def differences(calls: Sequence[Callable[[], Generation]], times: int = 3) -> list[str]:
         alone = [call() for call in calls]
         begin = threading.Barrier(len(calls))
 
@@ -252,10 +252,17 @@ def same_in_threads() -> Callable[[Sequence[Callable[[], Generation]]], None]:
 
         with ThreadPoolExecutor(len(calls)) as pool:
             together = list(pool.map(again, range(len(calls))))
-        for expected, found in zip(alone, together, strict=True):
-            for one in found:
-                assert torch.equal(one.waveform, expected.waveform)
-                for name in ("passes", "weighted_passes", "formula", "prefill_tokens"):
-                    assert getattr(one.trace, name) == getattr(expected.trace, name)
+        return [
+            f"call {number}: {name}"
+            for number, (expected, made) in enumerate(zip(alone, together, strict=True))
+            for generation in made
+            for name in _differing(generation, expected)
+        ]
 
-    return check
+    return differences
+
+
+def _differing(made: Generation, expected: Generation) -> list[str]:
+    counts = ("passes", "weighted_passes", "formula", "prefill_tokens")
+    names = [name for name in counts if getattr(made.trace, name) != getattr(expected.trace, name)]
+    return names if torch.equal(made.waveform, expected.waveform) else ["waveform", *names]

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -222,11 +223,9 @@ def test_a_real_interrupt_stays_one_even_if_it_is_swallowed() -> None:
     import time
 
     def swallow() -> None:
-        try:
+        with suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(5)
-        except KeyboardInterrupt:
-            pass
 
     with pytest.raises(KeyboardInterrupt), contained():
         swallow()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -37,12 +38,12 @@ def test_round_trip_keeps_float16_values_and_integers(tmp_path: Path) -> None:
     assert other.weight.dtype == torch.float32
 
 
-def _refused(
-    path: Path, message: str, module: nn.Module | None = None, component: dict[str, object] = COMPONENT
-) -> None:
-    with pytest.raises(MelodyError, match=message) as caught:
-        load_weights(module or nn.Linear(3, 2), path, component, wanted="preset 'mine'")
+def _refusal(path: Path, component: dict[str, object] = COMPONENT) -> str:
+    """What loading the file says; the test fails where it is loaded."""
+    with pytest.raises(MelodyError) as caught:
+        load_weights(nn.Linear(3, 2), path, component, wanted="preset 'mine'")
     assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def _rewrite(path: Path, metadata: dict[str, str] | None = None, **tensors: torch.Tensor | None) -> None:
@@ -57,13 +58,13 @@ def test_weights_of_another_component_are_refused_with_both_names(tmp_path: Path
     path = tmp_path / "part.safetensors"
     save_weights(nn.Linear(3, 2), path, COMPONENT, preset="theirs")
     message = r"holds weights of 'linear' \(preset 'theirs'\), but preset 'mine' wants 'other'$"
-    _refused(path, message, component={"use": "other", "arguments": {}})
+    assert re.search(message, _refusal(path, {"use": "other", "arguments": {}}))
 
 
 def test_the_argument_that_differs_is_named_with_both_values(saved: Path) -> None:
     other = {"use": "linear", "arguments": {"size": 4, "bias": True}}
     message = "holds weights of 'linear' with bias = null, size = 3, but preset 'mine' wants bias = true, size = 4$"
-    _refused(saved, message, component=other)
+    assert re.search(message, _refusal(saved, other))
 
 
 class Scale(nn.Module):
@@ -92,7 +93,7 @@ def test_an_argument_that_came_later_has_its_default_in_older_files(tmp_path: Pa
 )
 def test_tensors_that_do_not_fit_are_named(saved: Path, tensors: dict[str, torch.Tensor | None], message: str) -> None:
     _rewrite(saved, **tensors)
-    _refused(saved, message)
+    assert re.search(message, _refusal(saved))
 
 
 @pytest.mark.parametrize(
@@ -105,13 +106,13 @@ def test_tensors_that_do_not_fit_are_named(saved: Path, tensors: dict[str, torch
 )
 def test_files_of_another_format_are_refused(saved: Path, metadata: dict[str, str], message: str) -> None:
     _rewrite(saved, metadata)
-    _refused(saved, message)
+    assert re.search(message, _refusal(saved))
 
 
 @pytest.mark.parametrize("kept", [0, 4, 40, -5])
 def test_truncated_file_is_refused(saved: Path, kept: int) -> None:
     saved.write_bytes(saved.read_bytes()[:kept])
-    _refused(saved, "cannot read weights .*: truncated, damaged or not safetensors")
+    assert re.search("cannot read weights .*: truncated, damaged or not safetensors", _refusal(saved))
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
@@ -123,9 +124,9 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 
     path = tmp_path / "part.safetensors"
     path.write_bytes(pickle.dumps(Bomb()))
-    _refused(path, "not safetensors, and pickles are never opened")
+    assert re.search("not safetensors, and pickles are never opened", _refusal(path))
     path.rename(tmp_path / "part.pt")
-    _refused(path, r"no such file \(part.pt beside it: pickles are never opened as weights\)")
+    assert re.search(r"no such file \(part.pt beside it: pickles are never opened as weights\)", _refusal(path))
     assert not canary.exists()
 
 

@@ -253,6 +253,9 @@ def test_sounds_are_embedded_or_say_what_is_wrong(page: Page) -> None:
     text = "".join(page.text)
     assert "clips/missing.flac: the file is missing" in text
     assert "../secret.flac: outside the folder of the results" in text
+    assert "Without a player: 2 of 4 sounds" in text
+    boxes = [attributes for tag, attributes in page.tags if attributes.get("class") == "sound-title"]
+    assert len(boxes) == len(players), "what cannot be played has no box"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(results: Results, tmp_path: Path) -> None:

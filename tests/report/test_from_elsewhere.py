@@ -38,7 +38,8 @@ def rewritten(content: Any, keys: set[str], value: Callable[[], Any]) -> Any:
     }
 
 
-def rendered(content: Any, folder: Path) -> None:
+def rendered(content: Any, folder: Path) -> int:
+    """Render a results file of this content, whole and in every form; gives the number of its tables."""
     path = folder / "results.json"
     path.write_text(json.dumps(content))
     loaded = load_results(path)
@@ -50,13 +51,14 @@ def rendered(content: Any, folder: Path) -> None:
     for name, heading in (("report.html", "<h2"), ("REPORT.md", "\n## ")):
         assert (folder / name).read_text(encoding="utf-8").count(heading) >= len(loaded.tables)
     assert len((folder / "terminal.txt").read_text(encoding="utf-8").splitlines()) > len(loaded.tables)
+    return len(loaded.tables)
 
 
 def test_no_number_ends_a_report(results: Results, tmp_path: Path) -> None:
     numbers = itertools.cycle([math.inf, 5e-324, 1.0, -math.inf, math.nan, 1e308, 2.0, -1e308, 0.0, 3.0, 1e-300])
     content = rewritten(json.loads(results.model_dump_json()), NUMBERS, lambda: next(numbers))
     steps = itertools.cycle([0, -5, 2**63, 1, 20])
-    rendered(rewritten(content, {"num_steps"}, lambda: next(steps)), tmp_path)
+    assert rendered(rewritten(content, {"num_steps"}, lambda: next(steps)), tmp_path) == len(results.tables)
 
 
 def test_no_text_ends_a_report(results: Results, tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def shown(result: Evaluation | Comparison, folder: Path) -> str:
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_hostile_texts_and_numbers_of_an_evaluation(text: str, tmp_path: Path) -> None:
-    shown(Evaluation.model_validate(evaluation([text], NUMBERS)), tmp_path)
+    page = shown(Evaluation.model_validate(evaluation([text], NUMBERS)), tmp_path)
+    assert not {"\0", "\x1b", "\x08"} & set(page)
 
 
 def test_hostile_comparison(tmp_path: Path) -> None:
@@ -109,7 +110,9 @@ def test_hostile_comparison(tmp_path: Path) -> None:
         "effect_size": math.nan,
     }
     known = {"kind": "comparison", "created": "", "seconds": 1, "a": one, "b": one, "pairs": 2}
-    shown(Comparison.model_validate({**known, "differences": [row]}), tmp_path)
+    page = shown(Comparison.model_validate({**known, "differences": [row]}), tmp_path)
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
 
 
 def test_an_evaluation_of_any_size(tmp_path: Path) -> None:
