@@ -437,11 +437,11 @@ class Metric(Registered, ABC):
     unit: ClassVar[str] = ""
     input_kind: ClassVar[InputKind] = "other"
     hears: ClassVar[Literal["mix", "file"]] = "mix"
-    """Of a metric of ``clips``: the mean of the channels at the metric's ``sample_rate`` (the file's, if it has none),
-    ``(1, 1, T)``; or the file as it is, ``(1, C, T)``. Then a constructor that takes ``sample_rate`` is given the
-    file's, and one that takes ``layout`` the speakers of its channels (``melody.data.layouts``)."""
+    """Of a metric of ``waveforms``: the mean of the channels at the metric's ``sample_rate`` (the file's, if it has
+    none), ``(1, 1, T)``; or the file as it is, ``(1, C, T)``. Then a constructor that takes ``sample_rate`` is given
+    the file's, and one that takes ``layout`` the speakers of its channels (``melody.data.layouts``)."""
     needs_reference: ClassVar[bool] = True
-    """Of a metric of ``windows`` or ``labels``: whether it says anything of a set without a reference."""
+    """Of a metric of ``embeddings`` or ``labels``: whether it says anything of a set without a reference."""
     tells: ClassVar[frozenset[str] | None] = None
     """Those of ``CONTROLS`` that it claims to tell from music; ``None``: all. One that counts silent frames need not
     hear white noise."""

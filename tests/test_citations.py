@@ -1,8 +1,9 @@
-"""Places in the paper that code and declarations cite are the paper's own; its section numbers are not among them."""
+"""Places in the paper that code and pages cite are the paper's own; its section numbers are not among them."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from melody.paths import PACKAGE, declarations
 
@@ -12,18 +13,16 @@ OTHERS = re.compile(
     re.IGNORECASE,
 )
 """Works whose sections are cited by number, on the same line or the one before."""
-FILES = sorted(
-    path
-    for folder in (PACKAGE, declarations("eval"), declarations("baselines"))
-    for path in folder.rglob("*")
-    if path.suffix in (".py", ".toml")
-)
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = (PACKAGE, declarations("eval"), declarations("baselines"), ROOT / "docs", ROOT / "reports")
+PAGES = (*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md")))
+FILES = sorted(path for folder in FOLDERS for path in folder.rglob("*") if path.suffix in (".py", ".toml"))
 
 
 def test_a_numbered_section_is_of_a_work_that_is_named_beside_it() -> None:
     """The facts come from sheets with sections of their own, whose numbers nobody outside can follow."""
     bare = []
-    for path in FILES:
+    for path in (*FILES, *PAGES):
         lines = path.read_text(encoding="utf-8").splitlines()
         for number, (before, line) in enumerate(zip(["", *lines], lines, strict=False), start=1):
             if re.search(r"\bsections? \d", line, re.IGNORECASE) and not OTHERS.search(before + line):

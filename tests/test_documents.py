@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -28,8 +28,10 @@ import typer
 from melody import registry
 from melody.cli.app import app, main
 from melody.config import load_preset, preset_names
+from melody.conformance import run_checks
 from melody.paths import PACKAGE
 from melody.pipeline import MelodyPipeline
+from melody.protocols import InputKind
 from melody.reproduce.suite import load_suites
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -313,6 +315,27 @@ def test_every_kind_of_component_is_told_of_in_the_page_on_extending() -> None:
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     for kind in registry.REGISTRIES:
         assert f"`melody.{kind}`" in page, kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "base", "name"), [("samplers", "Sampler", "Midpoint"), ("metrics", "Metric", "Crest")]
+)
+def test_a_component_of_the_page_on_extending_keeps_what_its_kind_promises(kind: str, base: str, name: str) -> None:
+    """A snippet that runs may still declare what nobody reads, as a field that was renamed."""
+    (snippet,) = [one for one in _fences("docs/extending.md", "python") if f"class {name}(" in one.text]
+    namespace: dict[str, Any] = {"__name__": "of_the_page"}
+    exec(snippet.text, namespace)
+    own = registry.Registry(kind, f"melody.protocols:{base}", ())
+    own.register(name)(namespace[name])
+    results = list(run_checks(own, own.entry(name), {}))
+    assert len(results) > 5
+    assert not [result for result in results if result.state != "holds"]
+
+
+def test_the_page_on_extending_tells_what_each_kind_of_metric_is_given() -> None:
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    table = page.split("| `input_kind` |", 1)[1].split("\n\n", 1)[0]
+    assert {*re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)} == {*get_args(InputKind)} - {"other"}
 
 
 @pytest.mark.parametrize("page", PAGES)

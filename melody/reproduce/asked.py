@@ -52,7 +52,7 @@ def options_of(
         if not (name := _name(text)):
             continue  # a file that names no system, of which more is told when it is read
         registry.systems.entry(name)
-        hint = "systems are rows of tables 1 to 3, and of suites of kind generate with compare = true"
+        hint = "systems are rows of tables 1 to 3, and of suites of kind quality-and-speed with compare = true"
         yield Option(f"--system {text}", lambda suite, name=name: kind_of(suite).compares(suite, name), hint)  # type: ignore[misc]
     for name in samplers or ():
         registry.samplers.entry(name)

@@ -16,7 +16,7 @@ from melody.reproduce.suite import load_suites
 @pytest.mark.parametrize(
     ("suites", "options", "message"),
     [
-        (["small"], {"systems": ["musiclm"]}, "--system musiclm has no use in small: .* compare = true"),
+        (["small"], {"systems": ["musiclm"]}, "has no use in small: .* of kind quality-and-speed with compare = true"),
         (["step-time"], {"samplers": ["heun"]}, "--sampler heun has no use in step-time: .* an axis of samplers"),
         (["table5", "claims"], {"systems": ["noise2music"]}, "--system noise2music has no use in table5, claims"),
         (["speed"], {"systems": ["musiclm"]}, "--system musiclm has no use in speed"),
