@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def _run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
 def test_layers_hold() -> None:
     result = _run(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_contributing_names_the_layers_of_the_contract() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    declared = tools["importlinter"]["contracts"][0]["layers"]
+    layers = [layer.replace("melody.", "`").replace(" |", "` |") + "`" for layer in declared]
+    named = " > ".join(layers[: layers.index("`registry`") + 1])
+    page = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    assert f"**Layers.** {named} > the seams." in page
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,13 @@ def _judges(preset: Preset) -> str:
     return "in all steps" if steps == vae.steps else f"in {steps:,} of {vae.steps:,} steps"
 
 
+def _own_losses(preset: Preset) -> str:
+    training = preset.training
+    assert training is not None
+    weights = {"log magnitudes": training.vae.log_stft_weight, "waveform": training.vae.waveform_weight}
+    return ", ".join(f"{name} × {weight:g}" for name, weight in weights.items() if weight) or "none"
+
+
 def _of_training(get: Callable[[Any], object]) -> Callable[[Preset], str]:
     return lambda preset: str(get(preset.training))
 
@@ -89,6 +96,7 @@ FACTS: dict[str, Callable[[Preset], str]] = {
     "towers of the joint embedder begin as": _towers,
     "discriminators of the codec": _judges,
     "weight of the KL term": _of_training(lambda t: f"{t.vae.kl_weight:g}"),
+    "losses of the codec that the paper has not": _own_losses,
     "losses over resolutions and discriminators": _of_training(lambda t: t.vae.reduction),
     "decoder trained on clamped samples": _of_training(lambda t: "yes" if t.vae.map_samples else "no"),
     "denoiser learns the posterior's": _of_training(lambda t: t.dpd.latents),
