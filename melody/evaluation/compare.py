@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from melody.artifacts.files import finite
 from melody.artifacts.store import Store
 from melody.data.listing import pair
 from melody.errors import MelodyError, StorageError
-from melody.evaluation.evaluate import EMBEDDERS, planner, result_of
+from melody.evaluation.evaluate import EMBEDDERS, result_of
 from melody.evaluation.extract import Progress
 from melody.evaluation.feature_store import FeatureStore
 from melody.evaluation.overlap import check_apart
@@ -60,92 +61,89 @@ def compare(
     """
     begin = time.perf_counter()
     skip_list, feature_store = SkipList(skip_bad), FeatureStore(Store(store))
-    jobs = [
-        prepare(
-            Path(folder),
-            None if reference is None else Path(reference),
-            None if captions is None else Path(captions),
-            plan=planner(metrics, embedders, taggers, joint, device),
-            explicit_metrics=bool(metrics),
-            skip_list=skip_list,
-            feature_store=feature_store,
-            seed=seed,
-            progress=progress,
-            allow_overlap=allow_overlap,
-            beside=Path(other),
-        )
-        for folder, other in ((a, b), (b, a))
-    ]
-    shared = check_apart(jobs[0].listing, jobs[1].listing, allowed=allow_overlap)
-    _hear_pairs(jobs, skip_list)
-    scores = [score_all(session) for session in jobs]
+    session_of = partial(
+        prepare,
+        reference=reference,
+        captions=captions,
+        metrics=metrics,
+        embedders=embedders,
+        taggers=taggers,
+        joint=joint,
+        skip_list=skip_list,
+        feature_store=feature_store,
+        seed=seed,
+        device=device,
+        progress=progress,
+        allow_overlap=allow_overlap,
+    )
+    sessions = [session_of(a, beside=b), session_of(b, beside=a)]
+    shared = check_apart(sessions[0].listing, sessions[1].listing, allowed=allow_overlap)
+    _extract_pairs(sessions, skip_list)
+    scores = [score_all(session) for session in sessions]
     skip_list.raise_if_any()
     seconds = time.perf_counter() - begin
-    first, second = (
-        result_of(session, found, device=device, seconds=seconds, command="")
-        for session, found in zip(jobs, scores, strict=True)
-    )
+    first, second = (result_of(*both, device=device, seconds=seconds) for both in zip(sessions, scores, strict=True))
     return Comparison(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         seconds=round(seconds, 3),
         a=first,
         b=second,
-        pairs=len(jobs[0].generated.sounds),
-        differences=_differences(jobs, scores, seed),
+        pairs=len(sessions[0].generated.sounds),
+        differences=_differences(sessions, scores, seed),
         skipped=skip_list.skipped,
-        notes=list(dict.fromkeys([*shared, *(note for session in jobs for note in session.notes)])),
+        notes=list(dict.fromkeys([*shared, *(note for session in sessions for note in session.notes)])),
     )
 
 
-def _hear_pairs(jobs: Sequence[Session], skip_list: SkipList) -> None:
-    """Hear every clip that has a partner, and keep what could be heard of both."""
-    _pair_up(jobs, skip_list)
+def _extract_pairs(sessions: Sequence[Session], skip_list: SkipList) -> None:
+    """Extract the features of every clip that has a partner, and keep the pairs of which both could be read."""
+    _pair_up(sessions, skip_list)
     skip_list.raise_if_any()
-    for session in jobs:
+    for session in sessions:
         extract_all(session)
     skip_list.raise_if_any()
-    _keep_common(jobs)
+    _keep_common(sessions)
 
 
-def _pair_up(jobs: Sequence[Session], skip_list: SkipList) -> None:
+def _pair_up(sessions: Sequence[Session], skip_list: SkipList) -> None:
     """Leave in both listings the clips that have a partner; those without one are faults."""
-    pairs, lonely = pair(jobs[0].listing, jobs[1].listing)
+    pairs, lonely = pair(sessions[0].listing, sessions[1].listing)
     if not pairs:
         raise MelodyError(
-            f"no clip of {jobs[0].listing.folder} has the name of one of {jobs[1].listing.folder}: "
+            f"no clip of {sessions[0].listing.folder} has the name of one of {sessions[1].listing.folder}: "
             f"two systems are compared on clips of one name"
         )
     skip_list.add(None, lonely)
     kept = {ours.identifier for ours, _ in pairs}
-    for session in jobs:
+    for session in sessions:
         clips = tuple(clip for clip in session.listing.clips if clip.identifier in kept)
         session.listing = replace(session.listing, clips=clips)
         session.pairs = [both for both in session.pairs if both[0].identifier in kept]
 
 
-def _keep_common(jobs: Sequence[Session]) -> None:
-    """Only what could be heard of both clips of a pair is compared."""
-    kept = set.intersection(*({sound.identifier for sound in session.generated.sounds} for session in jobs))
+def _keep_common(sessions: Sequence[Session]) -> None:
+    """Leave pairs of which both clips could be read; a feature that failed of one counts as failed of both."""
+    kept = set.intersection(*({sound.identifier for sound in session.generated.sounds} for session in sessions))
     failures: dict[str, dict[str, str]] = {}
     pair_failures: dict[str, dict[str, str]] = {}
-    for session in jobs:
+    for session in sessions:
         session.generated.sounds = [sound for sound in session.generated.sounds if sound.identifier in kept]
         session.paired = [one for one in session.paired if one.sound.identifier in kept]
         for joint, own in ((failures, session.generated.failures), (pair_failures, session.pair_failures)):
             for key, failed in own.items():
                 joint.setdefault(key, {}).update(failed)
-    for session in jobs:
+    for session in sessions:
         session.generated.failures, session.pair_failures = failures, pair_failures
 
 
-def _differences(jobs: Sequence[Session], scores: Sequence[list[Score]], seed: int) -> list[Difference]:
+def _differences(sessions: Sequence[Session], scores: Sequence[list[Score]], seed: int) -> list[Difference]:
     """A row for each metric; p-values corrected over all of them."""
     by_name = [{score.name: score for score in found} for found in scores]
     rows = []
     for name in (name for name in by_name[0] if name in by_name[1]):
         a, b = by_name[0][name], by_name[1][name]
-        replicates = [session.replicates[name] for session in jobs]
+        replicates = [session.replicates[name] for session in sessions]
         try:
             rows.append(_of_sets(a, b, replicates) if replicates[0] else _of_clips(a, b, seed))
         except StorageError:

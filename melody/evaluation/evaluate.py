@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from melody.artifacts.files import canonical
 from melody.artifacts.provenance import commit, device_name, versions
 from melody.artifacts.store import Store
-from melody.devices import device_of
 from melody.evaluation.extract import Progress, inputs_of
 from melody.evaluation.feature_store import FeatureStore
-from melody.evaluation.plan import AvailableInputs, MetricPlan, make_plan
 from melody.evaluation.result import Circumstances, Evaluation, Score
 from melody.evaluation.session import Session, extract_all, prepare, score_all
 from melody.evaluation.skipped import SkipList
@@ -63,14 +61,17 @@ def evaluate(
     begin = time.perf_counter()
     skip_list = SkipList(skip_bad)
     session = prepare(
-        Path(generated),
-        None if reference is None else Path(reference),
-        None if captions is None else Path(captions),
-        plan=planner(metrics, embedders, taggers, joint, device),
-        explicit_metrics=bool(metrics),
+        generated,
+        reference,
+        captions,
+        metrics=metrics,
+        embedders=embedders,
+        taggers=taggers,
+        joint=joint,
         skip_list=skip_list,
         feature_store=FeatureStore(Store(store)),
         seed=seed,
+        device=device,
         progress=progress,
         allow_overlap=allow_overlap,
     )
@@ -82,15 +83,7 @@ def evaluate(
     return result_of(session, scores, device=device, seconds=time.perf_counter() - begin, command=command)
 
 
-def planner(
-    metrics: Sequence[str] | None, embedders: Sequence[str], taggers: Sequence[str], joint: str, device: str
-) -> Callable[[AvailableInputs], MetricPlan]:
-    """How the rows are chosen, once it is known what is given."""
-    place = str(device_of(device))
-    return lambda given: make_plan(metrics, given, embedders=embedders, taggers=taggers, joint=joint, device=place)
-
-
-def result_of(session: Session, scores: list[Score], *, device: str, seconds: float, command: str) -> Evaluation:
+def result_of(session: Session, scores: list[Score], *, device: str, seconds: float, command: str = "") -> Evaluation:
     """What was measured, with all that decides it."""
     reference = session.reference
     return Evaluation(

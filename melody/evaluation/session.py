@@ -14,13 +14,14 @@ from torch import Tensor
 from melody.bounds import MAX_RUN_SEED, shown
 from melody.data.corpus import InvalidFile
 from melody.data.listing import AudioFile, AudioFolder, doubled_stems, identifier_of, list_clips, pair, read_captions
+from melody.devices import device_of
 from melody.errors import MelodyError, StorageError
 from melody.evaluation import controls
 from melody.evaluation.extract import ClipRef, FeatureSet, Pair, Progress, extract_features, extract_pairs
 from melody.evaluation.feature_store import FeatureStore
 from melody.evaluation.features import FeatureExtractor
 from melody.evaluation.overlap import check_apart, copies
-from melody.evaluation.plan import AvailableInputs, MetricPlan, MetricRun, states_of_one_pair
+from melody.evaluation.plan import AvailableInputs, MetricPlan, MetricRun, make_plan, states_of_one_pair
 from melody.evaluation.result import Control, Score
 from melody.evaluation.rows import row
 from melody.evaluation.scoring import (
@@ -84,55 +85,58 @@ class Session:
 
 
 def prepare(
-    generated: Path,
-    reference: Path | None,
-    captions: Path | None,
+    generated: str | Path,
+    reference: str | Path | None,
+    captions: str | Path | None,
     *,
-    plan: Callable[[AvailableInputs], MetricPlan],
-    explicit_metrics: bool,
+    metrics: Sequence[str] | None,
+    embedders: Sequence[str],
+    taggers: Sequence[str],
+    joint: str,
     skip_list: SkipList,
     feature_store: FeatureStore,
     seed: int,
+    device: str,
     progress: Progress | None,
     allow_overlap: bool = False,
-    beside: Path | None = None,
+    beside: str | Path | None = None,
 ) -> Session:
-    """List the folders and choose the rows; what is seen to be bad without decoding goes into the tally.
+    """List the folders and choose the rows; what is seen to be bad without decoding goes on the skip list.
 
     Args:
-        explicit_metrics: clips without a partner are faults, if a metric of pairs was named; else such metrics are left
-            out.
+        metrics: names; clips without a partner are faults if one of pairs is among them. Without names, all that can be
+            had from what is given; then such metrics are left out where a clip has no partner.
         allow_overlap: whether generated clips may be clips of the reference; then it is told.
         beside: another folder whose clips are paired with the generated ones.
     """
+    torch_device, explicit_metrics = str(device_of(device)), bool(metrics)
     if not 0 <= seed <= MAX_RUN_SEED:
         raise MelodyError(f"the seed is {shown(seed)}; expected 0 or more, and below 2^32")
-    folders = [folder for folder in (generated, reference, beside) if folder is not None]
+    folders = [Path(folder) for folder in (generated, reference, beside) if folder is not None]
     doubled = set[str]().union(*map(doubled_stems, folders))
-    listing = list_clips(generated, doubled)
-    other = None if reference is None else list_clips(reference, doubled)
-    skip_list.add(generated, listing.faults)
+    listing = list_clips(Path(generated), doubled)
+    other = None if reference is None else list_clips(Path(reference), doubled)
+    skip_list.add(listing.folder, listing.faults)
     notes = _named_alike(listing)
     if other is not None:
         skip_list.add(other.folder, other.faults)
         notes += check_apart(listing, other, allowed=allow_overlap)
     texts = None
     if captions is not None:
-        texts, faults = read_captions(captions, listing)
+        texts, faults = read_captions(Path(captions), listing)
         skip_list.add(None, faults, ("texts",))
     pairs, lonely = pair(listing, other) if other is not None else ([], [])
-    chosen = plan(
-        AvailableInputs(other is not None, texts is not None, bool(pairs) and (explicit_metrics or not lonely))
-    )
-    if paired := [measure.name for measure in chosen.of("waveform_pairs", "label_pairs")]:
+    given = AvailableInputs(other is not None, texts is not None, bool(pairs) and (explicit_metrics or not lonely))
+    plan = make_plan(metrics, given, embedders=embedders, taggers=taggers, joint=joint, device=torch_device)
+    if paired := [measure.name for measure in plan.of("waveform_pairs", "label_pairs")]:
         skip_list.add(None, lonely, paired)
     elif lonely and pairs:
         notes.append(
             f"{len(pairs)} of {len(listing.clips)} clips have a partner in {reference}: pairs are not measured"
         )
-    notes += chosen.notes
+    notes += plan.notes
     return Session(
-        chosen, feature_store, skip_list, seed, listing, other, pairs, texts, explicit_metrics, progress, notes=notes
+        plan, feature_store, skip_list, seed, listing, other, pairs, texts, explicit_metrics, progress, notes=notes
     )
 
 
@@ -144,7 +148,7 @@ def _named_alike(listing: AudioFolder) -> list[str]:
 
 
 def extract_all(session: Session) -> None:
-    """Read every sound, once; what cannot be read or computed goes into the tally."""
+    """Read every sound, once; what cannot be read or computed goes on the skip list."""
     session.heard = extract_features(session.listing, session.plan.features(), session.feature_store, session.tick)
     if not session.explicit_metrics:
         _leave_out_refused(session)
