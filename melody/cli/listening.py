@@ -47,7 +47,7 @@ def analyse(
     result = run(ratings, max_failed=max_failed)
     files = []  # all that is to be written is made before the first file is
     if json_file is not None:
-        files.append((json_file, (result.model_dump_json(indent=1) + "\n").encode()))
+        files.append((json_file, result.to_json().encode()))
     if html_file is not None:
         files.append((html_file, render_listening(result).encode()))
     for path, content in files:

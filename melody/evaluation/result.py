@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -63,6 +63,16 @@ class SavedResult(Schema, ABC):
     def to_pandas(self) -> pd.DataFrame:
         """Its numbers as one tidy data frame: a row for each, with ``row.AXIS`` for where it stands in its table."""
         return to_frame(self.entries())
+
+    def to_json(self) -> str:
+        """The content of its file."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        from melody.artifacts.files import write_bytes
+
+        write_bytes(Path(path), self.to_json().encode())
 
 
 def showable(value: Any) -> Any:
@@ -259,11 +269,7 @@ class Evaluation(SavedResult):
 
     def __getitem__(self, name: str) -> Score:
         """The score of that name, as in ``fad[mel-stats]``; a metric's name does where there is one of it."""
-        found = [score for score in self.scores if name == score.name]
-        found = found or [score for score in self.scores if name == score.metric]
-        if len(found) != 1:
-            raise MelodyError(f"no one score {name!r}{did_you_mean(name, [score.name for score in self.scores])}")
-        return found[0]
+        return _only(self.scores, name, "score")
 
     def entries(self) -> list[ResultEntry]:
         """A number for each score."""
@@ -290,10 +296,6 @@ class Evaluation(SavedResult):
             against=(self.captions or "") if score.input_kind == "text_audio_embeddings" else against,
             record=score,
         )
-
-    def save(self, path: str | Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        _save(self, Path(path))
 
 
 class Difference(Schema):
@@ -342,18 +344,13 @@ class Comparison(SavedResult):
 
     def __getitem__(self, name: str) -> Difference:
         """The difference of that name; a metric's name does where there is one of it."""
-        found = self.rows([name])
-        if len(found) != 1:
-            raise MelodyError(f"no one row {name!r}{did_you_mean(name, [row.name for row in self.differences])}")
-        return found[0]
+        return _only(self.differences, name, "row")
 
     def rows(self, names: Iterable[str]) -> list[Difference]:
         """The differences of those names, or of metrics of those names; raises ``MelodyError`` for one without any."""
         found: dict[str, Difference] = {}
         for name in names:
-            rows = [row for row in self.differences if name == row.name]
-            rows = rows or [row for row in self.differences if name == row.metric]
-            if not rows:
+            if not (rows := _named(self.differences, name)):
                 hint = did_you_mean(name, [row.name for row in self.differences])
                 raise MelodyError(f"no metric {name!r} was compared{hint}")
             found |= {row.name: row for row in rows}
@@ -365,9 +362,23 @@ class Comparison(SavedResult):
         scores = [result._entry(score, self.kind, {"side": name}) for name, result in sides for score in result.scores]
         return scores + [_difference_entry(row) for row in self.differences]
 
-    def save(self, path: str | Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        _save(self, Path(path))
+
+Named = TypeVar("Named", Score, Difference)
+
+
+def _named(rows: Sequence[Named], name: str) -> list[Named]:
+    """The one of that name, as in ``fad[mel-stats]``, or all of the metric of that name."""
+    return [row for row in rows if row.name == name] or [row for row in rows if row.metric == name]
+
+
+def _only(rows: Sequence[Named], name: str, what: str) -> Named:
+    """As ``_named``; raises ``MelodyError`` for none, or several."""
+    found = _named(rows, name)
+    if not found:
+        raise MelodyError(f"no {what} {name!r}{did_you_mean(name, [row.name for row in rows])}")
+    if len(found) > 1:
+        raise MelodyError(f"{name!r} is the metric of {len(found)} {what}s: {', '.join(row.name for row in found)}")
+    return found[0]
 
 
 def _difference_entry(row: Difference) -> ResultEntry:
@@ -389,9 +400,3 @@ def _difference_entry(row: Difference) -> ResultEntry:
         reason=row.reason,
         record=row,
     )
-
-
-def _save(result: Evaluation | Comparison, path: Path) -> None:
-    from melody.artifacts.files import write_bytes
-
-    write_bytes(path, (result.model_dump_json(indent=1) + "\n").encode())

@@ -310,4 +310,4 @@ def write(results: Results, clips: Sequence[tuple[Clip, bytes]], folder: Path) -
 
     for clip, content in clips:
         write_bytes(folder / clip.path, content)
-    write_bytes(folder / RESULTS, (results.model_dump_json(indent=1) + "\n").encode())
+    results.save(folder / RESULTS)
