@@ -378,9 +378,9 @@ def report(
     """Render results again: terminal, Markdown, CSV, plots and one HTML page beside them."""
     from melody.report.terminal import print_results
     from melody.report.write import write_report
-    from melody.reproduce.results import Results, load_results
+    from melody.reproduce.results import Results, load_results, results_file
 
-    path = _results_file(results)
+    path = results_file(results)
     loaded = load_results(path)
     if not isinstance(loaded, Results):
         raise MelodyError(
@@ -399,10 +399,6 @@ app.command()(cache)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(gate)
-
-
-def _results_file(path: Path) -> Path:
-    return path / "results.json" if path.is_dir() else path
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -57,7 +57,7 @@ def gate(
 
     if junit is not None:
         check_can_write(junit)
-    outcome = _outcome(_results_file(results), thresholds, baseline, by)
+    outcome = _outcome(results, thresholds, baseline, by)
     if junit is not None:
         write_junit(outcome, junit)
     _show(outcome)
@@ -74,9 +74,8 @@ def _outcome(results: Path, thresholds: Path | None, baseline: Path | None, by: 
     if thresholds is not None:
         return held(loaded, load_thresholds(thresholds))
     assert baseline is not None
-    earlier = _results_file(baseline)
     allowed = STANDARD_ERRORS if by is None else by
-    return gate_against(loaded, load_results(earlier), baseline.name, by_standard_errors=allowed)
+    return gate_against(loaded, load_results(baseline), baseline.name, by_standard_errors=allowed)
 
 
 def _show(outcome: GateOutcome) -> None:
@@ -92,7 +91,3 @@ def _show(outcome: GateOutcome) -> None:
     console.print(
         f"{states.count('holds')} hold, {states.count('falls')} fall: {escape(outcome.title)}", soft_wrap=True
     )
-
-
-def _results_file(path: Path) -> Path:
-    return path / "results.json" if path.is_dir() else path

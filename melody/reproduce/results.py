@@ -188,6 +188,8 @@ class Results(SavedResult):
         return [_entry(table.suite, cell) for table in self.tables for cell in table.cells]
 
 
+RESULTS = "results.json"
+"""The file of a run, in its folder."""
 AnyResult = Results | Evaluation | Comparison | ListeningResult
 KINDS: dict[str, type[AnyResult]] = {
     "reproduction": Results,
@@ -197,13 +199,21 @@ KINDS: dict[str, type[AnyResult]] = {
 }
 
 
+def results_file(path: str | Path) -> Path:
+    """The file of results: of a run's folder the one in it."""
+    return Path(path, RESULTS) if Path(path).is_dir() else Path(path)
+
+
 def load_results(path: str | Path) -> AnyResult:
     """Read what reproduce, evaluate, compare or listening wrote; of schema version 1 too, which it turns into today's.
 
+    Args:
+        path: of the file, or of a run's folder.
     Raises:
         MelodyError: the file is missing, not JSON, of a newer version, or none of ours.
     """
-    content = read_json(Path(path))
+    path = results_file(path)
+    content = read_json(path)
     try:
         kind = _kind(content)
         _check_version(content)

@@ -24,7 +24,7 @@ from melody.reproduce.executor import Progress, RunSummary, compute_all
 from melody.reproduce.jobs.job import Failure, Job, JobResult, JobResults
 from melody.reproduce.jobs.speed import check_precision
 from melody.reproduce.orderings import ordering_notes, orderings
-from melody.reproduce.results import Cell, Clip, Results, Share
+from melody.reproduce.results import RESULTS, Cell, Clip, Results, Share
 from melody.reproduce.results import Table as FilledTable
 from melody.reproduce.statements import statements
 from melody.reproduce.suite import Baseline, Column, Row, Suite, load_baselines
@@ -36,7 +36,6 @@ from melody.reproduce.verdicts import target_notes, targets
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-RESULTS = "results.json"
 BUDGET_S = 600.0
 """What the speed table may spend on a system, unless a run says otherwise."""
 
