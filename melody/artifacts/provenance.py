@@ -21,7 +21,7 @@ from melody.paths import PACKAGE
 from melody.registry import Entry, Registry, registry
 
 DECIDING = ("torch", "numpy", "scipy", "transformers", "tokenizers", "diffusers", "soxr")
-"""Distributions whose version is part of a unit's key: those that do arithmetic or cut texts into tokens."""
+"""Distributions whose version is part of a job's key: those that do arithmetic or cut texts into tokens."""
 RECORDED = (*DECIDING, "torchmetrics", "symusic")
 
 
@@ -37,7 +37,7 @@ def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
 
 
 def deciding_versions() -> dict[str, str]:
-    """Versions for a unit's key; a distribution that is not installed is *absent*."""
+    """Versions for a job's key; a distribution that is not installed is *absent*."""
     return dict.fromkeys(DECIDING, "absent") | versions(DECIDING)
 
 
@@ -71,7 +71,7 @@ def device_name(device: str) -> str:
 
 
 def device_class(device: str) -> str:
-    """What of a device is part of a unit's key: the kind of hardware whose arithmetic is alike."""
+    """What of a device is part of a job's key: the kind of hardware whose arithmetic is alike."""
     return device_name(device) if device.startswith("cuda") else device.partition(":")[0]
 
 

@@ -78,7 +78,7 @@ class EvaluatedPreset:
 
 @dataclass
 class Context:
-    """One run's surroundings. Places (paths, devices) are here; content goes into the units' configs."""
+    """One run's surroundings. Places (paths, devices) are here; content goes into the jobs' configs."""
 
     subject: EvaluatedPreset
     corpus_of: Callable[[], Corpus]
@@ -112,7 +112,7 @@ class Context:
         return self.subject.load()
 
     def tell(self, what: str, done: int = 0, total: int = 0) -> None:
-        """Say what is being done that is no unit of work, so that the run's progress names it."""
+        """Say what is being done that is no job, so that the run's progress names it."""
         if self.progress is not None:
             self.progress(done, total, what)
 
@@ -278,12 +278,12 @@ class Context:
 
     @cached_property
     def common(self) -> dict[str, Any]:
-        """What every unit hangs on that runs the preset's parts."""
+        """What every job hangs on that runs the preset's parts."""
         return {"subject": self.subject.facts, "weights": self.subject.weights, **self.arithmetic}
 
     @cached_property
     def hearing(self) -> dict[str, Any]:
-        """What every unit hangs on whose clips the preset's joint embedder hears, whoever made them."""
+        """What every job hangs on whose clips the preset's joint embedder hears, whoever made them."""
         return {"joint_embedder": self.joint_embedder, **self.arithmetic}
 
     @cached_property
@@ -293,7 +293,7 @@ class Context:
 
     @cached_property
     def arithmetic(self) -> dict[str, Any]:
-        """What every unit hangs on that runs a network."""
+        """What every job hangs on that runs a network."""
         return {
             "device": device_class(self.device),
             "precision": "float32",

@@ -1,4 +1,4 @@
-"""The runner: plan the units of all suites, compute those that the store lacks, fill the tables."""
+"""The runner: plan the jobs of all suites, compute those that the store lacks, fill the tables."""
 
 from __future__ import annotations
 
@@ -116,18 +116,18 @@ def run(
     check_folder(output)
     baselines = load_baselines()
     planned = plan(suites, context)
-    units = planned.jobs
+    jobs = planned.jobs
     prepare = None if all(kind_of(suite).weightless for suite in suites) else context.load
 
     def compute(job: Job) -> JobResult:
         return replace(job.compute(context), origin=context.origin)
 
-    computed = compute_all(units, store, compute, prepare=prepare, progress=progress)
+    computed = compute_all(jobs, store, compute, prepare=prepare, progress=progress)
     filled = [fill(table, computed.outcomes, baselines) for table in planned.tables]
     failed = [
-        f"{unit.label}: {outcome.reason}"
-        for unit in units
-        if isinstance(outcome := computed.outcomes[unit.key], Failure)
+        f"{job.label}: {outcome.reason}"
+        for job in jobs
+        if isinstance(outcome := computed.outcomes[job.key], Failure)
     ]
     results = Results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -135,7 +135,7 @@ def run(
         seconds=round(time.perf_counter() - begin, 3),
         cells_computed=computed.computed,
         cells_reused=computed.reused,
-        split=split(units, computed),
+        split=split(jobs, computed),
         statements=statements([table.suite for table in planned.tables], [table for table, _ in filled]),
         failures=[*planned.broken, *failed],
         tables=[table for table, _ in filled],
@@ -144,12 +144,12 @@ def run(
     return results
 
 
-def split(units: Sequence[Job], computed: RunSummary) -> list[Share]:
+def split(jobs: Sequence[Job], computed: RunSummary) -> list[Share]:
     """Where the time went, by system and kind of work, the longest first."""
     taken: dict[str, list[float]] = {}
-    for unit in units:
-        if unit.key in computed.seconds:
-            taken.setdefault(f"{unit.system_name}: {unit.kind}", []).append(computed.seconds[unit.key])
+    for job in jobs:
+        if job.key in computed.seconds:
+            taken.setdefault(f"{job.system_name}: {job.kind}", []).append(computed.seconds[job.key])
     shares = [Share(work=work, units=len(each), seconds=round(sum(each), 3)) for work, each in taken.items()]
     return sorted(shares, key=lambda share: -share.seconds)
 

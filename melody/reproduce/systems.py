@@ -2,7 +2,7 @@
 
 Every system of ours whose weights for the preset are shipped, every plug-in, and what the command line names. A system
 is identified by content (source, versions, hashes of files); one whose files decide all is loaded only when one of its
-units must be computed.
+jobs must be computed.
 """
 
 from __future__ import annotations

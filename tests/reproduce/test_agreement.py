@@ -66,8 +66,8 @@ def test_tables_share_the_runs_that_judges_hear(context: Context) -> None:
     def runs(name: str) -> set[str]:
         suite = load_suite(name)
         few = suite.settings.model_copy(update={"training_clips": 128})
-        units = plan([suite.model_copy(update={"settings": few})], context).jobs
-        return {unit.key for unit in units if unit.kind == "generation"}
+        jobs = plan([suite.model_copy(update={"settings": few})], context).jobs
+        return {job.key for job in jobs if job.kind == "generation"}
 
     assert runs("table2") & runs("table4")
 

@@ -103,7 +103,7 @@ def test_no_field_is_forgotten() -> None:
 def test_a_setting_is_used_or_refused(
     kind: str, setting: str, tones: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told from the reads of a plan and of a table whose units all failed: what nothing reads cannot be used."""
+    """Told from the reads of a plan and of a table whose jobs all failed: what nothing reads cannot be used."""
     suite = SHIPPED[kind]
     if setting not in KINDS[kind].uses.settings:
         changed = _with_settings(suite, {setting: OTHER[setting]})

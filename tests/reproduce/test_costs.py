@@ -270,7 +270,7 @@ def test_our_own_system_is_timed_part_by_part(tiny_preset: Preset, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["musiclm", "noise2music"])
-def test_opponents_are_timed_part_by_part_in_half_precision_too(name: str, tmp_path: Path) -> None:
+def test_baselines_are_timed_part_by_part_in_half_precision_too(name: str, tmp_path: Path) -> None:
     """So that no more than one of their networks has to fit a device."""
     results = run(suite_of("speed", [{"system": name}], 1.0), "demo", tmp_path, budget_s=1e-3, precision="bf16")
     assert results.failures == []
@@ -292,13 +292,13 @@ def test_bad_options_are_one_line(tmp_path: Path) -> None:
 def test_what_was_fitted_on_the_papers_numbers_reproduces_none_of_them(tones: SimpleNamespace) -> None:
     suite = load_suite("speed/speed")
     row: Row = {"system": "melody", "num_steps": 5}
-    filling = TableBuilder(suite, tones.context(), {}, [], kind_of(suite).measures)
+    builder = TableBuilder(suite, tones.context(), {}, [], kind_of(suite).measures)
     for fitted, verdict in ((True, "not attempted"), (False, "reproduced")):
-        finding = CellValue(
+        value = CellValue(
             projected=Projection(value=7.5, method="a model"), fitted=fitted, unavailable_reason="no V100 is here"
         )
-        cell = filling.cell(row, suite.column("v100"), finding)
-        assert (cell.verdict, cell.projected) == (verdict, finding.projected)
+        cell = builder.cell(row, suite.column("v100"), value)
+        assert (cell.verdict, cell.projected) == (verdict, value.projected)
 
 
 def test_the_roofline_finds_the_efficiencies_that_made_its_numbers() -> None:

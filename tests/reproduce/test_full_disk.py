@@ -1,4 +1,4 @@
-"""A store that cannot be written ends a run; no clip, metric or unit is blamed for it."""
+"""A store that cannot be written ends a run; no clip, metric or job is blamed for it."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class Numbered(Job):
         return JobResult({"n": self.n})
 
 
-def test_a_full_disk_is_no_failure_of_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    units = [Numbered(n=number, label=f"unit {number}") for number in range(3)]
+def test_a_full_disk_is_no_failure_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [Numbered(n=number, label=f"job {number}") for number in range(3)]
     store = Store(tmp_path / "store")
     fill_after(monkeypatch, 0)
     with pytest.raises(StorageError, match="No space left on device"):
-        compute_all(units, store, lambda unit: unit.compute(None))
+        compute_all(jobs, store, lambda job: job.compute(None))
 
 
 def test_a_store_whose_lock_cannot_be_taken_is_no_fault_of_a_clip(clips: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_store_whose_lock_cannot_be_taken_is_no_fault_of_a_clip(clips: Path) -
         melody.evaluate(clips, metrics=["loudness"], store=clips.parent / "store", skip_bad=True)
 
 
-def test_a_cache_of_sounds_that_cannot_be_written_is_no_fault_of_a_unit(
+def test_a_cache_of_sounds_that_cannot_be_written_is_no_fault_of_a_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MELODY_CACHE", str(tmp_path / "cache"))

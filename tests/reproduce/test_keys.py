@@ -68,7 +68,7 @@ class Row:
     def keys(self) -> set[str]:
         code_identity.source_hash.cache_clear()
         context = self.tones.context(others={ROW: self.system()}, **self.context)
-        return {unit.key for unit in plan([self.suite], context).jobs if unit.system_name == ROW}
+        return {job.key for job in plan([self.suite], context).jobs if job.system_name == ROW}
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def _check(cell: Cell, row: Row) -> None:
 
 
 @pytest.mark.parametrize("name", ["musiclm", "noise2music"])
-def test_opponents_are_known_by_their_own_presets(name: str, tmp_path: Path) -> None:
+def test_baselines_are_known_by_their_own_presets(name: str, tmp_path: Path) -> None:
     def identity(text: str) -> dict[str, Any]:
         (tmp_path / "preset.toml").write_text(text)
         (tmp_path / "row.toml").write_text(

@@ -80,15 +80,15 @@ def test_changed_sample_is_computed_again_under_the_same_name(
     tones: SimpleNamespace, samples: Path, tmp_path: Path
 ) -> None:
     suite, context = tones.small("published-samples"), tones.context(published_samples=samples)
-    before = {unit.key for unit in plan([suite], context).jobs}
+    before = {job.key for job in plan([suite], context).jobs}
     write_audio(samples / "prompts/440.melody.flac", 0.3 * tones.tone(440.0, 2.0), tones.rate)
-    after = {unit.key for unit in plan([suite], tones.context(published_samples=samples)).jobs}
+    after = {job.key for job in plan([suite], tones.context(published_samples=samples)).jobs}
     assert len(before - after) == 1
 
 
 def test_the_published_samples_are_all_there(tones: SimpleNamespace, published_samples: Path) -> None:
-    units = plan([tones.small("published-samples")], tones.context(published_samples=published_samples)).jobs
-    assert sorted(len(unit.config["clips"]) for unit in units) == [3, 3, 3, 3, 64, 64]
-    melody, musiclm = (unit for unit in units if len(unit.config["clips"]) == 64)
+    jobs = plan([tones.small("published-samples")], tones.context(published_samples=published_samples)).jobs
+    assert sorted(len(job.config["clips"]) for job in jobs) == [3, 3, 3, 3, 64, 64]
+    melody, musiclm = (job for job in jobs if len(job.config["clips"]) == 64)
     assert {c["text"] for c in melody.config["clips"]} == {c["text"] for c in musiclm.config["clips"]}
     assert len({c["text"] for c in melody.config["clips"]}) == 64

@@ -42,9 +42,9 @@ class Numbered(Job):
 
 while not Path(sys.argv[3]).exists():
     time.sleep(0.01)
-units = [Numbered(n=n) for n in range(40)]
-done = compute_all(units, Store(sys.argv[1]), lambda job: job.compute(None))
-assert [done.outcomes[unit.key].values["n"] for unit in units] == list(range(40))
+jobs = [Numbered(n=n) for n in range(40)]
+done = compute_all(jobs, Store(sys.argv[1]), lambda job: job.compute(None))
+assert [done.outcomes[job.key].values["n"] for job in jobs] == list(range(40))
 assert done.computed + done.reused == 40
 print(done.computed)
 """
@@ -222,11 +222,11 @@ def test_progress_names_all_that_a_run_does(tones: SimpleNamespace, tmp_path: Pa
     suites, context = [tones.small("table2"), tones.small("table4")], tones.context()
     run(suites, context, store=Store(tmp_path), output=tmp_path / "o", progress=lambda *each: told.append(each))
     whats = [what for _, _, what in told]
-    units = [unit.label for unit in plan(suites, context).jobs]
+    labels = [job.label for job in plan(suites, context).jobs]
     assert whats[0] == "table2: planning", "before anything is read"
-    assert f"reading or rendering {context.corpus.name}" in whats[: whats.index(units[0])]
-    assert whats.index("table4: planning") < whats.index("loading weights") < whats.index(units[0])
-    assert [what for what in whats if what in units] == units
+    assert f"reading or rendering {context.corpus.name}" in whats[: whats.index(labels[0])]
+    assert whats.index("table4: planning") < whats.index("loading weights") < whats.index(labels[0])
+    assert [what for what in whats if what in labels] == labels
     assert whats[-3:] == ["", "table2: filling the table", "table4: filling the table"]
     assert all(0 <= done <= total for done, total, _ in told)
 
@@ -244,10 +244,10 @@ def test_progress_names_how_judges_are_made(
     assert told[-8:] == [*(f"{hearing}, {n} of 8" for n in range(1, 8)), f"{learning}, 8 of 8"]
 
 
-def test_tables_share_their_units(tones: SimpleNamespace) -> None:
+def test_tables_share_their_jobs(tones: SimpleNamespace) -> None:
     context = tones.context()
     second, fourth = tones.small("table2"), tones.small("table4")
-    together = {unit.key for unit in plan([second, fourth], context).jobs}
+    together = {job.key for job in plan([second, fourth], context).jobs}
     apart = [len(plan([suite], context).jobs) for suite in (second, fourth)]
     assert len(together) == sum(apart) - 10, "6 runs, the reference and 3 controls are shared"
 
@@ -270,14 +270,14 @@ def test_what_decides_a_number_is_in_its_key(
     monkeypatch.setattr("melody.reproduce.context.device_class", lambda device: device)
     monkeypatch.setattr("melody.reproduce.context.device_name", lambda device: device)
     suites = [tones.small("table4", seeds=(0,))]
-    before = {unit.key for unit in plan(suites, tones.context()).jobs}
+    before = {job.key for job in plan(suites, tones.context()).jobs}
     options = {key: value for key, value in change.items() if key in ("device", "seed")}
     context = tones.context(**options)
     if "weights" in change:
         context.subject = replace(context.subject, weights=change["weights"])
     if "preset facts" in change:
         context.subject = replace(context.subject, facts={"tones": change["preset facts"]})
-    after = {unit.key for unit in plan(suites, context).jobs}
+    after = {job.key for job in plan(suites, context).jobs}
     # With another seed the real clips and the controls stay the same.
     assert len(before & after) == (4 if "seed" in change else 0)
 
@@ -399,7 +399,7 @@ def test_bad_input_ends_the_run_before_anything_is_computed(tones: SimpleNamespa
     assert system.calls == []
 
 
-def test_two_runs_at_once_compute_each_unit_once(tmp_path: Path) -> None:
+def test_two_runs_at_once_compute_each_job_once(tmp_path: Path) -> None:
     log, start = tmp_path / "log", tmp_path / "start"
     command = [sys.executable, "-c", WORKER, str(tmp_path / "store"), str(log), str(start)]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

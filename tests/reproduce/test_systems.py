@@ -319,10 +319,10 @@ def test_other_weights_are_another_key(tones: SimpleNamespace, found: Callable[.
         (tmp_path / "w.safetensors").write_bytes(content)
         (tmp_path / "CARD.md").write_text(card)
         context = tones.context(others={k: v for k, v in found(f"hummer={tmp_path}").items() if k == "hummer"})
-        units = plan([tones.small("table2")], context).jobs
-        keys.append({unit.key for unit in units if unit.system_name == "hummer"})
-        keys[-1] |= {unit.key for unit in units if unit.system_name == "melody"}
-        assert [unit.system_name for unit in units] == sorted((u.system_name for u in units), key="melody hummer".index)
+        jobs = plan([tones.small("table2")], context).jobs
+        keys.append({job.key for job in jobs if job.system_name == "hummer"})
+        keys[-1] |= {job.key for job in jobs if job.system_name == "melody"}
+        assert [job.system_name for job in jobs] == sorted((job.system_name for job in jobs), key="melody hummer".index)
     ours = len(plan([tones.small("table2")], tones.context()).jobs)
     assert len(keys[0] & keys[1]) == ours
     assert len(keys[0] - keys[1]) == 4, "three seeds and a timing"
@@ -361,8 +361,8 @@ def test_options_come_from_the_suite_or_from_a_file(
     (tmp_path / "mine.toml").write_text('use = "hummer"\ntitle = "quiet"\n[options]\nloudness = 0.5\n')
     others = found(str(tmp_path / "mine.toml"))
     context = tones.context(others={name: others[name] for name in ("hummer", "quiet")})
-    units = plan([tones.small("table2", systems={"hummer": {"loudness": 0.9}})], context).jobs
-    given = {u.system_name: u.config["options"]["loudness"] for u in units if u.system_name != "melody"}
+    jobs = plan([tones.small("table2", systems={"hummer": {"loudness": 0.9}})], context).jobs
+    given = {job.system_name: job.config["options"]["loudness"] for job in jobs if job.system_name != "melody"}
     assert given == {"hummer": 0.9, "quiet": 0.5}
     with pytest.raises(MelodyError, match="system 'hummer' takes no option 'loudnes'; did you mean 'loudness'"):
         plan([tones.small("table2", systems={"hummer": {"loudnes": 0.9}})], context)

@@ -70,7 +70,7 @@ class Peaks(Table):
         if row["system"] == "nobody":
             raise RuntimeError("nobody\nis there")
         peaks = [peak for clips in results.computed("clips") for peak in clips.values["peak"]]
-        return CellValue(Measurement(value=max(peaks), expected=9, scored=len(peaks)), units=results.planned("clips"))
+        return CellValue(Measurement(value=max(peaks), expected=9, scored=len(peaks)), jobs=results.planned("clips"))
 
 
 class NoRows(Peaks):

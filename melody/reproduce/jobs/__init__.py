@@ -1,1 +1,1 @@
-"""How units are computed: each module builds the units of one kind, and computes them from their config alone."""
+"""How jobs are computed: each module builds the jobs of one kind, and computes them from their config alone."""

@@ -1,6 +1,6 @@
-"""Units on sounds of one kind (real clips, the codec's, the system's, controls): what judges and embedders hear.
+"""Jobs on sounds of one kind (real clips, the codec's, the system's, controls): what judges and embedders hear.
 
-A unit is a batch of clips, so that a run of minutes goes on where it was stopped. Control sounds are drawn by the
+A job is a batch of clips, so that a run of minutes goes on where it was stopped. Control sounds are drawn by the
 clip's place in the corpus: white noise of the clip's power, and the clip's own pieces of 100 ms in random order.
 """
 
@@ -148,7 +148,7 @@ def sound_jobs(
 
 
 def heard_in(outcome: JobResult, number: int) -> JobResult:
-    """What was heard in one of a unit's windows, counted from 0: values and arrays without the window's number."""
+    """What was heard in one of a job's windows, counted from 0: values and arrays without the window's number."""
     prefix = f"{number}."
     arrays = {name.removeprefix(prefix): array for name, array in outcome.arrays.items() if name.startswith(prefix)}
     return JobResult(outcome.values["parts"][number], arrays)

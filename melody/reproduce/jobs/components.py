@@ -1,6 +1,6 @@
-"""Units on the parts of the system, each by itself on held-out clips: codec, language model, denoiser, embedding.
+"""Jobs on the parts of the system, each by itself on held-out clips: codec, language model, denoiser, embedding.
 
-A unit is a batch of clips. The denoiser's angles and noise are drawn for the whole set, so that batches agree.
+A job is a batch of clips. The denoiser's angles and noise are drawn for the whole set, so that batches agree.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Units that go on from real audio: whether what a system adds belongs to what it was given."""
+"""Jobs that go on from real audio: whether what a system adds belongs to what it was given."""
 
 from __future__ import annotations
 

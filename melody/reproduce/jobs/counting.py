@@ -1,4 +1,4 @@
-"""Units that count what a clip costs: by formula on the meta device at any size, and on a real run."""
+"""Jobs that count what a clip costs: by formula on the meta device at any size, and on a real run."""
 
 from __future__ import annotations
 

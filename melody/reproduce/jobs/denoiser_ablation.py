@@ -1,4 +1,4 @@
-"""The denoisers of Table 5's study at demo scale: their weights, one file a training seed, and units that score them.
+"""The denoisers of Table 5's study at demo scale: their weights, one file a training seed, and jobs that score them.
 
 They ship in ``melody/presets/weights/table5``: ``NAME-SEED.safetensors`` for preset ``table5-NAME``, and ``card.json``,
 which says for each how it was trained and by the hashes of which codec and tokenizer it was fed.

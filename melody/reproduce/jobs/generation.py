@@ -1,4 +1,4 @@
-"""Units that run the system: clips with their embeddings, levels and passes; timings; a count of passes."""
+"""Jobs that run the system: clips with their embeddings, levels and passes; timings; a count of passes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMED = {"sampler": samplers, "grid": grids}
 SLOW_S = 5.0
 """A clip that takes longer at first is timed once for each seed: what disturbs a call is small against it."""
 STORED_CLIPS = 2
-"""Clips of a unit that are kept to listen to."""
+"""Clips of a job that are kept to listen to."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def check(generation: Generation, name: str, sample_rate: int, rows: int, durati
 
 
 def _trace(trace: GenerationStats) -> dict[str, Any]:
-    """The counts of a trace; its seconds belong to a machine, and so only to timing units."""
+    """The counts of a trace; its seconds belong to a machine, and so only to timing jobs."""
     return {
         "passes": dict(trace.passes),
         "weighted_passes": dict(trace.weighted_passes),

@@ -1,4 +1,4 @@
-"""A unit that counts what training has met of a card's prompts, and the line that it makes at the head of a table."""
+"""A job that counts what training has met of a card's prompts, and the line that it makes at the head of a table."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ class OverlapJob(Job):
 
 
 def overlap_notes(outcomes: Sequence[JobResult | Failure]) -> list[str]:
-    """What the units found, a line each."""
+    """What the jobs found, a line each."""
     return [str(overlap.Overlap(**outcome.values)) for outcome in outcomes if isinstance(outcome, JobResult)]

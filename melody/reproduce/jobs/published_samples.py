@@ -1,4 +1,4 @@
-"""Units on published samples: what each file is, how loud it is, its embeddings."""
+"""Jobs on published samples: what each file is, how loud it is, its embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units on held-out real clips and on controls: their embeddings, and how well a denoiser predicts real latents."""
+"""Jobs on held-out real clips and on controls: their embeddings, and how well a denoiser predicts real latents."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How tables are filled: each module plans the units of one kind of suite, and turns their outcomes into cells."""
+"""How tables are filled: each module plans the jobs of one kind of suite, and turns their outcomes into cells."""

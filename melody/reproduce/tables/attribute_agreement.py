@@ -133,20 +133,20 @@ class AttributeAgreementTable(Table):
                 unavailable_reason="every held-out clip is a prompt's: none is left to take the distance to"
             )
         results.computed(*purposes)
-        units, heard = results.planned(*purposes), _heard(row, results, "sounds")
-        config = {"sound": sound, "clips": settings.prompts, "duration_s": units[0].config["duration_s"]}
+        jobs, heard = results.planned(*purposes), _heard(row, results, "sounds")
+        config = {"sound": sound, "clips": settings.prompts, "duration_s": jobs[0].config["duration_s"]}
         if _windows(row) > 1:
             config |= {"windows": _windows(row), "window": _window(row)}
         if sound.startswith(TEXT) or sound == "own tokens":
-            facts = units[0].config["options"]
+            facts = jobs[0].config["options"]
             names = {"sampler": facts["sampler"]["name"], "grid": facts["grid"]["name"]}
             config |= {**names, "num_steps": facts["num_steps"], "guidance_scale": facts["guidance_scale"]}
         return CellValue(
             self._measured(row, column, results),
-            units=units,
+            jobs=jobs,
             inputs=texts_hash([text for outcome in heard for text in outcome.values["texts"]]),
             config=config,
-            seeds=(units[0].config["seed"],),
+            seeds=(jobs[0].config["seed"],),
         )
 
     def _measured(self, row: Row, column: Column, results: RowResults) -> Measurement:
@@ -175,15 +175,15 @@ class AttributeAgreementTable(Table):
         sound = str(row["sound"])
         if sound in DERIVED or _window(row) > 1:
             return
-        unit, outcome = results.planned("sounds")[0], results.of("sounds")[0]
+        job, outcome = results.planned("sounds")[0], results.of("sounds")[0]
         if isinstance(outcome, Failure):
             return
         stem = "".join(c if c.isalnum() else "-" for c in sound)
         for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]:
             clip = Clip(
-                title=sound if _windows(row) == 1 else f"{sound}, {unit.config['duration_s']:g} s",
+                title=sound if _windows(row) == 1 else f"{sound}, {job.config['duration_s']:g} s",
                 text=outcome.values["parts"][0]["texts"][int(name)],
-                path=f"audio/card-{stem}-{unit.key[:8]}-{name}.flac",
+                path=f"audio/card-{stem}-{job.key[:8]}-{name}.flac",
             )
             yield clip, content
 

@@ -31,7 +31,7 @@ Entries = dict[str, dict[str, Any]]
 """A card's entries by part."""
 
 
-def finding(context: Context, system: str, column: Column) -> CellValue:
+def cell_value(context: Context, system: str, column: Column) -> CellValue:
     """The sum over all parts that a system uses, those that it shares with another one too."""
     name, factor = FIELDS[column.measure]
     try:

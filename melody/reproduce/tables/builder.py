@@ -1,4 +1,4 @@
-"""From findings to cells: what a measure is, and everything that stands in one place of a table."""
+"""From values to cells: what a measure is, and everything that stands in one place of a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from melody import registry
 from melody.errors import MelodyError, did_you_mean
 from melody.evaluation.result import Direction, Measurement
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import Failure, Job, JobResult, JobResults
+from melody.reproduce.jobs.job import Job, JobResult, JobResults
 from melody.reproduce.orderings import used_columns
 from melody.reproduce.results import Cell, Composition, Projection, Provenance, Reference, Verdict
 from melody.reproduce.suite import Baseline, Column, PaperValue, Row, Scalar, Suite, published_number
@@ -59,7 +59,7 @@ class CellValue:
     """Whether the paper's own numbers went into the projection: then it is not held against them."""
     composed: Composition | None = None
     """A number put together from measured parts, where the whole was not run, or beside it."""
-    units: tuple[Job, ...] = ()
+    jobs: tuple[Job, ...] = ()
     inputs: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
@@ -88,15 +88,15 @@ class TableBuilder:
     baselines: Sequence[Baseline]
     measures: Mapping[str, Quantity]
 
-    def cell(self, row: Row, column: Column, finding: CellValue) -> Cell:
+    def cell(self, row: Row, column: Column, value: CellValue) -> Cell:
         """The cell at a row and column, with the paper's value and the verdict."""
         if lacks := lacking_extra(column):
-            finding = CellValue(unavailable_reason=lacks)
+            value = CellValue(unavailable_reason=lacks)
         paper = self.suite.paper_value(row, column.name)
         version, direction, unit = quantity_of(column, self.measures).facts
-        verdict, reason = self._verdict(row, column, paper, finding)
+        verdict, reason = self._verdict(row, column, paper, value)
         counts = paper is not None and not not_counted(column, paper, row)
-        measured = finding.measured
+        measured = value.measured
         if measured is not None and column.name not in used_columns(self.suite):
             measured = measured.model_copy(update={"sample": None})
         return Cell(
@@ -112,27 +112,27 @@ class TableBuilder:
             paper=Reference(value=paper.value, place=paper.place, grade=paper.grade) if paper else None,
             published=published_number(self.baselines, self.suite.name, row, column.name),
             measured=measured,
-            composed=finding.composed,
-            projected=finding.projected,
-            no_rank=(finding.no_rank or None) if finding.measured else None,
+            composed=value.composed,
+            projected=value.projected,
+            no_rank=(value.no_rank or None) if value.measured else None,
             statement=self.suite.statement_of(paper) if paper is not None and counts else None,
             tolerance=tolerance_of(column, paper),
-            provenance=self._provenance(column, finding) if finding.measured or finding.composed else None,
+            provenance=self._provenance(column, value) if value.measured or value.composed else None,
         )
 
-    def _verdict(self, row: Row, column: Column, paper: PaperValue | None, finding: CellValue) -> tuple[Verdict, str]:
-        if finding.projected and not finding.fitted and paper is not None and finding.measured is None:
+    def _verdict(self, row: Row, column: Column, paper: PaperValue | None, value: CellValue) -> tuple[Verdict, str]:
+        if value.projected and not value.fitted and paper is not None and value.measured is None:
             if reason := not_counted(column, paper, row):
                 return "not counted", f"by formula only; {reason}"
-            verdict, reason = compare(column, paper, finding.projected.value)
+            verdict, reason = compare(column, paper, value.projected.value)
             return verdict, f"by formula: {reason}"
         here = Circumstances(
-            preset=self._preset(finding),
+            preset=self._preset(value),
             device=self.context.device_name,
             other_settings=self.suite.other_settings(),
-            conditions=finding.conditions,
+            conditions=value.conditions,
         )
-        return judge(column, paper, row, finding.measured, finding.unavailable_reason, here)
+        return judge(column, paper, row, value.measured, value.unavailable_reason, here)
 
     def label(self, column: Column) -> str:
         return column.label.replace("{preset}", self.context.subject.preset)
@@ -144,50 +144,47 @@ class TableBuilder:
             f"{name}[{column.embedder.replace('{preset}', self.context.subject.preset)}]" if column.embedder else name
         )
 
-    def outcome(self, unit: Job) -> JobResult | Failure:
-        return self.outcomes[unit.key]
-
-    def _preset(self, finding: CellValue) -> str:
+    def _preset(self, value: CellValue) -> str:
         """Of what made the numbers: a row's system may have a preset of its own, or none."""
-        other = _other(finding)
+        other = _other(value)
         return self.context.subject.preset if other is None else self.context.systems[other].preset
 
-    def _provenance(self, column: Column, finding: CellValue) -> Provenance:
-        context, other = self.context, _other(finding)
-        found = [self.outcome(unit) for unit in finding.units]
-        number = finding.measured or finding.composed
-        origins = [outcome.origin for outcome in found if isinstance(outcome, JobResult)] or [context.origin]
+    def _provenance(self, column: Column, value: CellValue) -> Provenance:
+        context, other = self.context, _other(value)
+        outcomes = [self.outcomes[job.key] for job in value.jobs]
+        number = value.measured or value.composed
+        origins = [outcome.origin for outcome in outcomes if isinstance(outcome, JobResult)] or [context.origin]
         return Provenance(
-            preset=self._preset(finding),
+            preset=self._preset(value),
             device=_joined(origins, "device") or "",
-            precision=finding.precision,
-            seeds=list(finding.seeds),
+            precision=value.precision,
+            seeds=list(value.seeds),
             sample_count=number.scored if number else 0,
             embedder=column.embedder.replace("{preset}", context.subject.preset) if column.embedder else None,
             versions=origins[0]["versions"],
             commit=_joined(origins, "commit"),
-            weights=_weights(context, finding),
-            inputs=finding.inputs,
-            config=finding.config if other is None else {"identity": context.system_facts(other), **finding.config},
-            cells=[unit.key for unit in finding.units],
+            weights=_weights(context, value),
+            inputs=value.inputs,
+            config=value.config if other is None else {"identity": context.system_facts(other), **value.config},
+            cells=[job.key for job in value.jobs],
         )
 
 
-def _weights(context: Context, finding: CellValue) -> str | None:
-    """Hash of the weights of what made the numbers: another system's where one of its units is among them."""
-    if finding.weights is not None:
-        return finding.weights
-    other = _other(finding)
+def _weights(context: Context, value: CellValue) -> str | None:
+    """Hash of the weights of what made the numbers: another system's where one of its jobs is among them."""
+    if value.weights is not None:
+        return value.weights
+    other = _other(value)
     return context.subject.weights if other is None else context.systems[other].weights
 
 
-def _other(finding: CellValue) -> str | None:
+def _other(value: CellValue) -> str | None:
     """The system that made the numbers, if it is not the run's own."""
-    return next((unit.system_name for unit in finding.units if unit.system_name != OWN), None)
+    return next((job.system_name for job in value.jobs if job.system_name != OWN), None)
 
 
 def _joined(origins: Sequence[dict[str, Any]], name: str) -> str | None:
-    """A fact of what computed a number's units, each value once."""
+    """A fact of what computed a number's jobs, each value once."""
     return ", ".join(dict.fromkeys(origin[name] for origin in origins if origin[name])) or None
 
 

@@ -110,25 +110,25 @@ class CapabilitiesTable(Table):
             return CellValue(
                 unavailable_reason=f"system {name!r} does not declare {CONTINUATION!r} (it declares: {declared})"
             )
-        (unit,), (outcome,) = results.planned("continuation"), results.computed("continuation")
+        (job,), (outcome,) = results.planned("continuation"), results.computed("continuation")
         return CellValue(
             _judged(outcome),
-            units=(unit,),
-            inputs=unit.config["corpus"],
+            jobs=(job,),
+            inputs=job.config["corpus"],
             config={
-                "clips": unit.config["clips"],
-                "given_s": unit.config["duration_s"],
-                "new_s": unit.config["duration_s"],
+                "clips": job.config["clips"],
+                "given_s": job.config["duration_s"],
+                "new_s": job.config["duration_s"],
             },
-            seeds=(unit.config["seed"],),
+            seeds=(job.config["seed"],),
         )
 
     def _speed(self, results: RowResults) -> CellValue:
         if plays_back(results):
             return CellValue(unavailable_reason=PLAYS_BACK)
-        (unit,) = units = results.planned("timing")
+        (job,) = jobs = results.planned("timing")
         if reason := results.failure("timing"):
-            return CellValue(unavailable_reason=reason, units=units)
+            return CellValue(unavailable_reason=reason, jobs=jobs)
         (outcome,) = results.computed("timing")
         factors = [real_time_factor(outcome.values["duration_s"], s) for s in outcome.values["seconds"].values()]
         seeds = tuple(self.context.seeds(self.suite.settings.seeds))
@@ -139,13 +139,13 @@ class CapabilitiesTable(Table):
             scored=len(factors),
         )
         conditions = timed_under(outcome)
-        return CellValue(measured, units=units, config=unit.config["options"], seeds=seeds, conditions=conditions)
+        return CellValue(measured, jobs=jobs, config=job.config["options"], seeds=seeds, conditions=conditions)
 
     def _prompts(self, results: RowResults) -> CellValue:
         """Yes if clips fit their own prompts better than shuffled ones, by a permutation test over prompts."""
-        units = results.planned("clips")
+        jobs = results.planned("clips")
         if reason := results.failure("clips"):
-            return CellValue(unavailable_reason=reason, units=units)
+            return CellValue(unavailable_reason=reason, jobs=jobs)
         pairs = [estimates.joint(outcome) for outcome in results.computed("clips")]
         audio = torch.stack([audio for _, audio in pairs]).mean(dim=0)  # seeds of one prompt are not independent
         p_value = permutation_p_value(pairs[0][0], audio)
@@ -154,14 +154,14 @@ class CapabilitiesTable(Table):
             value=float(p_value < ALPHA),
             interval=f"permutation test over {prompts} prompts, one-sided, seeds averaged, at {ALPHA:g}",
             p_value=p_value,
-            expected=prompts * len(units),
+            expected=prompts * len(jobs),
             scored=sum(len(audio) for _, audio in pairs),
         )
         return CellValue(
             measured,
-            units=units,
-            inputs=texts_hash(units[0].config["prompts"]),
-            config=units[0].config["options"],
+            jobs=jobs,
+            inputs=texts_hash(jobs[0].config["prompts"]),
+            config=jobs[0].config["options"],
             seeds=tuple(self.context.seeds(self.suite.settings.seeds)),
         )
 

@@ -117,7 +117,7 @@ class ClaimsTable(Table):
         if ours.measured is None:
             return ours
         measured = _with_value(theirs.measured, saving(ours.measured.value, theirs.measured.value))
-        return replace(theirs, measured=measured, units=(*ours.units, *theirs.units))
+        return replace(theirs, measured=measured, jobs=(*ours.jobs, *theirs.jobs))
 
 
 def _with_value(measured: Measurement, value: float) -> Measurement:

@@ -56,24 +56,24 @@ class CodecTable(Table):
         target = next(key for key, name in TARGETS.items() if name == row["against"])
         if column.measure in OF_LATENTS and target != "itself":
             return CellValue(unavailable_reason="the latents are the same whatever the sound is held against")
-        outcomes, units = results.computed("batches"), results.planned("batches")
+        outcomes, jobs = results.computed("batches"), results.planned("batches")
         return CellValue(
             _measured(outcomes, target, column.measure, self.suite.settings.clips),
-            units=units,
-            inputs=units[0].config["corpus"],
-            config={"clips": units[0].config["clips"], "against": row["against"]},
+            jobs=jobs,
+            inputs=jobs[0].config["corpus"],
+            config={"clips": jobs[0].config["clips"], "against": row["against"]},
         )
 
     def clips(self, row: Row, results: RowResults) -> Iterator[tuple[Clip, bytes]]:
         """Each original with what the codec makes of it, once."""
-        (unit, *_), (outcome, *_) = results.planned("batches"), results.of("batches")
+        (job, *_), (outcome, *_) = results.planned("batches"), results.of("batches")
         if row != self.suite.rows[0].row or isinstance(outcome, Failure):
             return
         for name, content in sorted(outcome.clips.items(), key=lambda item: (item[0][:2], item[0].endswith("decoded"))):
             place, kind = name.split("-")
             title = f"{'through the codec' if kind == 'decoded' else 'original'}, {int(place) + 1}"
-            path = f"audio/card-codec-{unit.key[:8]}-{name}.flac"
-            beside = f"audio/card-codec-{unit.key[:8]}-{place}-original.flac" if kind == "decoded" else ""
+            path = f"audio/card-codec-{job.key[:8]}-{name}.flac"
+            beside = f"audio/card-codec-{job.key[:8]}-{place}-original.flac" if kind == "decoded" else ""
             yield Clip(title=title, text=self.context.corpus[int(place)].text, path=path, beside=beside), content
 
 

@@ -78,11 +78,11 @@ def control_value(
         measured = estimates.agreement_of(made[0])
     else:
         measured = estimates.over_clips(cosines(*estimates.joint(made[0])).tolist(), prompts)
-    units = results.planned("reference", "control")
+    jobs = results.planned("reference", "control")
     return CellValue(
         measured,
-        units=units,
-        inputs=texts_hash([*context.texts(suite), units[0].config["corpus"]]),
+        jobs=jobs,
+        inputs=texts_hash([*context.texts(suite), jobs[0].config["corpus"]]),
         config={"control": name, "prompts": prompts, "duration_s": suite.settings.duration_s},
         seeds=(0,),
     )

@@ -60,7 +60,7 @@ class DenoiserByAngleTable(Table):
         return {"batches": self._batches}
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
-        outcomes, units = results.computed("batches"), results.planned("batches")
+        outcomes, jobs = results.computed("batches"), results.planned("batches")
         bins = bin_index(torch.tensor(_values(outcomes, "angle"), dtype=torch.float64), NUM_BINS)
         chosen = torch.ones_like(bins, dtype=torch.bool) if row["angle"] == ALL else bins == self.rows().index(row) - 1
         if not bool(chosen.any()):
@@ -74,10 +74,10 @@ class DenoiserByAngleTable(Table):
             )
         return CellValue(
             measured,
-            units=units,
-            inputs=units[0].config["corpus"],
-            config={"clips": units[0].config["clips"], "angles": "one a clip, stratified over [0, π/2]"},
-            seeds=(units[0].config["seed"],),
+            jobs=jobs,
+            inputs=jobs[0].config["corpus"],
+            config={"clips": jobs[0].config["clips"], "angles": "one a clip, stratified over [0, π/2]"},
+            seeds=(jobs[0].config["seed"],),
         )
 
 

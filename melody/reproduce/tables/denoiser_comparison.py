@@ -68,8 +68,8 @@ class DenoiserComparisonTable(Table):
         return {"seeds": [StudyJob.of(study, self.context, clips=clips, training_seed=seed) for seed in seeds]}
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
-        study, units = self._study(row), results.planned("seeds")
-        if not units:
+        study, jobs = self._study(row), results.planned("seeds")
+        if not jobs:
             return CellValue(unavailable_reason=self._lacking(row, study))
         found = dict(zip(map(str, self._seeds(row)), results.computed("seeds"), strict=True))
         measured = self._measured(column, found, study)
@@ -80,11 +80,11 @@ class DenoiserComparisonTable(Table):
             config = {"preset": study.preset, "noise_seed": self.context.seed}
         return CellValue(
             measured,
-            units=units,
-            inputs=units[0].config["corpus"],
-            config={**config, "clips": units[0].config["clips"], "angles": ANGLES},
+            jobs=jobs,
+            inputs=jobs[0].config["corpus"],
+            config={**config, "clips": jobs[0].config["clips"], "angles": ANGLES},
             seeds=tuple(self._seeds(row)),
-            weights=None if study is None else ", ".join(unit.config["denoiser"]["weights"] for unit in units),
+            weights=None if study is None else ", ".join(job.config["denoiser"]["weights"] for job in jobs),
             no_rank=self._no_rank(row, found) if column.measure in RANKED else "",
         )
 

@@ -1,4 +1,4 @@
-"""From the outcomes of units to measurements with their intervals."""
+"""From the outcomes of jobs to measurements with their intervals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SILENT_PEAK = 10 ** (SILENCE_DB / 20)
 
 
 def clip_statistics(outcome: JobResult, embedder: str) -> list[Statistics]:
-    """Statistics of each clip of a unit."""
+    """Statistics of each clip of a job."""
     if f"embedding.{embedder}" not in outcome.arrays:
         raise MelodyError(f"no clip was embedded by {embedder!r}")
     embeddings = torch.from_numpy(outcome.arrays[f"embedding.{embedder}"])
@@ -287,7 +287,7 @@ def clips_of(generated: Mapping[int, JobResult]) -> int:
 
 
 def joint(outcome: JobResult) -> tuple[Tensor, Tensor]:
-    """Joint embeddings of a unit's texts and clips, each ``(clips, E)``."""
+    """Joint embeddings of a job's texts and clips, each ``(clips, E)``."""
     return torch.from_numpy(outcome.arrays["joint_text"]), torch.from_numpy(outcome.arrays["joint_audio"])
 
 

@@ -88,14 +88,14 @@ class GenerationCostsTable(Table):
         formula, run = results.of("formula", "run")
         if isinstance(formula, Failure) or "absent" in formula.values:
             reason = formula.reason if isinstance(formula, Failure) else formula.values["absent"]
-            return CellValue(unavailable_reason=reason, units=results.planned("formula"))
+            return CellValue(unavailable_reason=reason, jobs=results.planned("formula"))
         method = f"from shapes, by what the system says its clips are made of: {by_network(formula.values)}"
         projected = Projection(value=by_formula(formula.values, column.measure), method=method)
         value, absent = _on_a_run(run, column.measure)
         measured = None if value is None else Measurement(value=value, expected=1, scored=1)
         config = {"duration_s": asked.duration_s, **asked.options, "entries": formula.values["entries"]}
         return CellValue(
-            measured, absent, projected, units=results.planned("formula", "run"), config=config, seeds=(0,)
+            measured, absent, projected, jobs=results.planned("formula", "run"), config=config, seeds=(0,)
         )
 
     def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:

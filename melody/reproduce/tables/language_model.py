@@ -64,13 +64,13 @@ class LanguageModelTable(Table):
                 projected=Projection(value=math.log(size), method=f"ln {size:,}, the size of the codebook"),
                 unavailable_reason="this row is by formula only",
             )
-        units, settings = results.planned(*purposes), self.suite.settings
+        jobs, settings = results.planned(*purposes), self.suite.settings
         losses = [_losses(name, results) for name in names]
         return CellValue(
             _measured(losses, settings.clips),
-            units=units,
-            inputs=units[0].config["corpus"],
-            config={"models": names, "clips": units[0].config["clips"], "training_clips": settings.training_clips},
+            jobs=jobs,
+            inputs=jobs[0].config["corpus"],
+            config={"models": names, "clips": jobs[0].config["clips"], "training_clips": settings.training_clips},
         )
 
 

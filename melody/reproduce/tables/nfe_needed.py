@@ -107,7 +107,7 @@ class NfeNeededTable(Table):
         purposes = [name for setting in self._steps(row) for name in (_purpose(setting), *ablation.purposes(column))]
         return CellValue(
             chosen.difference if column.measure == "fad_difference" else chosen.nfe,
-            units=tuple({unit.key: unit for unit in results.planned(*purposes)}.values()),
+            jobs=tuple({job.key: job for job in results.planned(*purposes)}.values()),
             inputs=ablation.inputs,
             config=ablation.config | chosen.row,
             seeds=tuple(map(int, chosen.nfe.by_seed)),

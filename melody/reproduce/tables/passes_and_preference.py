@@ -112,7 +112,7 @@ class PassesAndPreferenceTable(Table):
         if column.measure in COUNTS:
             return counted(self, results, "count", COUNTS[column.measure], self.suite.settings.duration_s, system)
         if column.measure in budgets.MEASURES:
-            return budgets.finding(context, system, column)
+            return budgets.cell_value(context, system, column)
         if reason := context.unavailable_reason(system):
             return CellValue(unavailable_reason=reason)
         return self._proxy(column, results)
@@ -125,7 +125,7 @@ class PassesAndPreferenceTable(Table):
         measured = _measured(column, generated, results, settings.prompts * len(seeds))
         return CellValue(
             measured if column.measure == OF_CLIPS else estimates.with_silence(measured, generated),
-            units=results.planned(*purposes),
+            jobs=results.planned(*purposes),
             inputs=texts_hash(self.context.texts(self.suite)),
             config={"prompts": settings.prompts, "duration_s": settings.duration_s},
             seeds=tuple(seeds),
@@ -159,18 +159,18 @@ def counted(
     """Passes of one clip of some duration, by hooks or by formula, from the job that was planned to count them."""
     if reason := table.context.unavailable_reason(system):
         return CellValue(unavailable_reason=reason)
-    (unit,) = units = results.planned(purpose)
+    (job,) = jobs = results.planned(purpose)
     if reason := results.failure(purpose):
-        return CellValue(unavailable_reason=reason, units=units)
+        return CellValue(unavailable_reason=reason, jobs=jobs)
     (outcome,) = results.computed(purpose)
     by_part = outcome.values["trace"][counts]
     if not by_part:
-        return CellValue(unavailable_reason=f"system {system!r} reports no passes", units=units)
-    options = settings_row(table.suite) if system == OWN else unit.config["options"]
+        return CellValue(unavailable_reason=f"system {system!r} reports no passes", jobs=jobs)
+    options = settings_row(table.suite) if system == OWN else job.config["options"]
     return CellValue(
         estimates.count({"0": float(sum(by_part.values()))}),
-        units=units,
-        inputs=texts_hash([unit.config["prompt"]]),
+        jobs=jobs,
+        inputs=texts_hash([job.config["prompt"]]),
         config={**options, "duration_s": duration_s, "by_part": outcome.values["trace"]},
         seeds=(0,),
     )

@@ -79,15 +79,15 @@ class PublishedSamplesTable(Table):
         names = _sets_of(row)
         if lacking := [name for name in names if name not in self._sets]:
             return CellValue(unavailable_reason=f"the folder holds no samples of the set {lacking[0]!r}")
-        units = results.planned(*names)
+        jobs = results.planned(*names)
         if reason := results.failure(*names):
-            return CellValue(unavailable_reason=reason, units=units)
+            return CellValue(unavailable_reason=reason, jobs=jobs)
         measured = self._measured(row, column, names, results)
         if isinstance(measured, str):
-            return CellValue(unavailable_reason=measured, units=units)
-        inputs = texts_hash([facts["sound"] for unit in units for facts in unit.config["clips"]])
-        config = {"sets": list(names), "clips": [len(unit.config["clips"]) for unit in units]}
-        return CellValue(measured, units=units, inputs=inputs, config=config)
+            return CellValue(unavailable_reason=measured, jobs=jobs)
+        inputs = texts_hash([facts["sound"] for job in jobs for facts in job.config["clips"]])
+        config = {"sets": list(names), "clips": [len(job.config["clips"]) for job in jobs]}
+        return CellValue(measured, jobs=jobs, inputs=inputs, config=config)
 
     def _measured(self, row: Row, column: Column, names: Sequence[str], results: RowResults) -> Measurement | str:
         """The number, or why there is none."""

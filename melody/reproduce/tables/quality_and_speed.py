@@ -129,12 +129,12 @@ class QualityAndSpeedTable(Table):
         if column.measure in TIMED:
             return self._speed(row, column, results)
         if column.measure in budgets.MEASURES:
-            return budgets.finding(self.context, system_of(row), column)
+            return budgets.cell_value(self.context, system_of(row), column)
         needs_reference = takes_embedder(column)
         purposes = ["clips", *(["reference"] if needs_reference else [])]
-        units, seeds = results.planned(*purposes), self.context.seeds(self.suite.settings.seeds)
+        jobs, seeds = results.planned(*purposes), self.context.seeds(self.suite.settings.seeds)
         if reason := results.failure(*purposes):
-            return CellValue(unavailable_reason=reason, units=units)
+            return CellValue(unavailable_reason=reason, jobs=jobs)
         generated = dict(zip(seeds, results.computed("clips"), strict=True))
         measured = self._measured(column, generated, results)
         if column.measure not in COUNTS:
@@ -142,7 +142,7 @@ class QualityAndSpeedTable(Table):
         prompts = texts_hash(self.context.texts(self.suite))
         return CellValue(
             measured,
-            units=units,
+            jobs=jobs,
             inputs=texts_hash([prompts, self._reference[0].config["corpus"]]) if needs_reference else prompts,
             config=self._config(row, results),
             seeds=tuple(seeds),
@@ -168,9 +168,9 @@ class QualityAndSpeedTable(Table):
             return CellValue(unavailable_reason=f"this run is on {context.device}; the column is for {column.device}")
         if plays_back(results):
             return CellValue(unavailable_reason=PLAYS_BACK)
-        units = results.planned("timing")
+        jobs = results.planned("timing")
         if reason := results.failure("timing"):
-            return CellValue(unavailable_reason=reason, units=units)
+            return CellValue(unavailable_reason=reason, jobs=jobs)
         (outcome,) = results.computed("timing")
         factor = outcome.values["sample_rate"] if column.measure == "samples_per_second" else 1
         by_seed = {
@@ -180,7 +180,7 @@ class QualityAndSpeedTable(Table):
         measured = estimates.over_repeats(by_seed, expected=len(seeds))
         conditions = timed_under(outcome)
         config = {**self._config(row, results), **conditions}
-        return CellValue(measured, units=units, config=config, seeds=tuple(seeds), conditions=conditions)
+        return CellValue(measured, jobs=jobs, config=config, seeds=tuple(seeds), conditions=conditions)
 
     def _config(self, row: Row, results: RowResults) -> dict[str, Any]:
         settings = self.suite.settings
@@ -197,12 +197,12 @@ class QualityAndSpeedTable(Table):
         if column.measure not in OF_REFERENCE and not column.metric:
             absent = next(listed.absent for listed in self.suite.rows if listed.row == row)
             return CellValue(unavailable_reason=absent)
-        units = results.planned("reference")
+        jobs = results.planned("reference")
         if reason := results.failure("reference"):
-            return CellValue(unavailable_reason=reason, units=units)
+            return CellValue(unavailable_reason=reason, jobs=jobs)
         (outcome,) = results.computed("reference")
         config = {"clips": outcome.values["clips"]}
-        return CellValue(self._of_real(column, outcome), units=units, inputs=units[0].config["corpus"], config=config)
+        return CellValue(self._of_real(column, outcome), jobs=jobs, inputs=jobs[0].config["corpus"], config=config)
 
     def _of_real(self, column: Column, outcome: JobResult) -> Measurement:
         """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
@@ -237,16 +237,16 @@ class QualityAndSpeedTable(Table):
         """The first seed's first clips."""
         if not results.planned("clips"):
             return
-        unit, outcome = results.planned("clips")[0], results.of("clips")[0]
+        job, outcome = results.planned("clips")[0], results.of("clips")[0]
         if isinstance(outcome, Failure):
             return
         setting = ", ".join(f"{axis} = {value}" for axis, value in row.items())
         stem = re.sub(r"[^\w.-]+", "-", "-".join(str(value) for value in row.values()))
         for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]:
             # The key keeps runs of other settings apart, and lets tables share the clips of one run.
-            path = f"audio/{stem}-{unit.key[:8]}-{name}.flac"
-            title = f"{setting}, seed {unit.config['seed']}"
-            yield Clip(title=title, text=unit.config["prompts"][int(name)], path=path), content
+            path = f"audio/{stem}-{job.key[:8]}-{name}.flac"
+            title = f"{setting}, seed {job.config['seed']}"
+            yield Clip(title=title, text=job.config["prompts"][int(name)], path=path), content
 
 
 def _option(name: str, value: Any) -> str:

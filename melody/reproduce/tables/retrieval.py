@@ -58,13 +58,13 @@ class RetrievalTable(Table):
         if row["text"] == CHANCE:
             projected = Projection(value=100 * wanted / count, method=f"{wanted} of {count}")
             return CellValue(projected=projected, unavailable_reason="this row is by formula only")
-        (outcome,), (unit,) = results.computed("pairs"), results.planned("pairs")
+        (outcome,), (job,) = results.computed("pairs"), results.planned("pairs")
         text, sound = (torch.from_numpy(outcome.arrays[name]) for name in (CAPTIONS[str(row["text"])], "sound"))
         queries, candidates = (text, sound) if column.measure.startswith("sound") else (sound, text)
         hits = int((ranks(queries, candidates) < wanted).sum())
         return CellValue(
             estimates.percentage(hits, len(queries), count, over="pairs"),
-            units=(unit,),
-            inputs=unit.config["corpus"],
+            jobs=(job,),
+            inputs=job.config["corpus"],
             config={"pairs": count, "text": row["text"]},
         )

@@ -145,7 +145,7 @@ class SamplersTable(Table):
         results.computed(*purposes)
         return CellValue(
             self._measured(column, results),
-            units=results.planned(*purposes),
+            jobs=results.planned(*purposes),
             inputs=ablation.inputs,
             config=ablation.config | row,
             seeds=tuple(ablation.seeds),

@@ -27,7 +27,7 @@ def generation_jobs(
     *,
     waveforms: bool = False,
 ) -> dict[int, Job]:
-    """One unit a seed, for a row with sampler, grid and num_steps, or for another system."""
+    """One job a seed, for a row with sampler, grid and num_steps, or for another system."""
     texts = context.texts(suite)
     setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
     judges = classifiers_of(suite, context)

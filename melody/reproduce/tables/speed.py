@@ -105,11 +105,11 @@ class SpeedTable(Table):
         name = str(row["system"])
         if reason := why_not(name):
             return CellValue(unavailable_reason=reason)
-        units, (outcome,) = results.planned("timing"), results.of("timing")
+        jobs, (outcome,) = results.planned("timing"), results.of("timing")
         if isinstance(outcome, Failure):
-            return CellValue(unavailable_reason=outcome.reason, units=units)
+            return CellValue(unavailable_reason=outcome.reason, jobs=jobs)
         if "absent" in outcome.values:
-            return CellValue(unavailable_reason=str(outcome.values["absent"]), units=units)
+            return CellValue(unavailable_reason=str(outcome.values["absent"]), jobs=jobs)
         timed = outcome.values["variants"][self._variants[name].index(self._options(row))]
         if column.measure in COUNTED:
             value = by_formula(timed | {"parameters": outcome.values["parameters"]}, column.measure)
@@ -146,7 +146,7 @@ class SpeedTable(Table):
             projected,
             fitted=True,
             composed=composed,
-            units=results.planned("timing"),
+            jobs=results.planned("timing"),
             config={
                 "precision": context.precision,
                 "budget_s": context.budget_s,

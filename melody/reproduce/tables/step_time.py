@@ -46,13 +46,13 @@ class StepTimeTable(Table):
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
         if row.get("device") != self.context.device.partition(":")[0]:
             return CellValue(unavailable_reason=f"this run is on {self.context.device}")
-        units = results.planned("timings")
+        jobs = results.planned("timings")
         if reason := results.failure("timings"):
-            return CellValue(unavailable_reason=reason, units=units)
+            return CellValue(unavailable_reason=reason, jobs=jobs)
         seeds = tuple(self.context.seeds(self.suite.settings.seeds))
         config = {**settings_row(self.suite), "num_steps": list(self.suite.axes["num_steps"]), "batch": 1}
         measured = _line(results.computed("timings"), self.suite, column.measure)
-        return CellValue(measured, units=units, config=config, seeds=seeds)
+        return CellValue(measured, jobs=jobs, config=config, seeds=seeds)
 
 
 def _line(outcomes: list[JobResult], suite: Suite, measure: str) -> Measurement:
