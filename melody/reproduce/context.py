@@ -282,11 +282,6 @@ class Context:
         return {"subject": self.subject.facts, "weights": self.subject.weights, **self.arithmetic}
 
     @cached_property
-    def hearing(self) -> dict[str, Any]:
-        """What every job hangs on whose clips the preset's joint embedder hears, whoever made them."""
-        return {"joint_embedder": self.joint_embedder, **self.arithmetic}
-
-    @cached_property
     def joint_embedder(self) -> dict[str, Any]:
         """What identifies the preset's joint embedder."""
         return self.subject.part("joint_embedder")

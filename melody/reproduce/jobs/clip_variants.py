@@ -23,8 +23,9 @@ from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError, did_you_mean
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.attribute_classifiers import classifiers_facts
+from melody.reproduce.jobs.embedded_clips import embedding_arrays
 from melody.reproduce.jobs.generation import Setting, SystemJob, flac, setting_facts
-from melody.reproduce.jobs.job import JobResult, float32
+from melody.reproduce.jobs.job import JobResult
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
 
@@ -91,19 +92,15 @@ class SoundsJob(SystemJob):
         """One window of every clip's sound ``(B, 1, T)``."""
         heard = context.attribute_classifiers(self.training_clips).predict(waveform, rate)
         embedder = self.embedder["name"]
-        windows = [context.embed_windows(embedder, row[0], rate) for row in waveform]
+        windows = {embedder: [context.embed_windows(embedder, row[0], rate) for row in waveform]}
         texts = [caption_of(clip) for clip in clips]
-        arrays = {
-            "joint_audio": float32(context.embed_joint(waveform, rate)),
-            "joint_text": float32(context.embed_text(texts)),
-            f"embedding.{embedder}": float32(torch.cat(windows)),
-        }
+        arrays, counts = embedding_arrays(context, context.embed_joint(waveform, rate), texts, windows)
         values = {
             "clips": len(clips),
             "texts": texts,
             "facts": [dict(clip.attributes) for clip in clips],
             "heard": [asdict(prediction) for prediction in heard],
-            "windows": {embedder: [len(w) for w in windows]},
+            "windows": counts,
         }
         return JobResult(values, arrays)
 

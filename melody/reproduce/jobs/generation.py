@@ -26,6 +26,7 @@ from melody.protocols import Generation, GenerationStats
 from melody.registry import grids, samplers
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
+from melody.reproduce.jobs.embedded_clips import EmbeddedClipsJob, embedding_arrays
 from melody.reproduce.jobs.job import JobResult, NetworkJob, float32
 from melody.reproduce.systems import OWN
 
@@ -91,59 +92,37 @@ class SystemJob(NetworkJob):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationJob(SystemJob):
-    """One clip for each prompt, embedded; heard by classifiers if they are among the facts."""
+class GenerationJob(SystemJob, EmbeddedClipsJob):
+    """One clip for each prompt, with its levels, passes and proxies."""
 
     kind: ClassVar[str] = "generation"
-    joint_embedder: dict[str, Any]
     prompts: list[str]
     seed: int
-    embedders: list[dict[str, Any]]
-    judges: str | None = None
-    training_clips: int | None = None
-    waveforms: bool | None = None
-    """Whether all clips are kept, as float32, for metrics that hear them."""
 
     @classmethod
     def of(
-        cls,
-        context: Context,
-        setting: Setting,
-        *,
-        texts: Sequence[str],
-        seed: int,
-        embedders: Sequence[str],
-        judges: Mapping[str, Any] | None = None,
-        waveforms: bool = False,
+        cls, context: Context, setting: Setting, *, texts: Sequence[str], seed: int, embedding: Mapping[str, Any]
     ) -> GenerationJob:
-        """The job of a setting; raises ``MelodyError`` for an option of no such name."""
+        """The job of a setting, with ``embedding_facts``; raises ``MelodyError`` for an option of no such name."""
         return cls(
             label=f"{setting}, seed {seed}",
-            joint_embedder=context.joint_embedder,
+            **embedding,
             **setting_facts(context, setting),
             prompts=list(texts),
             seed=seed,
-            embedders=[context.embedder_facts(name) for name in embedders],
-            waveforms=waveforms or None,
-            **(judges or {}),
         )
 
     def compute(self, context: Context) -> JobResult:
         texts = self.prompts
         generation = self.generated(context, texts, [self.seed * SEED_STRIDE + row for row in range(len(texts))])
         waveform, rate = generation.waveform.cpu(), generation.sample_rate
-        arrays = {
-            "joint_audio": float32(context.embed_joint(waveform, rate)),
-            "joint_text": float32(context.embed_text(texts)),
+        windows = {
+            name: [context.embed_windows(name, row[0], rate) for row in waveform] for name in self.embedder_names
         }
-        windows: dict[str, list[int]] = {}
-        for name in (facts["name"] for facts in self.embedders):
-            embedded = [context.embed_windows(name, row[0], rate) for row in waveform]
-            windows[name] = [len(clip) for clip in embedded]
-            arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
+        arrays, counts = embedding_arrays(context, context.embed_joint(waveform, rate), texts, windows)
         values = {
             "clips": len(texts),
-            "windows": windows,
+            "windows": counts,
             "trace": _trace(generation.trace),
             "clipping_rate": clipping_rate(waveform).tolist(),
             "silence_rate": silence_rate(waveform, rate).tolist(),

@@ -18,19 +18,18 @@ from melody.errors import MelodyError
 from melody.metrics.levels import clipping_rate, peak, silence_rate
 from melody.metrics.loudness import integrated_loudness
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import JobResult, NetworkJob, float32
+from melody.reproduce.jobs.embedded_clips import EmbeddedClipsJob, embedding_arrays, embedding_facts
+from melody.reproduce.jobs.job import JobResult
 
 SAMPLE_RATE = 24_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplesJob(NetworkJob):
+class SamplesJob(EmbeddedClipsJob):
     """One set of published clips, in order: what each file is, how loud it is, its embeddings."""
 
     kind: ClassVar[str] = "samples"
-    joint_embedder: dict[str, Any]
     clips: list[dict[str, str]]
-    embedders: list[dict[str, Any]]
     measuring: str
 
     @classmethod
@@ -38,9 +37,9 @@ class SamplesJob(NetworkJob):
         """The job of a set."""
         return cls(
             label=f"{len(corpus)} published samples",
-            **context.hearing,
+            **context.arithmetic,
+            **embedding_facts(context, embedders),
             clips=[{"name": c.identifier, "text": c.text, "sound": _sound_hash(c)} for c in corpus],
-            embedders=[context.embedder_facts(name) for name in embedders],
             measuring=source_hash(__name__),
         )
 
@@ -48,25 +47,19 @@ class SamplesJob(NetworkJob):
         """A file that cannot be read ends it, for a dropped file would change the pairs."""
         corpus = published_corpus(context)
         clips = [corpus.clip(facts["name"]) for facts in self.clips]
-        names = [facts["name"] for facts in self.embedders]
         rows: dict[str, list[Any]] = {
             key: [] for key in ("duration_s", "sample_rate", "loudness", "peak", "clipping", "silence")
         }
-        windows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+        windows: dict[str, list[torch.Tensor]] = {name: [] for name in self.embedder_names}
         joint = []
         for clip in clips:
             for key, value in _levels(clip).items():
                 rows[key].append(value)
             waveform = clip.waveform(SAMPLE_RATE)
             joint.append(context.embed_joint(waveform[None, None], SAMPLE_RATE))
-            for name in names:
-                windows[name].append(context.embed_windows(name, waveform, SAMPLE_RATE))
-        arrays = {
-            "joint_audio": float32(torch.cat(joint)),
-            "joint_text": float32(context.embed_text([clip.text for clip in clips])),
-            **{f"embedding.{name}": float32(torch.cat(parts)) for name, parts in windows.items()},
-        }
-        counts = {name: [len(part) for part in parts] for name, parts in windows.items()}
+            for name, embedded in windows.items():
+                embedded.append(context.embed_windows(name, waveform, SAMPLE_RATE))
+        arrays, counts = embedding_arrays(context, torch.cat(joint), [clip.text for clip in clips], windows)
         return JobResult({"clips": len(clips), "windows": counts, "rows": rows}, arrays)
 
 

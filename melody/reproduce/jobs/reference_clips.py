@@ -16,44 +16,37 @@ from melody.metrics import denoising, flops
 from melody.protocols import Denoiser
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
-from melody.reproduce.jobs.job import JobResult, NetworkJob, PresetJob, float32
+from melody.reproduce.jobs.embedded_clips import EmbeddedClipsJob, embedding_arrays
+from melody.reproduce.jobs.job import JobResult, PresetJob, float32
 
 BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceJob(NetworkJob):
-    """Embeddings of the corpus's first clips and of their captions; heard by classifiers if they are named."""
+class ReferenceJob(EmbeddedClipsJob):
+    """Embeddings of the corpus's first clips and of their captions."""
 
     kind: ClassVar[str] = "reference"
-    joint_embedder: dict[str, Any]
     corpus: str
     clips: int
-    embedders: list[dict[str, Any]]
     measuring: str
-    judges: str | None = None
-    training_clips: int | None = None
 
     @classmethod
-    def of(
-        cls, context: Context, *, clips: int, embedders: Sequence[str], judges: Mapping[str, Any] | None = None
-    ) -> ReferenceJob:
-        """The job of so many clips, or of all that there are."""
+    def of(cls, context: Context, *, clips: int, embedding: Mapping[str, Any]) -> ReferenceJob:
+        """The job of so many clips, or of all that there are, with ``embedding_facts``."""
         clips = min(clips, len(context.corpus))
         return cls(
             label=f"{clips} held-out clips",
-            **context.hearing,
+            **context.arithmetic,
+            **embedding,
             corpus=context.corpus_hash(clips),
             clips=clips,
-            embedders=[context.embedder_facts(name) for name in embedders],
             measuring=source_hash(__name__),
-            **(judges or {}),
         )
 
     def compute(self, context: Context) -> JobResult:
         corpus = context.corpus[: self.clips]
-        names = [facts["name"] for facts in self.embedders]
-        windows: dict[str, list[Tensor]] = {name: [] for name in names}
+        windows: dict[str, list[Tensor]] = {name: [] for name in self.embedder_names}
         joint: list[Tensor] = []
         agreement: dict[str, list[float]] = {}
         for clip in corpus:
@@ -62,58 +55,37 @@ class ReferenceJob(NetworkJob):
             for name, agrees in heard.items():
                 agreement.setdefault(name, []).extend(agrees)
             joint.append(context.embed_joint(waveform[None, None], rate))
-            for name in names:
-                windows[name].append(context.embed_windows(name, waveform, rate))
-        arrays = {
-            "joint_audio": float32(torch.cat(joint)),
-            "joint_text": float32(context.embed_text([clip.text for clip in corpus])),
-            **{f"embedding.{name}": float32(torch.cat(clips)) for name, clips in windows.items()},
-        }
-        counts = {name: [len(clip) for clip in clips] for name, clips in windows.items()}
+            for name, embedded in windows.items():
+                embedded.append(context.embed_windows(name, waveform, rate))
+        arrays, counts = embedding_arrays(context, torch.cat(joint), [clip.text for clip in corpus], windows)
         return JobResult({"clips": len(corpus), "windows": counts, **agreement}, arrays)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlJob(NetworkJob):
+class ControlJob(EmbeddedClipsJob):
     """As ``ReferenceJob``, of as many clips of a control as prompts: white noise, silence, one clip repeated."""
 
     kind: ClassVar[str] = "control"
-    joint_embedder: dict[str, Any]
     control: str
     prompts: list[str]
     duration_s: float
     corpus: str
-    embedders: list[dict[str, Any]]
     measuring: str
-    judges: str | None = None
-    training_clips: int | None = None
-    waveforms: bool | None = None
-    """Whether all clips are kept, as float32, for metrics that hear them."""
 
     @classmethod
     def of(
-        cls,
-        context: Context,
-        name: str,
-        *,
-        texts: Sequence[str],
-        duration_s: float,
-        embedders: Sequence[str],
-        judges: Mapping[str, Any] | None = None,
-        waveforms: bool = False,
+        cls, context: Context, name: str, *, texts: Sequence[str], duration_s: float, embedding: Mapping[str, Any]
     ) -> ControlJob:
-        """The job of a control."""
+        """The job of a control, with ``embedding_facts``."""
         return cls(
             label=name,
-            **context.hearing,
+            **context.arithmetic,
+            **embedding,
             control=name,
             prompts=list(texts),
             duration_s=duration_s,
             corpus=context.corpus_hash(1),
-            embedders=[context.embedder_facts(embedder) for embedder in embedders],
             measuring=source_hash(__name__),
-            waveforms=waveforms or None,
-            **(judges or {}),
         )
 
     def compute(self, context: Context) -> JobResult:
@@ -121,17 +93,12 @@ class ControlJob(NetworkJob):
         sounds = _control_sounds(self.control, count, round(self.duration_s * rate), context)
         times = count // len(sounds)
         joint = [context.embed_joint(sound[None, None], rate) for sound in sounds]
-        arrays = {
-            "joint_audio": float32(torch.cat(joint * times)),
-            "joint_text": float32(context.embed_text(self.prompts)),
+        windows = {
+            name: [context.embed_windows(name, sound, rate) for sound in sounds] * times for name in self.embedder_names
         }
-        windows = {}
-        for name in (facts["name"] for facts in self.embedders):
-            embedded = [context.embed_windows(name, sound, rate) for sound in sounds] * times
-            windows[name] = [len(clip) for clip in embedded]
-            arrays[f"embedding.{name}"] = float32(torch.cat(embedded))
+        arrays, counts = embedding_arrays(context, torch.cat(joint * times), self.prompts, windows)
         clips = torch.stack(sounds * times)
-        values = {"clips": count, "windows": windows}
+        values: dict[str, Any] = {"clips": count, "windows": counts}
         if self.waveforms:
             values["sample_rate"], arrays["waveform"] = rate, float32(clips)
         heard = instrument_agreement(self.training_clips, context, clips[:, None], rate, self.prompts)

@@ -27,7 +27,7 @@ from melody.reproduce.suite import Column, Suite
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.builder import CellValue, takes_embedder
 from melody.reproduce.tables.metric_columns import MetricColumns
-from melody.reproduce.tables.shared_jobs import classifiers_of
+from melody.reproduce.tables.shared_jobs import embedding_of
 from melody.reproduce.tables.table import RowResults
 
 CONTROLS = (HALVES, NOISE, SILENCE, REPEATED)
@@ -46,17 +46,9 @@ def control_jobs(
     """The sounds that a control needs beside the reference."""
     if name not in MADE:
         return []
-    settings = suite.settings
-    job = ControlJob.of(
-        context,
-        name,
-        texts=context.texts(suite),
-        duration_s=settings.duration_s,
-        embedders=embedders,
-        judges=classifiers_of(suite, context),
-        waveforms=waveforms,
-    )
-    return [job]
+    texts, duration_s = context.texts(suite), suite.settings.duration_s
+    embedding = embedding_of(suite, context, embedders, waveforms=waveforms)
+    return [ControlJob.of(context, name, texts=texts, duration_s=duration_s, embedding=embedding)]
 
 
 def control_value(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.attribute_classifiers import ClassifiersJob, classifiers_facts
 from melody.reproduce.jobs.continuation import CONTINUED_CLIPS, ContinuationJob
+from melody.reproduce.jobs.embedded_clips import embedding_facts
 from melody.reproduce.jobs.generation import CountJob, GenerationJob, Setting, TimingJob
 from melody.reproduce.jobs.job import Job
 from melody.reproduce.jobs.reference_clips import ReferenceJob
@@ -28,22 +29,25 @@ def generation_jobs(
     waveforms: bool = False,
 ) -> dict[int, Job]:
     """One job a seed, for a row with sampler, grid and num_steps, or for another system."""
-    texts = context.texts(suite)
-    setting, names = setting_of(suite, context, row, system), sorted({DEFAULT_EMBEDDER, *embedders})
-    judges = classifiers_of(suite, context)
+    setting, texts = setting_of(suite, context, row, system), context.texts(suite)
+    embedding = embedding_of(suite, context, {DEFAULT_EMBEDDER, *embedders}, waveforms=waveforms)
     return {
-        seed: GenerationJob.of(
-            context, setting, texts=texts, seed=seed, embedders=names, judges=judges, waveforms=waveforms
-        )
+        seed: GenerationJob.of(context, setting, texts=texts, seed=seed, embedding=embedding)
         for seed in context.seeds(suite.settings.seeds)
     }
 
 
 def held_out_job(suite: Suite, context: Context, embedders: Sequence[str] = ()) -> Job:
     """The held-out clips that distances are taken to."""
-    names = sorted({DEFAULT_EMBEDDER, *embedders})
-    clips = suite.settings.reference_clips
-    return ReferenceJob.of(context, clips=clips, embedders=names, judges=classifiers_of(suite, context))
+    embedding = embedding_of(suite, context, {DEFAULT_EMBEDDER, *embedders})
+    return ReferenceJob.of(context, clips=suite.settings.reference_clips, embedding=embedding)
+
+
+def embedding_of(
+    suite: Suite, context: Context, embedders: Collection[str], *, waveforms: bool = False
+) -> dict[str, Any]:
+    """By what a suite's clips are embedded and heard, for keys."""
+    return embedding_facts(context, sorted(embedders), classifiers_of(suite, context), waveforms=waveforms)
 
 
 def classifiers_of(suite: Suite, context: Context) -> dict[str, Any]:
