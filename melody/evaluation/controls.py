@@ -68,7 +68,7 @@ class Synthetic:
         self.seed = seed
         self.sample_rate = sample_rate
         self.durations_s = durations_s
-        self.feature_store: list[ClipFeatures] = []
+        self.clips: list[ClipFeatures] = []
         self.failures: dict[str, str] = {}
 
     def extract(self, features: Sequence[Feature], feature_store: FeatureStore) -> None:
@@ -82,7 +82,7 @@ class Synthetic:
             if missing:
                 self.failures |= complete(record, self.recording(place), missing)
                 feature_store.write(key, record)
-            self.feature_store.append(record)
+            self.clips.append(record)
 
     def recording(self, place: int) -> Recording:
         """The sound."""
@@ -105,7 +105,7 @@ class Synthetic:
         """A feature of every clip; raises ``MelodyError`` with the reason if it could not be computed."""
         if key in self.failures:
             raise MelodyError(self.failures[key])
-        return [found for record in self.feature_store if (found := record.feature(key)) is not None]
+        return [found for record in self.clips if (found := record.feature(key)) is not None]
 
 
 def synthetic(heard: FeatureSet, seed: int) -> list[Synthetic]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from melody import registry
-from melody.evaluation.controls import HALVES, NOISE, REFERENCE, REPEATED, SILENCE, judged
+from melody.evaluation.controls import ALIKE, HALVES, NOISE, REFERENCE, REPEATED, SILENCE, judged
 from melody.evaluation.result import Control, Measurement
 from melody.evaluation.scoring import MetricValue
 from melody.metrics.text_correlation import cosines
@@ -32,8 +32,6 @@ from melody.reproduce.tables.table import RowResults
 
 CONTROLS = (HALVES, NOISE, SILENCE, REPEATED)
 MADE = (NOISE, SILENCE, REPEATED)
-ALIKE = (SILENCE, REPEATED)
-"""Clips that are all one: their distance has no interval."""
 REAL = "real clips"
 NOT_GENERATED = "a control is not generated: it has no prompts to shuffle, no passes and no speed"
 HALVES_HAVE_CAPTIONS = "the halves are real clips: how they fit their captions is in that row"

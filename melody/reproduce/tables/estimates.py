@@ -34,12 +34,17 @@ FLOOR_DRAWS = 20
 SILENT_PEAK = 10 ** (SILENCE_DB / 20)
 
 
-def clip_statistics(outcome: JobResult, embedder: str) -> list[Statistics]:
-    """Statistics of each clip of a job."""
+def clip_windows(outcome: JobResult, embedder: str) -> list[Tensor]:
+    """Embeddings of each clip of a job, ``(windows, E)``; raises ``MelodyError`` if there are none."""
     if f"embedding.{embedder}" not in outcome.arrays:
         raise MelodyError(f"no clip was embedded by {embedder!r}")
     embeddings = torch.from_numpy(outcome.arrays[f"embedding.{embedder}"])
-    return [Statistics.of(clip) for clip in embeddings.split(outcome.values["windows"][embedder])]
+    return list(embeddings.split(outcome.values["windows"][embedder]))
+
+
+def clip_statistics(outcome: JobResult, embedder: str) -> list[Statistics]:
+    """Statistics of each clip of a job."""
+    return [Statistics.of(clip) for clip in clip_windows(outcome, embedder)]
 
 
 @dataclass(frozen=True)

@@ -168,12 +168,8 @@ def two_levels(values: Mapping[int, MetricValue], expected: int) -> Measurement:
 
 
 def _vectors(column: Column, clips: JobResult) -> list[Tensor]:
-    """Each clip's embeddings ``(windows, dimension)``."""
-    embedder = column.embedder or ""
-    if f"embedding.{embedder}" not in clips.arrays:
-        raise MelodyError(f"no clip was embedded by {embedder!r}")
-    embeddings = torch.from_numpy(clips.arrays[f"embedding.{embedder}"])
-    return list(embeddings.split(clips.values["windows"][embedder]))
+    """Each clip's embeddings by the column's embedder."""
+    return estimates.clip_windows(clips, column.embedder or "")
 
 
 def _vector_run(column: Column, vectors: Sequence[Tensor]) -> MetricRun:
