@@ -118,21 +118,21 @@ def synthetic(heard: FeatureSet, seed: int) -> list[Synthetic]:
 
 
 def of_waveforms(
-    measure: MetricRun, sounds: Sequence[Synthetic], reference: FeatureSet | None, seed: int
+    run: MetricRun, sounds: Sequence[Synthetic], reference: FeatureSet | None, seed: int
 ) -> list[Control]:
     """Controls of a metric of clips."""
 
     def one(sound: Synthetic) -> Control:
         return _tried(
-            sound.name, len(sound.durations_s), lambda: _of_states(measure, sound.features(measure.key), seed)
+            sound.name, len(sound.durations_s), lambda: _of_states(run, sound.features(run.key), seed)
         )
 
-    music = [_control(REFERENCE, of_clips(measure, reference, seed))] if reference and reference.sounds else []
+    music = [_control(REFERENCE, of_clips(run, reference, seed))] if reference and reference.sounds else []
     return [*music, *map(one, sounds)]
 
 
 def of_sets(
-    measure: MetricRun,
+    run: MetricRun,
     generated: FeatureSet,
     reference: FeatureSet | None,
     state: object,
@@ -140,23 +140,23 @@ def of_sets(
     seed: int,
 ) -> list[Control]:
     """Controls of a metric of sets of vectors; ``state`` is the metric that has seen the reference."""
-    assert measure.source is not None
-    key = measure.source.feature.key
+    assert run.source is not None
+    key = run.source.feature.key
     others = None if reference is None else len(reference.of(key))
 
     def against(name: str, count: int, vectors: Callable[[], list[Tensor]]) -> Control:
         def compute() -> MetricValue:
             if name not in ALIKE:
-                return over_sets(grouped(measure, vectors(), count, seed, state))
+                return over_sets(grouped(run, vectors(), count, seed, state))
             fixed = [] if state is None else [state]
-            return valued(value_of(merged(measure.create, [*fixed, filled(measure, vectors(), real=False)])), count)
+            return valued(value_of(merged(run.create, [*fixed, filled(run, vectors(), real=False)])), count)
 
         return _tried(name, count, compute, others)
 
     def one(sound: Synthetic) -> Control:
         return against(sound.name, len(sound.durations_s), lambda: [found["vectors"] for found in sound.features(key)])
 
-    found = _halves(measure, generated, reference, key, seed) if reference is not None else []
+    found = _halves(run, generated, reference, key, seed) if reference is not None else []
     found += map(one, sounds)
     members = generated.of(key)
     if len(members) > 1:
@@ -166,7 +166,7 @@ def of_sets(
     return found
 
 
-def _halves(measure: MetricRun, generated: FeatureSet, reference: FeatureSet, key: str, seed: int) -> list[Control]:
+def _halves(run: MetricRun, generated: FeatureSet, reference: FeatureSet, key: str, seed: int) -> list[Control]:
     """One half of the reference against the other, and as many generated clips, if there are so many."""
     members = reference.of(key)
     if len(members) < 4:
@@ -174,11 +174,11 @@ def _halves(measure: MetricRun, generated: FeatureSet, reference: FeatureSet, ke
     second = np.random.default_rng(seed).permutation(len(members)) % 2 == 0
     halves = [[sound for sound, other in zip(members, second, strict=True) if bool(other) == side] for side in (0, 1)]
     count, own = len(halves[0]), generated.of(key)
-    state = filled(measure, (reference.feature(sound, key)["vectors"] for sound in halves[1]), real=True)
+    state = filled(run, (reference.feature(sound, key)["vectors"] for sound in halves[1]), real=True)
 
     def half(name: str, heard: FeatureSet, sounds: Sequence[ClipRef]) -> Control:
         vectors = (heard.feature(sound, key)["vectors"] for sound in sounds)
-        return _control(name, over_sets(grouped(measure, vectors, count, seed, state)), len(halves[1]))
+        return _control(name, over_sets(grouped(run, vectors, count, seed, state)), len(halves[1]))
 
     found = [half(HALVES, reference, halves[0])]
     if len(own) >= count:
@@ -187,14 +187,14 @@ def _halves(measure: MetricRun, generated: FeatureSet, reference: FeatureSet, ke
     return found
 
 
-def of_texts(measure: MetricRun, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int) -> list[Control]:
+def of_texts(run: MetricRun, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int) -> list[Control]:
     """Controls of a metric of texts and sounds, joint embeddings ``(n, E)``."""
-    assert measure.source is not None
-    key, count = measure.source.feature.key, len(texts)
+    assert run.source is not None
+    key, count = run.source.feature.key, len(texts)
     places = [str(place) for place in range(count)]
 
     def against(name: str, others: Tensor, heard: Callable[[], Tensor]) -> Control:
-        return _tried(name, count, lambda: over_texts(measure, others, heard(), places, seed))
+        return _tried(name, count, lambda: over_texts(run, others, heard(), places, seed))
 
     def one(sound: Synthetic) -> Control:
         return against(sound.name, texts, lambda: _cycled([row["vectors"][0] for row in sound.features(key)], count))
@@ -210,7 +210,7 @@ def of_texts(measure: MetricRun, texts: Tensor, audio: Tensor, sounds: Sequence[
 
 
 def of_pairs(
-    measure: MetricRun, pairs: Sequence[tuple[AudioFile, AudioFile]], sounds: Sequence[Synthetic], seed: int
+    run: MetricRun, pairs: Sequence[tuple[AudioFile, AudioFile]], sounds: Sequence[Synthetic], seed: int
 ) -> list[Control]:
     """Controls of a metric of pairs, on up to 16 of them."""
     chosen = [pairs[int(place)] for place in np.unique(np.linspace(0, len(pairs) - 1, CLIPS).round().astype(int))]
@@ -220,8 +220,8 @@ def of_pairs(
             states = []
             for place, (_, theirs) in enumerate(chosen):
                 target = read_recording(theirs.path)
-                states.append(states_of_one_pair(measure, *aligned(preds(place, target), target, measure.sample_rate)))
-            return _of_states(measure, states, seed)
+                states.append(states_of_one_pair(run, *aligned(preds(place, target), target, run.sample_rate)))
+            return _of_states(run, states, seed)
 
         return _tried(name, len(chosen), compute)
 
@@ -236,16 +236,16 @@ def of_pairs(
 
 
 def of_label_pairs(
-    measure: MetricRun, pairs: Sequence[tuple[Tensor, Tensor]], sounds: Sequence[Synthetic], seed: int
+    run: MetricRun, pairs: Sequence[tuple[Tensor, Tensor]], sounds: Sequence[Synthetic], seed: int
 ) -> list[Control]:
     """Controls of a metric of pairs of logits ``(windows, labels)``."""
-    assert measure.source is not None
-    key, targets = measure.source.feature.key, [target for _, target in pairs]
+    assert run.source is not None
+    key, targets = run.source.feature.key, [target for _, target in pairs]
 
     def mean(name: str, preds: Callable[[int], Tensor]) -> Control:
         def compute() -> MetricValue:
-            states = [states_of_one_pair(measure, preds(place), target) for place, target in enumerate(targets)]
-            return _of_states(measure, states, seed)
+            states = [states_of_one_pair(run, preds(place), target) for place, target in enumerate(targets)]
+            return _of_states(run, states, seed)
 
         return _tried(name, len(targets), compute)
 
@@ -313,9 +313,9 @@ def _no_worse(control: Control, value: float | None, direction: str) -> bool | N
     return control.value <= value if direction == "lower" else control.value >= value
 
 
-def _of_states(measure: MetricRun, states: Sequence[Tensors], seed: int) -> MetricValue:
+def _of_states(run: MetricRun, states: Sequence[Tensors], seed: int) -> MetricValue:
     """A metric of clips or pairs from the states of each."""
-    return over_clips(measure, len(states), ((str(place), one) for place, one in enumerate(states)), seed)
+    return over_clips(run, len(states), ((str(place), one) for place, one in enumerate(states)), seed)
 
 
 def _cycled(rows: Sequence[Tensor], count: int) -> Tensor:

@@ -153,11 +153,11 @@ class Pair:
 
 def extract_pairs(
     pairs: Sequence[tuple[AudioFile, AudioFile]],
-    measures: Sequence[MetricRun],
+    runs: Sequence[MetricRun],
     heard: FeatureSet,
     progress: Callable[[str], None],
 ) -> tuple[list[Pair], dict[str, dict[str, str]]]:
-    """Measure every pair of waveforms once; failures by measure and identifier."""
+    """Measure every pair of waveforms once; failures by metric and identifier."""
     sounds = {sound.identifier: sound for sound in heard.sounds}
     found: list[Pair] = []
     failures: dict[str, dict[str, str]] = {}
@@ -167,11 +167,11 @@ def extract_pairs(
             continue
         sound = sounds[ours.identifier]
         try:
-            pair, failed = _extract_pair(sound, ours, theirs, measures, heard.feature_store)
+            pair, failed = _extract_pair(sound, ours, theirs, runs, heard.feature_store)
         except StorageError:
             raise
         except MelodyError as error:
-            failed = {measure.key: f"{theirs.path}: {error}" for measure in measures}
+            failed = {run.key: f"{theirs.path}: {error}" for run in runs}
         else:
             found.append(pair)
         for key, reason in failed.items():
@@ -180,22 +180,22 @@ def extract_pairs(
 
 
 def _extract_pair(
-    sound: ClipRef, ours: AudioFile, theirs: AudioFile, measures: Sequence[MetricRun], feature_store: FeatureStore
+    sound: ClipRef, ours: AudioFile, theirs: AudioFile, runs: Sequence[MetricRun], feature_store: FeatureStore
 ) -> tuple[Pair, dict[str, str]]:
     key = hashlib.sha256(f"pair:{sound.key}:{file_hash(theirs.path)}".encode()).hexdigest()
     record = feature_store.read(key)
-    missing = [measure for measure in measures if not _known(record, measure.key)]
+    missing = [run for run in runs if not _known(record, run.key)]
     failed: dict[str, str] = {}
     if missing or "cut_s" not in record.facts:
         preds, target = read_recording(ours.path), read_recording(theirs.path)
         record.facts["cut_s"] = round(abs(preds.facts.duration_s - target.facts.duration_s), 6)
-        for measure in missing:
+        for run in missing:
             try:
-                record.add(measure.key, states_of_one_pair(measure, *aligned(preds, target, measure.sample_rate)))
+                record.add(run.key, states_of_one_pair(run, *aligned(preds, target, run.sample_rate)))
             except StorageError:
                 raise
             except Exception as error:  # as above
-                failed[measure.key] = one_line(error)
+                failed[run.key] = one_line(error)
         feature_store.write(key, record)
     return Pair(sound, key, float(record.facts["cut_s"])), failed
 

@@ -79,28 +79,28 @@ class MetricRun:
 class MetricPlan:
     """The rows of a table, and what must be known of each sound for them."""
 
-    measures: tuple[MetricRun, ...]
+    runs: tuple[MetricRun, ...]
     notes: tuple[str, ...] = ()
     sources: tuple[FeatureExtractor, ...] = field(default=())
 
     def features(self, *, reference: bool = False) -> list[Feature]:
-        """What to compute of each sound, once for all measures; of the reference, no joint embedding."""
+        """What to compute of each sound, once for all metrics; of the reference, no joint embedding."""
         found: dict[str, Feature] = {}
-        for measure in self.measures:
-            feature = measure.source.feature if measure.source else measure.feature
-            wanted = measure.input_kind not in (
+        for run in self.runs:
+            feature = run.source.feature if run.source else run.feature
+            wanted = run.input_kind not in (
                 ("waveform_pairs", "text_audio_embeddings") if reference else ("waveform_pairs",)
             )
             if feature is not None and wanted:
                 found[feature.key] = feature
         return list(found.values())
 
-    def without(self, measure: MetricRun) -> MetricPlan:
+    def without(self, run: MetricRun) -> MetricPlan:
         """All but one row."""
-        return replace(self, measures=tuple(one for one in self.measures if one is not measure))
+        return replace(self, runs=tuple(one for one in self.runs if one is not run))
 
     def of(self, *input_kind: str) -> list[MetricRun]:
-        return [measure for measure in self.measures if measure.input_kind in input_kind]
+        return [run for run in self.runs if run.input_kind in input_kind]
 
 
 def make_plan(
@@ -125,24 +125,24 @@ def make_plan(
     texts = [joint_extractor(joint, device)] if "text_audio_embeddings" in kinds else []
     windows, labels = _named_apart(windows, embedders), _named_apart(labels, taggers)
     sources = {"embeddings": windows, "labels": labels, "label_pairs": labels, "text_audio_embeddings": texts}
-    measures: list[MetricRun] = []
+    runs: list[MetricRun] = []
     for name in names:
         try:
-            measures += _measures_of(name, sources, device)
+            runs += _runs_of(name, sources, device)
         except MelodyError as error:
             if metrics or registered.entry(name).in_tree:
                 raise
             notes.append(f"metric {name!r} from {registered.entry(name).origin} is not measured: {error}")
-    return MetricPlan(tuple(measures), tuple(notes), (*windows, *labels, *texts))
+    return MetricPlan(tuple(runs), tuple(notes), (*windows, *labels, *texts))
 
 
-def _measures_of(name: str, sources: Mapping[str, Sequence[FeatureExtractor]], device: str) -> list[MetricRun]:
+def _runs_of(name: str, sources: Mapping[str, Sequence[FeatureExtractor]], device: str) -> list[MetricRun]:
     input_kind = registered.get(name).input_kind
     if input_kind not in sources:
         return [of_waveforms(name, input_kind, device)]
     found = [_of_vectors(name, source, device) for source in sources[input_kind]]
-    for measure in found:
-        measure.create()
+    for run in found:
+        run.create()
     return found
 
 
@@ -217,11 +217,11 @@ def _states_of_one_clip(name: str, hears: str) -> Callable[[Tensor, AudioInfo], 
     return compute
 
 
-def states_of_one_pair(measure: MetricRun, preds: Tensor, target: Tensor) -> Tensors:
+def states_of_one_pair(run: MetricRun, preds: Tensor, target: Tensor) -> Tensors:
     """States and value of a pair of waveforms ``(T,)``, or of logits ``(windows, labels)``."""
-    with registered.around(measure.metric):
-        metric = measure.create()
-        if measure.input_kind == "waveform_pairs":
+    with registered.around(run.metric):
+        metric = run.create()
+        if run.input_kind == "waveform_pairs":
             metric.update(preds[None, None], target[None, None])
         else:
             metric.update(preds, target)

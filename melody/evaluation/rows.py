@@ -19,7 +19,7 @@ WORST = 5
 
 
 def row(
-    measure: MetricRun,
+    run: MetricRun,
     number: MetricValue,
     controls: Sequence[Control],
     sounds: Sequence[ClipRef],
@@ -27,8 +27,8 @@ def row(
     expected: int,
     seed: int,
 ) -> Score:
-    """The score of a measure; ``sounds`` are the set's, for the names of the worst."""
-    component = measure.component
+    """The score of a metric; ``sounds`` are the set's, for the names of the worst."""
+    component = run.component
     estimate = number.estimate
     interval: dict[str, Any] = {}
     if estimate is not None:
@@ -39,10 +39,10 @@ def row(
             "interval": estimate.method,
         }
     return Score(
-        name=measure.name,
-        metric=measure.metric,
+        name=run.name,
+        metric=run.metric,
         version=str(component.version),
-        input_kind=measure.input_kind,
+        input_kind=run.input_kind,
         direction=component.direction,
         unit=component.unit,
         value=number.value,
@@ -51,8 +51,8 @@ def row(
         scored=number.scored,
         warnings=number.warnings,
         reason=number.reason,
-        source={} if measure.source is None else measure.source.facts,
-        sample_rate=measure.sample_rate,
+        source={} if run.source is None else run.source.facts,
+        sample_rate=run.sample_rate,
         controls=judged(controls, number, component.direction, component.tells),
         clips={identifier: finite(value) for identifier, value in number.clips.items()},
         groups=_groups(number, seed),

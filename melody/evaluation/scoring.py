@@ -56,22 +56,22 @@ def valued(value: float, scored: int) -> MetricValue:
     )
 
 
-def over_clips(measure: MetricRun, count: int, states: Iterable[tuple[str, Tensors]], seed: int) -> MetricValue:
+def over_clips(run: MetricRun, count: int, states: Iterable[tuple[str, Tensors]], seed: int) -> MetricValue:
     """A metric of waveforms over so many clips (or pairs), from each one's states and value."""
     number = MetricValue()
-    parts = GroupedJackknife(measure.create, count, seed=seed)
+    parts = GroupedJackknife(run.create, count, seed=seed)
     for place, (identifier, tensors) in enumerate(states):
         number.clips[identifier] = float(tensors[VALUE])
         add_states(parts.part(place), {name: t for name, t in tensors.items() if name != VALUE})
     return _estimated(number, parts, seed)
 
 
-def over_texts(measure: MetricRun, texts: Tensor, audio: Tensor, identifiers: Sequence[str], seed: int) -> MetricValue:
+def over_texts(run: MetricRun, texts: Tensor, audio: Tensor, identifiers: Sequence[str], seed: int) -> MetricValue:
     """A metric of texts and sounds, from their joint embeddings ``(n, E)``."""
     number = MetricValue()
-    parts = GroupedJackknife(measure.create, len(identifiers), seed=seed)
+    parts = GroupedJackknife(run.create, len(identifiers), seed=seed)
     for row, identifier in enumerate(identifiers):
-        one = measure.create()
+        one = run.create()
         for metric in (one, parts.part(row)):
             metric.update(texts[row : row + 1], audio[row : row + 1])
         number.clips[identifier] = value_of(one)
@@ -140,19 +140,19 @@ def _interval(number: MetricValue, parts: GroupedJackknife, values: Sequence[flo
         return None
 
 
-def filled(measure: MetricRun, vectors: Iterable[Tensor], *, real: bool) -> Any:
+def filled(run: MetricRun, vectors: Iterable[Tensor], *, real: bool) -> Any:
     """One metric of sets that has seen these clips, each ``(windows, dimension)``."""
-    metric = measure.create()
+    metric = run.create()
     for one in vectors:
         metric.update(one, real)
     return metric
 
 
 def grouped(
-    measure: MetricRun, vectors: Iterable[Tensor], count: int, seed: int, reference: Any | None
+    run: MetricRun, vectors: Iterable[Tensor], count: int, seed: int, reference: Any | None
 ) -> GroupedJackknife:
     """So many clips of a generated set in groups, and a metric that has seen the reference."""
-    groups = GroupedJackknife(measure.create, count, seed=seed)
+    groups = GroupedJackknife(run.create, count, seed=seed)
     if reference is not None:
         groups.fix(reference)
     for place, one in enumerate(vectors):
@@ -199,13 +199,13 @@ def _jackknife(number: MetricValue, groups: GroupedJackknife) -> None:
 
 
 def per_clip(
-    measure: MetricRun, number: MetricValue, sounds: Sequence[ClipRef], vectors: Iterable[Tensor], reference: Any | None
+    run: MetricRun, number: MetricValue, sounds: Sequence[ClipRef], vectors: Iterable[Tensor], reference: Any | None
 ) -> None:
     """Add each clip's own value, of metrics of sets that have such (a method ``per_clip``, in the order of updates)."""
-    if not hasattr(measure.component, "per_clip") or number.value is None:
+    if not hasattr(run.component, "per_clip") or number.value is None:
         return
-    metric = filled(measure, vectors, real=False)
-    whole = metric if reference is None else merged(measure.create, [reference, metric])
+    metric = filled(run, vectors, real=False)
+    whole = metric if reference is None else merged(run.create, [reference, metric])
     try:
         values = whole.per_clip()
     except StorageError:
@@ -217,19 +217,19 @@ def per_clip(
 
 
 def of_pairs(
-    measure: MetricRun, pairs: Sequence[Pair], heard: FeatureSet, failed: dict[str, str], seed: int
+    run: MetricRun, pairs: Sequence[Pair], heard: FeatureSet, failed: dict[str, str], seed: int
 ) -> MetricValue:
     """A metric of pairs of waveforms."""
     scored = [pair for pair in pairs if pair.sound.identifier not in failed]
-    states = ((pair.sound.identifier, heard.feature(pair, measure.key)) for pair in scored)
-    return over_clips(measure, len(scored), states, seed)
+    states = ((pair.sound.identifier, heard.feature(pair, run.key)) for pair in scored)
+    return over_clips(run, len(scored), states, seed)
 
 
-def of_clips(measure: MetricRun, heard: FeatureSet, seed: int) -> MetricValue:
+def of_clips(run: MetricRun, heard: FeatureSet, seed: int) -> MetricValue:
     """A metric of the waveforms of a set."""
-    sounds: list[ClipRef] = heard.of(measure.key)
-    states = ((one.identifier, heard.feature(one, measure.key)) for one in sounds)
-    return over_clips(measure, len(sounds), states, seed)
+    sounds: list[ClipRef] = heard.of(run.key)
+    states = ((one.identifier, heard.feature(one, run.key)) for one in sounds)
+    return over_clips(run, len(sounds), states, seed)
 
 
 def _own_warnings(metric: Any) -> list[str]:

@@ -76,7 +76,7 @@ class Session:
     def total(self) -> int:
         reference = len(self.reference_listing.clips) if self.reference_listing else 0
         pairs = len(self.pairs) if self.plan.of("waveform_pairs") else 0
-        return len(self.listing.clips) + reference + pairs + len(self.plan.measures)
+        return len(self.listing.clips) + reference + pairs + len(self.plan.runs)
 
     def tick(self, label: str) -> None:
         if self.progress is not None:
@@ -128,7 +128,7 @@ def prepare(
     pairs, lonely = pair(listing, other) if other is not None else ([], [])
     given = AvailableInputs(other is not None, texts is not None, bool(pairs) and (explicit_metrics or not lonely))
     plan = make_plan(metrics, given, embedders=embedders, taggers=taggers, joint=joint, device=torch_device)
-    if paired := [measure.name for measure in plan.of("waveform_pairs", "label_pairs")]:
+    if paired := [run.name for run in plan.of("waveform_pairs", "label_pairs")]:
         skip_list.add(None, lonely, paired)
     elif lonely and pairs:
         notes.append(
@@ -160,38 +160,38 @@ def extract_all(session: Session) -> None:
         _report_failures(session, session.reference)
         session.notes += copies(session.generated.sounds, session.reference.sounds)
         _note_controls(session, session.reference)
-    if measures := session.plan.of("waveform_pairs"):
-        session.paired, session.pair_failures = extract_pairs(session.pairs, measures, session.generated, session.tick)
+    if runs := session.plan.of("waveform_pairs"):
+        session.paired, session.pair_failures = extract_pairs(session.pairs, runs, session.generated, session.tick)
         names = {ours.identifier: ours.name for ours, _ in session.pairs}
-        for measure in measures:
-            failed = session.pair_failures.get(measure.key, {})
-            if failed and measure.from_elsewhere and not session.explicit_metrics:
-                session.notes.append(f"{measure.name} is not measured: it fails ({next(iter(failed.values()))})")
-                session.plan = session.plan.without(measure)
+        for run in runs:
+            failed = session.pair_failures.get(run.key, {})
+            if failed and run.from_elsewhere and not session.explicit_metrics:
+                session.notes.append(f"{run.name} is not measured: it fails ({next(iter(failed.values()))})")
+                session.plan = session.plan.without(run)
                 continue
             faults = [InvalidFile(names[identifier], reason) for identifier, reason in failed.items()]
-            session.skip_list.add(session.listing.folder, faults, (measure.name,))
+            session.skip_list.add(session.listing.folder, faults, (run.name,))
 
 
 def _leave_out_refused(session: Session) -> None:
     """Leave out metrics that nobody named and that refuse every clip, as one does that takes longer ones, and plug-ins
     that nobody named and that fail at all.
     """
-    for measure in session.plan.of("waveforms"):
-        failed = session.generated.failures.get(measure.key, {})
-        if failed and (measure.from_elsewhere or not session.generated.of(measure.key)):
-            count = "every clip" if not session.generated.of(measure.key) else f"{len(failed)} clips"
-            session.notes.append(f"{measure.name} is not measured: it refuses {count} ({next(iter(failed.values()))})")
-            del session.generated.failures[measure.key]
-            session.plan = session.plan.without(measure)
+    for run in session.plan.of("waveforms"):
+        failed = session.generated.failures.get(run.key, {})
+        if failed and (run.from_elsewhere or not session.generated.of(run.key)):
+            count = "every clip" if not session.generated.of(run.key) else f"{len(failed)} clips"
+            session.notes.append(f"{run.name} is not measured: it refuses {count} ({next(iter(failed.values()))})")
+            del session.generated.failures[run.key]
+            session.plan = session.plan.without(run)
 
 
 def _note_controls(session: Session, reference: FeatureSet) -> None:
     """Of a metric of waveforms the reference is a control only: what it refuses there is no fault."""
-    for measure in session.plan.of("waveforms"):
-        if failed := reference.failures.get(measure.key):
+    for run in session.plan.of("waveforms"):
+        if failed := reference.failures.get(run.key):
             reason = next(iter(failed.values()))
-            session.notes.append(f"{measure.name} refuses {len(failed)} clips of the reference, its control ({reason})")
+            session.notes.append(f"{run.name} refuses {len(failed)} clips of the reference, its control ({reason})")
 
 
 def _report_failures(session: Session, heard: FeatureSet) -> None:
@@ -202,7 +202,7 @@ def _report_failures(session: Session, heard: FeatureSet) -> None:
     names = {sound.identifier: sound.name for sound in heard.sounds}
     labels = {feature.key: feature.label for feature in session.plan.features()}
     for key, failed in heard.failures.items():
-        if heard is session.reference and key in {measure.key for measure in session.plan.of("waveforms")}:
+        if heard is session.reference and key in {run.key for run in session.plan.of("waveforms")}:
             continue
         faults = [InvalidFile(names[identifier], reason) for identifier, reason in failed.items()]
         session.skip_list.add(heard.listing.folder, faults, (labels[key],))
@@ -214,32 +214,32 @@ def score_all(session: Session) -> list[Score]:
     for sound in session.synthetic:
         sound.extract(session.plan.features(), session.feature_store)
     scores = []
-    for measure in session.plan.measures:
-        session.tick(measure.name)
-        number, found = _scored(session, measure)
-        if (number.refused or (number.reason and measure.from_elsewhere)) and not session.explicit_metrics:
-            session.notes.append(f"{measure.name} is not measured: it refuses these clips ({number.reason})")
+    for run in session.plan.runs:
+        session.tick(run.name)
+        number, found = _scored(session, run)
+        if (number.refused or (number.reason and run.from_elsewhere)) and not session.explicit_metrics:
+            session.notes.append(f"{run.name} is not measured: it refuses these clips ({number.reason})")
             continue
-        number.warnings += _silent(session, measure)
+        number.warnings += _silent(session, run)
         expected = (
-            len(session.pairs) if measure.input_kind in ("waveform_pairs", "label_pairs") else session.listing.expected
+            len(session.pairs) if run.input_kind in ("waveform_pairs", "label_pairs") else session.listing.expected
         )
-        scores.append(row(measure, number, found, session.generated.sounds, expected=expected, seed=session.seed))
-        session.replicates[measure.name] = number.replicates
+        scores.append(row(run, number, found, session.generated.sounds, expected=expected, seed=session.seed))
+        session.replicates[run.name] = number.replicates
         if number.value is None and not number.reason.startswith("the value is"):
-            session.skip_list.add(None, [InvalidFile(measure.name, number.reason)], (measure.name,))
+            session.skip_list.add(None, [InvalidFile(run.name, number.reason)], (run.name,))
     session.tick("")
     return scores
 
 
-def _silent(session: Session, measure: MetricRun) -> list[str]:
+def _silent(session: Session, run: MetricRun) -> list[str]:
     """What is to be said of silent clips that are in a number: a mean over them may look better, or worse, for it."""
-    failed = set(session.pair_failures.get(measure.key, {}))
-    key = measure.source.feature.key if measure.source else measure.key
-    if measure.input_kind != "waveform_pairs":
+    failed = set(session.pair_failures.get(run.key, {}))
+    key = run.source.feature.key if run.source else run.key
+    if run.input_kind != "waveform_pairs":
         failed |= set(session.generated.failures.get(key, {}))
     silent = [one.identifier for one in session.generated.sounds if one.is_silent and one.identifier not in failed]
-    if measure.input_kind in ("waveform_pairs", "label_pairs"):
+    if run.input_kind in ("waveform_pairs", "label_pairs"):
         silent = [one for one in silent if one in {ours.identifier for ours, _ in session.pairs}]
     return [f"{len(silent)} of the clips are silent: {some(silent)}"] if silent else []
 
@@ -247,37 +247,37 @@ def _silent(session: Session, measure: MetricRun) -> list[str]:
 Scored = tuple[MetricValue, list[Control]]
 
 
-def _scored(session: Session, measure: MetricRun) -> Scored:
+def _scored(session: Session, run: MetricRun) -> Scored:
     """A row's number and controls; of a plug-in that fails, and was named, one line that ends the run."""
     try:
-        with registered.around(measure.metric):
-            return SCORED[measure.input_kind](session, measure)
+        with registered.around(run.metric):
+            return SCORED[run.input_kind](session, run)
     except StorageError:
         raise
     except MelodyError as error:
-        if session.explicit_metrics or not measure.from_elsewhere:
+        if session.explicit_metrics or not run.from_elsewhere:
             raise
         return MetricValue(reason=str(error), refused=True), []
 
 
-def _waveforms(session: Session, measure: MetricRun) -> Scored:
-    number = of_clips(measure, session.generated, session.seed)
-    return number, controls.of_waveforms(measure, session.synthetic, session.reference, session.seed)
+def _waveforms(session: Session, run: MetricRun) -> Scored:
+    number = of_clips(run, session.generated, session.seed)
+    return number, controls.of_waveforms(run, session.synthetic, session.reference, session.seed)
 
 
-def _pairs(session: Session, measure: MetricRun) -> Scored:
-    failed = session.pair_failures.get(measure.key, {})
-    number = of_pairs(measure, session.paired, session.generated, failed, session.seed)
+def _pairs(session: Session, run: MetricRun) -> Scored:
+    failed = session.pair_failures.get(run.key, {})
+    number = of_pairs(run, session.paired, session.generated, failed, session.seed)
     cut = [one.cut_s for one in session.paired if one.cut_s > 0]
     if cut:
         number.warnings.append(f"{len(cut)} pairs were cut to the shorter, by {max(cut):g} s at most")
     usable = [both for both in session.pairs if both[0].identifier in number.clips]
-    return number, controls.of_pairs(measure, usable, session.synthetic, session.seed) if usable else []
+    return number, controls.of_pairs(run, usable, session.synthetic, session.seed) if usable else []
 
 
-def _label_pairs(session: Session, measure: MetricRun) -> Scored:
-    assert measure.source is not None
-    key = measure.source.feature.key
+def _label_pairs(session: Session, run: MetricRun) -> Scored:
+    assert run.source is not None
+    key = run.source.feature.key
     heard, reference = session.generated, session.reference
     assert reference is not None
     targets = {sound.identifier: sound for sound in reference.of(key)}
@@ -287,54 +287,54 @@ def _label_pairs(session: Session, measure: MetricRun) -> Scored:
         target = reference.feature(targets[sound.identifier], key)["vectors"]
         return heard.feature(sound, key)["vectors"], target
 
-    states = ((sound.identifier, states_of_one_pair(measure, *both(sound))) for sound in members)
-    number = over_clips(measure, len(members), states, session.seed)
-    return number, controls.of_label_pairs(measure, [both(sound) for sound in members], session.synthetic, session.seed)
+    states = ((sound.identifier, states_of_one_pair(run, *both(sound))) for sound in members)
+    number = over_clips(run, len(members), states, session.seed)
+    return number, controls.of_label_pairs(run, [both(sound) for sound in members], session.synthetic, session.seed)
 
 
-def _sets(session: Session, measure: MetricRun) -> Scored:
-    assert measure.source is not None
-    key = measure.source.feature.key
+def _sets(session: Session, run: MetricRun) -> Scored:
+    assert run.source is not None
+    key = run.source.feature.key
     heard, reference = session.generated, session.reference
     members = heard.of(key)
     state = None
     if reference is not None:
-        state = filled(measure, (vectors for _, vectors in reference.vectors(key)), real=True)
-    groups = grouped(measure, (vectors for _, vectors in heard.vectors(key)), len(members), session.seed, state)
+        state = filled(run, (vectors for _, vectors in reference.vectors(key)), real=True)
+    groups = grouped(run, (vectors for _, vectors in heard.vectors(key)), len(members), session.seed, state)
     number = over_sets(groups)
     number.members = [sound.identifier for sound in members]
-    per_clip(measure, number, members, (vectors for _, vectors in heard.vectors(key)), state)
+    per_clip(run, number, members, (vectors for _, vectors in heard.vectors(key)), state)
     if reference is not None:
-        _check_reference(session, measure, number, reference)
-    return number, controls.of_sets(measure, heard, reference, state, session.synthetic, session.seed)
+        _check_reference(session, run, number, reference)
+    return number, controls.of_sets(run, heard, reference, state, session.synthetic, session.seed)
 
 
-def _check_reference(session: Session, measure: MetricRun, number: MetricValue, reference: FeatureSet) -> None:
+def _check_reference(session: Session, run: MetricRun, number: MetricValue, reference: FeatureSet) -> None:
     """A reference smaller than its embedding is refused where the metric itself warns of it."""
-    assert measure.source is not None
-    windows = sum(len(vectors) for _, vectors in reference.vectors(measure.source.feature.key))
-    if measure.input_kind == "embeddings" and number.warns and windows <= measure.source.dimension:
+    assert run.source is not None
+    windows = sum(len(vectors) for _, vectors in reference.vectors(run.source.feature.key))
+    if run.input_kind == "embeddings" and number.warns and windows <= run.source.dimension:
         reason = (
-            f"{windows} windows for {measure.source.dimension} dimensions of {measure.source.name}: give more clips"
+            f"{windows} windows for {run.source.dimension} dimensions of {run.source.name}: give more clips"
         )
         session.skip_list.add(
-            None, [InvalidFile(str(reference.listing.folder), f"the reference is too small: {reason}")], (measure.name,)
+            None, [InvalidFile(str(reference.listing.folder), f"the reference is too small: {reason}")], (run.name,)
         )
 
 
-def _texts(session: Session, measure: MetricRun) -> Scored:
-    assert measure.source is not None
+def _texts(session: Session, run: MetricRun) -> Scored:
+    assert run.source is not None
     assert session.texts is not None
-    key = measure.source.feature.key
+    key = run.source.feature.key
     members = [sound for sound in session.generated.of(key) if sound.identifier in session.texts]
     if not members:
         return MetricValue(reason="no clip has a text"), []
     audio = torch.stack([session.generated.feature(sound, key)["vectors"][0] for sound in members])
     texts = embedded_texts(
-        measure.source, [session.texts[sound.identifier] for sound in members], session.feature_store
+        run.source, [session.texts[sound.identifier] for sound in members], session.feature_store
     )
-    number = over_texts(measure, texts, audio, [sound.identifier for sound in members], session.seed)
-    return number, controls.of_texts(measure, texts, audio, session.synthetic, session.seed)
+    number = over_texts(run, texts, audio, [sound.identifier for sound in members], session.seed)
+    return number, controls.of_texts(run, texts, audio, session.synthetic, session.seed)
 
 
 def embedded_texts(source: FeatureExtractor, texts: Sequence[str], feature_store: FeatureStore) -> Tensor:

@@ -261,8 +261,8 @@ def test_a_ranking_is_no_mean_of_single_clips_even_where_it_equals_one() -> None
     texts = torch.eye(6)
     audio = texts.clone()
     audio[:2] = texts[[1, 0]]  # two clips find one another's text; the median rank is 1 all the same
-    measure = MetricRun("median-rank[x]", "median-rank", {}, None, None, "")
-    number = over_texts(measure, texts, audio, [str(place) for place in range(6)], 0)
+    run = MetricRun("median-rank[x]", "median-rank", {}, None, None, "")
+    number = over_texts(run, texts, audio, [str(place) for place in range(6)], 0)
     assert number.value == 1
     assert number.clips == {}  # alone, every clip finds its text
     assert number.estimate is not None
