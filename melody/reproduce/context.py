@@ -76,6 +76,11 @@ class EvaluatedPreset:
         return {"component": code, "arguments": arguments, "weights": self.part_weights[name]}
 
 
+def _known() -> Any:
+    """A field of what was loaded or computed so far."""
+    return field(default_factory=dict, init=False, repr=False, compare=False)
+
+
 @dataclass
 class Context:
     """One run's surroundings. Places (paths, devices) are here; content goes into the jobs' configs."""
@@ -106,6 +111,15 @@ class Context:
     """Seconds that the speed table may spend on a system, beside one call of every kind."""
     progress: Progress | None = field(default=None, compare=False)
     """Where the run tells what it does."""
+    _loaded: dict[str, System] = _known()
+    _broken: dict[str, str] = _known()
+    _facts: dict[str, dict[str, Any]] = _known()
+    _corpus_hashes: dict[tuple[int, float], str] = _known()
+    _pieces: dict[float, Corpus] = _known()
+    _training: dict[int, Corpus] = _known()
+    _classifiers: dict[int, AttributeClassifiers] = _known()
+    _embedders: dict[str, AudioEmbedder] = _known()
+    _prompts: dict[int, list[str]] = _known()
 
     @cached_property
     def parts(self) -> Parts:
@@ -191,24 +205,8 @@ class Context:
         return one.unavailable_reason
 
     @cached_property
-    def _loaded(self) -> dict[str, System]:
-        return {}
-
-    @cached_property
-    def _broken(self) -> dict[str, str]:
-        return {}
-
-    @cached_property
-    def _facts(self) -> dict[str, dict[str, Any]]:
-        return {}
-
-    @cached_property
     def corpus(self) -> Corpus:
         return self.corpus_of()
-
-    @cached_property
-    def _corpus_hashes(self) -> dict[tuple[int, float], str]:
-        return {}
 
     def corpus_hash(self, clips: int, duration_s: float = 0.0) -> str:
         """SHA-256 over the first clips of the corpus, or of its pieces of another length."""
@@ -232,10 +230,6 @@ class Context:
             self._pieces[duration_s] = self.pieces_of(duration_s)
         return self._pieces[duration_s]
 
-    @cached_property
-    def _pieces(self) -> dict[float, Corpus]:
-        return {}
-
     def training(self, clips: int) -> Corpus:
         """Training clips; raises ``MelodyError`` where the run has none."""
         if self.training_of is None:
@@ -244,23 +238,15 @@ class Context:
             self._training[clips] = self.training_of(clips)
         return self._training[clips]
 
-    @cached_property
-    def _training(self) -> dict[int, Corpus]:
-        return {}
-
     def attribute_classifiers(self, clips: int) -> AttributeClassifiers:
         """Judges of attributes that learnt from so many training clips, trained once."""
-        if clips not in self._judges:
-            self._judges[clips] = trained_classifiers(self.training(clips), self._judges_learn)
-        return self._judges[clips]
+        if clips not in self._classifiers:
+            self._classifiers[clips] = trained_classifiers(self.training(clips), self._tell_classifiers)
+        return self._classifiers[clips]
 
-    def _judges_learn(self, done: int, total: int) -> None:
+    def _tell_classifiers(self, done: int, total: int) -> None:
         """They learn when all is heard."""
         self.tell("judges of attributes: " + ("hearing training clips" if done < total else "learning"), done, total)
-
-    @cached_property
-    def _judges(self) -> dict[int, AttributeClassifiers]:
-        return {}
 
     @cached_property
     def device_name(self) -> str:
@@ -294,14 +280,6 @@ class Context:
             "precision": "float32",
             "versions": deciding_versions(),
         }
-
-    @cached_property
-    def _embedders(self) -> dict[str, AudioEmbedder]:
-        return {}
-
-    @cached_property
-    def _prompts(self) -> dict[int, list[str]]:
-        return {}
 
     def texts(self, suite: Suite) -> list[str]:
         """A suite's prompts: its own, or so many held-out captions, chosen once."""
