@@ -20,7 +20,7 @@ from melody.evaluation import controls
 from melody.evaluation.extract import ClipRef, FeatureSet, Pair, Progress, extract_features, extract_pairs
 from melody.evaluation.feature_store import FeatureStore
 from melody.evaluation.features import FeatureExtractor
-from melody.evaluation.overlap import check_apart, copies
+from melody.evaluation.shared_clips import check_apart, copies
 from melody.evaluation.plan import AvailableInputs, MetricPlan, MetricRun, make_plan, states_of_one_pair
 from melody.evaluation.result import Control, Score
 from melody.evaluation.rows import row

@@ -8,7 +8,7 @@ from typing import TypeGuard
 from melody.evaluation.result import Measurement
 
 YES_NO = "yes = 1"
-"""Unit of abilities: 1 is yes, 0 is no."""
+"""Unit of capabilities: 1 is yes, 0 is no."""
 
 
 SMALLEST, LARGEST = 1e-30, 1e30

@@ -60,10 +60,10 @@ class VelocityPrediction(Recipe):
         train: LatentData,
         validation: LatentData,
         chunks: int,
-        studio: AudioPreview | None = None,
+        preview: AudioPreview | None = None,
     ) -> None:
         super().__init__(part, settings)
-        self.studio = studio
+        self.preview = preview
         self.train_data, self.validation_data, self.chunks = train, validation, chunks
 
     def batch(self, step: int, share: Share = WHOLE) -> tuple[Tensor, ...]:
@@ -121,15 +121,15 @@ class VelocityPrediction(Recipe):
     @torch.no_grad()
     def sounds(self) -> dict[str, Tensor]:
         """Held-out tokens made to music as the preset generates, each beside the decoded true latents."""
-        if self.studio is None:
+        if self.preview is None:
             return {}
         found, part = {}, self.trained().eval()
         for number in range(min(SOUNDS, len(self.validation_data.tokens))):
             row = torch.tensor([number])
             tokens = self.validation_data.tokens[row].to(self.device)
             true = self.validation_data.held_out(row).to(self.device)
-            found[f"clip {number}/original latents"] = self.studio.decode(true)
-            found[f"clip {number}/sampled"] = self.studio.sampled(part, tokens, true.shape)
+            found[f"clip {number}/original latents"] = self.preview.decode(true)
+            found[f"clip {number}/sampled"] = self.preview.sampled(part, tokens, true.shape)
         return found
 
 

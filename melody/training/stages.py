@@ -345,8 +345,8 @@ def _dpd(run: TrainingRun, stop_after: int | None) -> Finish:
 
     chunks = run.preset.generation.chunks
     train_data, validation_data = data(run.train_corpus), data(run.validation_corpus)
-    studio = AudioPreview(codec, run.preset.generation)
-    recipe = VelocityPrediction(run.part("dpd"), settings, train_data, validation_data, chunks, studio)
+    preview = AudioPreview(codec, run.preset.generation)
+    recipe = VelocityPrediction(run.part("dpd"), settings, train_data, validation_data, chunks, preview)
     fit_stage(recipe, run, "dpd", stop_after)
 
     def finish() -> tuple[nn.Module, Figures]:

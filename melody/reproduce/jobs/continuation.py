@@ -83,7 +83,7 @@ class ContinuationJob(SystemJob):
 
     def _continued(self, context: Context, given: Tensor, rate: int, seed: int) -> Generation:
         name = self.system_name
-        system: Any = context.system(name)  # what declares the ability has the method
+        system: Any = context.system(name)  # what declares the capability has the method
         if not hasattr(system, "continue_from"):
             raise MelodyError(f"system {name!r} declares that it continues audio, and has no continue_from")
         try:

@@ -87,18 +87,18 @@ class SpeedJob(CostJob):
         system = self.built("meta")
         if reason := self.too_long(system):
             return JobResult({"absent": reason})
-        parts = Parts(system, self, context.device)
-        seconds = parts.time_all(budget)
+        timer = NetworkTimer(system, self, context.device)
+        seconds = timer.time_all(budget)
         variants = []
         for options in self.variants:
             entries = [
-                parts.counted[key_of(one)] | {"calls": one.calls} | seconds[key_of(one)] for one in parts.work(options)
+                timer.counted[key_of(one)] | {"calls": one.calls} | seconds[key_of(one)] for one in timer.work(options)
             ]
             composed = sum(one["calls"] * one["seconds"] for one in entries)
             processor = sum(one["calls"] * one["processor_seconds"] for one in entries)
             variants.append({"entries": entries, "composed": composed, "processor": processor})
-        weights = parts.parameters
-        whole = Whole(self, context.device, weights, budget)
+        weights = timer.parameters
+        whole = WholeClip(self, context.device, weights, budget)
         values = {
             "variants": [
                 found | {"whole": whole.time(options, found["composed"])}
@@ -129,7 +129,7 @@ def key_of(one: CallCost) -> Key:
     return one.part, one.name, one.shape, one.rows
 
 
-class Parts:
+class NetworkTimer:
     """A system as shapes, of which one network at a time is brought to the device."""
 
     def __init__(self, system: System, job: SpeedJob, device: str) -> None:
@@ -240,7 +240,7 @@ def _clocked(run: Any, device: str) -> tuple[float, float, Any]:
     return time.perf_counter() - begin, time.process_time() - worked, made
 
 
-class Whole:
+class WholeClip:
     """The system as it is used, built when a clip of it can be afforded."""
 
     def __init__(self, job: SpeedJob, device: str, parameters: int, budget: Budget) -> None:

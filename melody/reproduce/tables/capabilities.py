@@ -1,4 +1,4 @@
-"""What a system can do (Table 1): the abilities that a run can test, as 1 for yes and 0 for no."""
+"""What a system can do (Table 1): the capabilities that a run can test, as 1 for yes and 0 for no."""
 
 from __future__ import annotations
 

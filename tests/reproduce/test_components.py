@@ -1,4 +1,4 @@
-"""Units on the parts by themselves, on a system of tones."""
+"""Jobs on the preset's components by themselves, on a system of tones."""
 
 from __future__ import annotations
 
