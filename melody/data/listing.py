@@ -48,10 +48,6 @@ class AudioFolder:
         """Clips and files that cannot be used."""
         return len(self.clips) + len(self.faults)
 
-    def without(self, identifiers: set[str]) -> tuple[AudioFile, ...]:
-        """The clips but for some."""
-        return tuple(clip for clip in self.clips if clip.identifier not in identifiers)
-
 
 def doubled_stems(folder: Path) -> set[str]:
     """Names without extension that two or more sounds of a folder have, as ``a`` of ``a.wav`` and ``a.flac``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -81,7 +81,6 @@ class MetricPlan:
 
     runs: tuple[MetricRun, ...]
     notes: tuple[str, ...] = ()
-    sources: tuple[FeatureExtractor, ...] = field(default=())
 
     def features(self, *, reference: bool = False) -> list[Feature]:
         """What to compute of each sound, once for all metrics; of the reference, no joint embedding."""
@@ -133,7 +132,7 @@ def make_plan(
             if metrics or registered.entry(name).in_tree:
                 raise
             notes.append(f"metric {name!r} from {registered.entry(name).origin} is not measured: {error}")
-    return MetricPlan(tuple(runs), tuple(notes), (*windows, *labels, *texts))
+    return MetricPlan(tuple(runs), tuple(notes))
 
 
 def _runs_of(name: str, sources: Mapping[str, Sequence[FeatureExtractor]], device: str) -> list[MetricRun]:

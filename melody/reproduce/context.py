@@ -99,8 +99,6 @@ class Context:
     """So many clips of the split that the system learnt from: for what judges and n-gram models learn."""
     pieces_of: Callable[[float], Corpus] | None = None
     """The held-out corpus again, each piece composed to another length in seconds."""
-    timing_repeats: int = 3
-    """Timed calls for each seed, of which the median is taken."""
     others: Mapping[str, SystemEntry] = field(default_factory=dict)
     """Systems that stand beside the preset's own in the tables."""
     ratings: ListeningResult | None = None

@@ -98,11 +98,8 @@ BAD: dict[str, tuple[Spoil, str]] = {
     "truncated flac": (_cut("bad.flac"), "cut short"),
     "truncated au": (_cut("bad.au"), "cut short"),
     "truncated w64": (_cut("bad.w64"), "cut short"),
-    "AAC": (_bytes("bad.m4a", b"\0\0\0\x1cftypM4A "), "ffmpeg -i generated/bad.m4a generated/bad.wav"),
-    "AAC that is called MP3": (
-        _bytes("bad.mp3", b"\0\0\0\x1cftypM4A "),
-        "ffmpeg -i generated/bad.mp3 generated/bad.wav",
-    ),
+    "AAC": (_bytes("bad.m4a", AAC), "ffmpeg -i generated/bad.m4a generated/bad.wav"),
+    "AAC that is called MP3": (_bytes("bad.mp3", AAC), "ffmpeg -i generated/bad.mp3 generated/bad.wav"),
     "a rate of 1 Hz": (_with_rate(1), "its rate is 1 Hz"),
     "a rate of 2 GHz": (_with_rate(2_000_000_000), "its rate is 2,000,000,000 Hz"),
     "a pipe": (lambda folder, samples: os.mkfifo(folder / "bad.wav"), "no regular file"),

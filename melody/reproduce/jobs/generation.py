@@ -34,6 +34,8 @@ NAMED = {"sampler": samplers, "grid": grids}
 """Options that name a component, which is in keys with its source."""
 SLOW_S = 5.0
 """A clip that takes longer at first is timed once for each seed: what disturbs a call is small against it."""
+REPEATS = 3
+"""Timed calls for each seed, of which the median is taken."""
 STORED_CLIPS = 2
 """Clips of a job that are kept to listen to."""
 
@@ -154,7 +156,7 @@ class TimingJob(SystemJob):
             **setting_facts(context, setting),
             prompt=text,
             seeds=list(seeds),
-            repeats=context.timing_repeats,
+            repeats=REPEATS,
             machine=machine() | {"device": context.device_name},
         )
 
