@@ -1,8 +1,9 @@
-"""``melody components``, ``describe`` and ``check-plugin``: what is registered, and what it keeps."""
+"""``melody info``, ``components``, ``describe`` and ``check-plugin``: what there is, its size, and what it keeps."""
 
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from melody.cli.console import console, notes
+from melody.cli.options import PresetOption
 
 KindArgument = Annotated[str | None, typer.Argument(help="One kind only, as in samplers.")]
 CheckedArgument = Annotated[
@@ -18,6 +20,26 @@ CheckedArgument = Annotated[
 CheckedKindOption = Annotated[
     str | None, typer.Option("--kind", help="Of the component, as in metrics, if several have that name.")
 ]
+
+
+def info(
+    preset: PresetOption = "demo",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to a JSON file too.")] = None,
+) -> None:
+    """Show what a preset is made of: parameters beside the paper's, FLOPs and weights of every pass."""
+    from melody.artifacts.files import check_can_write, write_bytes
+    from melody.config import load_preset
+    from melody.report.sizes import print_sizes
+    from melody.reproduce.sizes import sizes
+
+    if json_file is not None:
+        check_can_write(json_file)
+    found = sizes(load_preset(preset))
+    if json_file is not None:
+        write_bytes(json_file, (found.to_json() + "\n").encode())
+    print_sizes(found, console)
+    if json_file is not None:
+        console.print(escape(str(json_file)))
 
 
 def components(kind: KindArgument = None) -> None:

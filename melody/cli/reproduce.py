@@ -1,0 +1,157 @@
+"""``melody reproduce`` and ``report``: the paper's tables, filled, and rendered again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from melody.bounds import MAX_RUN_SEED
+from melody.cli.console import console, notes, progress_bar
+from melody.cli.options import (
+    DAY_S,
+    DeviceOption,
+    SplitOption,
+    StoreOption,
+    SystemOption,
+    ThreadsOption,
+    WeightsOption,
+    a_number,
+    preset_and_weights,
+)
+from melody.errors import MelodyError
+
+SuitesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Suites or groups (demo-card) by name, or paths of TOML files; all suites if none is given."),
+]
+ReproduceSamplerOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Exactly these samplers (repeat it), instead of the suites' own and every plug-in's."),
+]
+SystemsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--system",
+        metavar="NAME\\[=WEIGHTS]|FILE.toml",
+        help="A system to compare with (repeat it), as in musicgen=FOLDER_OR_HUB_ID or folder=CLIPS; "
+        "see: melody components systems.",
+    ),
+]
+RatingsOption = Annotated[
+    Path | None, typer.Option(help="CSV file of listeners' answers about the systems (format: docs/listening.md).")
+]
+ReproduceSeedOption = Annotated[int, typer.Option(min=0, max=MAX_RUN_SEED, help="Added to every seed of a suite.")]
+ReproduceOutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for results, page, tables and plots.")
+]
+PublishedSamplesOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MELODY_PUBLISHED_SAMPLES",
+        help="The authors' demo page as cloned, or a folder with its metadata.csv.",
+    ),
+]
+SpeedPrecisionOption = Annotated[
+    str, typer.Option("--precision", help="Of the speed table's networks: fp32, bf16 or fp16.")
+]
+BudgetOption = Annotated[
+    float,
+    typer.Option(
+        "--budget-s",
+        min=1e-3,
+        max=30 * DAY_S,
+        callback=a_number,
+        help="Seconds that the speed table may spend on each system.",
+    ),
+]
+FullOption = Annotated[
+    bool,
+    typer.Option("--full", help="The long run: more prompts, seeds and steps; if no suite is named, all groups too."),
+]
+
+
+def reproduce(
+    suites: SuitesArgument = None,
+    preset: SystemOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    sampler: ReproduceSamplerOption = None,
+    system: SystemsOption = None,
+    seed: ReproduceSeedOption = 0,
+    store: StoreOption = None,
+    output: ReproduceOutputOption = Path("melody-results"),
+    published_samples: PublishedSamplesOption = None,
+    ratings: RatingsOption = None,
+    split: SplitOption = "test",
+    precision: SpeedPrecisionOption = "fp32",
+    budget_s: BudgetOption = 600.0,
+    full: FullOption = False,
+) -> None:
+    """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
+    from melody.artifacts.files import check_can_write
+    from melody.artifacts.store import Store
+    from melody.listening.analysis import analyse
+    from melody.report.terminal import print_results
+    from melody.report.write import write_report
+    from melody.reproduce.runner import reproduce as run
+    from melody.reproduce.suite import load_suites
+
+    own, folder = preset_and_weights(preset, weights)
+    chosen = load_suites(suites or (), full=full)
+    check_can_write(next(place for place in (output, *output.absolute().parents) if place.exists()) / "results.json")
+    with progress_bar() as bar:
+        task = bar.add_task("reproduce", total=None)
+        results = run(
+            chosen,
+            preset=own,
+            weights=folder,
+            device=device,
+            samplers=sampler or None,
+            systems=system or (),
+            seed=seed,
+            store=Store(store),
+            output=output,
+            published_samples=published_samples,
+            split=split,
+            ratings=None if ratings is None else analyse(ratings),
+            precision=precision,
+            budget_s=budget_s,
+            progress=lambda done, total, label: bar.update(
+                task, completed=done, total=total or None, description=escape(label or "reproduce")
+            ),
+            tell=lambda line: notes.print(line, markup=False, highlight=False, soft_wrap=True),
+            command=" ".join(["melody", *sys.argv[1:]]),
+        )
+        bar.update(task, completed=0, total=None, description="writing the report")
+        pages = write_report(results, output)
+    print_results(results, console)
+    if results.failures:
+        raise MelodyError(f"{len(results.failures)} of the run's units of work failed: {results.failures[0]}")
+    console.print(f"page: {escape(str(next(page for page in pages if page.suffix == '.html')))}")
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="A results.json, or its folder.")],
+) -> None:
+    """Render results again: terminal, Markdown, CSV, plots and one HTML page beside them."""
+    from melody.report.terminal import print_results
+    from melody.report.write import write_report
+    from melody.reproduce.results import Results, load_results, results_file
+
+    path = results_file(results)
+    loaded = load_results(path)
+    if not isinstance(loaded, Results):
+        raise MelodyError(
+            f"{path} is of kind {loaded.kind!r}: expected a reproduction; --html writes the others' pages"
+        )
+    written = write_report(loaded, path.parent)
+    for one in written:
+        console.print(escape(str(one)))
+    print_results(loaded, console)
+
+
