@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -31,6 +30,7 @@ from melody.reproduce.tables.builder import (
 from melody.reproduce.tables.capabilities import PLAYS_BACK, plays_back
 from melody.reproduce.tables.controls import CONTROLS, REAL, control_jobs, control_notes, control_value
 from melody.reproduce.tables.metric_columns import MetricColumns, keeps_waveforms
+from melody.reproduce.tables.sampling_grid import check_axes, grid_rows, problem_with, system_of
 from melody.reproduce.tables.shared_jobs import classifiers_first, generation_jobs, held_out_job, setting_of, timing
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
@@ -39,7 +39,6 @@ COUNTS = {"passes": "passes", "passes_formula": "formula", "passes_weighted": "w
 TIMED = frozenset({"rtf", "samples_per_second"})
 OF_REFERENCE = frozenset({"fad", "mcc", "mcc_shuffled", "instrument"})
 """What can be measured of real clips, beside registered metrics; they have no passes and no speed."""
-AXES = ("sampler", "grid", "num_steps")
 EXPORTED_CLIPS = 1
 """Clips a row that are copied beside the results."""
 
@@ -79,6 +78,11 @@ class QualityAndSpeedTable(Table):
     def check(self) -> None:
         """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid, a row that is no control."""
         check_axes(self.suite, self.context)
+        check_classifiers(self.suite)
+        known = [REAL, *CONTROLS]
+        for listed in self.suite.rows:
+            if (name := str(listed.row.get("system"))) not in known:
+                raise MelodyError(f"suite {self.suite.name}: unknown row {name!r}{did_you_mean(name, known)}")
 
     def rows(self) -> list[Row]:
         """The product of the axes, other systems, and what the suite lists."""
@@ -259,33 +263,6 @@ def _option(name: str, value: Any) -> str:
     return f"{name} = {value}" + (f" ({100 * value:g} % of the steps of each of its stages)" if share else "")
 
 
-def grid_rows(suite: Suite, context: Context) -> list[Row]:
-    """The product of the axes, and other systems; samplers are those asked for, or the suite's and every plug-in's."""
-    values = {axis: list(suite.axes[axis]) for axis in AXES}
-    if context.samplers is not None:
-        values["sampler"] = list(context.samplers)
-    else:
-        plugins = [entry.name for entry in registry.samplers.entries() if not entry.in_tree]
-        values["sampler"] = list(dict.fromkeys([*values["sampler"], *plugins]))
-    grid: list[Row] = [dict(zip(AXES, setting, strict=True)) for setting in itertools.product(*values.values())]
-    others: list[Row] = [{"system": name} for name in context.systems if name != OWN]
-    return [*grid, *others] if suite.compare else grid
-
-
-def problem_with(row: Row, context: Context) -> str:
-    """Why a row's sampler or system cannot be used: a plug-in that is broken breaks only its rows."""
-    if (system := system_of(row)) != OWN:
-        return context.unavailable_reason(system)
-    try:
-        return registry.samplers.lacks(str(row["sampler"]))
-    except MelodyError as error:
-        return str(error)
-
-
-def system_of(row: Row) -> str:
-    return str(row.get("system", OWN))
-
-
 def _is_listed(row: Row) -> bool:
     return row.get("system") in (REAL, *CONTROLS)
 
@@ -294,19 +271,3 @@ def _is_timed(column: Column, context: Context) -> bool:
     return column.measure in TIMED and column.device in (None, context.device.partition(":")[0])
 
 
-def check_axes(suite: Suite, context: Context) -> None:
-    """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid, a row that is no control."""
-    if set(suite.axes) != set(AXES):
-        raise MelodyError(f"suite {suite.name}: axes are {', '.join(suite.axes) or 'none'}; expected {', '.join(AXES)}")
-    for sampler in context.samplers if context.samplers is not None else suite.axes["sampler"]:
-        registry.samplers.entry(str(sampler))
-    for grid in suite.axes["grid"]:
-        registry.grids.entry(str(grid))
-    for num_steps in suite.axes["num_steps"]:
-        if not isinstance(num_steps, int) or num_steps < 1:
-            raise MelodyError(f"suite {suite.name}: num_steps: expected integers of 1 or more, got {num_steps!r}")
-    check_classifiers(suite)
-    known = [REAL, *CONTROLS]
-    for listed in suite.rows:
-        if (name := str(listed.row.get("system"))) not in known:
-            raise MelodyError(f"suite {suite.name}: unknown row {name!r}{did_you_mean(name, known)}")

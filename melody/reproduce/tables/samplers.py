@@ -21,7 +21,7 @@ from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
 from melody.reproduce.tables.builder import CellValue, Quantity, embedders_of
-from melody.reproduce.tables.quality_and_speed import check_axes, grid_rows, problem_with
+from melody.reproduce.tables.sampling_grid import check_axes, grid_rows, problem_with
 from melody.reproduce.tables.shared_jobs import generation_jobs, held_out_job, settings_row
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
