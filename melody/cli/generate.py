@@ -151,5 +151,3 @@ def _show_trace(output: Path, generation: Any, new_s: float) -> None:
         f"{escape(str(output))}: {length:.2f} s at {generation.sample_rate} Hz, "
         f"{new}made in {spent:.2f} s ({new_s / spent:.2f}× real time)"
     )
-
-

@@ -153,5 +153,3 @@ def report(
     for one in written:
         console.print(escape(str(one)))
     print_results(loaded, console)
-
-

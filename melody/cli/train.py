@@ -144,5 +144,3 @@ def export(
     for line in run(source, out, part=part, preset=loaded, dtype=dtype):  # type: ignore[arg-type]
         console.print(escape(line))
     console.print(f"model files: {escape(str(out))}")
-
-

@@ -26,9 +26,9 @@ from melody.errors import MelodyError, StorageError
 from melody.evaluation.evaluate import EMBEDDERS, result_of
 from melody.evaluation.extract import Progress
 from melody.evaluation.feature_store import FeatureStore
-from melody.evaluation.shared_clips import check_apart
 from melody.evaluation.result import Better, Comparison, Difference, Score
 from melody.evaluation.session import Session, extract_all, prepare, score_all
+from melody.evaluation.shared_clips import check_apart
 from melody.evaluation.skipped import SkipList
 from melody.metrics.statistics import holm, jackknife_estimate, paired_difference
 

@@ -117,15 +117,11 @@ def synthetic(heard: FeatureSet, seed: int) -> list[Synthetic]:
     return [Synthetic(NOISE, durations, rate, seed), Synthetic(SILENCE, durations, rate, 0)]
 
 
-def of_waveforms(
-    run: MetricRun, sounds: Sequence[Synthetic], reference: FeatureSet | None, seed: int
-) -> list[Control]:
+def of_waveforms(run: MetricRun, sounds: Sequence[Synthetic], reference: FeatureSet | None, seed: int) -> list[Control]:
     """Controls of a metric of clips."""
 
     def one(sound: Synthetic) -> Control:
-        return _tried(
-            sound.name, len(sound.durations_s), lambda: _of_states(run, sound.features(run.key), seed)
-        )
+        return _tried(sound.name, len(sound.durations_s), lambda: _of_states(run, sound.features(run.key), seed))
 
     music = [_control(REFERENCE, of_clips(run, reference, seed))] if reference and reference.sounds else []
     return [*music, *map(one, sounds)]

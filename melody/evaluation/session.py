@@ -20,7 +20,6 @@ from melody.evaluation import controls
 from melody.evaluation.extract import ClipRef, FeatureSet, Pair, Progress, extract_features, extract_pairs
 from melody.evaluation.feature_store import FeatureStore
 from melody.evaluation.features import FeatureExtractor
-from melody.evaluation.shared_clips import check_apart, copies
 from melody.evaluation.plan import AvailableInputs, MetricPlan, MetricRun, make_plan, states_of_one_pair
 from melody.evaluation.result import Control, Score
 from melody.evaluation.rows import row
@@ -36,6 +35,7 @@ from melody.evaluation.scoring import (
     per_clip,
     some,
 )
+from melody.evaluation.shared_clips import check_apart, copies
 from melody.evaluation.skipped import SkipList
 from melody.registry import metrics as registered
 
@@ -314,9 +314,7 @@ def _check_reference(session: Session, run: MetricRun, number: MetricValue, refe
     assert run.source is not None
     windows = sum(len(vectors) for _, vectors in reference.vectors(run.source.feature.key))
     if run.input_kind == "embeddings" and number.warns and windows <= run.source.dimension:
-        reason = (
-            f"{windows} windows for {run.source.dimension} dimensions of {run.source.name}: give more clips"
-        )
+        reason = f"{windows} windows for {run.source.dimension} dimensions of {run.source.name}: give more clips"
         session.skip_list.add(
             None, [InvalidFile(str(reference.listing.folder), f"the reference is too small: {reason}")], (run.name,)
         )
@@ -330,9 +328,7 @@ def _texts(session: Session, run: MetricRun) -> Scored:
     if not members:
         return MetricValue(reason="no clip has a text"), []
     audio = torch.stack([session.generated.feature(sound, key)["vectors"][0] for sound in members])
-    texts = embedded_texts(
-        run.source, [session.texts[sound.identifier] for sound in members], session.feature_store
-    )
+    texts = embedded_texts(run.source, [session.texts[sound.identifier] for sound in members], session.feature_store)
     number = over_texts(run, texts, audio, [sound.identifier for sound in members], session.seed)
     return number, controls.of_texts(run, texts, audio, session.synthetic, session.seed)
 

@@ -76,11 +76,6 @@ class EvaluatedPreset:
         return {"component": code, "arguments": arguments, "weights": self.part_weights[name]}
 
 
-def _known() -> Any:
-    """A field of what was loaded or computed so far."""
-    return field(default_factory=dict, init=False, repr=False, compare=False)
-
-
 @dataclass
 class Context:
     """One run's surroundings. Places (paths, devices) are here; content goes into the jobs' configs."""
@@ -109,15 +104,15 @@ class Context:
     """Seconds that the speed table may spend on a system, beside one call of every kind."""
     progress: Progress | None = field(default=None, compare=False)
     """Where the run tells what it does."""
-    _loaded: dict[str, System] = _known()
-    _broken: dict[str, str] = _known()
-    _facts: dict[str, dict[str, Any]] = _known()
-    _corpus_hashes: dict[tuple[int, float], str] = _known()
-    _pieces: dict[float, Corpus] = _known()
-    _training: dict[int, Corpus] = _known()
-    _classifiers: dict[int, AttributeClassifiers] = _known()
-    _embedders: dict[str, AudioEmbedder] = _known()
-    _prompts: dict[int, list[str]] = _known()
+    _loaded: dict[str, System] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _broken: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _facts: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _corpus_hashes: dict[tuple[int, float], str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _pieces: dict[float, Corpus] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _training: dict[int, Corpus] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _classifiers: dict[int, AttributeClassifiers] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _embedders: dict[str, AudioEmbedder] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _prompts: dict[int, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def parts(self) -> Parts:

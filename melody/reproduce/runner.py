@@ -125,9 +125,7 @@ def run(
     computed = compute_all(jobs, store, compute, prepare=prepare, progress=progress)
     filled = [fill(table, computed.outcomes, baselines) for table in planned.tables]
     failed = [
-        f"{job.label}: {outcome.reason}"
-        for job in jobs
-        if isinstance(outcome := computed.outcomes[job.key], Failure)
+        f"{job.label}: {outcome.reason}" for job in jobs if isinstance(outcome := computed.outcomes[job.key], Failure)
     ]
     results = Results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

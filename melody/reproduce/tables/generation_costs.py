@@ -94,9 +94,7 @@ class GenerationCostsTable(Table):
         value, absent = _on_a_run(run, column.measure)
         measured = None if value is None else Measurement(value=value, expected=1, scored=1)
         config = {"duration_s": asked.duration_s, **asked.options, "entries": formula.values["entries"]}
-        return CellValue(
-            measured, absent, projected, jobs=results.planned("formula", "run"), config=config, seeds=(0,)
-        )
+        return CellValue(measured, absent, projected, jobs=results.planned("formula", "run"), config=config, seeds=(0,))
 
     def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:
         """Where a run and the formula differ."""

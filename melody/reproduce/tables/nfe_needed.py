@@ -26,8 +26,8 @@ from melody.registry import tables
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables.builder import CellValue, Quantity
-from melody.reproduce.tables.sampling_grid import check_axes, grid_rows, problem_with
 from melody.reproduce.tables.samplers import ABLATION, MARGIN, Ablation
+from melody.reproduce.tables.sampling_grid import check_axes, grid_rows, problem_with
 from melody.reproduce.tables.shared_jobs import settings_row
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 

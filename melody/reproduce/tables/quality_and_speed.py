@@ -269,5 +269,3 @@ def _is_listed(row: Row) -> bool:
 
 def _is_timed(column: Column, context: Context) -> bool:
     return column.measure in TIMED and column.device in (None, context.device.partition(":")[0])
-
-
