@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from melody.data.flac import check_flac
 from melody.data.mpeg import stream_of
-from melody.data.stretches import Stretch
+from melody.data.stretches import Joined, Stretch
 from melody.errors import MelodyError
 
 READ = {
@@ -66,6 +66,11 @@ NEAR_UNKNOWN = 4096
 """Writers that cannot go back to a header leave 0, the largest number, or one a little smaller, for what follows it."""
 SOX_UNKNOWN = 0x7F000000
 """What SoX leaves in an AIFF."""
+EXTENSIBLE = 0xFFFE
+MPEG_CODINGS = (0x50, 0x55)
+CODINGS_NOT_READ = {0xFF: "AAC", 0x1600: "AAC", 0x160: "Windows Media", 0x161: "Windows Media", 0x162: "Windows Media",
+                    0x2000: "AC-3", 0x2001: "DTS"}  # fmt: skip
+"""Codings by the number that a WAV's ``fmt`` chunk says (RFC 2361); the first stands for another at its end."""
 TRAILING = 1 << 16
 """Ours: bytes behind the samples that may belong to no chunk."""
 OGG_HEADER, OGG_FIRST, OGG_LAST = 27, 2, 4
@@ -83,6 +88,14 @@ class Parts:
     """Where frames were counted: of all of them."""
     channel_mask: int = 0
     """Of a WAV: which speakers its channels are for."""
+
+
+@dataclass(frozen=True)
+class WaveFormat:
+    """How a WAV's samples are coded, and which speakers its channels are for, if it says so."""
+
+    tag: int
+    channel_mask: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ def parts_of(file: BinaryIO, size: int, name: str = "FILE") -> Parts:
         return _ogg(file, size, head, name)
     for magic, walk in CHUNKED.items():
         if head.startswith(magic):
-            return _chunked(file, size, walk(file, size), _mask(file, head))
+            return _chunked(file, size, walk(file, size), wave_format(file, size, head), name)
     if head.startswith(b"fLaC"):
         check_flac(file, size)
         return Parts()
@@ -118,12 +131,7 @@ def parts_of(file: BinaryIO, size: int, name: str = "FILE") -> Parts:
         raise MelodyError("it is a pointer of Git LFS and no sound: git lfs pull")
     if (named := named_by_content(head)) is not None:
         raise MelodyError(not_read(named, name))
-    stream = stream_of(file, size)
-    if stream is None:
-        return Parts()
-    if stream.is_cut:
-        raise MelodyError(CUT_SHORT)
-    return Parts((stream.stretches,), samples=stream.samples)
+    return _mpeg(file, 0, size)
 
 
 def not_read(kind: str, name: str) -> str:
@@ -159,8 +167,24 @@ def named_by_content(head: bytes) -> str | None:
     return next((kind for magic, kind in kinds.items() if head.startswith(magic)), None)
 
 
-def _chunked(file: BinaryIO, size: int, samples: Samples | None, mask: int) -> Parts:
+def _mpeg(file: BinaryIO, begin: int, end: int) -> Parts:
+    """MPEG audio between two places of a file, its frames counted; nothing of the kind there, and the file as it is."""
+    stream = stream_of(Joined(file, ((begin, end),)), end - begin)
+    if stream is None:
+        return Parts()
+    if stream.is_cut:
+        raise MelodyError(CUT_SHORT)
+    stretches = (
+        piece if isinstance(piece, bytes) else (begin + piece[0], begin + piece[1]) for piece in stream.stretches
+    )
+    return Parts((tuple(stretches),), samples=stream.samples)
+
+
+def _chunked(file: BinaryIO, size: int, samples: Samples | None, coding: WaveFormat, name: str) -> Parts:
     """A file whose samples are one chunk: whole, cut, or with a length that is not known."""
+    mask = coding.channel_mask
+    if coding.tag in CODINGS_NOT_READ:
+        raise MelodyError(not_read(f"{CODINGS_NOT_READ[coding.tag]} in WAV", name))
     if samples is None:
         return Parts(channel_mask=mask)  # libsndfile says what is wrong with it
     bits = 8 * struct.calcsize(samples.form)
@@ -170,7 +194,11 @@ def _chunked(file: BinaryIO, size: int, samples: Samples | None, mask: int) -> P
         if samples.begin + samples.length - samples.before > size:
             raise MelodyError(CUT_SHORT)
         _check_rest(file, size, samples)
+        if coding.tag in MPEG_CODINGS:
+            return _mpeg(file, samples.begin, samples.begin + samples.length)
         return Parts(channel_mask=mask)
+    if coding.tag in MPEG_CODINGS:
+        return _mpeg(file, samples.begin, size)
     file.seek(0)
     head = file.read(samples.begin)
     length = min(size - samples.begin + samples.before, 2 ** (bits - 1) - 1 if bits == 64 else 2**bits - 2)
@@ -304,15 +332,14 @@ def _chunks(file: BinaryIO, size: int, form: str) -> Iterator[tuple[bytes, int, 
         place += 8 + length + length % 2
 
 
-def _mask(file: BinaryIO, head: bytes) -> int:
-    """The speakers of a WAV whose ``fmt`` chunk is extensible, else 0."""
-    if head[:4] not in (b"RIFF", b"RF64"):
-        return 0
-    found = _chunk(file, 1 << 20, b"fmt ", "<I")
-    told = b"" if found is None else _at(file, found.begin, 24)
-    if len(told) < 24 or found is None or found.length < 40 or told[:2] != b"\xfe\xff":
-        return 0
-    return int.from_bytes(told[20:24], "little")
+def wave_format(file: BinaryIO, size: int, head: bytes) -> WaveFormat:
+    """What a WAV's ``fmt`` chunk says; nothing of other files."""
+    chunk = _chunk(file, size, b"fmt ", "<I") if head[:4] in (b"RIFF", b"RF64") else None
+    content = b"" if chunk is None else _at(file, chunk.begin, min(chunk.length, 26))
+    tag = int.from_bytes(content[:2], "little")
+    if tag != EXTENSIBLE or len(content) < 26:
+        return WaveFormat(tag)
+    return WaveFormat(int.from_bytes(content[24:26], "little"), int.from_bytes(content[20:24], "little"))
 
 
 def _ogg(file: BinaryIO, size: int, head: bytes, name: str) -> Parts:
@@ -332,7 +359,7 @@ def _ogg(file: BinaryIO, size: int, head: bytes, name: str) -> Parts:
             raise MelodyError(CUT_SHORT)
         place, was_first = end, is_first
     if not was_last:
-        raise MelodyError(CUT_SHORT)
+        raise MelodyError(f"its pages break off after {place:,} of {size:,} bytes: the file is cut short or damaged")
     if len(begins) < 2:
         return Parts()
     return Parts(tuple(((begin, end),) for begin, end in zip(begins, [*begins[1:], place], strict=True)))

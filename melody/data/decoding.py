@@ -178,15 +178,23 @@ def _blocks(sound: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
     """All samples ``(frames, channels)``, some at a time."""
     done, most = 0, max(1, BLOCK_SAMPLES // sound.channels)
     while True:
+        space = np.full((most, sound.channels), np.nan, np.float32)
         try:
-            block: NDArray[np.float32] = sound.read(most, dtype="float32", always_2d=True)
+            block: NDArray[np.float32] = sound.read(dtype="float32", out=space)
         except soundfile.SoundFileError:
-            after = f"after {done / sound.samplerate:.3f} s"
-            raise MelodyError(f"it cannot be decoded {after}: the file is cut short or damaged") from None
+            raise MelodyError(_where_it_ends(sound, done, space)) from None
         if not len(block):
             return
         done += len(block)
         yield block
+
+
+def _where_it_ends(sound: soundfile.SoundFile, done: int, space: NDArray[np.float32]) -> str:
+    """Why no more can be decoded: what came before the fault stands in the space, which was NaN."""
+    done = min(sound.frames, done + int(np.count_nonzero(~np.isnan(space[:, -1]))))  # zeros may follow the last sample
+    if done == sound.frames:
+        return f"it holds more than its header says: something follows its {done:,} samples"
+    return f"it cannot be decoded after {done / sound.samplerate:.3f} s: the file is cut short or damaged"
 
 
 def _counted(sound: soundfile.SoundFile) -> int:
@@ -210,7 +218,7 @@ def _check_count(sound: soundfile.SoundFile, parts: Parts, count: int) -> None:
     if parts.samples is not None and sound.subtype != "MPEG_LAYER_III":
         promised = parts.samples  # libsndfile guesses it
     if count + slack < promised:
-        raise MelodyError(CUT_SHORT)
+        raise MelodyError(f"{count:,} of its {promised:,} samples can be decoded: the file is cut short or damaged")
 
 
 def _checked(header: Header, frames: int) -> Header:

@@ -56,6 +56,7 @@ class Frame:
     kind: int
     """The bits that all frames of one stream share: version, layer, sample rate."""
     rate: int
+    mono: bool
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,9 @@ def frame_of(head: bytes) -> Frame | None:
     rate, bits = RATES[version][rate_index], 1000 * KBITS[first, layer][index - 1]
     kind = (head[1] & 0x1E) << 8 | (head[2] & 0x0C)
     if layer == 1:
-        return Frame((12 * bits // rate + padding) * 4, 384, HEAD, kind, rate)
+        return Frame((12 * bits // rate + padding) * 4, 384, HEAD, kind, rate, mono)
     samples = 576 if layer == 3 and not first else 1152
-    return Frame(samples // 8 * bits // rate + padding, samples, HEAD + SIDE[first, mono], kind, rate)
+    return Frame(samples // 8 * bits // rate + padding, samples, HEAD + SIDE[first, mono], kind, rate, mono)
 
 
 def stream_of(file: BinaryIO, size: int) -> Stream | None:
@@ -100,7 +101,8 @@ def stream_of(file: BinaryIO, size: int) -> Stream | None:
     What is no frame of sound is left out: tags, rubbish between frames, header frames of files that were joined.
 
     Raises:
-        MelodyError: frames of another sample rate, version or layer follow, which no decoder reads with the first.
+        MelodyError: frames of another sample rate, version, layer or number of channels follow, which no decoder reads
+            with the first.
     """
     begin = _after_tags(file)
     first = _find(file, begin, min(size, begin + SEARCHED), size, kind=None)
@@ -108,6 +110,7 @@ def stream_of(file: BinaryIO, size: int) -> Stream | None:
     if first is None or (kind := frame_of(head)) is None:
         return None
     tag: Tag | None = None
+    sound: Frame | None = None
     pieces: list[Stretch] = []
     count, is_cut = 0, False
     for place, frame, start in _frames(file, first, size):
@@ -116,6 +119,8 @@ def stream_of(file: BinaryIO, size: int) -> Stream | None:
         elif place + frame.length > size:
             is_cut = True
         else:
+            sound = sound or frame
+            _check_channels(sound, frame)
             count += 1
             _join(pieces, place, place + frame.length)
     if tag is not None and tag.promised is not None:
@@ -190,6 +195,13 @@ def _check_alike(last: Frame | None, other: Frame | None) -> None:
         return
     rates = f"MPEG audio of {last.rate:,} Hz, then of {other.rate:,} Hz"
     raise MelodyError(f"its streams differ: {rates if last.rate != other.rate else 'MPEG audio of two kinds'}")
+
+
+def _check_channels(first: Frame, other: Frame) -> None:
+    """Raise ``MelodyError`` if one has one channel, and the other two."""
+    if first.mono != other.mono:
+        was, now = ("mono" if frame.mono else "stereo" for frame in (first, other))
+        raise MelodyError(f"its streams differ: MPEG audio in {was}, then in {now}")
 
 
 def _find(file: BinaryIO, begin: int, end: int, size: int, kind: int | None) -> int | None:

@@ -294,7 +294,7 @@ def _files_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(place, name) for name in files if not name.startswith(".")]
         found += [path for path in paths if path.suffix != ".md" and path.is_file()]
     return sorted(found)

@@ -109,6 +109,60 @@ def test_joined_mp3s_are_read_to_the_last(bare: bool) -> None:
     assert 2 * SAMPLES <= len(decode(joined).mono) <= 2 * SAMPLES + 6 * FRAME
 
 
+def in_wav(content: bytes, tag: int, size: int | None = None, channels: int = 1) -> bytes:
+    """Coded sound in a WAV, as ffmpeg writes it."""
+    form = struct.pack("<HHIIHHHHIHHH", tag, channels, RATE, 16_000, 1, 0, 12, 1, 2, 1152, 1, 1393)
+    chunks = b"WAVEfmt " + struct.pack("<I", len(form)) + form
+    chunks += b"fact" + struct.pack("<II", 4, 3 * SAMPLES)  # ffmpeg counts more samples than there are
+    return b"RIFF\xff\xff\xff\x7f" + chunks + b"data" + struct.pack("<I", size or len(content)) + content
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("size", [None, 0xFFFFFFFF])
+def test_an_mp3_in_a_wav_is_read_as_it_is_outside(channels: int, size: int | None) -> None:
+    for bare in (mp3(music(channels=channels)), without_header(mp3(music(channels=channels)))):
+        wav = in_wav(bare, 0x55, size, channels)
+        np.testing.assert_array_equal(decode(wav).mono, decode(bare).mono)
+        assert header_of(wav).frames == header_of(bare).frames
+        with pytest.raises(MelodyError, match="cut short"):
+            decode(in_wav(bare, 0x55, channels=channels)[:-5_000])
+
+
+def test_a_wav_of_a_coding_that_is_not_read_is_named() -> None:
+    with pytest.raises(MelodyError, match=r"it is AAC in WAV, which is not read; convert it: ffmpeg -i FILE"):
+        header_of(in_wav(bytes(1000), 0xFF))
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("bare", [False, True])
+def test_joined_mp3s_of_one_and_two_channels_are_named_before_they_are_decoded(
+    order: tuple[int, int], bare: bool
+) -> None:
+    parts = [mp3(music(channels=channels)) for channels in order]
+    joined = b"".join(without_header(part) if bare else part for part in parts)
+    was, now = ({1: "mono", 2: "stereo"}[channels] for channels in order)
+    for look in (header_of, decode):
+        with pytest.raises(MelodyError, match=f"its streams differ: MPEG audio in {was}, then in {now}"):
+            look(joined)
+
+
+def test_a_damaged_file_says_where() -> None:
+    flac = bytearray(encoded(music(), format="FLAC", subtype="PCM_16"))
+    flac[len(flac) // 2 : len(flac) // 2 + 100] = bytes(100)
+    with pytest.raises(MelodyError, match=r"it cannot be decoded after 1\.\d+ s: the file is cut short or damaged"):
+        decode(bytes(flac))
+    ogg = bytearray(encoded(music(), format="OGG", subtype="VORBIS"))
+    pages = [at for at in range(len(ogg)) if ogg[at : at + 4] == b"OggS"]
+    ogg[pages[-2] : pages[-2] + 4] = bytes(4)
+    with pytest.raises(MelodyError, match=f"its pages break off after {pages[-2]:,} of {len(ogg):,} bytes"):
+        header_of(bytes(ogg))
+
+
+def test_a_joined_flac_is_not_read_to_its_first_end() -> None:
+    with pytest.raises(MelodyError, match="it holds more than its header says: something follows its 88,200 samples"):
+        decode(2 * encoded(music(), format="FLAC", subtype="PCM_16"))
+
+
 @pytest.mark.parametrize(("how", "rate"), [({"subtype": "VORBIS"}, RATE), ({"subtype": "OPUS"}, 48_000)])
 def test_joined_ogg_streams_are_read_to_the_last(how: dict[str, str], rate: int) -> None:
     first, second = (encoded(music(seed, rate=rate), rate, format="OGG", **how) for seed in (1, 2))

@@ -9,7 +9,9 @@ import pytest
 import soundfile
 import torch
 
+from melody.data.corpus import InvalidFile
 from melody.data.loading import load_corpus
+from melody.data.walking import walk
 from melody.errors import MelodyError
 
 # How files of the authors' demo page are called, and what a manifest says of them.
@@ -147,6 +149,25 @@ def test_links_are_followed(tmp_path: Path) -> None:
     os.symlink(folder, folder / "more/again")
     with pytest.raises(MelodyError, match="more/again: it is a link to a folder that it lies in"):
         load_corpus(folder, captions=False)
+
+
+def test_a_folder_with_two_names_is_read_once(tmp_path: Path) -> None:
+    """Also where folders link to each other in diamonds: as many ways as 2 to the power of their levels."""
+    write_tone(tmp_path / "set/runs/3/a.wav")
+    os.symlink(tmp_path / "set/runs/3", tmp_path / "set/latest")
+    with pytest.raises(MelodyError, match=r"holds latest: it is a link to a folder that is read as runs/3$"):
+        load_corpus(tmp_path / "set", captions=False)
+    top = tmp_path / "levels"
+    for level in range(40):
+        (top / f"{level}").mkdir(parents=True)
+        for side in ("left", "right") if level else ():
+            os.symlink(top / f"{level}", top / f"{level - 1}" / side)
+    write_tone(top / "39/a.wav")
+    (tmp_path / "entry").symlink_to(top / "0")
+    names, faults = walk(tmp_path / "entry")
+    assert names == ["/".join(["left"] * 39) + "/a.wav"]
+    assert len(faults) == 39
+    assert faults[0] == InvalidFile("right", "it is a link to a folder that is read as left")
 
 
 def test_sounds_that_are_not_read_are_told(tmp_path: Path) -> None:
