@@ -130,6 +130,8 @@ def _usable(folder: Path, rows: list[Row]) -> tuple[list[Row], list[InvalidFile]
             if sizes[path.stat().st_size] > 1:  # only files of one size can be the same
                 check_new(row.file_name, file_hash(path), seen)
             usable.append(row)
+        except OSError as error:
+            faults.append(InvalidFile(row.file_name, f"cannot read audio {path}: {error.strerror or error}"))
         except MelodyError as error:
             faults.append(InvalidFile(row.file_name, str(error)))
     check_some_are_left(folder.name, len(usable), faults)

@@ -37,7 +37,7 @@ def evaluate(
     progress: Progress | None = None,
     command: str = "",
 ) -> Evaluation:
-    """Measure a folder of sounds: any rate, any number of channels (averaged), wav, flac, ogg, mp3.
+    """Measure a folder of sounds: any rate, any number of channels, any container that libsndfile decodes.
 
     >>> evaluate("generated", reference="reference")["fad"].value  # doctest: +SKIP
 

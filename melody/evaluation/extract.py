@@ -101,10 +101,7 @@ def _extract_file(
     clip: AudioFile, features: Sequence[Feature], feature_store: FeatureStore
 ) -> tuple[ClipRef, dict[str, str], bool]:
     """A clip's sound, its failures by feature, and whether anything was computed now."""
-    try:
-        key = file_hash(clip.path)
-    except OSError as error:
-        raise MelodyError(f"it cannot be read: {error.strerror or error}") from None
+    key = _content_key(clip)
     record = feature_store.read(key)
     missing = [feature for feature in features if not _known(record, feature.key)]
     if missing or record.facts.get("reading") != reading_hash():
@@ -116,6 +113,14 @@ def _extract_file(
         failed = {}
     facts = AudioInfo(**{name: record.facts[name] for name in AudioInfo.__dataclass_fields__})
     return ClipRef(clip.identifier, clip.name, key, facts), failed, len(failed) < len(missing)
+
+
+def _content_key(clip: AudioFile) -> str:
+    """Raise ``MelodyError`` if the file went away since it was listed."""
+    try:
+        return file_hash(clip.path)
+    except OSError as error:
+        raise MelodyError(f"it cannot be read: {error.strerror or error}") from None
 
 
 def complete(record: ClipFeatures, recording: Recording, missing: Sequence[Feature]) -> dict[str, str]:
@@ -182,7 +187,7 @@ def extract_pairs(
 def _extract_pair(
     sound: ClipRef, ours: AudioFile, theirs: AudioFile, runs: Sequence[MetricRun], feature_store: FeatureStore
 ) -> tuple[Pair, dict[str, str]]:
-    key = hashlib.sha256(f"pair:{sound.key}:{file_hash(theirs.path)}".encode()).hexdigest()
+    key = hashlib.sha256(f"pair:{sound.key}:{_content_key(theirs)}".encode()).hexdigest()
     record = feature_store.read(key)
     missing = [run for run in runs if not _known(record, run.key)]
     failed: dict[str, str] = {}

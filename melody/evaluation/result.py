@@ -103,6 +103,8 @@ class Sample(Schema):
     rows: list[list[float]] = []
     """A list a seed, in the order of ``by_seed``, or a single one where there are no seeds: of a mean the score of each
     item, of a set the number without each group of items in turn."""
+    items: list[str] = []
+    """What each item is called, in order, where that is known: of a mean one for each number of a row."""
 
 
 class Measurement(Schema):

@@ -2,6 +2,7 @@
 
 - Two means, or two numbers of whole sets: paired by prompt and by seed, both of them random levels (two_level_mean,
   two_level_jackknife). Differences of seeds alone would say nothing of other prompts; they are told as a remark.
+  Prompts pair by their names, where the numbers keep them: means over those that both sides have, sets if all are.
 - Two means of which one has no seeds, as that of real clips: not paired, each with its own levels.
 - Two timings: paired by repeat, so that the interval speaks of repeats on this machine and of nothing else.
 - Two counts: exact, without a test.
@@ -70,15 +71,50 @@ def difference(lower: Side, higher: Side) -> Difference:
         return _unpaired(lower, higher)
     if len(seeds) < 2:
         return Difference(_bare(lower, higher), remark=f"{len(seeds)} seed in common gives no interval over seeds")
+    if kinds[0] == "mean":
+        lower, higher = _of_common_items(lower, higher)
     pairs = {seed: higher.by_seed[seed] - lower.by_seed[seed] for seed in seeds}
     alone = mean_interval(list(pairs.values()), over="repeats, paired" if kinds[0] == "repeats" else "seeds, paired")
     if kinds[0] == "repeats":
         return Difference(_measured(alone, pairs), remark=OF_REPEATS)
     rows = [_rows(one, seeds) for one in (higher, lower)]
-    if rows[0].shape != rows[1].shape:
+    if rows[0].shape != rows[1].shape or _names_differ(lower, higher):
         return Difference(_bare(lower, higher), remark="the two lost different clips, so that prompts do not pair")
     remark = f"by seeds alone, at these very prompts, from {alone.low:+.4g} to {alone.high:+.4g}"
     return Difference(_measured(_two_levels(kinds[0], pairs, rows[0] - rows[1]), pairs), remark=remark)
+
+
+def _of_common_items(lower: Measurement, higher: Measurement) -> tuple[Measurement, Measurement]:
+    """Two means over the items that both have, in one order; as they are, unless both know what their items are."""
+    if not _names_differ(lower, higher):
+        return lower, higher
+    others = set(_items(higher))
+    common = [name for name in _items(lower) if name in others]
+    return (_over(lower, common), _over(higher, common)) if len(common) > 1 else (lower, higher)
+
+
+def _names_differ(lower: Measurement, higher: Measurement) -> bool:
+    """Whether both know what their items are, and they are not the same ones in the same order."""
+    return bool(_items(lower) and _items(higher)) and _items(lower) != _items(higher)
+
+
+def _over(measured: Measurement, items: list[str]) -> Measurement:
+    sample = measured.sample
+    assert isinstance(sample, Sample)
+    places = {name: place for place, name in enumerate(sample.items)}
+    rows = [[row[places[name]] for name in items] for row in sample.rows]
+    means = [sum(row) / len(row) for row in rows]
+    return measured.model_copy(
+        update={
+            "value": sum(means) / len(means),
+            "by_seed": dict(zip(measured.by_seed, means, strict=True)),
+            "sample": sample.model_copy(update={"rows": rows, "items": items}),
+        }
+    )
+
+
+def _items(measured: Measurement) -> list[str]:
+    return measured.sample.items if measured.sample else []
 
 
 def _two_levels(kind: str | None, pairs: dict[str, float], rows: NDArray[np.float64]) -> Estimate:

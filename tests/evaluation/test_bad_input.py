@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import melody
 from melody.cli import main
 from melody.data.recordings import read_recording
 from melody.errors import MelodyError
@@ -399,3 +400,14 @@ def test_a_pair_that_cannot_be_measured_is_named_by_its_file(run: Any, folders: 
     code, _, error, _ = run("generated", "-r", "reference", "-m", "si-snr")
     assert code == 2
     assert "generated/clip 0.wav (si-snr): si-snr: the target is silent or constant" in error
+
+
+@pytest.mark.parametrize("gone", ["reference/clip 0.wav", "generated/clip 0.wav"])
+def test_a_file_that_goes_away_meanwhile_is_named(folders: Path, gone: str) -> None:
+    """Another process may tidy up between the listing and the reading."""
+
+    def remove(done: int, total: int, what: str) -> None:
+        Path(gone).unlink(missing_ok=True)
+
+    with pytest.raises(MelodyError, match=rf"{gone}: .*No such file"):
+        melody.evaluate("generated", reference="reference", metrics=["si-sdr"], progress=remove)

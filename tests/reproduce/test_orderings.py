@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from melody.evaluation.result import Measurement, Sample
+from melody.reproduce.differences import difference
 from melody.reproduce.orderings import ordering_notes, orderings
 from melody.reproduce.results import Cell, Reference
 from melody.reproduce.suite import OrderingClaim, Suite, load_suite
@@ -130,6 +132,44 @@ def test_a_difference_is_of_paired_prompts() -> None:
     lower = prompts + 0.01 * rng.standard_normal((5, 24))
     cells = [_cell("a", _mean(lower)), _cell("b", _mean(lower + 0.1 + 0.01 * rng.standard_normal((5, 24))))]
     assert orderings(_suite(_claim()), cells)[0].verdict == "holds"
+
+
+def _named(scores: Scores, names: Sequence[str], kind: Literal["mean", "set"] = "mean") -> Measurement:
+    measured = _mean(scores)
+    return measured.model_copy(update={"sample": Sample(of=kind, rows=scores.tolist(), items=list(names))})
+
+
+def test_prompts_pair_by_name_and_not_by_place() -> None:
+    """Two sides that each lose a clip, another one, have rows of one length whose places say nothing."""
+    rng = np.random.default_rng(0)
+    names = [f"prompt {place}" for place in range(24)]
+    lower = 10 * rng.standard_normal((1, 24)) + 0.01 * rng.standard_normal((5, 24))
+    higher = lower + 0.1 + 0.01 * rng.standard_normal((5, 24))
+    whole = difference(_named(lower, names), _named(higher, names)).measured
+    order = rng.permutation(24)
+    shuffled = _named(higher[:, order], [names[place] for place in order])
+    assert difference(_named(lower, names), shuffled).measured.value == pytest.approx(whole.value)
+    assert difference(_named(lower, names), shuffled).measured.p_value == pytest.approx(whole.p_value)
+    first, last = _named(lower[:, 1:], names[1:]), _named(higher[:, :-1], names[:-1])
+    found = difference(first, last).measured
+    assert found.value == pytest.approx((higher - lower)[:, 1:-1].mean())
+    assert "22 prompts" in str(found.interval)
+    (tested,) = orderings(_suite(_claim()), [_cell("a", first), _cell("b", last)])
+    assert tested.verdict == "holds"
+    (tested,) = orderings(
+        _suite(_claim()), [_cell("a", first), _cell("b", _named(higher, [str(n) for n in range(24)]))]
+    )
+    assert tested.verdict == "undecided"
+    assert "the two lost different clips, so that prompts do not pair" in tested.reason
+
+
+def test_sets_of_other_prompts_do_not_pair() -> None:
+    """A group of the one is no group of the other."""
+    names = [f"prompt {place}" for place in range(16)]
+    without = np.random.default_rng(0).standard_normal((2, 5, 16)) * 0.1
+    cells = [_cell("a", _named(without[0], names, "set")), _cell("b", _named(without[1] + 1, names[::-1], "set"))]
+    (tested,) = orderings(_suite(_claim()), cells)
+    assert "so that prompts do not pair" in tested.reason
 
 
 def test_a_side_without_seeds_is_not_paired() -> None:
