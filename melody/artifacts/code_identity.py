@@ -2,7 +2,9 @@
 
 A number that was computed is found again as long as the code that computes it is the same. Comments, layout,
 docstrings, and imports that only type checkers follow are not part of it. Our own modules are followed, and so are the
-modules of a plug-in's distribution; another distribution that a plug-in imports is known by its version.
+modules of a plug-in's distribution; another distribution that a plug-in imports is known by its version. A plug-in's
+compiled module (an extension, byte code without a source) is known by its bytes, and by the modules that its names come
+from.
 """
 
 from __future__ import annotations
@@ -11,12 +13,16 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+BYTE_CODE_HEADER = 16
+"""Bytes that say when and of what a ``.pyc`` was compiled (PEP 552)."""
 SEAMS = frozenset(
     f"melody{name}"
     for name in (
@@ -60,11 +66,10 @@ def closure(module: str) -> dict[str, str]:
     waiting, root = [module], module.split(".")[0]
     while waiting:
         name = waiting.pop()
-        path = _source_file(name)
-        if name in found or path is None:
+        content = None if name in found else _content(name)
+        if content is None:
             continue
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        found[name], imported = _parsed(path.read_bytes(), package)
+        found[name], imported = _identified(name, *content)
         for candidate in imported:
             top = candidate.split(".")[0]
             if top in ("melody", root) or (_is_plugin(name) and _lies_beside(top, root)):
@@ -72,6 +77,11 @@ def closure(module: str) -> dict[str, str]:
             elif _is_plugin(name):
                 found |= {distribution: version(distribution) for distribution in _distributions().get(top, ())}
     return found
+
+
+def is_known(module: str) -> bool:
+    """Whether there is a file of a module's code; there is none of what is typed into a notebook."""
+    return _content(module) is not None
 
 
 def tree_hash(path: Path) -> str:
@@ -84,6 +94,24 @@ def _parsed(source: bytes, package: str) -> tuple[str, tuple[str, ...]]:
     """The hash of a module's syntax tree, and the names that it imports."""
     tree = _Bare().visit(ast.parse(source))
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(_imports(tree, package))
+
+
+def _identified(name: str, origin: str, content: bytes) -> tuple[str, Sequence[str]]:
+    """The hash of a module, and the names that it imports."""
+    path = Path(origin)
+    if path.suffix == ".py":
+        return _parsed(content, name if path.stem == "__init__" else name.rpartition(".")[0])
+    code = content[BYTE_CODE_HEADER:] if path.suffix == ".pyc" else content
+    return hashlib.sha256(code).hexdigest(), _origins(sys.modules.get(name))
+
+
+def _origins(module: ModuleType | None) -> list[str]:
+    """The modules that a module's names come from."""
+    names = []
+    for value in vars(module).values() if module else ():
+        with suppress(Exception):  # whatever a foreign object's attributes do
+            names.append(str(value.__name__ if isinstance(value, ModuleType) else value.__module__))
+    return names
 
 
 class _Bare(ast.NodeTransformer):
@@ -133,15 +161,25 @@ def _distributions() -> Mapping[str, list[str]]:
     return packages_distributions()
 
 
+def _content(module: str) -> tuple[str, bytes] | None:
+    """A module's file, or its member of an archive, and what is in it; ``None`` if there is none."""
+    origin, loader = _file_of(module)
+    try:
+        return None if origin is None else (origin, Path(origin).read_bytes())
+    except OSError:
+        with suppress(Exception):
+            return str(origin), bytes(loader.get_data(origin))
+    return None
+
+
 @lru_cache(maxsize=512)
-def _source_file(module: str) -> Path | None:
+def _file_of(module: str) -> tuple[str | None, Any]:
+    """Where a module's code is, and what loads it."""
     loaded: ModuleType | None = sys.modules.get(module)
     if loaded is not None:
-        origin = getattr(loaded, "__file__", None)
-    else:
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, AttributeError, ValueError):
-            return None
-        origin = spec.origin if spec else None
-    return Path(origin) if origin and origin.endswith(".py") and Path(origin).is_file() else None
+        return getattr(loaded, "__file__", None), getattr(loaded, "__loader__", None)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):
+        return None, None
+    return (spec.origin, spec.loader) if spec and spec.has_location else (None, None)

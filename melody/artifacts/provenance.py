@@ -7,6 +7,7 @@ import inspect
 import os
 import platform
 import subprocess
+import uuid
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from melody import __version__, threads
-from melody.artifacts.code_identity import source_hash
+from melody.artifacts.code_identity import is_known, source_hash
 from melody.artifacts.files import canonical
 from melody.artifacts.makings import Makings
 from melody.paths import PACKAGE
@@ -97,15 +98,22 @@ def component_facts(kind: Registry, name: str) -> dict[str, Any]:
 
 def entry_facts(entry: Entry) -> dict[str, str]:
     """As ``component_facts``, of an entry that can be used."""
-    module = inspect.getmodule(entry.component)
     return {
         "name": entry.name,
         "origin": entry.origin,
         "version": entry.version or __version__,
-        "source": source_hash(module.__name__) if module else "",
+        "source": _source(entry.component),
         # What a component declares of itself, where its arithmetic may live outside Python files.
         "declared": str(getattr(entry.component, "version", "")),
     }
+
+
+def _source(component: Any) -> str:
+    """The hash of a component's code; where no file holds it, one that never comes again: nothing stale is met."""
+    module = inspect.getmodule(component)
+    if module is None or not is_known(module.__name__):
+        return f"without a file {uuid.uuid4().hex}"
+    return source_hash(module.__name__)
 
 
 def makings_facts(made: Makings) -> dict[str, Any]:

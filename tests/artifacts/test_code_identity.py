@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
+import py_compile
 import sys
+import zipfile
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +83,7 @@ def _forget() -> None:
         del sys.modules[name]
     importlib.invalidate_caches()
     source_hash.cache_clear()
-    code_identity._source_file.cache_clear()
+    code_identity._file_of.cache_clear()
 
 
 def _changed(path: Path, old: str, new: str) -> bool:
@@ -105,6 +110,47 @@ def test_arithmetic_is_another_code(package: Path, what: str) -> None:
 def test_what_it_imports_counts_wherever_it_is_imported(package: Path, module: str) -> None:
     assert not _changed(package / f"{module}.py", "return 1", "return 1  # one")
     assert _changed(package / f"{module}.py", "return 1", "return 2")
+
+
+def test_a_compiled_module_counts_by_its_bytes(package: Path) -> None:
+    """It is not loaded for that: what lies there is no library that could be."""
+    extension = package / f"far{EXTENSION_SUFFIXES[0]}"
+    (package / "far.py").rename(extension)
+    assert "identity_package.far" in closure("identity_package.thing")
+    assert _changed(extension, "return 1", "return 2")
+
+
+def test_byte_code_without_a_source_counts_and_so_does_what_it_imports(package: Path) -> None:
+    def compiled(source: str) -> str:
+        (package / "near.py").write_text(source)
+        py_compile.compile(str(package / "near.py"), str(package / "near.pyc"), doraise=True)
+        (package / "near.py").unlink()
+        _forget()
+        importlib.import_module("identity_package.near")
+        return source_hash("identity_package.thing")
+
+    (package / "deep.py").write_text("def deep(): return 1\n")
+    one = compiled("from identity_package.deep import deep\ndef near(): return 1\n")
+    assert {"identity_package.near", "identity_package.deep"} <= closure("identity_package.thing").keys()
+    os.utime(package / "near.pyc", (0, 0))
+    assert compiled("from identity_package.deep import deep\ndef near(): return 1\n") == one
+    assert compiled("from identity_package.deep import deep\ndef near(): return 2\n") != one
+    assert _changed(package / "deep.py", "return 1", "return 2")
+
+
+def test_modules_of_an_archive_count(tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "plug.zip", "w") as archive:
+        archive.writestr("identity_archived.py", "from identity_package.near import near\n")
+    monkeypatch.syspath_prepend(tmp_path / "plug.zip")
+    assert {"identity_archived", "identity_package.near"} <= closure("identity_archived").keys()
+
+
+def test_code_that_no_file_holds_is_never_taken_for_the_same() -> None:
+    """As of a cell of a notebook, which may be edited and run again."""
+    made: dict[str, Any] = {}
+    exec("class Typed:\n    'It was typed in.'\n", made | {"__name__": "identity_typed"}, made)
+    entry = Entry("typed", "here", made["Typed"])
+    assert entry_facts(entry)["source"] != entry_facts(entry)["source"]
 
 
 def test_what_only_type_checkers_import_does_not(package: Path) -> None:

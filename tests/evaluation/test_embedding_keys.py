@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import ClassVar
 
 import pytest
@@ -70,7 +71,7 @@ def test_code_beside_a_plug_in_counts(folders: Path, monkeypatch: pytest.MonkeyP
         for name in ("melody_test_levels", "melody_test_arithmetic"):
             sys.modules.pop(name, None)
         importlib.invalidate_caches()
-        for kept in (code_identity.source_hash, code_identity._source_file):
+        for kept in (code_identity.source_hash, code_identity._file_of):
             kept.cache_clear()
         component = importlib.import_module("melody_test_levels").Levels
         monkeypatch.setitem(
@@ -79,6 +80,22 @@ def test_code_beside_a_plug_in_counts(folders: Path, monkeypatch: pytest.MonkeyP
             Entry("test-levels", "plug-in (x:y)", component, version="1"),
         )
         return spread("test-levels")
+
+    one, ten = measured(1), measured(10)
+    assert ten == pytest.approx(100 * one, rel=1e-3)
+
+
+def test_a_cell_of_a_notebook_that_is_run_again_counts(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its module has no file, and the class the same name as before."""
+    notebook = ModuleType("melody_test_notebook")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+
+    def measured(scale: int) -> float:
+        cell = MODULE.replace("from melody_test_arithmetic import scaled", f"scaled = lambda power: {scale} * power")
+        exec(cell, vars(notebook))
+        entry = Entry("test-typed", "here", vars(notebook)["Levels"], version="1")
+        monkeypatch.setitem(audio_embedders._load_plugins(), "test-typed", entry)
+        return spread("test-typed")
 
     one, ten = measured(1), measured(10)
     assert ten == pytest.approx(100 * one, rel=1e-3)

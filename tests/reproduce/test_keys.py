@@ -84,7 +84,7 @@ def row(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    code_identity._source_file.cache_clear()
+    code_identity._file_of.cache_clear()
     plugins = registry.language_models._load_plugins()
     component = importlib.import_module("keys_plugin").Own
     plugins["keys-own"] = Entry("keys-own", "plug-in (keys_plugin:Own)", component, version="1")
@@ -92,7 +92,7 @@ def row(
     del plugins["keys-own"]
     for name in ("keys_plugin", "keys_beside"):
         sys.modules.pop(name, None)
-    code_identity._source_file.cache_clear()
+    code_identity._file_of.cache_clear()
 
 
 def _weights(part: str) -> Callable[[Row], None]:
