@@ -43,6 +43,8 @@ class Quantity:
         )
 
 
+PASSES = Quantity("passes", "lower", "passes")
+RTF = Quantity("rtf", "higher", "×")
 INSTRUMENT = Quantity("instrument-agreement", "higher", "%")
 """Of tables over prompts, whose clips judges hear."""
 

@@ -15,7 +15,7 @@ from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables.arguments import SAMPLING, Uses
-from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.builder import PASSES, CellValue, Quantity
 from melody.reproduce.tables.passes_and_preference import counted
 from melody.reproduce.tables.shared_jobs import count
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
@@ -57,7 +57,7 @@ class ClaimsTable(Table):
 
     measures: ClassVar = {
         "saving": Quantity("passes-saved", "higher", "%"),
-        "passes": Quantity("passes"),
+        "passes": PASSES,
         "musiclm_passes": Quantity("passes-by-formula", "lower", "passes"),
     }
     uses = Uses(SAMPLING | {"prompts", "guidance_scale", "counted"}, listed=frozenset({"basis", "duration_s"}))

@@ -33,7 +33,7 @@ ALL = "all"
 class DenoiserByAngleTable(Table):
     """The denoiser's velocity error: a row for all angles, and one for each bin."""
 
-    measures: ClassVar = {name: Quantity("velocity-mse") for name in PREDICTORS} | {
+    measures: ClassVar = {name: Quantity("velocity-mse", "lower") for name in PREDICTORS} | {
         "gain": Quantity("velocity-mse-gain", "higher")
     }
     uses = Uses(frozenset({"clips", "seeds", "guidance_scale"}), cells=frozenset({"angle"}))

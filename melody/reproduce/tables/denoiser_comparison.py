@@ -29,8 +29,8 @@ class DenoiserComparisonTable(Table):
     """Denoisers: the listed ones of the study, the preset's own, and every plug-in's."""
 
     measures: ClassVar = {
-        "velocity_mse": Quantity("velocity-mse"),
-        "si_snri": Quantity("si-snri"),
+        "velocity_mse": Quantity("velocity-mse", "lower"),
+        "si_snri": Quantity("si-snri", "higher", "dB"),
         "zero_mse": Quantity("velocity-mse-of-zero", "none"),
         "parameters": Quantity("parameters", unit="M"),
         "gflops": Quantity("pass-flops", unit="GFLOPs"),

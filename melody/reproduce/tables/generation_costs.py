@@ -18,7 +18,7 @@ from melody.reproduce.random_systems import why_not
 from melody.reproduce.results import Cell, Projection
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables.arguments import Uses
-from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.builder import PASSES, CellValue, Quantity
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
 ON_A_RUN = {
@@ -59,7 +59,7 @@ class GenerationCostsTable(Table):
     """What a clip of each system costs, by formula and on a run."""
 
     measures: ClassVar = {
-        "passes": Quantity("passes"),
+        "passes": PASSES,
         "weighted": Quantity("passes-weighted-by-guidance", "lower", "passes"),
         "serial": Quantity("serial-depth", "lower", "passes"),
         "prefill": Quantity("prefill-tokens", "lower", "tokens"),

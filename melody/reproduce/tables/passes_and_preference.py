@@ -18,7 +18,7 @@ from melody.reproduce.suite import Column, ListedRow, Row, Suite
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables import budgets, estimates
 from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
-from melody.reproduce.tables.builder import INSTRUMENT, CellValue, Quantity, check_classifiers, embedders_of
+from melody.reproduce.tables.builder import INSTRUMENT, PASSES, CellValue, Quantity, check_classifiers, embedders_of
 from melody.reproduce.tables.shared_jobs import (
     classifiers_first,
     count,
@@ -29,7 +29,6 @@ from melody.reproduce.tables.shared_jobs import (
 )
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-PASSES = Quantity("passes")
 PASSES_OF_CLIPS = Quantity("passes-of-the-clips", "lower", "passes")
 COUNTS = {"passes": "passes", "passes_formula": "formula"}
 RATED = {"rated_musicality": "musicality", "rated_quality": "audio quality", "rated_text": "text correlation"}

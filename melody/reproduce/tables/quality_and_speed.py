@@ -20,6 +20,8 @@ from melody.reproduce.tables import budgets, estimates
 from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
 from melody.reproduce.tables.builder import (
     INSTRUMENT,
+    PASSES,
+    RTF,
     CellValue,
     Quantity,
     check_classifiers,
@@ -53,10 +55,10 @@ class QualityAndSpeedTable(Table):
         "mcc": Quantity("mcc"),
         "mcc_shuffled": Quantity("mcc-shuffled", "none"),
         "instrument": INSTRUMENT,
-        "passes": Quantity("passes"),
+        "passes": PASSES,
         "passes_formula": Quantity("passes-by-formula", "lower", "passes"),
         "passes_weighted": Quantity("passes-weighted", "lower", "passes"),
-        "rtf": Quantity("rtf"),
+        "rtf": RTF,
         "samples_per_second": Quantity("samples-per-second", "higher", "Hz"),
     }
     uses = Uses(

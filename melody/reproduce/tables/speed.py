@@ -23,7 +23,7 @@ from melody.reproduce.results import Cell, Composition, Projection
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables.arguments import Uses
-from melody.reproduce.tables.builder import CellValue, Quantity, timed_under
+from melody.reproduce.tables.builder import PASSES, RTF, CellValue, Quantity, timed_under
 from melody.reproduce.tables.generation_costs import Asked, by_formula, by_network, definition
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
@@ -41,11 +41,11 @@ class SpeedTable(Table):
     """Real-time factor of every system at a preset's size; the head tells how good compositions and roofline are."""
 
     measures: ClassVar = {
-        "rtf": Quantity("rtf"),
-        "rtf_v100": Quantity("rtf"),
-        "rtf_paper_cpu": Quantity("rtf"),
+        "rtf": RTF,
+        "rtf_v100": RTF,
+        "rtf_paper_cpu": RTF,
         "seconds": Quantity("seconds-a-clip", "lower", "s"),
-        "passes": Quantity("passes"),
+        "passes": PASSES,
         "tflop": Quantity("flops", "lower", "TFLOP"),
         "gigabytes": Quantity("weights-moved", "lower", "GB"),
         "parameters": Quantity("parameters", "none", "million"),
