@@ -73,7 +73,7 @@ def test_every_architecture_has_a_row_of_its_own_weights(table: Table) -> None:
         assert set(error.by_seed) == set(map(str, SEEDS))
         assert error.scored == error.expected == 6 * len(SEEDS)
         assert error.value < 0.54, "the error of predicting zero"
-        assert "6 prompts, crossed" in (error.interval or "")
+        assert error.interval == "95 % t interval over prompts", "of clips only: one training seed ships"
         errors.append(error.value)
         assert 0.49 < size.value < 0.52
     own = cells["dual-path of preset demo", "velocity_mse"].measured
@@ -84,10 +84,11 @@ def test_every_architecture_has_a_row_of_its_own_weights(table: Table) -> None:
 
 
 @needs_weights
-def test_the_orderings_are_tested_over_training_seeds(table: Table) -> None:
+def test_one_training_seed_decides_no_ordering(table: Table) -> None:
     assert len(table.orderings) == 4
     for ordering in table.orderings:
-        assert ordering.verdict in ("holds", "contradicted", "undecided")
+        assert (ordering.verdict, ordering.p_holm) == ("undecided", None)
+        assert "1 seed in common gives no interval over seeds" in ordering.reason
         assert ordering.difference is not None
         assert set(ordering.difference.by_seed) == set(map(str, SEEDS))
 
