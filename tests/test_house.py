@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -67,6 +68,25 @@ def test_every_threshold_of_the_wheel_finds_its_baseline(wheel: Path) -> None:
             outcome = gate(load_results(baseline), thresholds)
             assert outcome.passed, "a run holds against itself"
         assert (path.name == "regression.toml") == bool(baselines)
+
+
+@pytest.mark.parametrize(("folder", "most"), [("melody/presets/weights", 34)])
+def test_what_git_tracks_stays_small(folder: str, most: int) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    names = _run("git", "ls-files", "-z", folder).stdout.split("\0")
+    sizes = [path.stat().st_size for name in names if name and (path := ROOT / name).is_file()]
+    assert 0 < sum(sizes) <= most * 2**20
+
+
+def test_the_page_on_architecture_names_every_folder_and_no_other() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+)/` \| \S", page, re.MULTILINE)
+    folders = [path.name for path in (ROOT / "melody").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert sorted(named) == sorted(folders)
+    for path in re.findall(r"`((?:melody|eval|baselines)/[\w./-]+)`", page):
+        known = ROOT / re.sub(r"NAME.*", "", path)
+        assert known.exists(), path
 
 
 def test_weights_stay_under_24_megabytes_and_have_a_card() -> None:
