@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from melody.data.decoding import Decoded, decode, header_of
 from melody.errors import MelodyError
+from melody.report.png import few_colours
 from melody.reproduce.results import Clip, Results
 
 EMBED_BYTES = 12_000_000
@@ -140,7 +141,7 @@ def picture(waveform: NDArray[np.float32], sample_rate: int) -> bytes:
     unsigned: Any = {"Software": None}  # no version of the library in the file
     pixels = colormaps["magma"](decibels / RANGE_DB + 1, bytes=True)
     imsave(buffer, pixels, format="png", origin="lower", metadata=unsigned)
-    return buffer.getvalue()
+    return few_colours(buffer.getvalue())
 
 
 def mel_spectrogram(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:

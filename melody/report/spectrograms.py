@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melody.errors import MelodyError
+from melody.report.png import few_colours
 from melody.report.sounds import RANGE_DB, mel_spectrogram, read_sound
 from melody.reproduce.results import Clip, Table
 
@@ -60,4 +61,4 @@ def _drawn(rows: Sequence[tuple[Pair, Sequence[Any]]]) -> bytes:
             place.tick_params(labelsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+    return few_colours(buffer.getvalue())

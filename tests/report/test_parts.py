@@ -17,7 +17,7 @@ from melody.report.frames import cells_csv
 from melody.report.layout import DASH, lay_out
 from melody.report.plots.bars import pass_panels
 from melody.report.plots.curves import step_panels
-from melody.report.sounds import load_sounds, mel_spectrogram
+from melody.report.sounds import load_sounds, mel_spectrogram, picture
 from melody.report.summary import headline
 from melody.report.write import file_names
 from melody.reproduce.results import Cell, Clip, Projection, Results, Statement, StatementVerdict, Table
@@ -134,6 +134,13 @@ def test_sounds_over_the_limit_are_linked(results: Results, sound_folder: Path) 
     sounds = load_sounds(results, sound_folder, embed_bytes=1000)["published-samples"]
     assert [sound.source for sound in sounds[:2]] == ["clips/five.flac", "clips/ten.wav"]
     assert all(sound.picture.startswith("data:image/png") for sound in sounds[:2])
+
+
+def test_the_picture_of_a_sound_has_few_colours_and_few_bytes() -> None:
+    noise = np.random.default_rng(0).standard_normal(240_000).astype(np.float32)
+    png = picture(noise, 24_000)
+    assert len(png) < 70_000, "of ten seconds; three times as much in true colour"
+    assert png == picture(noise, 24_000)
 
 
 def test_a_link_to_a_sound_is_escaped(tmp_path: Path) -> None:
