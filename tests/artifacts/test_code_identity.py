@@ -183,3 +183,15 @@ def test_our_modules_are_followed_and_the_seams_are_not() -> None:
     found = set(closure("melody.samplers.ddim"))
     assert {"melody.samplers.ddim", "melody.samplers.rotation"} <= found
     assert not found & SEAMS
+
+
+KEPT = ("generation", "clip_variants", "continuation", "reference_clips", "denoiser_ablation")
+
+
+@pytest.mark.parametrize("job", KEPT)
+def test_what_shows_or_judges_a_number_is_no_part_of_it(job: str) -> None:
+    """Else a word on a page, or a table of another kind, would have every clip made anew."""
+    known = closure(f"melody.reproduce.jobs.{job}")
+    assert f"melody.reproduce.jobs.{job}" in known
+    apart = ("report", "gate", "cli", "listening", "training", "baselines", "reproduce.tables", "reproduce.verdicts")
+    assert not [name for name in known if name.startswith(tuple(f"melody.{folder}" for folder in apart))]
