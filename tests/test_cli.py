@@ -504,17 +504,23 @@ def test_an_unknown_sampler_is_refused_by_suites_without_one_too(melody, tiny_op
     assert "did you mean 'ddim'?" in _one_line(error)
 
 
-def test_evaluate_and_reproduce_leave_nothing_in_the_current_folder(  # type: ignore[no-untyped-def]
+def test_nothing_is_left_in_the_current_folder(  # type: ignore[no-untyped-def]
     melody, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_options: list[str], small_suite: Path
 ) -> None:
-    here, cache, clips = (tmp_path / name for name in ("here", "cache", "clips"))
+    here, cache, clips, ratings = (tmp_path / name for name in ("here", "cache", "clips", "ratings.csv"))
     here.mkdir()
     clips.mkdir()
-    soundfile.write(clips / "a.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 24_000), 24_000)
+    for name in "ab":
+        soundfile.write(clips / f"{name}.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 24_000), 24_000)
+    shutil.copytree(clips, others := tmp_path / "others")
+    rows = "".join(f"{rater},{item},musicality,x,y,first\n" for rater in "pqrs" for item in range(3))
+    ratings.write_text(f"rater,item,question,system_a,system_b,answer\n{rows}")
     monkeypatch.setenv("MELODY_CACHE", str(cache))
     monkeypatch.chdir(here)
     here.chmod(0o555)
     assert melody("evaluate", clips, "-m", "peak")[0] == 0
+    assert melody("compare", clips, others, "-m", "peak", "--allow-overlap")[0] == 0
+    assert melody("listening", "analyse", ratings)[0] == 0
     assert melody("reproduce", small_suite, *tiny_options, "-o", tmp_path / "out")[0] == 0
     assert list(here.iterdir()) == []
     assert {"features", "results"} <= {path.name for path in (cache / "store").iterdir()}
