@@ -8,15 +8,19 @@ keys are its constructor's arguments::
     latent_dim = 32
 
 Unknown keys are refused, with the nearest valid one. ``base = "demo"`` at the top takes over whatever is not given
-from that preset; a component's table that is given replaces the base's whole one.
+from that preset; a component's table that is given replaces the base's whole one, and ``unset =
+["training.vae.restart_at"]`` takes keys of the base back to their defaults. Parts that stay the base's have its
+weights.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import tomllib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, overload
 
@@ -48,7 +52,9 @@ from melody.paths import PACKAGE
 PRESETS = PACKAGE / "presets"
 DEFAULT_PRESET = "demo"
 
-INDIFFERENT = frozenset({"name", "description", "training"})
+UNSAVED = frozenset({"base", "changes"})
+"""What of a preset is of one machine and one call, so that it is in no hash and no saved pipeline."""
+INDIFFERENT = frozenset({"name", "description", "training", *UNSAVED})
 """What of a preset changes no number: weights tell by their own content how they were trained."""
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -236,6 +242,10 @@ class SystemPreset(FrozenModel):
 
     name: str
     description: str
+    base: str | None = None
+    """Shipped preset that gave what the file leaves out, and whose weights serve parts that are as they are there."""
+    changes: tuple[str, ...] = ()
+    """What ``--set`` changed, as it was given."""
 
     @classmethod
     def of(cls, tables: dict[str, Any], where: str) -> Self:
@@ -253,6 +263,12 @@ class SystemPreset(FrozenModel):
     def title(self) -> str:
         """For messages."""
         return f"preset {self.name!r} of {self.system}"
+
+    @property
+    def label(self) -> str:
+        """Its name, with what was changed for one call and can change a number: tables call it so."""
+        deciding = [change for change in self.changes if change.partition(".")[0] not in INDIFFERENT]
+        return f"{self.name} with {', '.join(deciding)}" if deciding else self.name
 
     def check(self) -> None:
         """Raise ``MelodyError`` for values that do not fit together, or that name nothing."""
@@ -278,7 +294,8 @@ class SystemPreset(FrozenModel):
 
     def tables(self) -> dict[str, Any]:
         """The tables of plain values that ``of`` takes."""
-        tables = self.model_dump(mode="json")
+        unset = {name for name in UNSAVED if not getattr(self, name)}
+        tables = self.model_dump(mode="json", exclude=unset)
         there = [role for role in self.roles if tables[role] is not None]
         return tables | {role: {"use": tables[role]["use"], **tables[role]["arguments"]} for role in there}
 
@@ -288,7 +305,7 @@ class SystemPreset(FrozenModel):
 
     def hash(self) -> str:
         """SHA-256 of the resolved content, the same for the same settings however they were written."""
-        return content_hash(self.model_dump())
+        return content_hash(self.model_dump(exclude=set(UNSAVED)))
 
 
 def content_hash(content: Any) -> str:
@@ -347,6 +364,13 @@ class Preset(SystemPreset):
         return super().components() | drawn
 
 
+DATA_ARGUMENTS = {
+    "codec": ("sample_rate", "hop_length", "latent_dim"),
+    "language_model": ("num_prefix_tokens", "prefix_codebook_size", "codebook_size"),
+    "denoiser": ("latent_dim", "codebook_size", "frame_rate", "sample_rate"),
+}
+"""Role -> arguments that say what the data are, so that another component in the role takes them over."""
+
 STAGES = {
     "joint": "joint_embedder",
     "rvq": "rvq",
@@ -391,10 +415,20 @@ def _with_base(tables: dict[str, Any], where: str, kind: type[SystemPreset]) -> 
     """The tables laid over those of the shipped preset that ``base`` names."""
     if "base" not in tables:
         return tables
-    base, own = tables["base"], {key: value for key, value in tables.items() if key != "base"}
+    base, own = tables["base"], {key: value for key, value in tables.items() if key != "unset"}
     if base not in preset_names(kind):
         raise MelodyError(f"{where}: unknown base {base!r}{did_you_mean(str(base), preset_names(kind))}")
-    return _over(_with_base(read_toml(kind.folder / f"{base}.toml"), where, kind), own)
+    below = _with_base(read_toml(kind.folder / f"{base}.toml"), where, kind)
+    return _over(
+        changed(below, [f"{key}=" for key in _keys_to_unset(tables, where)], f"{where}: unset", kind.roles), own
+    )
+
+
+def _keys_to_unset(tables: Mapping[str, Any], where: str) -> list[str]:
+    keys = tables.get("unset", [])
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise MelodyError(f'{where}: unset is {keys!r}: expected a list of keys, as in ["training.vae.restart_at"]')
+    return keys
 
 
 def _over(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -404,6 +438,74 @@ def _over(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         mixes = isinstance(value, dict) and isinstance(below.get(key), dict) and "use" not in value
         merged[key] = _over(below[key], value) if mixes else value
     return merged
+
+
+def with_changes(preset: AnyPreset, changes: Sequence[str]) -> AnyPreset:
+    """The preset with values of single keys instead (see ``changed``), checked as those of a file are."""
+    if not changes:
+        return preset
+    where = f"{preset.title} with --set {' --set '.join(changes)}"
+    made = type(preset).of(changed(preset.tables(), changes, "--set", preset.roles), where)
+    return made.model_copy(update={"changes": (*preset.changes, *changes)})
+
+
+def changed(
+    tables: Mapping[str, Any],
+    changes: Sequence[str],
+    where: str,
+    roles: Mapping[str, registry.Registry] | None = None,
+) -> dict[str, Any]:
+    """Tables with other values of single keys: ``KEY=VALUE``, or ``KEY=`` for the key's default.
+
+    A value is read as TOML, and what is no TOML as a text. Another component in a role (``denoiser.use=NAME``) takes
+    over the arguments that say what its data are, and has its own defaults beyond them.
+
+    Args:
+        where: what asks for the changes, for messages.
+        roles: tables that name a component; those of MeLoDy if not given.
+
+    >>> changed({"training": {"vae": {"steps": 9, "seed": 1}}}, ["training.vae.steps=5", "training.vae.seed="], "--set")
+    {'training': {'vae': {'steps': 5}}}
+
+    Raises:
+        MelodyError: no ``=``, a key within a value, a key taken back that is not set.
+    """
+    result = copy.deepcopy(dict(tables))
+    for change in changes:
+        path, sign, value = change.partition("=")
+        *parents, key = path.strip().split(".")
+        if not sign or not all((*parents, key)):
+            raise MelodyError(f"{where} {change}: expected KEY=VALUE, as in training.vae.steps=5")
+        table = result
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise MelodyError(f"{where} {change}: {parent!r} is no table, so it has no {key!r}")
+        if value:
+            table.update(_set(table, path.strip(), key, _value(value), ROLES if roles is None else roles))
+        elif table.pop(key, change) is change:
+            raise MelodyError(f"{where} {change}: {path.strip()!r} is not set{did_you_mean(key, table)}")
+    return result
+
+
+def _set(
+    table: dict[str, Any], path: str, key: str, value: Any, roles: Mapping[str, registry.Registry]
+) -> dict[str, Any]:
+    """What is put into a table; a component's is emptied for another one's."""
+    role, _, rest = path.partition(".")
+    if rest != "use" or role not in roles or table.get("use") == value:
+        return {key: value}
+    takes = {parameter.name for parameter in roles[role].parameters(str(value))}
+    kept = {name: table[name] for name in DATA_ARGUMENTS.get(role, ()) if name in takes and name in table}
+    table.clear()
+    return {"use": value, **kept}
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _with_components(kind: type[AnyPreset], tables: dict[str, Any], where: str) -> AnyPreset:

@@ -197,7 +197,7 @@ def test_weights_that_cannot_be_used_are_one_line(  # type: ignore[no-untyped-de
         "truncated": f"cannot read weights {path}: truncated, damaged or not safetensors",
         "nan": f"{path}: tensor 'decoder_input.bias' holds NaN or infinity",
         "pickle": "pickles are never opened",
-        "missing": f"cannot read weights {path}: no such file",
+        "missing": f"lacks weights in {folder}: codec.safetensors; train them (melody train vae",
         "no folder": "there is no folder wieghts",
         "no hub": "no folder 'some/where' is here, and from the hub it cannot be had",
         "other preset": "holds weights of 'mulan' with audio_heads = 2",

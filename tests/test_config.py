@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from melody.config import PRESETS, load_preset, preset_names
+from melody.config import PRESETS, load_preset, preset_names, with_changes
 from melody.errors import MelodyError
 
 
@@ -100,3 +100,59 @@ def test_the_codecs_that_are_compared_have_the_same_latents_and_about_the_same_s
     assert {(codec.sample_rate, codec.hop_length, codec.latent_dim) for codec in codecs} == {(24_000, 480, 32)}
     sizes = [sum(p.numel() for p in codec.parameters()) for codec in codecs]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
+
+
+def test_an_inherited_setting_can_be_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "demo"\nname = "mine"\nunset = ["training.vae.adversarial_start", "generation.top_p"]')
+    mine, demo = load_preset(path), load_preset("demo")
+    assert mine.training is not None
+    assert demo.training is not None
+    assert mine.training.vae == demo.training.vae.model_copy(update={"adversarial_start": None})
+    assert (mine.generation.top_p, demo.generation.top_p) == (None, 0.9)
+    path.write_text('base = "demo"\nname = "mine"\nunset = ["training.vae.adversarial_strat"]')
+    with pytest.raises(MelodyError, match=r"unset .*'training.vae.adversarial_strat' is not set; did you mean 'adv"):
+        load_preset(path)
+    path.write_text('base = "demo"\nname = "mine"\nunset = "generation"')
+    with pytest.raises(MelodyError, match="mine.toml: unset is 'generation': expected a list of keys"):
+        load_preset(path)
+
+
+def test_single_keys_can_be_set_for_one_call() -> None:
+    changes = ["training.vae.steps=5", "generation.sampler=heun", "generation.top_p="]
+    changed, demo = with_changes(load_preset("demo"), changes), load_preset("demo")
+    assert changed.training is not None
+    assert (changed.training.vae.steps, changed.generation.sampler, changed.generation.top_p) == (5, "heun", None)
+    assert changed.label == "demo with generation.sampler=heun, generation.top_p="
+    assert changed.hash() != demo.hash()
+    assert changed.decisive() != demo.decisive()
+    # What a recipe says changes no number: the weights tell how they were trained.
+    assert with_changes(load_preset("demo"), ["training.vae.steps=5"]).decisive() == demo.decisive()
+    assert with_changes(load_preset("demo"), ["training.vae.steps=5"]).label == "demo"
+
+
+def test_another_component_takes_over_what_its_data_are() -> None:
+    """Its other arguments are its own defaults: those of the one before would not fit."""
+    denoiser = with_changes(load_preset("demo"), ["denoiser.use=unet-1d", "denoiser.head_dim=8"]).denoiser
+    taken = {name: denoiser.arguments[name] for name in ("latent_dim", "frame_rate", "codebook_size", "head_dim")}
+    assert denoiser.use == "unet-1d"
+    assert taken == {"latent_dim": 32, "frame_rate": 50.0, "codebook_size": 512, "head_dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.vae.stpes=5", r"--set training.vae.stpes=5: unknown key 'training.vae.stpes'; did you mean 'steps'"),
+        ("trainign.vae.steps=5", "unknown key 'trainign'; did you mean 'training'"),
+        ("training.vae.steps=many", "training.vae.steps: Input should be a valid integer"),
+        ("denoiser.use=dual-pth", "unknown denoiser 'dual-pth'; did you mean 'dual-path'"),
+        ("denoiser.hiden_size=4", "unknown key 'hiden_size'; did you mean 'hidden_size'"),
+        ("training.vae.steps", "--set training.vae.steps: expected KEY=VALUE"),
+        ("name.first=x", "'name' is no table, so it has no 'first'"),
+        ("generation.top_q=", "'generation.top_q' is not set; did you mean 'top_"),
+    ],
+)
+def test_a_bad_change_is_one_line(change: str, message: str) -> None:
+    with pytest.raises(MelodyError, match=message) as caught:
+        with_changes(load_preset("demo"), [change])
+    assert "\n" not in str(caught.value)

@@ -36,7 +36,8 @@ from melody.reproduce.suite import load_suites
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-PAGES = (*DOCUMENTS, "reports/README.md", "examples/sampler-plugin/README.md", "examples/system-plugin/README.md")
+EXAMPLES = sorted(f"examples/{path.parent.name}/README.md" for path in (ROOT / "examples").glob("*/README.md"))
+PAGES = (*DOCUMENTS, "reports/README.md", *EXAMPLES)
 PROGRAMS = ("melody", "nox", "pip", "python", "torchrun", "srun")
 FOLDERS = ("baselines", "benchmarks", "docs", "eval", "examples", "melody", "reports", "tests")
 
@@ -115,8 +116,8 @@ def _known(kind: Any, names: Any) -> None:
 
 def _check_names(parsed: dict[str, Any]) -> None:
     """What a command names is there: presets, suites, samplers, grids, metrics."""
-    preset = parsed.get("preset")
-    _known({*preset_names()}, [preset] if preset else [])
+    named = [text.partition("=")[0] for text in _listed(parsed.get("preset"))]
+    _known({*preset_names()}, [name for name in named if not name.endswith(".toml")])
     _known({*registry.samplers.names(), "midpoint"}, _listed(parsed.get("sampler")))
     _known(registry.grids.names(), _listed(parsed.get("grid")))
     if suites := [name for name in parsed.get("suites") or () if not str(name).endswith(".toml")]:
@@ -253,7 +254,7 @@ def workplace(
     """Enters a folder furnished with what documents name, where presets give the tiny system."""
     loads = MelodyPipeline.from_preset
 
-    def from_preset(preset: Any = "demo", *, weights: Any = None, device: str = "cpu") -> MelodyPipeline:
+    def from_preset(preset: Any = "demo", *, weights: Any = None, parts: Any = None, device: str = "cpu") -> Any:
         return pipeline_of_tiny_parts if weights is None else loads(preset, weights=weights, device=device)
 
     monkeypatch.setattr(MelodyPipeline, "from_preset", from_preset)

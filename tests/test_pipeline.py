@@ -139,7 +139,7 @@ def test_bad_prompts_are_one_line(tiny_pipeline: MelodyPipeline, prompt: str, me
 
 
 def test_missing_weights_name_the_folder_and_the_remedy(tiny_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(MelodyError, match=r"has no weights in .*; train them"):
+    with pytest.raises(MelodyError, match=r"lacks weights in .*; train them"):
         MelodyPipeline.from_preset(tiny_path)
     with pytest.raises(MelodyError, match=r"there is no folder .*absent; expected a folder with model files"):
         MelodyPipeline.from_preset(tiny_path, weights=tmp_path / "absent")

@@ -37,7 +37,7 @@ def _run(*command: str | Path, cwd: Path) -> str:
 def plugged_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Python of a fresh environment that holds the examples and sees, behind its own packages, those of this one."""
     folder = tmp_path_factory.mktemp("plugin")
-    sources = [folder / "sampler-plugin", folder / "system-plugin"]
+    sources = [folder / path.name for path in sorted(EXAMPLES.glob("*-plugin"))]
     for source in sources:
         shutil.copytree(EXAMPLES / source.name, source, ignore=shutil.ignore_patterns("__pycache__", "build", "dist"))
     _run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
@@ -69,6 +69,14 @@ def test_the_command_line_lists_the_plugin_beside_ours(plugged_in, tmp_path):
     assert "melody-midpoint" in midpoint
     assert "Explicit midpoint method" in midpoint
     assert any("ddim" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["gru", "conv-codec", "crest"])
+def test_the_other_examples_keep_what_their_kind_promises(plugged_in, tmp_path, name):
+    lines = _run(plugged_in, "-m", "melody", "check-plugin", name, cwd=tmp_path).splitlines()
+    assert f"{name!r} from melody-{name} (melody_{name.replace('-', '_')}:" in lines[0]
+    assert len(lines) > 3
+    assert all(line.startswith(("holds", "skipped")) for line in lines[1:])
 
 
 def test_the_plugin_converges_with_its_order(monkeypatch):

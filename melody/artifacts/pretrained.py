@@ -207,6 +207,8 @@ class PretrainedPart(Pretrained):
     def _save_pretrained(self, save_directory: Path, dtype: Precision = "float16") -> None:
         from melody.artifacts.weights import save_weights
 
+        if not getattr(self, "state_dict", dict)():
+            return
         path = save_directory / f"{self._role}.safetensors"
         save_weights(self, path, self._bound_to(), preset=self._preset_name, dtype=dtype)  # type: ignore[arg-type]
 
@@ -225,10 +227,11 @@ class PretrainedPart(Pretrained):
             raise MelodyError(f"{folder / CONFIG} has no {cls._role.replace('_', ' ')}; it has: {there or 'nothing'}")
         with torch.random.fork_rng():  # random weights that are replaced at once must not move the caller's stream
             part: Any = cls._from_tables(config, str(folder / CONFIG))
-        load_weights(part, folder / f"{cls._role}.safetensors", part._bound_to(), wanted=str(folder / CONFIG))
+        if getattr(part, "state_dict", dict)():  # a component without parameters and buffers has no file
+            load_weights(part, folder / f"{cls._role}.safetensors", part._bound_to(), wanted=str(folder / CONFIG))
         part._preset_name = config.get("name")
         part._card = {role: entry for role, entry in (read_card(folder) or {}).items() if role == cls._role}
-        loaded: Self = part.eval().to(device)
+        loaded: Self = part.eval().to(device) if isinstance(part, torch.nn.Module) else part
         return loaded
 
     @classmethod

@@ -103,6 +103,11 @@ def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
+def stored_component(path: Path) -> dict[str, Any]:
+    """Name and arguments of the component that a file's weights are of; raises ``MelodyError`` as ``read_weights``."""
+    return _component(read_weights(path)[0], path)
+
+
 def read_foreign(path: Path, who: str, wrapper: str = "state_dict") -> dict[str, Tensor]:
     """Tensors by name, from safetensors or from a checkpoint whose pickle may hold tensors and plain data only.
 

@@ -6,35 +6,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from melody.artifacts.hub import local_folder
 from melody.artifacts.makings import Makings
 from melody.config import Preset, load_preset
 from melody.data.audio import AudioInput
-from melody.pipeline import MelodyPipeline, shipped_weights
+from melody.pipeline import MelodyPipeline, weight_files
 from melody.protocols import CallCost, Generation, System
 from melody.registry import systems
 
 
 @systems.register("melody")
 class MelodySystem(System):
-    """MeLoDy by one preset: text to music by Algorithm 1, beyond a segment by Algorithm 2."""
+    """MeLoDy by one preset: text to music by Algorithm 1, beyond a segment by Algorithm 2.
+
+    Args: as of ``MelodyPipeline.from_preset``.
+    """
 
     name = "melody"
     capabilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
     options: ClassVar[frozenset[str]] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
 
     def __init__(
-        self, preset: str | Path | Preset = "demo", weights: str | Path | None = None, device: str = "cpu"
+        self,
+        preset: str | Path | Preset = "demo",
+        weights: str | Path | None = None,
+        device: str = "cpu",
+        parts: dict[str, str | Path] | None = None,
     ) -> None:
-        self._use(MelodyPipeline.from_preset(preset, weights=weights, device=device))
+        self._use(MelodyPipeline.from_preset(preset, weights=weights, parts=parts, device=device))
 
     @classmethod
     def makings(cls, arguments: Mapping[str, Any]) -> Makings:
         """The preset, what it names, and the files of its weights."""
-        preset, weights = arguments.get("preset", "demo"), arguments.get("weights")
+        preset = arguments.get("preset", "demo")
         loaded = preset if isinstance(preset, Preset) else load_preset(preset)
-        folder = shipped_weights(loaded) if weights is None else local_folder(weights)
-        return Makings(loaded.name, loaded.decisive(), loaded.components(), loaded.files(folder))
+        files = weight_files(loaded, arguments.get("weights"), arguments.get("parts"))
+        return Makings(loaded.label, loaded.decisive(), loaded.components(), files)
 
     @classmethod
     def around(cls, pipeline: MelodyPipeline) -> MelodySystem:

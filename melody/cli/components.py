@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from melody.cli.console import console, notes
-from melody.cli.options import PresetOption
+from melody.cli.options import PresetOption, SetOption
 
 KindArgument = Annotated[str | None, typer.Argument(help="One kind only, as in samplers.")]
 CheckedArgument = Annotated[
@@ -24,17 +24,18 @@ CheckedKindOption = Annotated[
 
 def info(
     preset: PresetOption = "demo",
+    set_: SetOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers to a JSON file too.")] = None,
 ) -> None:
     """Show what a preset is made of: parameters beside the paper's, FLOPs and weights of every pass."""
     from melody.artifacts.files import check_can_write, write_bytes
-    from melody.config import load_preset
+    from melody.config import load_preset, with_changes
     from melody.report.sizes import print_sizes
     from melody.reproduce.sizes import sizes
 
     if json_file is not None:
         check_can_write(json_file)
-    found = sizes(load_preset(preset))
+    found = sizes(with_changes(load_preset(preset), set_ or ()))
     if json_file is not None:
         write_bytes(json_file, (found.to_json() + "\n").encode())
     print_sizes(found, console)

@@ -16,6 +16,7 @@ from melody.cli.console import console, progress_bar
 from melody.cli.options import (
     DAY_S,
     DeviceOption,
+    SetOption,
     SystemOption,
     ThreadsOption,
     WeightsOption,
@@ -72,6 +73,7 @@ def generate(
     guidance_scale: GuidanceScaleOption = None,
     seed: SeedOption = 0,
     preset: SystemOption = None,
+    set_: SetOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -86,7 +88,7 @@ def generate(
     span = None if inpaint is None else parse_span(inpaint)
     _check_task(continue_from, edit, inpaint, duration, continuation)
     check_output(output)
-    system, folder = preset_and_weights(preset, weights)
+    system, folder = preset_and_weights(preset, weights, set_ or ())
     pipeline = MelodyPipeline.from_preset(system, weights=folder, device=device)
     with progress_bar() as bar, every_free_core():
         common: dict[str, Any] = {

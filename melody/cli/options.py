@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,16 +24,27 @@ def a_number(given: float | None) -> float | None:
     return given
 
 
-def preset_and_weights(preset: str | None, weights: str | None) -> tuple[Preset, Path | None]:
-    """The preset that ``--preset`` or else ``--weights`` names, and the folder of its weights, if one is given."""
+def preset_and_weights(
+    preset: str | None, weights: str | None, changes: Sequence[str] = ()
+) -> tuple[Preset, Path | None]:
+    """The preset that ``--preset`` or else ``--weights`` names, with changes, and the folder of its weights, if any."""
     from melody.artifacts.hub import local_folder
-    from melody.config import preset_for
+    from melody.config import preset_for, with_changes
 
     folder = None if weights is None else local_folder(weights)
-    return preset_for(preset, folder), folder
+    return with_changes(preset_for(preset, folder), changes), folder
 
 
 PresetOption = Annotated[str, typer.Option("--preset", "-p", help="Name of a preset, or the path of a TOML file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Another value of one key of the preset (repeat it), as in training.vae.steps=5 or denoiser.use=NAME; "
+        "KEY= is its default.",
+    ),
+]
 SystemOption = Annotated[
     str | None,
     typer.Option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -14,15 +14,18 @@ from melody.cli.console import console, notes, progress_bar
 from melody.cli.options import (
     DAY_S,
     DeviceOption,
+    SetOption,
     SplitOption,
     StoreOption,
-    SystemOption,
     ThreadsOption,
     WeightsOption,
     a_number,
     preset_and_weights,
 )
 from melody.errors import MelodyError
+
+if TYPE_CHECKING:
+    from melody.config import Preset
 
 SuitesArgument = Annotated[
     list[str] | None,
@@ -74,14 +77,45 @@ FullOption = Annotated[
 ]
 
 
+PresetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--preset",
+        "-p",
+        metavar="NAME\\[=WEIGHTS]|FILE.toml\\[=WEIGHTS]",
+        help="Preset of the run, with the folder of its weights if it is not --weights; each further one is a row "
+        "beside it. \\[default: that of --weights if it has one, else demo]",
+    ),
+]
+
+
+def _role_option(role: str) -> object:
+    words = role.replace("_", " ")
+    return typer.Option(
+        f"--{role.replace('_', '-')}",
+        metavar="NAME\\[=WEIGHTS]",
+        help=f"Another {words} in the run's preset, as a row beside it (repeat it); WEIGHTS is a folder or hub id with "
+        f"{role}.safetensors. See: melody components {role}s.",
+    )
+
+
+LanguageModelsOption = Annotated[list[str] | None, _role_option("language_model")]
+CodecsOption = Annotated[list[str] | None, _role_option("codec")]
+DenoisersOption = Annotated[list[str] | None, _role_option("denoiser")]
+
+
 def reproduce(
     suites: SuitesArgument = None,
-    preset: SystemOption = None,
+    preset: PresetsOption = None,
+    set_: SetOption = None,
     weights: WeightsOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     sampler: ReproduceSamplerOption = None,
     system: SystemsOption = None,
+    language_model: LanguageModelsOption = None,
+    codec: CodecsOption = None,
+    denoiser: DenoisersOption = None,
     seed: ReproduceSeedOption = 0,
     store: StoreOption = None,
     output: ReproduceOutputOption = Path("melody-results"),
@@ -101,7 +135,7 @@ def reproduce(
     from melody.reproduce.runner import reproduce as run
     from melody.reproduce.suite import load_suites
 
-    own, folder = preset_and_weights(preset, weights)
+    own, folder = _own_preset(preset or [], weights, set_ or [])
     chosen = load_suites(suites or (), full=full)
     check_can_write(next(place for place in (output, *output.absolute().parents) if place.exists()) / "results.json")
     with progress_bar() as bar:
@@ -113,6 +147,8 @@ def reproduce(
             device=device,
             samplers=sampler or None,
             systems=system or (),
+            presets=(preset or [])[1:],
+            components={"language_model": language_model or (), "codec": codec or (), "denoiser": denoiser or ()},
             seed=seed,
             store=Store(store),
             output=output,
@@ -133,6 +169,16 @@ def reproduce(
     if results.failures:
         raise MelodyError(f"{len(results.failures)} of the run's units of work failed: {results.failures[0]}")
     console.print(f"page: {escape(str(next(page for page in pages if page.suffix == '.html')))}")
+
+
+def _own_preset(named: list[str], weights: str | None, changes: list[str]) -> tuple[Preset, Path | None]:
+    """The run's own preset and the folder of its weights, if one is given."""
+    name, given, where = (named or [""])[0].partition("=")
+    if given and weights is not None:
+        raise MelodyError(
+            f"--preset {named[0]} and --weights were given: expected the weights of the run's preset once"
+        )
+    return preset_and_weights(name or None, where or weights, changes)
 
 
 def report(

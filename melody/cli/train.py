@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from melody.bounds import MAX_SEED
 from melody.cli.console import console, notes
-from melody.cli.options import PresetOption, StrictOption, ThreadsOption
+from melody.cli.options import PresetOption, SetOption, StrictOption, ThreadsOption
 from melody.errors import MelodyError
 from melody.extras import lacking
 from melody.threads import fix_patiently
@@ -67,14 +67,19 @@ StopAfterOption = Annotated[
     int | None,
     typer.Option(min=1, max=LONGEST_TRAINING, help="End early, after so many steps of a stage; a later call goes on."),
 ]
+MaxClipsOption = Annotated[
+    int | None, typer.Option(min=1, max=1_000_000_000, help="Of each split, the first so many: for a try.")
+]
 
 
 def train(
     stage: StageArgument,
     system: TrainSystemOption = "melody",
     preset: PresetOption = "demo",
+    set_: SetOption = None,
     data: DataOption = "embedded",
     strict: StrictOption = False,
+    max_clips: MaxClipsOption = None,
     out: OutOption = None,
     denoiser: DenoiserOption = None,
     weights: TrainWeightsOption = None,
@@ -92,11 +97,11 @@ def train(
     """Train one stage of a preset, or all of them."""
     fix_patiently()
     try:
-        from melody.config import load_preset
+        from melody.config import load_preset, with_changes
         from melody.training.baselines import stage_graph
         from melody.training.hardware import Hardware
         from melody.training.shares import is_main
-        from melody.training.stages import TrainingRun, adjusted, with_settings
+        from melody.training.stages import TrainingRun, with_settings
         from melody.training.stages import train as train_stage
     except ModuleNotFoundError as error:
         if error.name != "lightning":
@@ -104,19 +109,18 @@ def train(
         raise MelodyError(lacking(["lightning"], "training")) from None
     hardware = Hardware(accelerator, devices, num_nodes, strategy)
     graph = stage_graph(system)
+    if denoiser is not None and system != "melody":
+        raise MelodyError(f"--denoiser was given with --system {system}: only melody's preset has that role")
+    changes = [*([] if denoiser is None else [f"denoiser.use={denoiser}"]), *(set_ or [])]
     loaded = with_settings(
-        load_preset(preset, graph.preset_type),
+        with_changes(load_preset(preset, graph.preset_type), changes),
         seed=seed,
         precision=precision,
         accumulate=accumulate,
         validate_every=validate_every,
     )
-    if denoiser is not None:
-        if system != "melody":
-            raise MelodyError(f"--denoiser was given with --system {system}: only melody's preset has that role")
-        loaded = adjusted(loaded, denoiser=denoiser)
     folder = out or Path("runs") / (loaded.name if system == "melody" else f"{system}-{loaded.name}")
-    run = TrainingRun(loaded, data, folder, hardware, strict=strict, weights=weights, plan=graph)
+    run = TrainingRun(loaded, data, folder, hardware, strict=strict, weights=weights, max_clips=max_clips, plan=graph)
     if is_main():
         for line in run.left_out():
             notes.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
@@ -134,13 +138,16 @@ def export(
     preset: Annotated[
         str | None, typer.Option("--preset", "-p", help="If the run does not tell: name, or path of a TOML file.")
     ] = None,
+    set_: SetOption = None,
     dtype: Annotated[str, typer.Option(help="Of the stored values: float16 or float32.")] = "float16",
 ) -> None:
     """Turn what training left into model files: safetensors, config and card, for the hub or a colleague."""
-    from melody.config import load_preset
+    from melody.config import load_preset, with_changes
     from melody.training.export import export as run
 
-    loaded = None if preset is None else load_preset(preset)
+    if set_ and preset is None:
+        raise MelodyError("--set was given without --preset: a run tells its own preset, with all that was set")
+    loaded = None if preset is None else with_changes(load_preset(preset), set_ or ())
     for line in run(source, out, part=part, preset=loaded, dtype=dtype):  # type: ignore[arg-type]
         console.print(escape(line))
     console.print(f"model files: {escape(str(out))}")

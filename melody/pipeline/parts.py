@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from torch import nn
 
 from melody.artifacts.files import canonical
+from melody.artifacts.hub import local_folder
 from melody.artifacts.pretrained import read_card
 from melody.artifacts.weights import ForeignWeightsError, load_weights
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.conditioning.words import known_words
-from melody.config import PRESETS, Preset, SystemPreset, load_preset, preset_names
+from melody.config import PRESETS, STAGES, Preset, SystemPreset, load_preset, preset_names
 from melody.errors import MelodyError
+from melody.pipeline.latents import check_sizes
 from melody.pipeline.plan import WindowPlan
 from melody.pipeline.taken import token_options
 from melody.protocols import Codec, Denoiser, JointEmbedder, LanguageModel, SemanticTokenizer
@@ -54,6 +57,93 @@ def shipped_weights(preset: SystemPreset) -> Path:
     return PRESETS / "weights" / type(preset).folder.relative_to(PRESETS) / preset.name
 
 
+def weight_files(
+    preset: SystemPreset, weights: str | Path | None = None, parts: Mapping[str, str | Path] | None = None
+) -> dict[str, Path]:
+    """The file of each part that has weights, whether it is there or not.
+
+    Args:
+        weights: folder or hub id; without it, the preset's shipped folder. What it lacks is taken from the shipped
+            weights of the preset's base (or of the preset itself) if the part is the same component there.
+        parts: file, folder or hub id of single parts, which go before.
+    Raises:
+        MelodyError: no such folder.
+    """
+    folder = shipped_weights(preset) if weights is None else local_folder(weights)
+    files, bases = {part: folder / f"{part}.safetensors" for part in preset.parts}, shipped_bases(preset)
+    for part, path in files.items():
+        if part in (parts or {}):
+            files[part] = part_file(part, (parts or {})[part])
+        elif not path.is_file():
+            files[part] = inherited_file(preset, part, bases) or path
+    return {part: path for part, path in files.items() if path.is_file() or has_weights(preset, part)}
+
+
+def shipped_bases(preset: SystemPreset) -> list[SystemPreset]:
+    """Shipped presets whose weights may serve a preset: its base, that one's base …; or itself, where it ships."""
+    found: list[SystemPreset] = []
+    kind, name = type(preset), preset.base or preset.name
+    while name in preset_names(kind):
+        found.append(load_preset(name, kind))
+        name = found[-1].base or ""
+    return found
+
+
+def inherited_file(preset: SystemPreset, part: str, bases: Sequence[SystemPreset]) -> Path | None:
+    """The shipped file of a part of the first base in which the same component sits."""
+    component = canonical(preset.component_of(part))
+    for base in bases:
+        path = shipped_weights(base) / f"{part}.safetensors"
+        if path.is_file() and canonical(base.component_of(part)) == component:
+            return path
+    return None
+
+
+def has_weights(preset: SystemPreset, part: str) -> bool:
+    """Whether a part keeps anything in a file: one without parameters and buffers needs none. All of ours have."""
+    if part not in preset.roles or preset.roles[part].entry(getattr(preset, part).use).in_tree:
+        return True
+    try:
+        with torch.random.fork_rng(), torch.device("meta"):
+            return holds_weights(build_part(preset, part))
+    except MelodyError:
+        raise
+    except Exception:  # a component whose constructor looks at values cannot be built from shapes alone
+        return True
+
+
+def holds_weights(part: Any) -> bool:
+    """Whether a built part has parameters or buffers to keep."""
+    return isinstance(part, nn.Module) and bool(part.state_dict())
+
+
+def check_weights(preset: SystemPreset, files: Mapping[str, Path]) -> None:
+    """Raise ``MelodyError`` for parts whose file is not there, with what would make them."""
+    missing = {part: path for part, path in files.items() if not path.is_file()}
+    if not missing:
+        return
+    stages = {part: stage for stage, part in STAGES.items()}
+    stage = stages[next(iter(missing))] if len(missing) == 1 else "all"
+    folders = ", ".join(str(folder) for folder in dict.fromkeys(path.parent for path in missing.values()))
+    raise MelodyError(
+        f"{preset.title} lacks weights in {folders}: {', '.join(path.name for path in missing.values())}; "
+        f"train them (melody train {stage} --preset {preset.name}) and give their folder with --weights"
+    )
+
+
+def card_of(files: Mapping[str, Path]) -> dict[str, Any] | None:
+    """What the cards beside the weights say of each part; ``None`` if they say nothing."""
+    cards = {folder: read_card(folder) or {} for folder in {path.parent for path in files.values()}}
+    entries = {part: cards[path.parent][part] for part, path in files.items() if part in cards[path.parent]}
+    return entries or None
+
+
+def part_file(part: str, given: str | Path) -> Path:
+    """The weights file of a part that is given by itself, or by its folder or hub id."""
+    path = Path(given).expanduser()
+    return path if path.suffix == ".safetensors" else local_folder(given) / f"{part}.safetensors"
+
+
 def fill_fitted(parts: dict[str, Any]) -> None:
     """Fill what is fitted to data, not trained, at random: for counting and timing."""
     parts["rvq"].randomize()
@@ -75,9 +165,11 @@ class Networks:
         self.preset, self.modules = preset, modules
         for part, module in modules.items():
             setattr(self, part, module)
+        check_sizes(preset, self.codec, self.denoiser)
         self.codec.remove_weight_norm()
         for module in modules.values():
-            module.eval().requires_grad_(False)
+            if isinstance(module, nn.Module):
+                module.eval().requires_grad_(False)
         self.token_options()
 
     @property
@@ -86,7 +178,7 @@ class Networks:
 
     @property
     def device(self) -> torch.device:
-        return next(self.modules["denoiser"].parameters()).device
+        return next(self.modules["denoiser"].parameters(), self.rvq.codebooks).device
 
     def token_options(self) -> dict[str, Any]:
         """How the preset draws tokens, for ``language_model.generate``; raises ``MelodyError`` for what has no effect.

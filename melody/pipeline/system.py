@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Unpack
@@ -13,16 +14,27 @@ from torch import Tensor, nn
 
 from melody.artifacts.files import file_hash
 from melody.artifacts.hub import local_folder
-from melody.artifacts.pretrained import CARD_TEXT, CONFIG, Pretrained, read_card
+from melody.artifacts.pretrained import CARD_TEXT, CONFIG, Pretrained
 from melody.artifacts.weights import Precision, save_weights
 from melody.conditioning.rvq import ResidualVectorQuantizer
-from melody.config import PARTS, Preset, load_preset
+from melody.config import PARTS, UNSAVED, Preset, load_preset
 from melody.data.audio import AudioInput, as_mono
 from melody.devices import device_of
-from melody.errors import MelodyError
+from melody.errors import MelodyError, MelodyWarning
 from melody.pipeline.composing import WindowedGenerator
 from melody.pipeline.editing import Gap, append, check_span, fill_gap, inpainted_latents, known_end
-from melody.pipeline.parts import Networks, build_part, fill_fitted, load_part, shipped_weights
+from melody.pipeline.latents import check_learnt
+from melody.pipeline.parts import (
+    Networks,
+    build_part,
+    card_of,
+    check_weights,
+    fill_fitted,
+    holds_weights,
+    load_part,
+    shipped_weights,
+    weight_files,
+)
 from melody.pipeline.plan import WindowPlan
 from melody.pipeline.prompts import Prompt, read_prompt
 from melody.pipeline.run import GenerationCall
@@ -64,33 +76,43 @@ class MelodyPipeline(Pretrained):
 
     @classmethod
     def from_preset(
-        cls, preset: str | Path | Preset, *, weights: str | Path | None = None, device: str = "cpu"
+        cls,
+        preset: str | Path | Preset,
+        *,
+        weights: str | Path | None = None,
+        parts: Mapping[str, str | Path] | None = None,
+        device: str = "cpu",
     ) -> MelodyPipeline:
         """Build every part of a preset and load its weights.
 
         Args:
             preset: a preset's name, the path of a TOML file, or a loaded preset.
             weights: folder with one safetensors file a part, or a hub id (``OWNER/NAME``, ``OWNER/NAME@REVISION``);
-                without it, the weights that ship with the package.
+                without it, the weights that ship with the package. What a folder lacks is
+                taken from the shipped weights of the preset's base, if the same component sits there.
+            parts: file, folder or hub id of the weights of single parts, which go before, as in
+                ``{"language_model": "runs/gru/weights"}``.
         Raises:
             MelodyError: unknown preset, missing, damaged or foreign weights, a device that is not there.
         """
         loaded = preset if isinstance(preset, Preset) else load_preset(preset)
-        folder = local_folder(weights) if weights is not None else shipped_weights(loaded)
-        if not folder.is_dir():
-            raise MelodyError(
-                f"preset {loaded.name!r} has no weights in {folder}; "
-                f"train them (melody train all --preset {loaded.name}) and give their folder with --weights"
-            )
-        parts, digest = {}, hashlib.sha256()
+        folder = shipped_weights(loaded) if weights is None else local_folder(weights)
+        files = weight_files(loaded, None if weights is None else folder, parts)
+        check_weights(loaded, files)
+        _tell_inherited(loaded, folder, files, parts or {})
+        built, digest = {}, hashlib.sha256()
         for part in PARTS:
-            path = folder / f"{part}.safetensors"
-            parts[part] = load_part(loaded, part, path).to(device_of(device))
-            digest.update(f"{part}:{file_hash(path)};".encode())
-        pipeline = cls(loaded, parts, digest.hexdigest())
-        pipeline._card = read_card(folder)
+            if part not in files:
+                built[part] = _placed(build_part(loaded, part), device_of(device))
+                continue
+            built[part] = _placed(load_part(loaded, part, files[part]), device_of(device))
+            digest.update(f"{part}:{file_hash(files[part])};".encode())
+        pipeline = cls(loaded, built, digest.hexdigest())
+        check_learnt(loaded, pipeline.codec, files)
+        pipeline._card = card_of(files)
         text = folder / CARD_TEXT
-        pipeline._card_text = text.read_text(encoding="utf-8") if text.is_file() else None
+        whole = text.is_file() and all(path.parent == folder for path in files.values())
+        pipeline._card_text = text.read_text(encoding="utf-8") if whole else None
         return pipeline
 
     @classmethod
@@ -100,10 +122,12 @@ class MelodyPipeline(Pretrained):
         return cls.from_preset(Preset.of(config, str(folder / CONFIG)), weights=folder, device=device)
 
     def _config_tables(self) -> dict[str, Any]:
-        return self.preset.tables()
+        return {key: value for key, value in self.preset.tables().items() if key not in UNSAVED}
 
     def _save_pretrained(self, save_directory: Path, dtype: Precision = "float16") -> None:
         for part, module in self.networks.modules.items():
+            if not holds_weights(module):
+                continue
             path = save_directory / f"{part}.safetensors"
             save_weights(module, path, self.preset.component_of(part), preset=self.preset.name, dtype=dtype)
 
@@ -120,7 +144,7 @@ class MelodyPipeline(Pretrained):
             parts = {part: build_part(loaded, part) for part in PARTS}
             fill_fitted(parts)
         place = torch.device("meta") if device == "meta" else device_of(device)
-        return cls(loaded, {part: module.to(place) for part, module in parts.items()})
+        return cls(loaded, {part: _placed(module, place) for part, module in parts.items()})
 
     @property
     def sample_rate(self) -> int:
@@ -278,6 +302,21 @@ class MelodyPipeline(Pretrained):
 
     def _run(self, prompt: Prompt, options: Options) -> GenerationCall:
         return GenerationCall(self.networks, Settings.of(self.preset.generation, len(prompt), **options))
+
+
+def _placed(part: Any, device: torch.device) -> Any:
+    return part.to(device) if isinstance(part, nn.Module) else part
+
+
+def _tell_inherited(preset: Preset, folder: Path, files: Mapping[str, Path], parts: Mapping[str, Any]) -> None:
+    """Warn of parts that a folder of weights lacks, and that are as they were shipped."""
+    if not folder.is_dir():  # a preset that ships without weights of its own says by its base where they are
+        return
+    inherited = [part for part, path in files.items() if part not in parts and path.parent != folder]
+    if inherited:
+        source = preset.base or preset.name
+        told = f"{folder} lacks {', '.join(inherited)}: taken from the weights shipped with {source!r}"
+        warnings.warn(told, MelodyWarning, stacklevel=3)
 
 
 def _generation(stream: Stream) -> Generation:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from melody import registry
-from melody.documents import read_toml
 from melody.errors import MelodyError
 from melody.reproduce.suite import Suite
+from melody.reproduce.systems import RequestedRow
 from melody.reproduce.tables.passes_and_preference import RATED
 from melody.reproduce.tables.table import kind_of
 
@@ -45,15 +44,20 @@ def check_options(suites: Sequence[Suite], options: Sequence[Option], tell: Tell
 
 
 def options_of(
-    systems: Sequence[str], samplers: Sequence[str] | None, *, ratings: bool, published_samples: bool, budget: bool
+    rows: Sequence[RequestedRow],
+    samplers: Sequence[str] | None,
+    *,
+    ratings: bool,
+    published_samples: bool,
+    budget: bool,
 ) -> Iterator[Option]:
     """The options that only some suites have a use for; raises ``MelodyError`` for a name that there is not."""
-    for text in systems:
-        if not (name := _name(text)):
+    for row in rows:
+        if not (name := row.system):
             continue  # a file that names no system, of which more is told when it is read
         registry.systems.entry(name)
         hint = "systems are rows of tables 1 to 3, and of suites of kind quality-and-speed with compare = true"
-        yield Option(f"--system {text}", lambda suite, name=name: kind_of(suite).compares(suite, name), hint)  # type: ignore[misc]
+        yield Option(str(row), lambda suite, name=name: kind_of(suite).compares(suite, name), hint)  # type: ignore[misc]
     for name in samplers or ():
         registry.samplers.entry(name)
         hint = "samplers are rows of suites with an axis of samplers"
@@ -75,13 +79,6 @@ def missing_extras(suites: Sequence[Suite]) -> list[str]:
     embedders = [str(column.embedder) for suite in suites for column in suite.columns]
     found += [registry.audio_embedders.lacks(name) for name in embedders if name in registry.audio_embedders]
     return [f"not attempted: {line}" for line in dict.fromkeys(found) if line]
-
-
-def _name(text: str) -> str:
-    """The system that ``--system`` names."""
-    if text.endswith(".toml"):
-        return str(read_toml(Path(text)).get("use", ""))
-    return text.partition("=")[0]
 
 
 def _is_rated(suite: Suite) -> bool:

@@ -61,8 +61,8 @@ class EvaluatedPreset:
     load: Callable[[], Parts] = field(compare=False)
     part_weights: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the weights of each part."""
-    folder: Path | None = field(default=None, compare=False)
-    """Where the weights lie, with their card."""
+    folders: tuple[Path, ...] = field(default=(), compare=False)
+    """Where the weights lie, with their cards."""
     definition: Preset | None = field(default=None, compare=False)
     """The preset itself, for what is counted from it."""
     capabilities: frozenset[str] = frozenset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from melody.reproduce.results import RESULTS, Cell, Clip, Results, Share
 from melody.reproduce.results import Table as FilledTable
 from melody.reproduce.statements import statements
 from melody.reproduce.suite import Baseline, Column, Row, Suite, load_baselines
+from melody.reproduce.systems import requested_rows
 from melody.reproduce.tables.arguments import check_arguments
 from melody.reproduce.tables.builder import CellValue, TableBuilder, check_measures
 from melody.reproduce.tables.table import RowJobs, RowResults, Table, kind_of, table_of
@@ -53,6 +54,8 @@ def reproduce(
     published_samples: Path | None = None,
     split: str = "test",
     systems: Sequence[str] = (),
+    presets: Sequence[str] = (),
+    components: Mapping[str, Sequence[str]] | None = None,
     ratings: ListeningResult | None = None,
     precision: str = "fp32",
     budget_s: float = BUDGET_S,
@@ -68,6 +71,8 @@ def reproduce(
         split: the held-out split, ``test``, ``validation`` or ``test-2``.
         systems: others to compare with (``NAME``, ``NAME=WEIGHTS``, a TOML file), beside those of ours whose weights
             are shipped and every plug-in.
+        presets: further presets of ours as rows, ``NAME_OR_FILE`` or ``NAME_OR_FILE=WEIGHTS``.
+        components: by role of the preset, others in that role as rows, ``NAME`` or ``NAME=WEIGHTS``.
         ratings: what listeners said of systems of these names.
         precision: of the speed table's networks: fp32, bf16 or fp16.
         budget_s: seconds that the speed table may spend on each system.
@@ -79,8 +84,9 @@ def reproduce(
     from melody.reproduce.subject import PUBLISHED_SAMPLES, preset_context, random_context
 
     check_timing(suites, precision, budget_s)
+    rows = requested_rows(systems, presets, components or {})
     options = options_of(
-        systems,
+        rows,
         samplers,
         ratings=ratings is not None,
         # What the environment gives is given to every run, and asked for in none.
@@ -95,7 +101,7 @@ def reproduce(
         context = random_context(preset, device=device, seed=seed)
     else:
         context = preset_context(
-            preset, weights=weights, device=device, seed=seed, systems=systems, ratings=ratings, **asked
+            preset, weights=weights, device=device, seed=seed, systems=rows, ratings=ratings, **asked
         )
     context.precision, context.budget_s = precision, budget_s
     return run(suites, context, store=store, output=output, progress=progress, command=command)

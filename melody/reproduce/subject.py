@@ -20,9 +20,9 @@ from melody.data.loading import load_corpus
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.listening.schema import ListeningResult
-from melody.pipeline import MelodyPipeline, shipped_weights
+from melody.pipeline import MelodyPipeline, check_weights
 from melody.reproduce.context import Context, EvaluatedPreset, Parts
-from melody.reproduce.systems import RunDefaults, systems_of
+from melody.reproduce.systems import RequestedRow, RunDefaults, systems_of
 
 PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
 """Folder of published samples, where no option gives one."""
@@ -40,7 +40,7 @@ def preset_context(
     samplers: Sequence[str] | None = None,
     published_samples: Path | None = None,
     split: str = "test",
-    systems: Sequence[str] = (),
+    systems: Sequence[str | RequestedRow] = (),
     ratings: ListeningResult | None = None,
 ) -> Context:
     """Evaluate a preset of ours on the embedded corpus.
@@ -76,7 +76,7 @@ def preset_context(
         published_samples=published_samples,
         training_of=lambda count: load_corpus("embedded", split="train", num_clips=count),
         pieces_of=lambda duration_s: embedded_corpus(split, HELD_OUT_CLIPS, durations_s=(duration_s,)),
-        others=systems_of(RunDefaults(loaded, device), systems),
+        others=systems_of(RunDefaults(loaded, device, weights), systems),
         ratings=ratings,
     )
 
@@ -94,7 +94,7 @@ def random_context(preset: str | Path | Preset, *, device: str = "cpu", seed: in
         raise MelodyError(f"preset {loaded.name!r} was asked for without weights: this table needs them")
 
     subject = EvaluatedPreset(
-        preset=loaded.name,
+        preset=loaded.label,
         denoiser=loaded.denoiser.use,
         weights=None,
         facts={"melody": __version__, "preset": loaded.hash()},
@@ -108,21 +108,17 @@ def random_context(preset: str | Path | Preset, *, device: str = "cpu", seed: in
 def preset_subject(preset: str | Path | Preset, weights: str | Path | None, device: str) -> EvaluatedPreset:
     """A preset as the system under test; its weights are hashed now and loaded when needed."""
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
-    folder = local_folder(weights) if weights is not None else shipped_weights(loaded)
+    folder = None if weights is None else local_folder(weights)
     made = MelodySystem.makings({"preset": loaded, "weights": folder})
-    missing = [path.name for path in made.weights.values() if not path.is_file()]
-    if missing:
-        raise MelodyError(
-            f"preset {loaded.name!r} lacks weights in {folder}: {', '.join(missing)}; "
-            f"train them (melody train all --preset {loaded.name}) and give their folder with --weights"
-        )
+    check_weights(loaded, made.weights)
+    folders = tuple(dict.fromkeys(path.parent for path in made.weights.values()))
     hashes = {part: file_hash(path) for part, path in made.weights.items()}
     digest = weights_hash(hashes)
 
     def load() -> Parts:
         pipeline = MelodyPipeline.from_preset(loaded, weights=folder, device=device)
         if pipeline.weights_hash != digest:
-            raise MelodyError(f"the weights in {folder} changed during the run")
+            raise MelodyError(f"the weights in {', '.join(map(str, folders))} changed during the run")
         return Parts(
             MelodySystem.around(pipeline),
             pipeline.joint_embedder,
@@ -134,13 +130,13 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
         )
 
     return EvaluatedPreset(
-        preset=loaded.name,
+        preset=loaded.label,
         denoiser=loaded.denoiser.use,
         weights=digest,
         facts={"melody": __version__, **makings_facts(made), "pipeline": source_hash("melody.pipeline")},
         load=load,
         part_weights=hashes,
-        folder=folder,
+        folders=folders,
         definition=loaded,
         capabilities=MelodySystem.capabilities,
     )

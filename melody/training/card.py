@@ -20,6 +20,7 @@ from melody.config import RvqStage, Stage
 from melody.data.corpus import Corpus
 from melody.documents import parse_json, read_json_table
 from melody.errors import MelodyError
+from melody.pipeline import Statistics
 
 LOSS_WINDOW = 100
 
@@ -119,11 +120,13 @@ def add_stage(
     figures: dict[str, float],
     weights: Path,
     words: list[str] | None = None,
+    latents: Statistics | None = None,
 ) -> None:
     """Write a stage's entry into ``weights/card.json`` and render ``weights/CARD.md``.
 
     Args:
         words: of the captions that a joint embedder learnt from, so that a prompt's others can be told.
+        latents: statistics of what a denoiser learnt, so that another codec under it can be told.
     """
     path = folder / "weights" / "card.json"
     card = _card(path)
@@ -151,6 +154,8 @@ def add_stage(
     }
     if words is not None:
         card[part]["words"] = words
+    if latents is not None:
+        card[part]["latents"] = latents
     write_bytes(path, json.dumps(card, indent=1, sort_keys=True).encode())
     write_bytes(path.with_name("CARD.md"), render(card).encode())
 

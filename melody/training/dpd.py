@@ -142,8 +142,8 @@ class AudioPreview:
 
     def decode(self, latents: Tensor) -> Tensor:
         """The waveform ``(T,)`` of one item's latents ``(1, L, D)``."""
-        device = next(self.codec.parameters()).device  # type: ignore[attr-defined]
-        return self.codec.decode(latents.to(device))[0, 0]
+        devices = (parameter.device for parameter in self.codec.parameters())  # type: ignore[attr-defined]
+        return self.codec.decode(latents.to(next(devices, torch.device("cpu"))))[0, 0]
 
     def sampled(self, denoiser: Any, tokens: Tensor, shape: torch.Size) -> Tensor:
         """Music for tokens ``(1, N)``, from noise by the seed 0."""

@@ -18,7 +18,7 @@ from melody.artifacts.weights import Precision, fill
 from melody.config import STAGES, Preset, load_preset
 from melody.documents import read_json_table
 from melody.errors import MelodyError, did_you_mean
-from melody.pipeline import PARTS, MelodyPipeline, build_part, load_part
+from melody.pipeline import PARTS, MelodyPipeline, build_part, has_weights, load_part
 
 CHECKPOINT = "last.ckpt"
 PART_STAGES = {part: stage for stage, part in STAGES.items()}
@@ -60,7 +60,8 @@ def export(
 
 
 def _pipeline(weights: Path, out: Path, preset: Preset, dtype: Precision) -> list[str]:
-    missing = [part for part in PARTS if not (weights / f"{part}.safetensors").is_file()]
+    absent = [part for part in PARTS if not (weights / f"{part}.safetensors").is_file()]
+    missing = [part for part in absent if has_weights(preset, part)]
     if missing:
         stages = ", ".join(PART_STAGES[part] for part in missing)
         raise MelodyError(

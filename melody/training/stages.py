@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +17,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from melody import registry
-from melody.artifacts.files import file_hash, write_bytes
+from melody.artifacts.files import canonical, file_hash, write_bytes
 from melody.artifacts.pretrained import write_config
 from melody.artifacts.weights import save_weights
 from melody.conditioning.words import words_of
-from melody.config import STAGES, Component, Preset, Stage, SystemPreset, load_preset, parse
+from melody.config import STAGES, Preset, Stage, SystemPreset, load_preset, parse
 from melody.data.corpus import Corpus
 from melody.data.loading import load_corpus
-from melody.errors import MelodyError, did_you_mean
-from melody.pipeline import build_part, load_part, shipped_weights
+from melody.errors import MelodyError, MelodyWarning, did_you_mean
+from melody.pipeline import (
+    build_part,
+    has_weights,
+    inherited_file,
+    latent_statistics,
+    load_part,
+    shipped_bases,
+    shipped_weights,
+)
 from melody.training import features
 from melody.training.card import add_stage, bind_stage, is_finished
 from melody.training.dpd import AudioPreview, LatentData, VelocityPrediction
@@ -34,6 +42,7 @@ from melody.training.hardware import Hardware
 from melody.training.joint import Joint
 from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
+from melody.training.requirements import check_trainable
 from melody.training.semantic import Semantic
 from melody.training.shares import barrier, is_main
 from melody.training.vae import AudioVae
@@ -48,29 +57,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 """Stage -> the stages that it builds on."""
 
-
-DATA_FACTS = ("latent_dim", "codebook_size", "frame_rate", "sample_rate")
-"""Arguments of a denoiser that say what its data are, so another denoiser in its role takes them over."""
-
 RVQ_EMBEDDINGS = 1 << 20
-
-
-def adjusted(preset: Preset, *, denoiser: str | None = None, **settings: Any) -> Preset:
-    """A preset with another denoiser in the role, and with settings of all stages (``precision`` …) that are not None.
-
-    The denoiser takes over what says how the data are (``DATA_FACTS``); the rest are its own defaults. A preset file
-    says more.
-
-    Raises:
-        MelodyError: no such denoiser, or one that needs arguments without a default.
-    """
-    if denoiser is not None:
-        takes = {parameter.name for parameter in registry.denoisers.parameters(denoiser)}
-        facts = {k: v for k, v in preset.denoiser.arguments.items() if k in DATA_FACTS and k in takes}
-        arguments = registry.denoisers.validate(denoiser, facts, where=f"--denoiser {denoiser}")
-        preset = preset.model_copy(update={"denoiser": Component(use=denoiser, arguments=arguments)})
-    changed: Preset = with_settings(preset, **settings)
-    return changed
 
 
 def with_settings(preset: Any, **settings: Any) -> Any:
@@ -112,6 +99,7 @@ class TrainingRun:
     Args:
         strict: refuse a corpus with files that cannot be used, instead of leaving them out with a note.
         weights: where parts of earlier stages are found that this folder has not.
+        max_clips: of either split, at most: for a try.
         plan: the system's stages; MeLoDy's if not given. The preset is one of that system.
     """
 
@@ -124,6 +112,7 @@ class TrainingRun:
         *,
         strict: bool = False,
         weights: Path | None = None,
+        max_clips: int | None = None,
         plan: StageGraph | None = None,
     ) -> None:
         self.plan = plan or MELODY
@@ -131,9 +120,10 @@ class TrainingRun:
             raise MelodyError(f"preset {preset.name!r} has no [training] table")
         self.preset, self.data, self.folder, self.hardware = preset, data, folder, hardware or Hardware()
         self.weights = weights
-        self.train_corpus = load_corpus(data, split="train", report=True)
-        self.validation_corpus = load_corpus(data, split="validation", report=True)
-        self.faults = self.train_corpus.faults
+        every_clip, held_out = (load_corpus(data, split=split, report=True) for split in ("train", "validation"))
+        self.faults, self.unlisted = every_clip.faults, every_clip.left_out
+        self.train_corpus = every_clip if max_clips is None else every_clip[:max_clips]
+        self.validation_corpus = held_out if max_clips is None else held_out[:max_clips]
         if self.faults and strict:
             raise MelodyError(f"{self.left_out()[0]}; without --strict they are left out")
 
@@ -143,11 +133,9 @@ class TrainingRun:
         names = ", ".join(fault.file for fault in self.faults[:3]) + (" …" if len(self.faults) > 3 else "")
         if lines:
             lines.insert(0, f"{len(lines)} files of {self.data} cannot be used: {names}")
-        unlisted = self.train_corpus.left_out
-        if unlisted:
-            lines.append(
-                f"{len(unlisted)} audio files of {self.data} are not in its metadata.csv: {', '.join(unlisted)}"
-            )
+        if self.unlisted:
+            names = ", ".join(self.unlisted)
+            lines.append(f"{len(self.unlisted)} audio files of {self.data} are not in its metadata.csv: {names}")
         return lines
 
     def settings(self, stage: str) -> Any:
@@ -168,7 +156,11 @@ class TrainingRun:
     def bind(self, stage: str) -> None:
         """Refuse to go on in a folder that was begun with another component, other settings, data or earlier parts."""
         plan = self.plan
-        needs = {plan.parts[needed]: self.finished_path(needed) for needed in plan.needs[stage]}
+        needs = {plan.parts[n]: self.finished_path(n) for n in plan.needs[stage] if self.is_trained(n)}
+        places = (self.folder / "weights", self.weights)
+        if shipped := [part for part, path in needs.items() if path.parent not in places]:
+            told = f"neither {self.folder} nor --weights has {', '.join(shipped)}: stage {stage!r} uses those shipped"
+            warnings.warn(told, MelodyWarning, stacklevel=2)
         needs |= {part: self.shared_path(part) for part in plan.shared.get(stage, ())}
         bind_stage(
             self.folder / stage,
@@ -179,6 +171,10 @@ class TrainingRun:
             needs={part: file_hash(path) for part, path in needs.items()},
         )
 
+    def is_trained(self, stage: str) -> bool:
+        """Whether a stage's part has weights at all: a component without parameters is used as it is."""
+        return has_weights(self.preset, self.plan.parts[stage])
+
     def shared_path(self, part: str) -> Path:
         """Weights of a part of MeLoDy that another system uses; raises ``MelodyError`` if there are none."""
         path = shipped_weights(load_preset(self.preset.melody)) / f"{part}.safetensors"
@@ -187,17 +183,27 @@ class TrainingRun:
         return path
 
     def finished_path(self, stage: str) -> Path:
-        """Weights of an earlier stage; raises ``MelodyError`` if there are none."""
-        path = self.weights_path(self.plan.parts[stage])
+        """Weights of an earlier stage: of this run, of ``weights``, or as shipped with the preset's base.
+
+        Raises:
+            MelodyError: there are none.
+        """
+        part = self.plan.parts[stage]
+        path = self.weights_path(part)
         if not path.is_file() and self.weights is not None:
             path = self.weights / path.name
+        if not path.is_file():
+            path = inherited_file(self.preset, part, shipped_bases(self.preset)) or path
         if not path.is_file():
             raise MelodyError(f"stage {stage!r} must be trained first: {path} is missing (melody train {stage})")
         return path
 
     def finished(self, stage: str) -> tuple[Any, str]:
         """The part of an earlier stage with its weights, and their hash; raises ``MelodyError`` if there are none."""
-        return self._loaded(self.preset, self.plan.parts[stage], self.finished_path(stage))
+        part = self.plan.parts[stage]
+        if not self.is_trained(stage):
+            return build_part(self.preset, part), canonical(self.preset.component_of(part)).decode()
+        return self._loaded(self.preset, part, self.finished_path(stage))
 
     def shared(self, part: str) -> tuple[Any, str]:
         """A part of MeLoDy that another system uses, and its hash; raises ``MelodyError`` if there are no weights."""
@@ -219,7 +225,9 @@ def train(stage: str, run: TrainingRun, *, stop_after: int | None = None) -> Non
     plan = run.plan
     if stage != "all" and stage not in plan.parts:
         raise MelodyError(f"unknown stage {stage!r}{did_you_mean(stage, [*plan.parts, 'all'])}")
-    names = list(plan.parts) if stage == "all" else [stage]
+    names = [name for name in plan.parts if run.is_trained(name)] if stage == "all" else [stage]
+    for name in names:
+        check_trainable(run.preset, name)
     # Known before the first begins, so that all processes skip the same.
     finished = [n for n in names if is_finished(run.folder, n, run.weights_path(plan.parts[n]), run.settings(n))]
     for name in names:
@@ -254,6 +262,7 @@ def _leave(run: TrainingRun, stage: str, finish: Finish, begin: float) -> None:
         figures=figures,
         weights=run.weights_path(part),
         words=_caption_words(run.train_corpus) if part == "joint_embedder" else None,
+        latents=latent_statistics(run.finished("vae")[0]) if part == "denoiser" else None,
     )
 
 

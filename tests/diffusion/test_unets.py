@@ -322,5 +322,5 @@ def test_without_its_package_the_error_says_how_to_get_it(
 def test_presets_differ_in_the_denoiser_alone() -> None:
     for base, other in (("paper", "paper-unet-1d"), ("paper", "paper-unet-2d"), ("demo", "demo-unet-1d")):
         changed: Preset = load_preset(other)
-        same = {"name", "description", "denoiser"}
+        same = {"name", "description", "base", "denoiser"}
         assert load_preset(base).model_dump(exclude=same) == changed.model_dump(exclude=same)

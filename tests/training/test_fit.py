@@ -28,7 +28,7 @@ from melody.training.hardware import Hardware
 from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
 from melody.training.shares import Share
-from melody.training.stages import TrainingRun, adjusted, train
+from melody.training.stages import TrainingRun, train, with_settings
 from melody.training.vae import AudioVae
 from melody.vae.discriminators import MultiPeriodDiscriminator, MultiResolutionDiscriminator
 from melody.vae.losses import discriminator_loss, kl_loss
@@ -265,7 +265,7 @@ def test_a_batch_that_cannot_be_shared_is_one_line(even_preset: Preset, latents:
 
 
 def test_every_stage_trains_in_bf16(even_preset: Preset, tones: Path, tmp_path: Path) -> None:
-    train("all", TrainingRun(adjusted(even_preset, precision="bf16-mixed"), tones, tmp_path))
+    train("all", TrainingRun(with_settings(even_preset, precision="bf16-mixed"), tones, tmp_path))
     for stage in ("joint", "semantic", "lm", "vae", "dpd"):
         state = torch.load(tmp_path / stage / "last.ckpt", weights_only=True)["state_dict"]
         assert all(tensor.dtype != torch.bfloat16 for tensor in state.values())
@@ -284,7 +284,7 @@ def test_unknown_flags_name_the_nearest() -> None:
 
 def test_an_unknown_precision_is_one_line(even_preset: Preset) -> None:
     with pytest.raises(MelodyError, match=r"training\.joint: precision: Input should be '32-true', 'bf16-mixed'"):
-        adjusted(even_preset, precision="fp16")
+        with_settings(even_preset, precision="fp16")
 
 
 def test_half_precision_without_a_gpu_is_one_line(even_preset: Preset, latents: LatentData, tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_a_look_at_held_out_data_changes_no_weight(
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    looking = adjusted(even_preset, validate_every=2)
+    looking = with_settings(even_preset, validate_every=2)
     for stage in ("vae", "dpd", "semantic"):
         train(stage, TrainingRun(looking, tones, tmp_path, weights=tone_run / "weights"))
         one, other = (

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from melody import registry
-from melody.config import Component, Preset, load_preset
+from melody.config import Component, Preset, load_preset, with_changes
 from melody.data.loading import whole_corpora
 from melody.data.shards import write_shards
 from melody.errors import MelodyError
@@ -25,7 +25,7 @@ from melody.training import features, stages
 from melody.training import fit as fitting
 from melody.training.lm import LanguageModelling, TokenData
 from melody.training.recipe import Recipe
-from melody.training.stages import STAGES, TrainingRun, adjusted, train
+from melody.training.stages import STAGES, TrainingRun, train, with_settings
 
 
 def _twelve(load_corpus, data, split, **more):  # type: ignore[no-untyped-def]
@@ -137,10 +137,10 @@ def test_a_finished_run_is_lengthened_in_its_folder(tiny_preset: Preset, tmp_pat
     run = TrainingRun(tiny_preset, "embedded", tmp_path)
     train("joint", run)
     with pytest.raises(MelodyError, match="whose settings differ"):
-        train("joint", TrainingRun(adjusted(tiny_preset, steps=6), "embedded", tmp_path))
+        train("joint", TrainingRun(with_settings(tiny_preset, steps=6), "embedded", tmp_path))
     with pytest.raises(MelodyError, match="whose settings differ"):
-        train("joint", TrainingRun(adjusted(tiny_preset, steps=6, restart_at=4, seed=1), "embedded", tmp_path))
-    longer = adjusted(tiny_preset, steps=6, restart_at=4)
+        train("joint", TrainingRun(with_settings(tiny_preset, steps=6, restart_at=4, seed=1), "embedded", tmp_path))
+    longer = with_settings(tiny_preset, steps=6, restart_at=4)
     train("joint", TrainingRun(longer, "embedded", tmp_path))
     card = json.loads((tmp_path / "weights" / "card.json").read_text())
     assert card["joint_embedder"]["steps"] == 6
@@ -223,7 +223,7 @@ def test_settings_that_came_later_do_not_end_an_older_run(tiny_preset: Preset, t
     path.write_text(json.dumps(content))
     train("joint", run, stop_after=2)
     with pytest.raises(MelodyError, match="was begun with preset 'tiny', whose settings differ"):
-        train("joint", TrainingRun(adjusted(tiny_preset, accumulate=3), "embedded", tmp_path), stop_after=3)
+        train("joint", TrainingRun(with_settings(tiny_preset, accumulate=3), "embedded", tmp_path), stop_after=3)
 
 
 def test_a_run_from_before_a_setting_goes_on_only_with_what_was_done_then(tiny_preset: Preset, tmp_path: Path) -> None:
@@ -332,7 +332,10 @@ def test_table5_scores_any_denoiser_on_the_latents_of_another_run(
     even_preset: Preset, tones: Path, tone_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(registry.denoisers._components, "zero", ZeroDenoiser)
-    train("dpd", TrainingRun(adjusted(even_preset, denoiser="zero"), tones, tmp_path, weights=tone_run / "weights"))
+    train(
+        "dpd",
+        TrainingRun(with_changes(even_preset, ["denoiser.use=zero"]), tones, tmp_path, weights=tone_run / "weights"),
+    )
     zero, ours = (json.loads((folder / "dpd" / "table5.json").read_text()) for folder in (tmp_path, tone_run))
     assert zero["denoiser"]["use"] == "zero"
     assert zero["denoiser"]["arguments"]["latent_dim"] == 4
@@ -376,7 +379,7 @@ def test_the_unets_are_trained_as_any_denoiser(
     facts = {key: own[key] for key in ("latent_dim", "frame_rate", "codebook_size")}
     arguments = registry.denoisers.validate(name, {**facts, **SMALL_UNETS[name]}, where="a test")
     preset = even_preset.model_copy(update={"denoiser": Component(use=name, arguments=arguments)})
-    train("dpd", TrainingRun(adjusted(preset, seed=3), tones, tmp_path, weights=tone_run / "weights"))
+    train("dpd", TrainingRun(with_settings(preset, seed=3), tones, tmp_path, weights=tone_run / "weights"))
     card = json.loads((tmp_path / "weights" / "card.json").read_text())["denoiser"]
     assert card["seed"] == 3
     assert math.isfinite(card["held_out"]["table5_velocity_mse"])

@@ -10,7 +10,7 @@ from torch import nn
 
 from melody.artifacts.code_identity import source_hash
 from melody.artifacts.provenance import component_facts, deciding_versions, makings_facts
-from melody.config import Preset
+from melody.config import UNSAVED, Preset
 from melody.errors import MelodyError
 from melody.metrics.flops import count
 from melody.protocols import CallCost, System
@@ -134,7 +134,7 @@ def work_facts(preset: Preset, system: str, duration_s: float, variants: list[di
     return {
         "random": component_facts(systems, system),
         **_makings(system, preset),
-        "size": preset.model_dump(mode="json", exclude={"training"}),
+        "size": preset.model_dump(mode="json", exclude={"training", *UNSAVED}),
         "duration_s": duration_s,
         "variants": variants,
         "named": [

@@ -104,8 +104,7 @@ def _cards(context: Context, system: str) -> Iterator[Entries]:
     """The cards that lie beside the weights of a system, and those of the preset's own."""
     makings = context.systems[system].makings
     folders = [path.parent for path in makings.weights.values()] if makings else []
-    own = [] if context.subject.folder is None else [context.subject.folder]
-    yield from (_card(folder / CARD) for folder in dict.fromkeys([*folders, *own]))
+    yield from (_card(folder / CARD) for folder in dict.fromkeys([*folders, *context.subject.folders]))
 
 
 def _card(path: Path) -> Entries:
