@@ -15,10 +15,8 @@ weights.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-import tomllib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,6 +45,7 @@ from melody.bounds import (
 )
 from melody.documents import read_toml
 from melody.errors import MelodyError, did_you_mean
+from melody.key_changes import changed, keys_to_unset
 from melody.paths import PACKAGE
 
 PRESETS = PACKAGE / "presets"
@@ -364,13 +363,6 @@ class Preset(SystemPreset):
         return super().components() | drawn
 
 
-DATA_ARGUMENTS = {
-    "codec": ("sample_rate", "hop_length", "latent_dim"),
-    "language_model": ("num_prefix_tokens", "prefix_codebook_size", "codebook_size"),
-    "denoiser": ("latent_dim", "codebook_size", "frame_rate", "sample_rate"),
-}
-"""Role -> arguments that say what the data are, so that another component in the role takes them over."""
-
 STAGES = {
     "joint": "joint_embedder",
     "rvq": "rvq",
@@ -420,15 +412,8 @@ def _with_base(tables: dict[str, Any], where: str, kind: type[SystemPreset]) -> 
         raise MelodyError(f"{where}: unknown base {base!r}{did_you_mean(str(base), preset_names(kind))}")
     below = _with_base(read_toml(kind.folder / f"{base}.toml"), where, kind)
     return _over(
-        changed(below, [f"{key}=" for key in _keys_to_unset(tables, where)], f"{where}: unset", kind.roles), own
+        changed(below, [f"{key}=" for key in keys_to_unset(tables, where)], f"{where}: unset", kind.roles), own
     )
-
-
-def _keys_to_unset(tables: Mapping[str, Any], where: str) -> list[str]:
-    keys = tables.get("unset", [])
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise MelodyError(f'{where}: unset is {keys!r}: expected a list of keys, as in ["training.vae.restart_at"]')
-    return keys
 
 
 def _over(below: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -447,65 +432,6 @@ def with_changes(preset: AnyPreset, changes: Sequence[str]) -> AnyPreset:
     where = f"{preset.title} with --set {' --set '.join(changes)}"
     made = type(preset).of(changed(preset.tables(), changes, "--set", preset.roles), where)
     return made.model_copy(update={"changes": (*preset.changes, *changes)})
-
-
-def changed(
-    tables: Mapping[str, Any],
-    changes: Sequence[str],
-    where: str,
-    roles: Mapping[str, registry.Registry] | None = None,
-) -> dict[str, Any]:
-    """Tables with other values of single keys: ``KEY=VALUE``, or ``KEY=`` for the key's default.
-
-    A value is read as TOML, and what is no TOML as a text. Another component in a role (``denoiser.use=NAME``) takes
-    over the arguments that say what its data are, and has its own defaults beyond them.
-
-    Args:
-        where: what asks for the changes, for messages.
-        roles: tables that name a component; those of MeLoDy if not given.
-
-    >>> changed({"training": {"vae": {"steps": 9, "seed": 1}}}, ["training.vae.steps=5", "training.vae.seed="], "--set")
-    {'training': {'vae': {'steps': 5}}}
-
-    Raises:
-        MelodyError: no ``=``, a key within a value, a key taken back that is not set.
-    """
-    result = copy.deepcopy(dict(tables))
-    for change in changes:
-        path, sign, value = change.partition("=")
-        *parents, key = path.strip().split(".")
-        if not sign or not all((*parents, key)):
-            raise MelodyError(f"{where} {change}: expected KEY=VALUE, as in training.vae.steps=5")
-        table = result
-        for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise MelodyError(f"{where} {change}: {parent!r} is no table, so it has no {key!r}")
-        if value:
-            table.update(_set(table, path.strip(), key, _value(value), ROLES if roles is None else roles))
-        elif table.pop(key, change) is change:
-            raise MelodyError(f"{where} {change}: {path.strip()!r} is not set{did_you_mean(key, table)}")
-    return result
-
-
-def _set(
-    table: dict[str, Any], path: str, key: str, value: Any, roles: Mapping[str, registry.Registry]
-) -> dict[str, Any]:
-    """What is put into a table; a component's is emptied for another one's."""
-    role, _, rest = path.partition(".")
-    if rest != "use" or role not in roles or table.get("use") == value:
-        return {key: value}
-    takes = {parameter.name for parameter in roles[role].parameters(str(value))}
-    kept = {name: table[name] for name in DATA_ARGUMENTS.get(role, ()) if name in takes and name in table}
-    table.clear()
-    return {"use": value, **kept}
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _with_components(kind: type[AnyPreset], tables: dict[str, Any], where: str) -> AnyPreset:

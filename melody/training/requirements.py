@@ -10,7 +10,7 @@ from torch import nn
 from melody.config import ROLES, STAGES, Preset, SystemPreset
 from melody.errors import MelodyError
 from melody.pipeline.taken import takes
-from melody.protocols import (
+from melody.trainable import (
     PublicTowers,
     TrainableCodec,
     TrainableDenoiser,
@@ -40,7 +40,7 @@ def check_trainable(preset: SystemPreset, stage: str) -> None:
     entry = ROLES[role].entry(getattr(preset, role).use)
     lacking = list(_lacking(preset, stage, entry.component))
     if lacking:
-        protocol = f"melody.protocols.{PROTOCOLS[stage].__name__}"
+        protocol = f"melody.trainable.{PROTOCOLS[stage].__name__}"
         raise MelodyError(
             f"stage {stage!r} cannot train {ROLES[role].label} {entry.name!r} from {entry.origin}: "
             f"{'; '.join(lacking)} (see {protocol})"

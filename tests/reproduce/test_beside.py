@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from melody.reproduce.store import Store
 
+from melody.artifacts.store import Store
 from melody.artifacts.weights import save_weights
 from melody.config import Preset, with_changes
 from melody.errors import MelodyError

@@ -95,7 +95,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (
             "vae",
             "codec.use=fixed",
-            r"it is no torch.nn.Module; it lacks reconstruct \(see melody.protocols.TrainableCodec",
+            r"it is no torch.nn.Module; it lacks reconstruct \(see melody.trainable.TrainableCodec",
         ),
         ("joint", "joint_embedder.use=reader", "it lacks fit_vocabulary, contrast"),
         (
