@@ -231,8 +231,8 @@ class PretrainedPart(Pretrained):
             load_weights(part, folder / f"{cls._role}.safetensors", part._bound_to(), wanted=str(folder / CONFIG))
         part._preset_name = config.get("name")
         part._card = {role: entry for role, entry in (read_card(folder) or {}).items() if role == cls._role}
-        loaded: Self = part.eval().to(device) if isinstance(part, torch.nn.Module) else part
-        return loaded
+        loaded: Any = part.eval().to(device) if isinstance(part, torch.nn.Module) else part
+        return loaded  # type: ignore[no-any-return]
 
     @classmethod
     def _from_tables(cls, config: dict[str, Any], where: str) -> PretrainedPart:

@@ -27,8 +27,10 @@ PROTOCOLS: dict[str, type[Any]] = {
     "dpd": TrainableDenoiser,
 }
 """Stage -> what it asks of its component beside what every component of the kind has."""
-DROPPED_BY = {"lm": ("loss", "dropped", ("token_dropout", "prefix_dropout"))}
-DROPPED_BY["dpd"] = ("forward", "unconditional", ("guidance_dropout",))
+DROPPED_BY: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "lm": ("loss", "dropped", ("token_dropout", "prefix_dropout")),
+    "dpd": ("forward", "unconditional", ("guidance_dropout",)),
+}
 """Stage -> a method, its argument, and settings that need the method to use it."""
 
 
