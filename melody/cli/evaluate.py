@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from melody.bounds import MAX_RUN_SEED
 from melody.cli.console import console, notes, progress_bar
-from melody.cli.options import DeviceOption, StoreOption, ThreadsOption
+from melody.cli.options import DeviceOption, StoreOption, ThreadsOption, VerboseOption
 from melody.errors import MelodyError, did_you_mean
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def evaluate(
     store: StoreOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Measure a folder of sounds, whoever made them: every number with its interval and its controls."""
     _check_outputs(json_file, html, captions)
@@ -103,7 +104,7 @@ def evaluate(
             progress=progress,
             command=" ".join(["melody", *sys.argv[1:]]),
         )
-    _deliver(result, json_file, html)
+    _deliver(result, json_file, html, verbose)
 
 
 def compare(
@@ -125,6 +126,7 @@ def compare(
     store: StoreOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
+    verbose: VerboseOption = False,
 ) -> int:
     """Compare two systems on the same prompts: paired differences with intervals, p-values and Holm's correction."""
     _check_outputs(json_file, html, captions)
@@ -149,7 +151,7 @@ def compare(
             progress=progress,
             command=" ".join(["melody", *sys.argv[1:]]),
         )
-    _deliver(result, json_file, html)
+    _deliver(result, json_file, html, verbose)
     if not fail_if_worse:
         return 0
     worse = _worse(result, failing)
@@ -212,16 +214,19 @@ def _progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
         raise
 
 
-def _deliver(result: Evaluation | Comparison, json_file: Path | None, html: Path | None) -> None:
-    from melody.report.evaluation_page import write_page
-    from melody.report.evaluation_terminal import print_evaluation
+def _deliver(result: Evaluation | Comparison, json_file: Path | None, html: Path | None, verbose: bool) -> None:
+    from melody.artifacts.files import write_bytes
+    from melody.report.evaluated import evaluated
+    from melody.report.page import render_page
+    from melody.report.terminal import print_document
 
     if json_file is not None:
         result.save(json_file)
+    document = evaluated(result, html)
     if html is not None:
-        write_page(result, html)
-    print_evaluation(result, console)
+        write_bytes(html, render_page(document).encode())
+    print_document(document, console, verbose=verbose)
     if json_file is not None:
-        console.print(escape(str(json_file)))
+        console.print(escape(str(json_file)), soft_wrap=True)
     if html is not None:
-        console.print(f"page: {escape(str(html))}")
+        console.print(f"page: {escape(str(html))}", soft_wrap=True)

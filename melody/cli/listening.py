@@ -38,20 +38,22 @@ def analyse(
     """Preference rates, strengths and agreement with intervals over raters; raters who fail checks are excluded."""
     from melody.artifacts.files import write_bytes
     from melody.listening.analysis import analyse as run
-    from melody.report.listening import print_listening
-    from melody.report.listening_page import render_listening
+    from melody.report.listening import listened
+    from melody.report.page import render_page
+    from melody.report.terminal import print_document
 
     written = [path.resolve() for path in (json_file, html_file) if path is not None]
     if ratings.resolve() in written or len(set(written)) < len(written):
         raise MelodyError("the ratings, --json and --html are the same file: expected different ones")
     result = run(ratings, max_failed=max_failed)
+    document = listened(result)
     files = []  # all that is to be written is made before the first file is
     if json_file is not None:
         files.append((json_file, result.to_json().encode()))
     if html_file is not None:
-        files.append((html_file, render_listening(result).encode()))
+        files.append((html_file, render_page(document).encode()))
     for path, content in files:
         write_bytes(path, content)
-    print_listening(result, console)
+    print_document(document, console)
     for path, _ in files:
         console.print(escape(str(path)), soft_wrap=True)

@@ -89,3 +89,6 @@ SplitOption = Annotated[
         "nothing was chosen."
     ),
 ]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", help="Tell the reason of every mark, every note, and where every number is from.")
+]

@@ -18,6 +18,7 @@ from melody.cli.options import (
     SplitOption,
     StoreOption,
     ThreadsOption,
+    VerboseOption,
     WeightsOption,
     a_number,
     preset_and_weights,
@@ -125,12 +126,14 @@ def reproduce(
     precision: SpeedPrecisionOption = "fp32",
     budget_s: BudgetOption = 600.0,
     full: FullOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
     from melody.artifacts.files import check_can_write
     from melody.artifacts.store import Store
     from melody.listening.analysis import analyse
-    from melody.report.terminal import print_results
+    from melody.report.reproduction import reproduction
+    from melody.report.terminal import print_document
     from melody.report.write import write_report
     from melody.reproduce.runner import reproduce as run
     from melody.reproduce.suite import load_suites
@@ -165,7 +168,7 @@ def reproduce(
         )
         bar.update(task, completed=0, total=None, description="writing the report")
         pages = write_report(results, output)
-    print_results(results, console)
+    print_document(reproduction(results), console, verbose=verbose)
     if results.failures:
         raise MelodyError(f"{len(results.failures)} of the run's units of work failed: {results.failures[0]}")
     console.print(f"page: {escape(str(next(page for page in pages if page.suffix == '.html')))}")
@@ -183,9 +186,11 @@ def _own_preset(named: list[str], weights: str | None, changes: list[str]) -> tu
 
 def report(
     results: Annotated[Path, typer.Argument(help="A results.json, or its folder.")],
+    verbose: VerboseOption = False,
 ) -> None:
     """Render results again: terminal, Markdown, CSV, plots and one HTML page beside them."""
-    from melody.report.terminal import print_results
+    from melody.report.reproduction import reproduction
+    from melody.report.terminal import print_document
     from melody.report.write import write_report
     from melody.reproduce.results import Results, load_results, results_file
 
@@ -196,6 +201,6 @@ def report(
             f"{path} is of kind {loaded.kind!r}: expected a reproduction; --html writes the others' pages"
         )
     written = write_report(loaded, path.parent)
-    for one in written:
-        console.print(escape(str(one)))
-    print_results(loaded, console)
+    print_document(reproduction(loaded), console, verbose=verbose)
+    for path in written:
+        console.print(escape(str(path)), soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from melody.evaluation.result import Comparison, Control, Difference, Direction, Evaluation, Inputs, Measurement, Score
-from melody.report.layout import ARROWS
+from melody.report.kinds import ARROWS
 from melody.report.numbers import measured, rounded
 
 DASH = "–"

@@ -1,28 +1,27 @@
-"""A listening test as tables of text, for the terminal and for the page: the same words in both."""
+"""A listening test as a document."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from melody.evaluation.result import Measurement
 from melody.listening.schema import Agreement, BradleyTerry, ListeningResult, Preference, RaterRecord
-from melody.report.extent import within
+from melody.report.document import Cell, Document, Figure, Grid, Row, Section
+from melody.report.extent import MOST_ENTRIES, within
 from melody.report.numbers import measured, rounded
+from melody.report.plots.preferences import draw_listening
 
 NONE = "–"
+PREFERENCES = "How often a system is preferred"
+STRENGTHS = "Strengths (Bradley-Terry, logarithms, zero on average; similar is half a win for each)"
 
 
 @dataclass(frozen=True)
 class Block:
-    """One table: its first ``names`` columns are names, the others numbers."""
+    """One table, as text."""
 
     title: str
-    names: int
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     notes: list[str]
@@ -71,18 +70,42 @@ def blocks(result: ListeningResult) -> list[Block]:
     return [*found, _agreement(result.agreement), _raters(result.raters)]
 
 
-def print_listening(result: ListeningResult, console: Console) -> None:
-    """Print a listening test's result."""
-    head, result = headline(result), within(result)
-    console.print(f"[bold]{escape(head)}[/bold]  ({escape(result.source)})")
-    for line in (*exclusions(result), *result.warnings):
-        console.print(escape(line), style="yellow")
-    for block in blocks(result):
-        console.print(_table(block))
-        for note in block.notes:
-            console.print(escape(note), style="dim")
-    for line in notes(result):
-        console.print(escape(line), style="dim")
+def listened(result: ListeningResult) -> Document:
+    """The document; long texts and lists are cut, which it tells."""
+    title, cut = headline(result), [*_cut("raters", result.raters), *_cut("preferences", result.preferences)]
+    result = within(result)
+    plots = {plot.name: Figure(plot.question, plot.text, plot.svg) for plot in draw_listening(result)}
+    pictured = {PREFERENCES: "preferences", STRENGTHS: "strengths"}
+    sections = [
+        Section(
+            f"block-{number}",
+            block.title,
+            grids=(_grid(block),),
+            notes=tuple(block.notes),
+            figures=tuple(plots[name] for name in [pictured.get(block.title, "")] if name in plots),
+        )
+        for number, block in enumerate(blocks(result), start=1)
+    ]
+    how = Section("how", "How the numbers came about", notes=(*notes(result), *cut))
+    return Document(
+        over="listening test",
+        title=title,
+        lead=(*exclusions(result), *result.warnings),
+        findings=(),
+        sections=(*sections, how),
+        run=(("source", f"{result.source}, SHA-256 {result.sha256}; melody {result.melody_version}"),),
+    )
+
+
+def _grid(block: Block) -> Grid:
+    rows = [Row(row[0], tuple(Cell(text, style="plain") for text in row[1:])) for row in block.rows]
+    return Grid(block.headings[0], block.headings[1:], tuple(rows))
+
+
+def _cut(what: str, every: Sequence[object]) -> list[str]:
+    if len(every) <= MOST_ENTRIES:
+        return []
+    return [f"{MOST_ENTRIES} of {len(every):,} {what} are shown; --json has all of them."]
 
 
 def shown(measurement: Measurement | None) -> str:
@@ -92,15 +115,6 @@ def shown(measurement: Measurement | None) -> str:
     ('0.62 ± 0.12', '–')
     """
     return NONE if measurement is None else " ".join(measured(measurement)).strip()
-
-
-def _table(block: Block) -> Table:
-    table = Table(title=escape(block.title), title_justify="left")
-    for number, heading in enumerate(block.headings):
-        table.add_column(heading, justify="left" if number < block.names else "right")
-    for row in block.rows:
-        table.add_row(*map(escape, row))
-    return table
 
 
 def rate_text(rate: Measurement | None) -> str:
@@ -126,7 +140,7 @@ def _preferences(found: Sequence[Preference]) -> Block:
         )
         rows.append((one.question, one.system_a, one.system_b, *counts, rate_text(one.rate), *numbers))
     why = [f"{one.question}, {one.system_a} and {one.system_b}: {one.reason}" for one in found if one.reason]
-    return Block("How often a system is preferred", 3, headings, rows, why)
+    return Block(PREFERENCES, headings, rows, why)
 
 
 def _strengths(found: Sequence[BradleyTerry]) -> Block:
@@ -139,8 +153,7 @@ def _strengths(found: Sequence[BradleyTerry]) -> Block:
             a, b = one.misfit_pair
             most = f"by at most {one.largest_misfit:.3f} ({a} and {b})"
             remarks.append(f"{one.question}: rates differ from what strengths imply {most}")
-    title = "Strengths (Bradley-Terry, logarithms, zero on average; similar is half a win for each)"
-    return Block(title, 2, ("question", "system", "strength"), rows, remarks)
+    return Block(STRENGTHS, ("question", "system", "strength"), rows, remarks)
 
 
 def _agreement(found: Sequence[Agreement]) -> Block:
@@ -150,7 +163,7 @@ def _agreement(found: Sequence[Agreement]) -> Block:
         for one in found
     ]
     why = [f"{one.question}: {one.reason}" for one in found if one.reason]
-    return Block("Agreement between raters (nominal: 1 is full, 0 is chance)", 1, headings, rows, why)
+    return Block("Agreement between raters (nominal: 1 is full, 0 is chance)", headings, rows, why)
 
 
 def _raters(records: Sequence[RaterRecord]) -> Block:
@@ -174,7 +187,7 @@ def _raters(records: Sequence[RaterRecord]) -> Block:
         "as others: share of answers of kept raters to the same that are the same; circular: A over B over C over A, "
         "one in four by chance; first: share of decided answers for the clip heard first"
     )
-    return Block("Raters", 2, headings, rows, [remark])
+    return Block("Raters", headings, rows, [remark])
 
 
 def _part(count: int, total: int) -> str:

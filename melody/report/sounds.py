@@ -36,6 +36,7 @@ class Sound:
 
     title: str
     text: str
+    path: str = ""
     source: str = ""
     embedded: bool = False
     picture: str = ""
@@ -114,7 +115,7 @@ def load_sound(clip: Clip, folder: Path, embed: bool, *, links: bool = False) ->
     """One sound, embedded or linked; if it cannot be heard, with what is wrong with it. ``links`` as ``read_sound``."""
 
     def silent(problem: str) -> Sound:
-        return Sound(clip.title, clip.text, problem=problem)
+        return Sound(clip.title, clip.text, clip.path, problem=problem)
 
     kind = TYPES.get(PurePosixPath(clip.path).suffix.lower())
     if kind is None:
@@ -128,7 +129,8 @@ def load_sound(clip: Clip, folder: Path, embed: bool, *, links: bool = False) ->
     facts = (
         f"{len(waveform) / rate:.2f} s at {rate:,} Hz; picture: mel scale, 0 to {rate / 2000:g} kHz, {RANGE_DB:g} dB"
     )
-    return Sound(clip.title, clip.text, source, embed, _uri("image/png", picture(waveform, rate)), facts)
+    shown = _uri("image/png", picture(waveform, rate))
+    return Sound(clip.title, clip.text, clip.path, source, embed, shown, facts)
 
 
 def picture(waveform: NDArray[np.float32], sample_rate: int) -> bytes:

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 from melody.artifacts.files import write_bytes
+from melody.report.document import Figure
 from melody.report.extent import shown
 from melody.report.frames import cells_csv, orderings_csv, targets_csv
 from melody.report.markdown import render_markdown
 from melody.report.page import render_page
-from melody.report.plots.figures import Plot, draw
+from melody.report.plots.figures import draw
+from melody.report.reproduction import reproduction
 from melody.report.sounds import EMBED_BYTES, load_sounds
 from melody.report.spectrograms import draw_beside
 from melody.reproduce.results import Results, Table
@@ -32,30 +34,39 @@ def write_report(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYT
     """
     part = shown(results)
     names = file_names(part.tables)
-    plots = draw(part)
-    pictures: dict[str, list[tuple[str, str]]] = {}
-    files: dict[str, bytes] = {}
-    for plot in plots:
-        path = f"figures/{names[plot.suite]}-{plot.name}.png"
-        files[path] = plot.png
-        pictures.setdefault(plot.suite, []).append((plot.text, path))
-    for table in part.tables:
-        if (beside := draw_beside(table, folder)) is not None:
-            path = f"figures/{names[table.suite]}-spectrograms.png"
-            files[path] = beside[1]
-            pictures.setdefault(table.suite, []).append((beside[0], path))
     csv_paths = {suite: f"tables/{name}.csv" for suite, name in names.items()}
+    files: dict[str, bytes] = {}
     for table, whole in zip(part.tables, results.tables, strict=False):
         files[csv_paths[table.suite]] = cells_csv(whole).encode()
         if whole.orderings:
             files[f"tables/{names[table.suite]}-orderings.csv"] = orderings_csv(whole).encode()
         if whole.targets:
             files[f"tables/{names[table.suite]}-targets.csv"] = targets_csv(whole).encode()
-    files["REPORT.md"] = render_markdown(results, pictures, csv_paths).encode()
-    files["report.html"] = render_page(results, _by_suite(plots), load_sounds(part, folder, embed_bytes)).encode()
+    figures = _figures(part, names, folder, files)
+    document = reproduction(results, figures, load_sounds(part, folder, embed_bytes), csv_paths)
+    files["REPORT.md"] = render_markdown(document).encode()
+    files["report.html"] = render_page(document).encode()
     for path, content in files.items():
         write_bytes(folder / path, content)
     return [folder / path for path in files]
+
+
+def _figures(part: Results, names: dict[str, str], folder: Path, files: dict[str, bytes]) -> dict[str, list[Figure]]:
+    """Plots by suite, and pictures of sounds beside what they were made from; their PNG goes to ``files``."""
+    figures: dict[str, list[Figure]] = {}
+    for plot in draw(part):
+        path = f"figures/{names[plot.suite]}-{plot.name}.png"
+        files[path] = plot.png
+        figures.setdefault(plot.suite, []).append(Figure(plot.question, plot.text, plot.svg, path))
+    for table in part.tables:
+        if (beside := draw_beside(table, folder)) is not None:
+            path = f"figures/{names[table.suite]}-spectrograms.png"
+            files[path] = beside[1]
+            figures.setdefault(table.suite, []).append(Figure(BESIDE, beside[0], path=path))
+    return figures
+
+
+BESIDE = "What does a sound keep of what it was made from?"
 
 
 def file_names(tables: list[Table]) -> dict[str, str]:
@@ -75,8 +86,3 @@ def file_names(tables: list[Table]) -> dict[str, str]:
     return names
 
 
-def _by_suite(plots: list[Plot]) -> dict[str, list[Plot]]:
-    found: dict[str, list[Plot]] = {}
-    for plot in plots:
-        found.setdefault(plot.suite, []).append(plot)
-    return found

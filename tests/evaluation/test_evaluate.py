@@ -33,7 +33,8 @@ from melody.evaluation.scoring import MetricValue, over_texts
 from melody.metrics.frechet import Statistics, fad_with_jackknife, frechet_distance_of
 from melody.metrics.levels import peak
 from melody.metrics.statistics import jackknife
-from melody.report.evaluation_page import render
+from melody.report.evaluated import evaluated
+from melody.report.page import render_page
 
 FAST = ["fad", "peak", "clipping-rate"]
 
@@ -96,7 +97,7 @@ def test_controls_are_measured_and_what_cannot_tell_them_is_flagged(folders: Pat
     assert (
         clipping.indistinguishable_from == clipping.beaten_by == []
     )  # neither noise nor silence clips: it need not tell them
-    page = render(result)
+    page = render_page(evaluated(result))
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<audio" in page
 
@@ -177,7 +178,7 @@ def test_comparison_pairs_by_name_and_leaves_the_same_clips_out_of_both(folders:
     assert (fad.better, result["peak"].better) == ("a", "no direction")
     assert result["peak"].p_value == pytest.approx(2 / 2**6)
     assert result["peak"].p_holm >= result["peak"].p_value
-    assert "A − B" in render(result)
+    assert "A − B" in render_page(evaluated(result))
     how = {"reference": "reference", "metrics": ["fad", "peak"], "skip_bad": True}
     same = melody.compare("generated", "generated", allow_overlap=True, **how)
     assert [row.value for row in same.differences] == [0, 0]

@@ -14,8 +14,9 @@ from rich.console import Console
 from melody.cli import main
 from melody.listening.analysis import analyse
 from melody.listening.schema import ListeningResult
-from melody.report.listening import blocks
-from melody.report.listening_page import draw_listening, render_listening
+from melody.report.listening import blocks, listened
+from melody.report.page import render_page
+from melody.report.plots.preferences import draw_listening
 
 from .conftest import Write, simulated
 
@@ -77,7 +78,7 @@ def test_the_command_prints_and_writes_the_same_numbers(melody, ratings: Path, t
 def test_the_same_file_gives_the_same_bytes(ratings: Path) -> None:
     first, second = analyse(ratings), analyse(ratings)
     assert first.model_dump_json() == second.model_dump_json()
-    assert render_listening(first) == render_listening(second)
+    assert render_page(listened(first)) == render_page(listened(second))
 
 
 def test_plots_say_in_words_what_they_show(ratings: Path) -> None:
@@ -91,7 +92,7 @@ def test_two_systems_have_one_plot_and_no_strengths(write: Write) -> None:
     result = analyse(write(simulated({"a": 0.5, "b": 0.0})))
     assert result.bradley_terry == []
     assert [plot.name for plot in draw_listening(result)] == ["preferences"]
-    assert "strength" not in Reader(render_listening(result)).text.lower()
+    assert "strength" not in Reader(render_page(listened(result))).text.lower()
 
 
 def test_bad_input_is_one_line_and_leaves_what_was_there(melody, write: Write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -6,7 +6,7 @@ import pytest
 
 from melody.evaluation.result import Control
 from melody.report.evaluation_layout import DASH, control_cells
-from melody.report.evaluation_page import control_style
+from melody.report.plots.controls import control_style
 
 
 def test_no_two_controls_look_alike_nor_any_like_the_generated_set() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from melody.report.terminal import print_results
+from melody.report.reproduction import reproduction
+from melody.report.terminal import print_document
 from melody.report.write import write_report
 from melody.reproduce.results import Results, load_results
 
@@ -27,7 +28,7 @@ def rendered(content: Any, folder: Path) -> str:
     loaded = load_results(path)
     written = write_report(loaded, folder)
     with (folder / "terminal.txt").open("w", encoding="utf-8") as file:
-        print_results(loaded, Console(file=file, width=100))
+        print_document(reproduction(loaded), Console(file=file, width=100), verbose=True)
     assert time.process_time() - begin < LONGEST_S
     shown = [one for one in written if one.suffix != ".csv"]
     assert sum(one.stat().st_size for one in shown) < MOST_BYTES

@@ -16,8 +16,9 @@ import soundfile
 from rich.console import Console
 
 from melody.errors import MelodyError
+from melody.report.reproduction import reproduction
 from melody.report.sounds import load_sounds, read_sound
-from melody.report.terminal import print_results
+from melody.report.terminal import print_document
 from melody.report.write import write_report
 from melody.reproduce.results import Clip, Results, Table, load_results
 
@@ -47,7 +48,7 @@ def rendered(content: Any, folder: Path) -> int:
     assert {"report.html", "REPORT.md"} <= {one.name for one in written}
     assert all(one.stat().st_size for one in written)
     with (folder / "terminal.txt").open("w", encoding="utf-8") as file:
-        print_results(loaded, Console(file=file, width=100))
+        print_document(reproduction(loaded), Console(file=file, width=100), verbose=True)
     for name, heading in (("report.html", "<h2"), ("REPORT.md", "\n## ")):
         assert (folder / name).read_text(encoding="utf-8").count(heading) >= len(loaded.tables)
     assert len((folder / "terminal.txt").read_text(encoding="utf-8").splitlines()) > len(loaded.tables)

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from melody.evaluation.result import Measurement
 from melody.report import numbers
 from melody.report.frames import cells_csv
-from melody.report.layout import DASH, lay_out
+from melody.report.kinds import DASH
 from melody.report.plots.bars import pass_panels
 from melody.report.plots.curves import step_panels
+from melody.report.reproduction import headline
 from melody.report.sounds import load_sounds, mel_spectrogram, picture
-from melody.report.summary import headline
+from melody.report.tables import NOT_IN_RUN, TableLayout
 from melody.report.write import file_names
-from melody.reproduce.results import Cell, Clip, Projection, Results, Statement, StatementVerdict, Table
+from melody.reproduce.results import Cell, Clip, Results, Statement, StatementVerdict, Table
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -61,40 +62,43 @@ def test_numbers_that_are_none_have_names(value: float, text: str) -> None:
     assert numbers.printed(value) == text
 
 
-def test_a_sub_column_without_numbers_is_left_out() -> None:
-    (group,) = lay_out(
-        _table(_cell({"a": 1}), _cell({"a": 2}, projected=Projection(value=2.0, method="a model")))
-    ).groups
-    assert group.kinds == ("projected",)
-
-
-def test_a_missing_cell_is_a_dash_with_a_footnote() -> None:
+def test_a_missing_cell_is_a_dash_that_says_why() -> None:
     measured = Measurement(value=1.0, expected=1, scored=1)
-    view = lay_out(_table(_cell({"a": 1}, "x", measured=measured), _cell({"a": 2}, "y", measured=measured)))
-    place = view.lines[0].places[1]
-    assert place.numbers["measured"].text == place.verdict.text == DASH
-    assert view.footnotes[place.verdict.notes[0] - 1] == "This run has no such cell."
+    table = _table(_cell({"a": 1}, "x", measured=measured), _cell({"a": 2}, "y", measured=measured))
+    place = TableLayout(table).grids()[0].rows[0].cells[1]
+    assert (place.number, place.meaning) == (DASH, NOT_IN_RUN)
 
 
 def test_an_axis_that_never_changes_moves_out_of_the_rows() -> None:
     rows: list[dict[str, str | int | float]] = [{"grid": "linear", "num_steps": n} for n in (5, 10)]
-    view = lay_out(_table(*(_cell(row) for row in rows), _cell({"system": "real clips"})))
-    assert view.axes == ("steps",)
-    assert view.constant_text == "grid linear"
-    assert [line.name for line in view.lines] == ["5", "10", "real clips"]
-    assert [line.spans for line in view.lines] == [False, False, True]
+    layout = TableLayout(_table(*(_cell(row) for row in rows), _cell({"system": "real clips"})))
+    (grid,) = layout.grids()
+    assert grid.head == "steps"
+    assert layout.constants == {"grid": "linear"}
+    assert [row.name for row in grid.rows] == ["5", "10", "real clips"]
 
 
-def test_a_row_with_one_axis_more_leaves_the_others_a_dash() -> None:
-    view = lay_out(_table(_cell({"set": "a", "against": "b"}), _cell({"set": "a minus b"})))
-    assert [line.heading for line in view.lines] == [("a", "b"), ("a minus b", DASH)]
+def test_the_papers_rows_and_columns_stand_first_and_what_others_fill_in_grids_of_their_own() -> None:
+    measured, paper = Measurement(value=1.0, expected=1, scored=1), {"value": 2.0, "place": "Table 9"}
+    speed = [_cell({"n": n}, "speed", measured=measured, paper=paper) for n in (1, 2)]
+    empty = [_cell({"n": n}, "gpu", paper=paper, reason="this run is on cpu") for n in (1, 2)]
+    quality = [_cell({"n": n}, "fad", measured=measured, paper=paper) for n in (1, 2)]
+    own = [_cell({"n": n}, "ours", measured=measured) for n in (1, 2)]
+    controls = [_cell({"system": name}, "fad", measured=measured) for name in ("noise", "silence")]
+    first, beside, ours = TableLayout(_table(*speed, *empty, *quality, *own, *controls)).grids()
+    assert [name.split()[0] for name in first.columns] == ["speed", "fad"]
+    assert first.after == ("Not filled by this run: gpu (the paper: 2; 2). This run is on cpu.",)
+    assert [row.name for row in beside.rows] == ["noise", "silence"]
+    assert [name.split()[0] for name in beside.columns] == ["fad"]
+    assert ours.folded
+    assert [name.split()[0] for name in ours.columns] == ["ours"]
 
 
 def test_fewer_scored_than_expected_is_a_footnote() -> None:
     measured = Measurement(value=1.0, expected=16, scored=14, warning="few windows")
-    view = lay_out(_table(_cell({"a": 1}, measured=measured)))
-    notes = [view.footnotes[n - 1] for n in view.lines[0].places[0].numbers["measured"].notes]
-    assert notes == ["Few windows.", "14 of 16 expected items were scored."]
+    cell = TableLayout(_table(_cell({"a": 1}, measured=measured))).grids()[0].rows[0].cells[0]
+    assert cell.warned
+    assert cell.footnotes[1:3] == ("Few windows.", "14 of 16 expected items were scored.")
 
 
 def test_measured_and_printed_curves_have_panels_of_their_own(results: Results) -> None:
@@ -202,11 +206,11 @@ def test_csv_keeps_every_digit() -> None:
     assert repr(value) in text
 
 
-def test_the_headline_counts_statements_and_not_cells() -> None:
+def test_the_headline_counts_claims_and_not_cells() -> None:
     cells = [_cell({"a": number}, verdict="off") for number in range(17)]
     run = _run(_table(*cells))
-    assert headline(run) == "This run asks after no statement of the paper."
+    assert headline(run) == "This run asks after no claim of the paper."
     verdicts: tuple[StatementVerdict, ...] = ("does not come out", "comes out", "undecided", "undecided")
     stated = [Statement(text=f"{n}", verdict=verdict, reason="r", parts=17) for n, verdict in enumerate(verdicts)]
     told = headline(run.model_copy(update={"statements": stated}))
-    assert told == "Of 4 printed statements of the paper 1 comes out, 1 does not; 2 undecided."
+    assert told == "4 claims of the paper: 1 contradicted, 1 confirmed, 2 undecided."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melody.report.extent import MOST_PANELS, drawn, short
-from melody.report.layout import HEADINGS, KINDS, Kind, grade_mark, value_of
+from melody.report.kinds import HEADINGS, KINDS, Kind, grade_mark, value_of
 from melody.report.numbers import drawable
 from melody.report.plots.palette import KIND_COLOURS, KIND_HATCHES
 from melody.reproduce.results import Cell, Table

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from melody.report.extent import drawn, short
-from melody.report.layout import HEADINGS, KINDS, Kind, place_on, value_of
+from melody.report.kinds import HEADINGS, KINDS, Kind, place_on, value_of
 from melody.report.numbers import drawable
 from melody.report.plots.palette import KIND_COLOURS, KIND_HATCHES
 from melody.reproduce.results import Cell, Table

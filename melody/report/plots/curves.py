@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from melody.evaluation.result import Measurement
 from melody.report.extent import LABEL, MOST_CURVES, MOST_DRAWN, MOST_PANELS, drawn, short
-from melody.report.layout import ARROWS, Kind, grade_mark, value_of
+from melody.report.kinds import ARROWS, Kind, grade_mark, value_of
 from melody.report.numbers import drawable, in_legend
 from melody.report.plots.palette import DASHES, MARKERS, SERIES
 from melody.reproduce.results import Cell, Table

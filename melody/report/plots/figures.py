@@ -41,6 +41,16 @@ STYLE: Any = {
     "ytick.color": INK,
     "legend.frameon": False,
 }
+QUESTIONS = {
+    "evaluations": "How many network passes does each sampler need for the reference's quality?",
+    "quality": "Do more steps make better music?",
+    "speed": "How much faster are fewer steps?",
+    "costs": "What does a clip cost: passes, arithmetic, weights read, seconds?",
+    "passes": "Who makes the fewest forward passes?",
+    "preferences": "Whom do listeners prefer?",
+    "strengths": "How strong is each system over all pairs?",
+    "controls": "How far is each number from music, and from what is no music?",
+}
 QUALITY = ("fad", "mcc")
 SPEED = ("rtf",)
 
@@ -51,6 +61,8 @@ class Plot:
 
     suite: str
     name: str
+    question: str
+    """That it answers."""
     text: str
     """What it shows, for who cannot see it."""
     svg: str
@@ -106,7 +118,7 @@ def finish(suite: str, name: str, text: str, figure: Figure, number: int = 0) ->
     figure.set_layout_engine("none")
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-    return Plot(suite, name, text, inline_svg(svg.getvalue(), f"f{number}-{name}-"), png.getvalue())
+    return Plot(suite, name, QUESTIONS[name], text, inline_svg(svg.getvalue(), f"f{number}-{name}-"), png.getvalue())
 
 
 def inline_svg(svg: str, prefix: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from melody.report.layout import Kind
+from melody.report.kinds import Kind
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7f7f7f")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

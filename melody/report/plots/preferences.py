@@ -1,4 +1,4 @@
-"""A listening test as one page with its plots: no scripts, nothing from elsewhere, and no torch."""
+"""A listening test in pictures: preference rates and strengths, with their intervals."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
 from melody.evaluation.result import Measurement
 from melody.listening.schema import ListeningResult
-from melody.report.extent import MOST_ENTRIES, MOST_PANELS, drawn, short, within
-from melody.report.listening import blocks, exclusions, headline, notes, shown
-from melody.report.numbers import drawable
-from melody.report.page import page_environment, stylesheet
+from melody.report.extent import MOST_PANELS, drawn, short
+from melody.report.numbers import drawable, measured
 from melody.report.plots.figures import STYLE, Plot, finish
 from melody.report.plots.palette import MARKERS, SERIES
 
@@ -32,23 +28,6 @@ class Dot:
 
 Panels = dict[str, list[Dot]]
 """Dots by question."""
-
-
-def render_listening(result: ListeningResult) -> str:
-    """The page as HTML; the same result gives the same bytes. Long texts and lists are cut, which the page tells."""
-    head, cut = headline(result), [*_cut("raters", result.raters), *_cut("preferences", result.preferences)]
-    result = within(result)
-    environment = page_environment()
-    return environment.get_template("listening.html").render(
-        result=result,
-        headline=head,
-        exclusions=exclusions(result),
-        notes=[*notes(result), *cut],
-        blocks=blocks(result),
-        plots=draw_listening(result),
-        css=stylesheet(environment),
-        svg=Markup,
-    )
 
 
 def draw_listening(result: ListeningResult) -> list[Plot]:
@@ -79,14 +58,11 @@ def _some(panels: Panels) -> Panels:
     return {f"{name}{left_out}": list(dots) for name, (dots, left_out) in some.items()}
 
 
-def _cut(what: str, every: Sequence[object]) -> list[str]:
-    if len(every) <= MOST_ENTRIES:
-        return []
-    return [f"{MOST_ENTRIES} of {len(every):,} {what} are shown; --json has all of them."]
-
-
 def _text(axis: str, panels: Panels) -> str:
-    texts = {name: "; ".join(f"{dot.label} {shown(dot.number)}" for dot in dots) for name, dots in panels.items()}
+    texts = {
+        name: "; ".join(f"{dot.label} {' '.join(measured(dot.number)).strip()}" for dot in dots)
+        for name, dots in panels.items()
+    }
     parts = [f"{name}: {text}" for name, text in texts.items()]
     return f"{axis[0].upper()}{axis[1:]}. " + ". ".join(parts)
 

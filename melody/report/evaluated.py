@@ -1,0 +1,304 @@
+"""An evaluation or a comparison as a document: what is good and what is bad first, then metrics in groups."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from melody.evaluation.result import Comparison, Control, Difference, Evaluation, Inputs, Score, Skipped
+from melody.report.document import Cell, Document, Facts, Figure, Finding, Grid, Players, Row, Section
+from melody.report.evaluation_layout import (
+    BEATEN,
+    BLIND,
+    DASH,
+    control_cells,
+    control_names,
+    difference_cells,
+    headline,
+    number,
+    remarks,
+    score_cells,
+    title,
+)
+from melody.report.extent import within
+from melody.report.plots.controls import controls_figure
+from melody.report.sounds import Sound, load_sound
+from melody.reproduce.results import Clip
+
+PAGE_BYTES = 1_500_000
+"""Of all sounds inside a page; the others are linked and fetched when they are played."""
+CLIP_BYTES = 700_000
+MOST_PLAYERS = 12
+MOST_SKIPPED = 20
+GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Text": ("Does a clip sound as its prompt says?", ("mcc", "recall-at", "median-rank")),
+    "Musicality": ("Has it a beat, a key, a form? Each tells one side of music that can be computed.",
+                   ("beat", "tempo", "key", "structure", "repetition")),
+    "Level": ("Is it too loud, silent, or clipped?", ("clipping", "silence", "peak", "loudness")),
+    "Quality": ("Does the set sound like the reference, or a clip like its target?", ("",)),
+}  # fmt: skip
+"""What a group asks, and how the names of its metrics begin; the last one takes the rest."""
+HALVES, AS_MANY = "reference halves", "generated, as many"
+Named = TypeVar("Named", Score, Difference)
+
+
+def evaluated(result: Evaluation | Comparison, page: Path | None = None) -> Document:
+    """The document; clips are looked for where they were evaluated, and long texts and lists are cut.
+
+    Args:
+        page: where the page will be, for links to clips that are too many or too large for it; without it they have
+            no player.
+    """
+    skipped, result = result.skipped, within(result)
+    both = isinstance(result, Comparison)
+    sets = [("A", result.a), ("B", result.b)] if isinstance(result, Comparison) else [("", result)]
+    sections = list(_differences(result)) if isinstance(result, Comparison) else []
+    for place, (name, one) in enumerate(sets):
+        sections += _set(one, name, place, page, PAGE_BYTES // len(sets))
+    if skipped:
+        sections.append(_left_out(skipped))
+    notes = dict.fromkeys([*result.notes, *(note for _, one in sets for note in remarks(one))])
+    return Document(
+        over="comparison" if both else "evaluation",
+        title=headline(result),
+        lead=(*_lead(result), *notes),
+        findings=tuple(_winners(result) if isinstance(result, Comparison) else _good_and_bad(result.scores)),
+        sections=tuple(sections),
+        legend=(
+            (BLIND, "not told from music on this data"),
+            (BEATEN, "no music, and no worse than the clips"),
+            ("↓ ↑", "lower, higher is better"),
+            ("±", "interval of 95 %"),
+            (DASH, "no number"),
+        ),
+        run=tuple(fact for name, one in sets for fact in _about(one, name)),
+        command=result.command,
+    )
+
+
+def _lead(result: Evaluation | Comparison) -> list[str]:
+    if isinstance(result, Comparison):
+        return [f"A is {result.a.generated.folder}, B is {result.b.generated.folder}; differences are A − B."]
+    return []
+
+
+def _winners(result: Comparison) -> list[Finding]:
+    """What is decided first: who is better, and by what."""
+    order = {"a": 0, "b": 0, "undecided": 1, "no direction": 2}
+    rows = sorted(result.differences, key=lambda row: order[row.better])
+    return [_winner(row, "b" if row.better == "a" else "a") for row in rows if row.better != "no direction"]
+
+
+def _winner(row: Difference, loser: str) -> Finding:
+    cells = difference_cells(row)
+    if row.better not in ("a", "b"):
+        return Finding(f"{cells.title}: undecided", "?", "undecided", f"A {cells.a}, B {cells.b}", reason=cells.remarks)
+    better, worse = (cells.b, cells.a) if loser == "a" else (cells.a, cells.b)
+    said = f"{cells.title}: {row.better.upper()} is better"
+    told = f"{row.better.upper()} {better}, {loser.upper()} {worse}"
+    return Finding(said, "✓", "good", f"{told}; p {cells.holm} by Holm", reason=cells.remarks)
+
+
+def _good_and_bad(scores: Sequence[Score]) -> list[Finding]:
+    """What speaks against the clips, against a metric, and for the clips."""
+    bad, doubtful, good = [], [], []
+    for score in scores:
+        name = title(score.name, score.direction, score.unit)
+        told = " ".join(part for part in number(score.value, score.low, score.high, score.unit) if part)
+        if score.beaten_by:
+            text = f"{name}: {BEATEN} {', '.join(score.beaten_by)}: no worse than these clips"
+            bad.append(Finding(text, "✗", "bad", told))
+        if score.indistinguishable_from:
+            text = f"{name}: {BLIND} does not tell {', '.join(score.indistinguishable_from)} from music, on this data"
+            doubtful.append(Finding(text, "?", "undecided", told))
+        elif (music := _music(score)) is not None and not score.beaten_by:
+            as_good, theirs = music
+            end = "as good as music itself" if as_good else "worse than music itself"
+            mark, verdict = ("✓", "good") if as_good else ("✗", "bad")
+            (good if as_good else bad).append(Finding(f"{name}: {end}", mark, verdict, told, f"music {theirs}"))
+    return [*bad, *doubtful, *good]
+
+
+def _music(score: Score) -> tuple[bool, str] | None:
+    """Whether the clips are as good as music, by as many clips as it has, and music's number."""
+    controls = {control.name: control for control in score.controls}
+    music = controls.get(HALVES) or controls.get("reference")
+    own = controls.get(AS_MANY) if HALVES in controls else None
+    value = score.value if own is None else own.value
+    if music is None or music.value is None or value is None or score.direction == "none":
+        return None
+    lower = score.direction == "lower"
+    end = (music.high if lower else music.low) if music.low is not None and music.high is not None else None
+    end = music.value if end is None else end
+    theirs = " ".join(part for part in number(music.value, music.low, music.high, score.unit) if part)
+    return (value <= end if lower else value >= end), theirs
+
+
+def _differences(result: Comparison) -> Iterable[Section]:
+    heads = ("A", "B", "A − B, 95 %", "p", "p, Holm", "d", "verdict")
+    groups = _grouped(result.differences)
+    for place, (name, rows) in enumerate(groups.items()):
+        lines = []
+        for row in rows:
+            cells = difference_cells(row)
+            how = "; ".join(part for part in (row.interval or "", row.p_method, cells.remarks) if part)
+            texts = (cells.a, cells.b, cells.difference, cells.p, cells.holm, cells.effect, cells.verdict)
+            noted = (f"{cells.title}: {how}",) if how else ()
+            places = [Cell(text) for text in texts]
+            places[2] = Cell(cells.difference, style="measured", footnotes=noted, facts=(("how", how),) if how else ())
+            lines.append(Row(cells.title, tuple(places)))
+        told = tuple(f"{cells.title}: {cells.remarks}." for cells in map(difference_cells, rows) if cells.remarks)
+        grid = Grid("metric", heads, tuple(lines), after=told)
+        yield Section(f"differences-{place}", f"{name}: differences", lead=(GROUPS[name][0],), grids=(grid,))
+
+
+def _set(result: Evaluation, name: str, place: int, page: Path | None, room: int) -> list[Section]:
+    """A section for each group of metrics, and one for the clips that stand out."""
+    prefix = f"{name}: " if name else ""
+    sections = [
+        Section(f"set-{place}-{group.lower()}", f"{prefix}{group}", lead=(GROUPS[group][0],), grids=_grids(scores))
+        for group, scores in _grouped(result.scores).items()
+    ]
+    figures: Sequence[Figure] = controls_figure(result.scores, place)
+    players = _players(result, page, room)
+    if figures or players:
+        heading = f"{prefix}What stands out"
+        sections.append(Section(f"set-{place}-clips", heading, figures=tuple(figures), players=tuple(players)))
+    return sections
+
+
+def _grouped(scores: Sequence[Named]) -> dict[str, list[Named]]:
+    """Metrics by group, in the order of the groups; those without any are left out."""
+    found: dict[str, list[Named]] = {name: [] for name in GROUPS}
+    for score in scores:
+        group = next(name for name, (_, begins) in GROUPS.items() if score.metric.startswith(begins))
+        found[group].append(score)
+    return {name: found[name] for name in ("Text", "Quality", "Musicality", "Level") if found[name]}
+
+
+def _grids(scores: Sequence[Score]) -> tuple[Grid, ...]:
+    rows, told = [], []
+    for score in scores:
+        cells = score_cells(score)
+        own = Cell(
+            cells.value,
+            cells.interval,
+            "measured",
+            warned=bool(cells.remarks),
+            footnotes=(f"{cells.title}: {_how(score)}",),
+            facts=_facts(score),
+        )
+        music = _music(score)
+        rows.append(Row(cells.title, (own, Cell(music[1] if music else DASH), Cell(cells.count))))
+        told += [f"{cells.title}: {cells.remarks}."] if cells.remarks else []
+    grid = Grid("metric", ("these clips", "music itself", "scored"), tuple(rows), after=tuple(told))
+    controls = _controls(scores)
+    return (grid, controls) if controls.rows else (grid,)
+
+
+def _controls(scores: Sequence[Score]) -> Grid:
+    """Every metric where the answer is known, each control in a row of its own."""
+    rows = []
+    for score in scores:
+        by_name = {control.name: control for control in score.controls}
+        if by_name:
+            value = number(score.value, score.low, score.high, score.unit)
+            name = title(score.name, score.direction, score.unit)
+            rows.append(Row(name, (Cell(*value, style="measured"), Cell(str(score.scored)), Cell(DASH))))
+        rows += [_control(by_name[name], score.unit) for name in control_names([score])]
+    head = ("value", "clips / of the reference", "mark")
+    return Grid("metric, and its controls", head, tuple(rows), "Controls: where the answer is known", folded=True)
+
+
+def _control(control: Control, unit: str) -> Row:
+    cells = control_cells(control, unit)
+    verdict = "bad" if cells.mark else ""
+    mark = Cell(cells.mark or DASH, style=verdict, meaning=control.reason)
+    return Row(f"– {control.name}", (Cell(cells.value, cells.interval), Cell(cells.count), mark))
+
+
+def _how(score: Score) -> str:
+    return "; ".join(f"{term} {text}" for term, text in _facts(score))
+
+
+def _facts(score: Score) -> Facts:
+    found = [("metric", f"{score.metric}, version {score.version}"), ("scored", f"{score.scored} of {score.expected}")]
+    found += [("interval", score.interval)] if score.interval else []
+    found += [("heard at", f"{score.sample_rate} Hz")] if score.sample_rate else []
+    found += [("bias", f"{score.bias:.4g}")] if score.bias is not None else []
+    return (*found, *((str(key), str(value)) for key, value in score.source.items()))
+
+
+def _players(result: Evaluation, page: Path | None, room: int) -> list[Players]:
+    """The clips that stand out, each once, with what they stand out by; inside the page while there is room."""
+    texts: dict[tuple[str, str], list[str]] = {}
+    for score in result.scores:
+        for clip in score.worst:
+            told = f"{score.name} = {number(clip.value, None, None)[0]} {score.unit}".strip()
+            texts.setdefault((clip.identifier, clip.file), []).append(told)
+    folder, sounds = Path(result.generated.folder), []
+    for (identifier, file), told in list(texts.items())[:MOST_PLAYERS]:
+        sound, size = _sound(Clip(title=identifier, text="; ".join(told), path=file), folder, page, room)
+        room -= size
+        sounds.append(sound)
+    return [Players("The clips that stand out", tuple(sounds))] if sounds else []
+
+
+def _sound(clip: Clip, folder: Path, page: Path | None, room: int) -> tuple[Sound, int]:
+    """A clip with a player where it is still there, and the bytes that it takes of the page."""
+    size = _size(folder / clip.path)
+    if not size:
+        return Sound(clip.title, clip.text, facts="no longer there"), 0
+    inside = size <= min(CLIP_BYTES, room)
+    if not inside and page is None:
+        return Sound(clip.title, clip.text, facts="too large for the page"), 0
+    sound = load_sound(clip, folder, embed=inside, links=True)
+    if sound.problem:
+        return Sound(clip.title, clip.text, facts="not to be played"), 0
+    if inside or page is None:
+        return sound, size
+    path = os.path.relpath((folder / clip.path).resolve(), page.resolve().parent)
+    return replace(sound, source=quote(path.replace(os.sep, "/")), embedded=False), 0
+
+
+def _size(path: Path) -> int:
+    """Of a regular file in bytes; 0 for what is none, or no name of a file at all."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _left_out(skipped: Sequence[Skipped]) -> Section:
+    kept = [within(one) for one in skipped[:MOST_SKIPPED]]
+    rows = tuple(
+        Row(one.file, (Cell(one.reason or DASH, style="plain"), Cell(", ".join(one.metrics) or "all"))) for one in kept
+    )
+    more = f", of which {len(kept)} are shown; --json has all" if len(kept) < len(skipped) else ""
+    return Section("left-out", f"Left out: {len(skipped)}{more}", grids=(Grid("file", ("why", "by"), rows),))
+
+
+def _about(result: Evaluation, name: str) -> Facts:
+    """What decides the numbers of a set."""
+    prefix = f"{name} " if name else ""
+    known = result.circumstances
+    versions = ", ".join(f"{package} {version}" for package, version in known.versions.items())
+    reference = _inputs(f"{prefix}reference", result.reference) if result.reference else ()
+    captions = ((f"{prefix}captions", f"SHA-256 {result.captions}"),) if result.captions else ()
+    return (
+        *_inputs(f"{prefix}clips", result.generated),
+        *reference,
+        *captions,
+        (f"{prefix}measured with", f"seed {known.seed}, {known.device}, {known.precision}"),
+        (f"{prefix}versions", f"{versions}; commit {known.commit or DASH}"),
+    )
+
+
+def _inputs(name: str, one: Inputs) -> Facts:
+    formats = "; ".join(f"{count} × {kind}" for kind, count in one.formats.items())
+    read = f"{one.folder}: {one.read} of {one.expected} clips, {one.seconds / 60:.1f} min ({formats})"
+    return ((name, f"{read}; SHA-256 {one.content}"),)
