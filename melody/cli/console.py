@@ -18,7 +18,7 @@ from melody.progress import PlainProgress
 PLAIN_GLYPHS = {
     "×": "x", "±": "+-", "–": "-", "—": "-", "−": "-", "…": "...", "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "✓": "+",
     "✗": "x", "○": "o", "·": ".", "→": "->", "↓": "v", "↑": "^", "’": "'", "‘": "'", "“": '"', "”": '"', "•": "*",
-    "«": '"', "»": '"', "²": "2", "µ": "u",
+    "«": '"', "»": '"', "²": "2", "µ": "u", "⊕": "(+)", "†": "(p)",
 }  # fmt: skip
 """What stands for a glyph on a stream that cannot say it; for all others a question mark."""
 

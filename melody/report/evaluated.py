@@ -87,19 +87,17 @@ def _lead(result: Evaluation | Comparison) -> list[str]:
 
 
 def _winners(result: Comparison) -> list[Finding]:
-    """What is decided first: who is better, and by what."""
-    order = {"a": 0, "b": 0, "undecided": 1, "no direction": 2}
-    rows = sorted(result.differences, key=lambda row: order[row.better])
-    return [_winner(row, "b" if row.better == "a" else "a") for row in rows if row.better != "no direction"]
+    """What is decided: who is better, and by what; all that is undecided is a line."""
+    found = [_winner(row) for row in result.differences if row.better in ("a", "b")]
+    undecided = [row.name for row in result.differences if row.better == "undecided"]
+    return found + ([Finding(", ".join(undecided), "?", "undecided", "undecided")] if undecided else [])
 
 
-def _winner(row: Difference, loser: str) -> Finding:
+def _winner(row: Difference) -> Finding:
     cells = difference_cells(row)
-    if row.better not in ("a", "b"):
-        return Finding(f"{cells.title}: undecided", "?", "undecided", f"A {cells.a}, B {cells.b}", reason=cells.remarks)
-    better, worse = (cells.b, cells.a) if loser == "a" else (cells.a, cells.b)
+    texts = [f"A {cells.a}", f"B {cells.b}"]
+    told = ", ".join(texts if row.better == "a" else reversed(texts))
     said = f"{cells.title}: {row.better.upper()} is better"
-    told = f"{row.better.upper()} {better}, {loser.upper()} {worse}"
     return Finding(said, "✓", "good", f"{told}; p {cells.holm} by Holm", reason=cells.remarks)
 
 
@@ -139,14 +137,14 @@ def _music(score: Score) -> tuple[bool, str] | None:
 
 
 def _differences(result: Comparison) -> Iterable[Section]:
-    heads = ("A", "B", "A − B, 95 %", "p", "p, Holm", "d", "verdict")
+    heads = ("A", "B", "A − B, 95 %", "verdict", "p, Holm", "p", "d")
     groups = _grouped(result.differences)
     for place, (name, rows) in enumerate(groups.items()):
         lines = []
         for row in rows:
             cells = difference_cells(row)
             how = "; ".join(part for part in (row.interval or "", row.p_method, cells.remarks) if part)
-            texts = (cells.a, cells.b, cells.difference, cells.p, cells.holm, cells.effect, cells.verdict)
+            texts = (cells.a, cells.b, cells.difference, cells.verdict, cells.holm, cells.p, cells.effect)
             noted = (f"{cells.title}: {how}",) if how else ()
             places = [Cell(text) for text in texts]
             places[2] = Cell(cells.difference, style="measured", footnotes=noted, facts=(("how", how),) if how else ())

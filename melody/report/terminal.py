@@ -63,7 +63,8 @@ class _Printer:
         for text in document.lead:
             self.say(text)
         if document.findings:
-            self.show(self.findings(document.findings, "claim", where=True))
+            where = any(finding.where for finding in document.findings)
+            self.show(self.findings(document.findings, document.heads[0] if document.heads else "", where=where))
 
     def section(self, section: Section) -> None:
         name = f" ({section.name})" if section.name else ""
@@ -161,7 +162,7 @@ class _Printer:
 
     def legend(self, document: Document) -> None:
         self.say("")
-        self.say("   ".join(f"{term} {text}" for term, text in document.legend), "bright_black")
+        self.say("; ".join(f"{term} {text}" for term, text in document.legend), "bright_black")
         for term, text in document.run:
             self.say(f"{term}: {text}", "bright_black")
         if not self.verbose and any(section.footnotes for section in document.sections):
