@@ -71,21 +71,6 @@ def control_names(scores: list[Score]) -> list[str]:
     return [name for name in order if name in found] + sorted(found - set(order))
 
 
-def doubts(scores: list[Score]) -> list[tuple[str, str]]:
-    """What speaks against a metric on this data: controls not told from music, or no worse than the set."""
-    blind = [
-        (score.name, f"{BLIND} does not tell {', '.join(score.indistinguishable_from)} from music")
-        for score in scores
-        if score.indistinguishable_from
-    ]
-    beaten = [
-        (score.name, f"{BEATEN} {', '.join(score.beaten_by)}: no worse than these clips")
-        for score in scores
-        if score.beaten_by
-    ]
-    return blind + beaten
-
-
 def p_text(value: float | None) -> str:
     """A p-value.
 
