@@ -80,7 +80,8 @@ class TableLayout:
         filled = [column for column in self.main_columns if any(self.has(row, column) for row in self.main_rows)]
         empty = [column for column in self.main_columns if column not in filled] if filled else []
         found = [self._grid(self.main_rows, filled or self.main_columns, after=self._not_filled(empty))]
-        others = [row for row in self.rows if row not in set(self.main_rows)]
+        main = set(self.main_rows)
+        others = [row for row in self.rows if row not in main]
         found += [self._grid(rows, columns, title=BESIDE) for rows, columns in self._grouped(others, self.main_columns)]
         own = [column for column in self.columns if column not in self.main_columns]
         groups = self._grouped(self.rows, own)

@@ -92,7 +92,7 @@ class _Printer:
 
     def grid(self, grid: Grid, numbers: dict[str, int]) -> None:
         names = [grid.head, *(row.name for row in grid.rows)]
-        name_width = min(self.width // 3, max(map(cell_len, names)))
+        name_width = max(1, min(self.width // 3, max(map(cell_len, names))))
         texts = [[self.cell(cell, numbers) for cell in row.cells] for row in grid.rows]
         widths = [
             max([_longest_word(title), *(line_width for row in texts for line_width in _widths(row[place]))])
