@@ -141,7 +141,7 @@ def test_bad_files_are_named_or_left_out_and_counted(run: Any, folders: Path, sa
     assert (score["scored"], score["expected"]) == (6, 7)
     (skipped,) = content["skipped"]
     assert reason in skipped["reason"]
-    assert "left out: 1" in out
+    assert "Left out: 1" in out
 
 
 def _eight_bit(folder: Path, samples: np.ndarray) -> None:
