@@ -84,5 +84,3 @@ def file_names(tables: list[Table]) -> dict[str, str]:
             name, number = f"{slug}-{number}", number + 1
         names.setdefault(table.suite, name)
     return names
-
-
