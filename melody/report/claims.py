@@ -11,8 +11,18 @@ from dataclasses import dataclass, field
 from melody.evaluation.result import Measurement
 from melody.report import numbers
 from melody.report.document import Finding
-from melody.report.kinds import ARROWS, DASH, KIND_MARKS, MARKS, OURS, axis_name, grade_mark, place_on, value_of
-from melody.report.tables import paper_text
+from melody.report.kinds import (
+    DASH,
+    KIND_MARKS,
+    MARKS,
+    OURS,
+    axis_name,
+    grade_mark,
+    paper_text,
+    place_on,
+    value_of,
+)
+from melody.report.orderings import compared_cells, difference_text, measure_of, two_printed, two_values
 from melody.reproduce.results import Cell, Ordering, Results, Statement, Table, Target
 
 Axes = Mapping[str, str | int | float]
@@ -133,14 +143,6 @@ def target_finding(target: Target, table: Table, anchors: Mapping[str, str]) -> 
     )
 
 
-def ordering_finding(ordering: Ordering) -> Finding:
-    """What the paper's order says, and our difference."""
-    number = DASH if ordering.difference is None else _words(*numbers.measured(ordering.difference))
-    paper = "" if ordering.paper_difference is None else numbers.rounded(ordering.paper_difference)
-    mark = MARKS[ordering.verdict]
-    return Finding(ordering.claim, mark, ordering.verdict, number, paper, reason=ordering.reason)
-
-
 def _finding(
     claim: Claim, stated: Mapping[str, Statement], tables: Sequence[Table], anchors: Mapping[str, str]
 ) -> Finding:
@@ -192,8 +194,7 @@ def _number(claim: Claim, table: Table | None, cell: Cell | None) -> tuple[str, 
     if cell.unit == numbers.YES_NO:
         return _agreement(claim, table), ""
     if claim.against and (other := _chosen(Claim("", claim.statement, (), claim.column, claim.against), table)):
-        printed = [paper_text(one.paper, one.unit) for one in (cell, other) if one.paper is not None]
-        return _compared(claim, cell, other, table), ", ".join(printed)
+        return _compared(claim, cell, other, table), two_printed((cell, other))
     at = "".join(f" at {place_on(axis, value)} {axis_name(axis)}" for axis, value in claim.row.items())
     unit = f" {cell.unit}" if cell.unit else ""
     paper = "" if cell.paper is None else f"{paper_text(cell.paper, cell.unit)}{unit}"
@@ -219,40 +220,18 @@ def _agreement(claim: Claim, table: Table) -> str:
 
 
 def _compared(claim: Claim, cell: Cell, other: Cell, table: Table) -> str:
-    """Two values and their difference, as in ``FAD 3.09 and 2.92; difference −0.17 ± 0.23``."""
-    axis = next((axis for axis, value in claim.row.items() if claim.against[axis] != value), "")
-    texts = [f"{_called(axis, one.row[axis])} {_short(one)}" for one in (cell, other)]
-    label = f"{cell.label.partition('[')[0]} {ARROWS[cell.direction]}".strip()
-    difference = _difference(claim, cell, other, table)
-    return f"{label}: {', '.join(texts)}{difference}"
-
-
-def _called(axis: str, value: str | int | float) -> str:
-    text = place_on(axis, value)
-    return f"{text} {axis_name(axis)}" if axis == "num_steps" else text.removeprefix("melody-")
-
-
-def _short(cell: Cell) -> str:
-    kind = next(kind for kind in OURS if value_of(cell, kind) is not None)
-    value = value_of(cell, kind)
-    assert value is not None
-    return f"{value.value:.3g}".replace("-", "−")
+    """Two values and their difference, as in ``FAD ↓: linear 3.09, uniform 2.92; worse by 0.17 ± 0.23``."""
+    return f"{measure_of(cell)}: {two_values((cell, other))}{_difference(claim, cell, other, table)}"
 
 
 def _difference(claim: Claim, cell: Cell, other: Cell, table: Table) -> str:
-    """The ordering of these two values, found by their difference; nothing if it was not tested."""
-    if cell.measured is None or other.measured is None:
-        return ""
-    gap = abs(cell.measured.value - other.measured.value)
+    """What the ordering of these two values says of their difference; nothing if it was not tested."""
     for ordering in table.orderings:
-        tested = ordering.difference
-        if ordering.statement != claim.statement or ordering.column != claim.column or tested is None:
+        if ordering.statement != claim.statement or ordering.difference is None:
             continue
-        if abs(abs(tested.value) - gap) <= 1e-6 * max(1.0, gap):
-            text, interval = numbers.measured(tested)
-            if text.startswith("−") and interval.startswith("±"):
-                return f"; worse by {text[1:]} {interval}"
-            return f"; better by {text} {interval}".rstrip()
+        if compared_cells(ordering, table) in ((cell, other), (other, cell)):
+            text = difference_text(ordering)
+            return f"; worse by {text[1:]}" if text.startswith("−") and "±" in text else f"; better by {text}"
     return ""
 
 

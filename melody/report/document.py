@@ -74,7 +74,8 @@ class Finding:
     mark: str = ""
     verdict: str = ""
     number: str = ""
-    paper: str = ""
+    reference: str = ""
+    """The number that ours stands beside: the paper's, or music's own."""
     scale: str = ""
     reason: str = ""
     anchor: str = ""
@@ -114,6 +115,8 @@ class Section:
     notes: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     players: tuple[Players, ...] = ()
+    silent: tuple[str, ...] = ()
+    """Sounds that cannot be played, each with the reason."""
     records: tuple[Facts, ...] = ()
     """Provenance, each once."""
     source: str = ""
@@ -154,5 +157,7 @@ class Document:
     run: Facts = ()
     """What was run, when, for how long."""
     command: str = ""
+    reference_name: str = "paper"
+    """Whose number stands beside ours in the findings."""
     heads: tuple[str, ...] = ()
     """Over the findings: what is said, what came out, at which scale, where."""

@@ -77,6 +77,7 @@ def evaluated(result: Evaluation | Comparison, page: Path | None = None) -> Docu
         ),
         run=tuple(fact for name, one in sets for fact in _about(one, name)),
         command=result.command,
+        reference_name="music",
     )
 
 
@@ -117,7 +118,7 @@ def _good_and_bad(scores: Sequence[Score]) -> list[Finding]:
             as_good, theirs = music
             end = "as good as music itself" if as_good else "worse than music itself"
             mark, verdict = ("✓", "good") if as_good else ("✗", "bad")
-            (good if as_good else bad).append(Finding(f"{name}: {end}", mark, verdict, told, f"music {theirs}"))
+            (good if as_good else bad).append(Finding(f"{name}: {end}", mark, verdict, told, theirs))
     return [*bad, *doubtful, *good]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from melody.evaluation.result import Measurement
+from melody.report import numbers
 from melody.reproduce.results import Cell, Projection, Reference
 
 Kind = Literal["paper", "published", "measured", "composed", "projected"]
@@ -72,6 +73,12 @@ def value_of(cell: Cell, kind: Kind) -> Reference | Measurement | Projection | N
 def grade_mark(value: Reference | Measurement | Projection) -> str:
     """The grade of a number that is not in print, as in ``" [M]"``; empty for every other."""
     return f" [{value.grade}]" if isinstance(value, Reference) and value.grade != "P" else ""
+
+
+def paper_text(value: Reference, unit: str) -> str:
+    """A printed number with its grade, where it is not printed itself."""
+    write = numbers.derived if value.grade == "D" else numbers.printed
+    return f"{write(value.value, unit)}{grade_mark(value)}"
 
 
 def axis_name(axis: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from melody.report.claims import claim_findings, is_demo, ordering_finding, target_finding, target_findings
+from melody.report.claims import claim_findings, is_demo, target_finding, target_findings
 from melody.report.document import Document, Facts, Figure, Players, Section
 from melody.report.extent import shown
 from melody.report.kinds import DASH, GRADES, HEADINGS, KIND_MARKS, KINDS, MARK_MEANINGS, MEANINGS
+from melody.report.orderings import ordering_finding
 from melody.report.sounds import Sound
 from melody.report.tables import TableLayout
 from melody.reproduce.results import Results, Table
@@ -88,9 +89,10 @@ def _section(
 ) -> Section:
     layout = TableLayout(table)
     grids = layout.grids() if table.cells else ()
-    same = ", ".join(f"{axis.replace('_', ' ')} {value}" for axis, value in layout.constants.items())
+    axes = layout.constants
+    same = ", ".join(f"{axis.replace('_', ' ')} {value}" for axis, value in axes.items())
     playable = tuple(sound for sound in sounds.get(table.suite, ()) if not sound.problem)
-    findings = [ordering_finding(ordering) for ordering in table.orderings]
+    findings = [ordering_finding(ordering, table, axes) for ordering in table.orderings]
     findings += [target_finding(target, table, {**anchors, table.suite: ""}) for target in table.targets]
     path = csv_paths.get(table.suite)
     return Section(
@@ -104,6 +106,7 @@ def _section(
         notes=tuple(note for note in table.notes if not _repeats(note, table)),
         figures=tuple(figures.get(table.suite, ())),
         players=(Players("Listen", playable),) if playable else (),
+        silent=tuple(f"{sound.title}: {sound.problem}" for sound in sounds.get(table.suite, ()) if sound.problem),
         records=tuple(layout.records.numbers),
         source=table.source,
         links=(("Every field of every cell", path),) if path else (),

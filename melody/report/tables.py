@@ -20,7 +20,7 @@ from melody.report.kinds import (
     OURS,
     Kind,
     axis_name,
-    grade_mark,
+    paper_text,
     place_on,
     sentence,
     value_of,
@@ -181,12 +181,6 @@ def _alike(columns: set[str], others: set[str]) -> bool:
     """Whether rows that fill these columns and those read well below each other."""
     shared = len(columns & others)
     return shared > 0 and (len(columns ^ others) <= 1 or 2 * shared > max(len(columns), len(others)))
-
-
-def paper_text(value: Reference, unit: str) -> str:
-    """A printed number with its grade, where it is not printed itself."""
-    write = numbers.derived if value.grade == "D" else numbers.printed
-    return f"{write(value.value, unit)}{grade_mark(value)}"
 
 
 def _number(kind: Kind, value: Reference | Measurement | Projection, unit: str) -> tuple[str, str]:

@@ -15,6 +15,8 @@ from melody.report.document import SHOWN_NOTES, Cell, Document, Finding, Grid, S
 NARROWEST, WIDEST = 40, 120
 PADDING = 2
 """Columns of space beside a column."""
+WIDEST_HEAD = 20
+"""Of a heading's line, unless a cell is wider."""
 STYLES = {
     "reproduced": "green",
     "off": "bold red",
@@ -45,7 +47,7 @@ def print_document(document: Document, console: Console | None = None, *, verbos
     """
     given = console or Console()
     width = max(NARROWEST, min(given.width, WIDEST))
-    printer = _Printer(given, width, verbose)
+    printer = _Printer(given, width, verbose, document.reference_name)
     printer.head(document)
     for section in document.sections:
         printer.section(section)
@@ -55,8 +57,9 @@ def print_document(document: Document, console: Console | None = None, *, verbos
 class _Printer:
     """A console of a width, and how much is said."""
 
-    def __init__(self, console: Console, width: int, verbose: bool) -> None:
+    def __init__(self, console: Console, width: int, verbose: bool, reference_name: str) -> None:
         self.console, self.width, self.verbose = console, width, verbose
+        self.reference_name = reference_name
 
     def head(self, document: Document) -> None:
         self.say(document.title, "bold")
@@ -95,15 +98,14 @@ class _Printer:
         name_width = max(1, min(self.width // 3, max(map(cell_len, names))))
         texts = [[self.cell(cell, numbers) for cell in row.cells] for row in grid.rows]
         widths = [
-            max([_longest_word(title), *(line_width for row in texts for line_width in _widths(row[place]))])
+            max([_head_width(title), *(line_width for row in texts for line_width in _widths(row[place]))])
             for place, title in enumerate(grid.columns)
         ]
         for places in _blocks(widths, self.width - name_width - PADDING):
             table = _table(Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, highlight=False))
             table.add_column(Text(grid.head), overflow="fold", max_width=name_width)
             for place in places:
-                most = max(widths[place], min(cell_len(grid.columns[place]), 16))
-                table.add_column(Text(grid.columns[place]), overflow="fold", max_width=most)
+                table.add_column(Text(grid.columns[place]), overflow="fold", max_width=widths[place])
             for row, cells in zip(grid.rows, texts, strict=True):
                 table.add_row(Text(row.name), *(cells[place] for place in places))
             self.show(table)
@@ -127,25 +129,25 @@ class _Printer:
 
     def findings(self, findings: Sequence[Finding], what: str, *, where: bool = False) -> Table:
         """Lines of what came out; what folds under one is shown where all is."""
-        paper = any(finding.paper for finding in findings)
+        reference = any(finding.reference for finding in findings)
         scale = any(finding.scale for finding in findings)
         table = _table(Table(box=None, padding=(0, 1), pad_edge=False, highlight=False))
         table.add_column("")
         table.add_column(what, overflow="fold", ratio=5)
         table.add_column("came out", overflow="fold", ratio=5)
-        for name, wanted in (("paper", paper), ("scale", scale), ("table", where)):
+        for name, wanted in ((self.reference_name, reference), ("scale", scale), ("table", where)):
             if wanted:
                 table.add_column(name, overflow="fold")
         for finding in findings:
-            self.finding(table, finding, (paper, scale, where))
+            self.finding(table, finding, (reference, scale, where))
             if self.verbose:
                 for folded in finding.folded:
-                    self.finding(table, folded, (paper, scale, where), "  ")
+                    self.finding(table, folded, (reference, scale, where), "  ")
         return table
 
     def finding(self, table: Table, finding: Finding, wanted: tuple[bool, bool, bool], indent: str = "") -> None:
         style = STYLES.get(finding.verdict, "")
-        texts = (finding.paper, finding.scale, finding.where)
+        texts = (finding.reference, finding.scale, finding.where)
         number = finding.number or finding.verdict
         said = Text(f"{indent}{finding.text}", "bold" if finding.mark == "✗" else "")
         if self.verbose and finding.reason:
@@ -184,8 +186,10 @@ def _widths(text: Text) -> Iterable[int]:
     return (cell_len(line) for line in text.plain.split("\n"))
 
 
-def _longest_word(text: str) -> int:
-    return min(16, max((cell_len(word) for word in text.split()), default=1))
+def _head_width(text: str) -> int:
+    """Of a heading that breaks between words, and within them where they are long."""
+    words = [cell_len(word) for word in text.split()]
+    return min(WIDEST_HEAD, max([*words, min(16, cell_len(text))]))
 
 
 def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:

@@ -44,7 +44,7 @@ def test_about_ten_claims_stand_first_and_what_contradicts_before_all(document: 
     assert 8 <= len(document.findings) <= 12
     first = document.findings[0]
     assert (first.mark, first.text) == ("✗", "99.6 % fewer forward passes than MusicLM for 30 s")
-    assert (first.number, first.paper, first.scale) == ("95.04 %, an exact count", "99.6 %", "demo")
+    assert (first.number, first.reference, first.scale) == ("95.04 %, an exact count", "99.6 %", "demo")
     assert any("fast as it can" in other.text for other in first.folded)
     assert len({finding.anchor for finding in document.findings} - {""}) >= 4
 

@@ -251,8 +251,11 @@ def test_only_sounds_that_are_there_have_players(page: Page) -> None:
     players = [attributes for tag, attributes in page.tags if tag == "audio"]
     assert [player["src"].partition(";")[0] for player in players] == ["data:audio/flac", "data:audio/wav"]
     text = "".join(page.text)
-    assert "missing.flac" not in text
-    assert "secret.flac" not in text
+    assert "clips/missing.flac: the file is missing" in text
+    assert "../secret.flac: outside the folder of the results" in text
+    assert "2 sounds without a player" in text
+    boxes = [attributes for tag, attributes in page.tags if attributes.get("class") == "sound-title"]
+    assert len(boxes) == len(players), "what cannot be played has no box"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(results: Results, tmp_path: Path) -> None:
