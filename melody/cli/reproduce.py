@@ -185,22 +185,23 @@ def _own_preset(named: list[str], weights: str | None, changes: list[str]) -> tu
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="A results.json, or its folder.")],
+    results: Annotated[
+        Path, typer.Argument(help="What reproduce, evaluate, compare or listening wrote as JSON; or a run's folder.")
+    ],
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write every table as JSON lines too.")] = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Render results again: terminal, Markdown, CSV, plots and one HTML page beside them."""
-    from melody.report.reproduction import reproduction
+    """Render a result again: terminal, Markdown, CSV, plots and one HTML page.
+
+    Beside a run's results.json; beside any other file in a folder of its name, as in now-report.
+    """
     from melody.report.terminal import print_document
-    from melody.report.write import write_report
-    from melody.reproduce.results import Results, load_results, results_file
+    from melody.report.write import document_of, report_folder, write_report
+    from melody.reproduce.results import load_results, results_file
 
     path = results_file(results)
-    loaded = load_results(path)
-    if not isinstance(loaded, Results):
-        raise MelodyError(
-            f"{path} is of kind {loaded.kind!r}: expected a reproduction; --html writes the others' pages"
-        )
-    written = write_report(loaded, path.parent)
-    print_document(reproduction(loaded), console, verbose=verbose)
+    result = load_results(path)
+    written = write_report(result, report_folder(result, path), jsonl=jsonl)
+    print_document(document_of(result), console, verbose=verbose)
     for path in written:
         console.print(escape(str(path)), soft_wrap=True)

@@ -1,17 +1,28 @@
-"""A table as tidy CSV: a row for each cell, a column for each field, every digit of every number."""
+"""A table as a data frame: a row for each cell, a column for each field, every digit of every number."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from melody.evaluation.result import Measurement
-from melody.reproduce.results import Cell, Composition, Ordering, Projection, Provenance, Reference, Table, Target
+from melody.evaluation.result import Measurement, SavedResult
+from melody.reproduce.results import (
+    Cell,
+    Composition,
+    Ordering,
+    Projection,
+    Provenance,
+    Reference,
+    Results,
+    Table,
+    Target,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_AXES = 100
 NESTED: dict[str, type[BaseModel]] = {
@@ -25,62 +36,74 @@ NESTED: dict[str, type[BaseModel]] = {
 }
 
 
-def cells_csv(table: Table) -> str:
+def frames(result: SavedResult) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Every data frame of a result: its table's name, what it holds, as in ``orderings``, and the frame itself."""
+    if not isinstance(result, Results):
+        yield result.entries()[0].suite if result.entries() else "numbers", "", result.to_pandas()
+        return
+    for table in result.tables:
+        yield table.suite, "", cells_frame(table)
+        if table.orderings:
+            yield table.suite, "orderings", _frame(table.suite, table.orderings, Ordering)
+        if table.targets:
+            yield table.suite, "targets", _frame(table.suite, table.targets, Target)
+
+
+def cells_frame(table: Table) -> pd.DataFrame:
     """Cells: ``row.AXIS`` for each axis, then every field; a field that a cell lacks is empty.
 
-    Rows on more than 100 axes stand in one field ``row``, as JSON.
+    Rows on more than 100 axes stand in one field ``row``.
     """
     axes = list(dict.fromkeys(axis for cell in table.cells for axis in cell.row))
-    axes = axes if len(axes) <= MOST_AXES else []
-    fields = _fields(Cell, skip="row" if axes else "")
-    return _csv(
-        ["suite", *(f"row.{axis}" for axis in axes), *fields],
-        ([table.suite, *(_text(cell.row.get(axis)) for axis in axes), *_values(cell, fields)] for cell in table.cells),
-    )
+    if len(axes) > MOST_AXES:
+        return _frame(table.suite, table.cells, Cell)
+    return _frame(table.suite, table.cells, Cell, axes)
 
 
-def orderings_csv(table: Table) -> str:
-    """Orderings: every field; a field that an ordering lacks is empty."""
-    fields = _fields(Ordering)
-    return _csv(["suite", *fields], ([table.suite, *_values(ordering, fields)] for ordering in table.orderings))
+def to_csv(frame: pd.DataFrame) -> str:
+    """As CSV; lists and tables within a field are JSON."""
+    flat = frame.copy()
+    for name in flat.columns:
+        flat[name] = _column([_flat(value) for value in frame[name]])
+    text: str = flat.to_csv(index=False, lineterminator="\n")
+    return text
 
 
-def targets_csv(table: Table) -> str:
-    """Targets of our own: every field."""
-    fields = _fields(Target)
-    return _csv(["suite", *fields], ([table.suite, *_values(target, fields)] for target in table.targets))
+def to_jsonl(frame: pd.DataFrame) -> str:
+    """As JSON, a line for each row."""
+    text: str = frame.to_json(orient="records", lines=True, double_precision=15, force_ascii=False)
+    return text
 
 
-def _fields(model: type[BaseModel], skip: str = "") -> list[str]:
-    names: list[str] = []
+def _frame(suite: str, records: Sequence[BaseModel], model: type[BaseModel], axes: Sequence[str] = ()) -> pd.DataFrame:
+    """Every field of the records; with axes, ``row`` by its places on them."""
+    import pandas as pd
+
+    places = {f"row.{axis}": _column([record.row.get(axis) for record in records]) for axis in axes}  # type: ignore[attr-defined]
+    fields = [name for name in _fields(model) if name != "row" or not axes]
+    values = {name: _column([_field(record, name) for record in records]) for name in fields}
+    return pd.DataFrame({"suite": _column([suite] * len(records)), **places, **values})
+
+
+def _column(values: Sequence[Any]) -> pd.Series[Any]:
+    """Values as they are: whole numbers stay whole beside empty places."""
+    import pandas as pd
+
+    return pd.Series(values, dtype=object)
+
+
+def _fields(model: type[BaseModel]) -> Iterable[str]:
     for name in model.model_fields:
         nested = NESTED.get(name)
-        names += [f"{name}.{inner}" for inner in nested.model_fields] if nested else [name]
-    return [name for name in names if name != skip]
-
-
-def _values(record: BaseModel, fields: Iterable[str]) -> list[str]:
-    return [_text(_field(record, name)) for name in fields]
+        yield from [f"{name}.{inner}" for inner in nested.model_fields] if nested else [name]
 
 
 def _field(record: BaseModel, name: str) -> Any:
     outer, _, inner = name.partition(".")
     value = getattr(record, outer)
-    return getattr(value, inner) if inner and value is not None else value
+    value = getattr(value, inner) if inner and value is not None else value
+    return value.model_dump() if isinstance(value, BaseModel) else value
 
 
-def _text(value: Any) -> str:
-    """A field as text: floats with every digit, lists and tables as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, (list, Mapping)):
-        return json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return repr(value) if isinstance(value, float) else str(value)
-
-
-def _csv(header: list[str], rows: Iterable[list[str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
+def _flat(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True) if isinstance(value, list | dict) else value
