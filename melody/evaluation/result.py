@@ -27,6 +27,13 @@ SCHEMA_VERSION: Literal[2] = 2
 REFERRED = ("embeddings", "labels", "waveform_pairs", "label_pairs")
 """Kinds of input whose metrics are measured against the reference."""
 
+INPUT_KINDS_OF_VERSION_1 = {
+    "windows": "embeddings",
+    "clips": "waveforms",
+    "pairs": "waveform_pairs",
+    "texts": "text_audio_embeddings",
+    "label-pairs": "label_pairs",
+}
 Better = Literal["a", "b", "undecided", "no direction"]
 
 
@@ -51,7 +58,7 @@ class SavedResult(Schema, ABC):
     @model_validator(mode="before")
     @classmethod
     def _of_version_1(cls, content: Any) -> Any:
-        """Version 1, which lacks some fields and calls nothing otherwise."""
+        """Version 1, which lacks some fields; a score and a control know what they were called in it."""
         if isinstance(content, dict) and content.get("schema_version") == 1:
             return {**content, "schema_version": SCHEMA_VERSION}
         return content
@@ -176,6 +183,14 @@ class Control(Schema):
     """Whether it scores at least as well as the generated set, though it is no music; ``None`` as above."""
     reason: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "told_apart" in content:
+            content = dict(content)
+            content["distinguished"] = content.pop("told_apart")
+        return content
+
 
 class ClipValue(Schema):
     """One clip's own value."""
@@ -226,6 +241,15 @@ class Score(Schema):
     groups: Groups | None = None
     worst: list[ClipValue] = Field(default_factory=list)
     """The clips farthest to the bad side, or from the middle if there is none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "takes" in content:
+            content = dict(content)
+            kind = content.pop("takes")
+            content["input_kind"] = INPUT_KINDS_OF_VERSION_1.get(str(kind), kind)
+        return content
 
     @property
     def indistinguishable_from(self) -> list[str]:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from melody.evaluation.result import Comparison, Control, Difference, Evaluation, Inputs, Score, Skipped
 from melody.report.document import Cell, Document, Facts, Figure, Finding, Grid, Players, Row, Section
+from melody.report.evaluation_findings import as_music, in_short, judgement, standing, who_won, winners
 from melody.report.evaluation_layout import (
     BEATEN,
     BLIND,
@@ -42,7 +43,6 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Quality": ("Does the set sound like the reference, or a clip like its target?", ("",)),
 }  # fmt: skip
 """What a group asks, and how the names of its metrics begin; the last one takes the rest."""
-HALVES, AS_MANY = "reference halves", "generated, as many"
 Named = TypeVar("Named", Score, Difference)
 
 
@@ -61,16 +61,18 @@ def evaluated(result: Evaluation | Comparison, page: Path | None = None) -> Docu
         sections += _set(one, name, place, page, PAGE_BYTES // len(sets))
     if skipped:
         sections.append(_left_out(skipped))
+    findings = winners(result) if isinstance(result, Comparison) else standing(result.scores)
     notes = dict.fromkeys([*result.notes, *(note for _, one in sets for note in remarks(one))])
     return Document(
         over="comparison" if both else "evaluation",
         title=headline(result),
-        lead=(*_lead(result), *notes),
-        findings=tuple(_winners(result) if isinstance(result, Comparison) else _good_and_bad(result.scores)),
+        lead=(*_lead(result, findings), *notes),
+        findings=tuple(findings),
         sections=tuple(sections),
         legend=(
-            (BLIND, "not told from music on this data"),
-            (BEATEN, "no music, and no worse than the clips"),
+            ("✓ ✗", "as good as music, or worse than it or no better than what is no music; of a comparison, decided"),
+            ("?", "the metric cannot tell on this data, or the difference is undecided"),
+            (f"{BLIND} {BEATEN}", "of a control: not told from music; no worse than the clips"),
             ("↓ ↑", "lower, higher is better"),
             ("±", "interval of 95 %"),
             (DASH, "no number"),
@@ -81,60 +83,11 @@ def evaluated(result: Evaluation | Comparison, page: Path | None = None) -> Docu
     )
 
 
-def _lead(result: Evaluation | Comparison) -> list[str]:
-    if isinstance(result, Comparison):
-        return [f"A is {result.a.generated.folder}, B is {result.b.generated.folder}; differences are A − B."]
-    return []
-
-
-def _winners(result: Comparison) -> list[Finding]:
-    """What is decided: who is better, and by what; all that is undecided is a line."""
-    found = [_winner(row) for row in result.differences if row.better in ("a", "b")]
-    undecided = [row.name for row in result.differences if row.better == "undecided"]
-    return found + ([Finding(", ".join(undecided), "?", "undecided", "undecided")] if undecided else [])
-
-
-def _winner(row: Difference) -> Finding:
-    cells = difference_cells(row)
-    texts = [f"A {cells.a}", f"B {cells.b}"]
-    told = ", ".join(texts if row.better == "a" else reversed(texts))
-    said = f"{cells.title}: {row.better.upper()} is better"
-    return Finding(said, "✓", "good", f"{told}; p {cells.holm} by Holm", reason=cells.remarks)
-
-
-def _good_and_bad(scores: Sequence[Score]) -> list[Finding]:
-    """What speaks against the clips, against a metric, and for the clips."""
-    bad, doubtful, good = [], [], []
-    for score in scores:
-        name = title(score.name, score.direction, score.unit)
-        told = " ".join(part for part in number(score.value, score.low, score.high, score.unit) if part)
-        if score.beaten_by:
-            text = f"{name}: {BEATEN} {', '.join(score.beaten_by)}: no worse than these clips"
-            bad.append(Finding(text, "✗", "bad", told))
-        if score.indistinguishable_from:
-            text = f"{name}: {BLIND} does not tell {', '.join(score.indistinguishable_from)} from music, on this data"
-            doubtful.append(Finding(text, "?", "undecided", told))
-        elif (music := _music(score)) is not None and not score.beaten_by:
-            as_good, theirs = music
-            end = "as good as music itself" if as_good else "worse than music itself"
-            mark, verdict = ("✓", "good") if as_good else ("✗", "bad")
-            (good if as_good else bad).append(Finding(f"{name}: {end}", mark, verdict, told, theirs))
-    return [*bad, *doubtful, *good]
-
-
-def _music(score: Score) -> tuple[bool, str] | None:
-    """Whether the clips are as good as music, by as many clips as it has, and music's number."""
-    controls = {control.name: control for control in score.controls}
-    music = controls.get(HALVES) or controls.get("reference")
-    own = controls.get(AS_MANY) if HALVES in controls else None
-    value = score.value if own is None else own.value
-    if music is None or music.value is None or value is None or score.direction == "none":
-        return None
-    lower = score.direction == "lower"
-    end = (music.high if lower else music.low) if music.low is not None and music.high is not None else None
-    end = music.value if end is None else end
-    theirs = " ".join(part for part in number(music.value, music.low, music.high, score.unit) if part)
-    return (value <= end if lower else value >= end), theirs
+def _lead(result: Evaluation | Comparison, findings: Sequence[Finding]) -> list[str]:
+    if not isinstance(result, Comparison):
+        return [in_short(findings)]
+    sides = f"A is {result.a.generated.folder}, B is {result.b.generated.folder}; differences are A − B."
+    return [who_won(result), sides]
 
 
 def _differences(result: Comparison) -> Iterable[Section]:
@@ -183,15 +136,18 @@ def _grids(scores: Sequence[Score]) -> tuple[Grid, ...]:
     rows, told = [], []
     for score in scores:
         cells = score_cells(score)
+        music, said = as_music(score), judgement(score)
         own = Cell(
             cells.value,
             cells.interval,
             "measured",
+            mark=said.mark if said else "",
+            verdict=said.verdict if said else "",
+            meaning=f"{cells.title}: {said.text}" if said else "",
             warned=bool(cells.remarks),
             footnotes=(f"{cells.title}: {_how(score)}",),
             facts=_facts(score),
         )
-        music = _music(score)
         rows.append(Row(cells.title, (own, Cell(music[1] if music else DASH), Cell(cells.count))))
         told += [f"{cells.title}: {cells.remarks}."] if cells.remarks else []
     grid = Grid("metric", ("these clips", "music itself", "scored"), tuple(rows), after=tuple(told))

@@ -85,7 +85,9 @@ class TableLayout:
         found += [self._grid(rows, columns, title=BESIDE) for rows, columns in self._grouped(others, self.main_columns)]
         own = [column for column in self.columns if column not in self.main_columns]
         groups = self._grouped(self.rows, own)
-        return (*found, *(self._grid(rows, columns, title=OWN_COLUMNS, folded=True) for rows, columns in groups))
+        filled = [column for column in own if any(column in columns for _, columns in groups)]
+        told = f"{OWN_COLUMNS}: {'; '.join(map(self.title, filled))}"
+        return (*found, *(self._grid(rows, columns, title=told, folded=True) for rows, columns in groups))
 
     def has(self, row: Coordinates, column: str) -> bool:
         """Whether there is a number beside the paper's."""

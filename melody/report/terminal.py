@@ -70,6 +70,8 @@ class _Printer:
             self.show(self.findings(document.findings, document.heads[0] if document.heads else "", where=where))
 
     def section(self, section: Section) -> None:
+        if not (section.grids or section.findings or section.notes):
+            return  # pictures and sounds only
         name = f" ({section.name})" if section.name else ""
         self.say("")
         self.say(f"{section.title}{name}", "bold underline")
@@ -78,8 +80,7 @@ class _Printer:
         numbers = section.footnotes
         for title, folded, grids in section.groups:
             if folded and not self.verbose:
-                columns = dict.fromkeys(name for grid in grids for name in grid.columns)
-                self.say(f"{title}: {'; '.join(columns)} (with --verbose).", "bright_black")
+                self.say(f"{title} (with --verbose).", "bright_black")
                 continue
             self.say(f"{title}:" if title else "", "bold")
             for grid in grids:
