@@ -26,6 +26,7 @@ from melody.report.evaluation_layout import (
     title,
 )
 from melody.report.extent import within
+from melody.report.kinds import sentence
 from melody.report.plots.controls import controls_figure
 from melody.report.sounds import Sound, load_sound
 from melody.reproduce.results import Clip
@@ -66,7 +67,7 @@ def evaluated(result: Evaluation | Comparison, page: Path | None = None) -> Docu
     return Document(
         over="comparison" if both else "evaluation",
         title=headline(result),
-        lead=(*_lead(result, findings), *notes),
+        lead=(*_lead(result, findings), *map(sentence, notes)),
         findings=tuple(findings),
         sections=tuple(sections),
         legend=(
@@ -196,8 +197,8 @@ def _players(result: Evaluation, page: Path | None, room: int) -> list[Players]:
             told = f"{score.name} = {number(clip.value, None, None)[0]} {score.unit}".strip()
             texts.setdefault((clip.identifier, clip.file), []).append(told)
     folder, sounds = Path(result.generated.folder), []
-    for (identifier, file), told in list(texts.items())[:MOST_PLAYERS]:
-        sound, size = _sound(Clip(title=identifier, text="; ".join(told), path=file), folder, page, room)
+    for (identifier, file), metrics in list(texts.items())[:MOST_PLAYERS]:
+        sound, size = _sound(Clip(title=identifier, text="; ".join(metrics), path=file), folder, page, room)
         room -= size
         sounds.append(sound)
     return [Players("The clips that stand out", tuple(sounds))] if sounds else []

@@ -79,7 +79,7 @@ def _frame(suite: str, records: Sequence[BaseModel], model: type[BaseModel], axe
     """Every field of the records; with axes, ``row`` by its places on them."""
     import pandas as pd
 
-    places = {f"row.{axis}": _column([record.row.get(axis) for record in records]) for axis in axes}  # type: ignore[attr-defined]
+    places = {f"row.{axis}": _column([_field(record, "row").get(axis) for record in records]) for axis in axes}
     fields = [name for name in _fields(model) if name != "row" or not axes]
     values = {name: _column([_field(record, name) for record in records]) for name in fields}
     return pd.DataFrame({"suite": _column([suite] * len(records)), **places, **values})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 from melody.report import numbers
@@ -21,7 +21,7 @@ def ordering_finding(ordering: Ordering, table: Table, same: Mapping[str, str]) 
     number = difference_text(ordering)
     paper = "" if ordering.paper_difference is None else numbers.rounded(ordering.paper_difference)
     if (pair := compared_cells(ordering, table)) is not None:
-        number = f"{two_values(pair)}; difference {number}"
+        number = f"{two_values(pair, same)}; difference {number}"
         paper = two_printed(pair) or paper
     mark, text = MARKS[ordering.verdict], _without(ordering.claim, same)
     return Finding(text, mark, ordering.verdict, number, paper, reason=ordering.reason)
@@ -58,9 +58,9 @@ def difference_text(ordering: Ordering) -> str:
     return " ".join(part for part in numbers.measured(ordering.difference) if part)
 
 
-def two_values(pair: Pair) -> str:
-    """Both numbers under the names of their rows, as in ``linear 3.09, uniform 2.92``."""
-    axes = [axis for axis, value in pair[0].row.items() if pair[1].row.get(axis) != value]
+def two_values(pair: Pair, same: Collection[str] = ()) -> str:
+    """Both numbers under the names of their rows, as in ``linear 3.09, uniform 2.92``; ``same`` axes name none."""
+    axes = [axis for axis, value in pair[0].row.items() if pair[1].row.get(axis) != value and axis not in same]
     return ", ".join(f"{_called(cell, axes or list(cell.row))} {_short(cell)}" for cell in pair)
 
 

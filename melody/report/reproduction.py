@@ -120,7 +120,8 @@ def _finding_titles(table: Table) -> list[str]:
 
 def _repeats(note: str, table: Table) -> bool:
     """Whether a note says again what an ordering or a target says in its own line."""
-    return any(part.claim and part.claim in note for part in (*table.orderings, *table.targets))
+    claims = [ordering.claim for ordering in table.orderings] + [target.claim for target in table.targets]
+    return any(claim and claim in note for claim in claims)
 
 
 def legend() -> Facts:

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from melody.errors import MelodyError
-from melody.report.frames import cells_csv
+from melody.report.frames import cells_frame, to_csv
 from melody.report.kinds import KINDS, value_of
 from melody.report.reproduction import reproduction
 from melody.report.terminal import print_document
@@ -234,7 +234,7 @@ def test_recalled_and_derived_values_show_their_grade(results: Results) -> None:
 
 def test_csv_holds_every_field_and_comes_back_from_pandas(results: Results) -> None:
     table = next(table for table in results.tables if table.suite == "table2")
-    frame = pd.read_csv(io.StringIO(cells_csv(table)), float_precision="round_trip")
+    frame = pd.read_csv(io.StringIO(to_csv(cells_frame(table))), float_precision="round_trip")
     assert len(frame) == len(table.cells)
     assert frame[["suite", "column", "verdict", "reason"]].notna().all().all()
     for row, cell in zip(frame.to_dict("records"), table.cells, strict=True):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from melody.evaluation.result import Measurement
 from melody.report import numbers
-from melody.report.frames import cells_csv
+from melody.report.frames import cells_frame, to_csv
 from melody.report.kinds import DASH
 from melody.report.plots.bars import pass_panels
 from melody.report.plots.curves import step_panels
@@ -202,7 +202,7 @@ def test_file_names_stay_in_their_folder_and_apart() -> None:
 
 def test_csv_keeps_every_digit() -> None:
     value = 0.1 + 0.2
-    text = cells_csv(_table(_cell({"a": 1}, measured=Measurement(value=value, expected=1, scored=1))))
+    text = to_csv(cells_frame(_table(_cell({"a": 1}, measured=Measurement(value=value, expected=1, scored=1)))))
     assert repr(value) in text
 
 
