@@ -31,7 +31,7 @@ from melody.report.plots.controls import controls_figure
 from melody.report.sounds import Sound, load_sound
 from melody.reproduce.results import Clip
 
-PAGE_BYTES = 1_500_000
+PAGE_BYTES = 1_200_000
 """Of all sounds inside a page; the others are linked and fetched when they are played."""
 CLIP_BYTES = 700_000
 MOST_PLAYERS = 12
@@ -59,7 +59,7 @@ def evaluated(result: Evaluation | Comparison, page: Path | None = None) -> Docu
     sets = [("A", result.a), ("B", result.b)] if isinstance(result, Comparison) else [("", result)]
     sections = list(_differences(result)) if isinstance(result, Comparison) else []
     for place, (name, one) in enumerate(sets):
-        sections += _set(one, name, place, page, PAGE_BYTES // len(sets))
+        sections += _set(one, name, place, page, len(sets))
     if skipped:
         sections.append(_left_out(skipped))
     findings = winners(result) if isinstance(result, Comparison) else standing(result.scores)
@@ -109,7 +109,7 @@ def _differences(result: Comparison) -> Iterable[Section]:
         yield Section(f"differences-{place}", f"{name}: differences", lead=(GROUPS[name][0],), grids=(grid,))
 
 
-def _set(result: Evaluation, name: str, place: int, page: Path | None, room: int) -> list[Section]:
+def _set(result: Evaluation, name: str, place: int, page: Path | None, sets: int) -> list[Section]:
     """A section for each group of metrics, and one for the clips that stand out."""
     prefix = f"{name}: " if name else ""
     sections = [
@@ -117,7 +117,7 @@ def _set(result: Evaluation, name: str, place: int, page: Path | None, room: int
         for group, scores in _grouped(result.scores).items()
     ]
     figures: Sequence[Figure] = controls_figure(result.scores, place)
-    players = _players(result, page, room)
+    players = _players(result, page, MOST_PLAYERS // sets, PAGE_BYTES // sets)
     if figures or players:
         heading = f"{prefix}What stands out"
         sections.append(Section(f"set-{place}-clips", heading, figures=tuple(figures), players=tuple(players)))
@@ -189,7 +189,7 @@ def _facts(score: Score) -> Facts:
     return (*found, *((str(key), str(value)) for key, value in score.source.items()))
 
 
-def _players(result: Evaluation, page: Path | None, room: int) -> list[Players]:
+def _players(result: Evaluation, page: Path | None, most: int, room: int) -> list[Players]:
     """The clips that stand out, each once, with what they stand out by; inside the page while there is room."""
     texts: dict[tuple[str, str], list[str]] = {}
     for score in result.scores:
@@ -197,7 +197,7 @@ def _players(result: Evaluation, page: Path | None, room: int) -> list[Players]:
             told = f"{score.name} = {number(clip.value, None, None)[0]} {score.unit}".strip()
             texts.setdefault((clip.identifier, clip.file), []).append(told)
     folder, sounds = Path(result.generated.folder), []
-    for (identifier, file), metrics in list(texts.items())[:MOST_PLAYERS]:
+    for (identifier, file), metrics in list(texts.items())[:most]:
         sound, size = _sound(Clip(title=identifier, text="; ".join(metrics), path=file), folder, page, room)
         room -= size
         sounds.append(sound)

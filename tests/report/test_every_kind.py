@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from melody.cli import main
 from melody.evaluation.result import Comparison, Evaluation, SavedResult
 from melody.listening.analysis import analyse
+from melody.report.evaluated import evaluated
 from melody.report.frames import frames
+from melody.report.page import render_page
 from melody.reproduce.results import Results, load_results
 
 Run = Callable[..., tuple[int, str, str]]
@@ -171,3 +175,19 @@ def test_a_result_without_numbers_is_rendered(melody: Run, model: type[SavedResu
     content = evaluation(scores=[]) if model is Evaluation else {**comparison(), "differences": []}
     Path("now.json").write_text(json.dumps(content))
     assert melody("report", "now.json")[0] == 0
+
+
+def test_a_page_of_48_clips_is_small(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 240_000)
+    content = evaluation()
+    for place in range(48):
+        soundfile.write(tmp_path / f"{place}.wav", noise, 24_000)
+        worst = {"identifier": f"{place}", "file": f"{place}.wav", "value": 0.1}
+        content["scores"][place % 4].setdefault("worst", []).append(worst)
+    content["generated"] = {**content["generated"], "folder": str(tmp_path)}
+    compared = {**comparison(), "a": content, "b": content}
+    for result in (Evaluation.model_validate(content), Comparison.model_validate(compared)):
+        page = render_page(evaluated(result, tmp_path / "page.html"))
+        assert len(page) < 3_000_000
+        assert page.count("<audio") == 12
+        assert page.count("data:audio") == 2, "the others are fetched when they are played"
