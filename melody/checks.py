@@ -27,7 +27,7 @@ def check_clip(waveform: Tensor, name: str) -> None:
 
 def check_audible(rows: Tensor, name: str, least: float = 0.0) -> None:
     """Raise ``MelodyError`` unless every row ``(B, T)`` has a value beyond ``least`` in magnitude."""
-    silent = [place for place, loudest in enumerate(rows.abs().amax(dim=1).tolist()) if loudest <= least]
+    silent = [row for row, loudest in enumerate(rows.abs().amax(dim=1).tolist()) if loudest <= least]
     if silent:
         which = f" of row {silent[0] + 1} of {len(rows)}" if len(rows) > 1 else ""
         raise MelodyError(f"{name}{which} is silent or constant; expected a signal")

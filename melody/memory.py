@@ -87,9 +87,9 @@ class _Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
-        place = _place_of_size(func)
-        if place is not None and _device(args, given) in self.devices:
-            size = given["size"] if "size" in given else args[place]
+        position = _place_of_size(func)
+        if position is not None and _device(args, given) in self.devices:
+            size = given["size"] if "size" in given else args[position]
             dtype = given.get("dtype") or torch.get_default_dtype()
             self.bytes += math.prod(size) * dtype.itemsize
             if self.bytes > self.limit:

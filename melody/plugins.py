@@ -111,14 +111,14 @@ def points_of(group: str) -> tuple[list[EntryPoint], list[tuple[str, str]]]:
     try:
         return list(entry_points(group=group)), []
     except Exception:  # one unreadable list hides all others, so each distribution is asked by itself
-        found: list[EntryPoint] = []
+        points: list[EntryPoint] = []
         unreadable: list[tuple[str, str]] = []
-        for place, distribution in enumerate(distributions()):
+        for index, distribution in enumerate(distributions()):
             try:
-                found += [point for point in distribution.entry_points if point.group == group]
+                points += [point for point in distribution.entry_points if point.group == group]
             except Exception as error:
-                unreadable.append((_name_of(distribution, str(place)), told(error)))
-        return found, unreadable
+                unreadable.append((_name_of(distribution, str(index)), told(error)))
+        return points, unreadable
 
 
 def source_of(point: EntryPoint) -> tuple[str, str | None]:

@@ -241,8 +241,8 @@ class Registry:
             return f"expected a subclass of {_path(base)}, got {_path(component)}"
         if missing := sorted(getattr(component, "__abstractmethods__", ())):
             return f"{_path(component)} lacks {', '.join(missing)}"
-        for one in base._declares:
-            if problem := one.problem(component):
+        for rule in base._declares:
+            if problem := rule.problem(component):
                 return f"{_path(component)}: {problem}"
         supplied = base._supplied
         lacking = [] if supplied is None else [n for n, p in _signature(component).items() if p.default is p.empty]
@@ -288,9 +288,11 @@ def _type_name(annotation: Any) -> str:
 
 def _bounds(metadata: Iterable[Any]) -> str:
     """The bounds of a pydantic field in words."""
-    found = {name: getattr(one, name) for one in metadata for name in ("ge", "gt", "le", "lt") if hasattr(one, name)}
-    low = f"{found['ge']:g}" if "ge" in found else f"above {found['gt']:g}" if "gt" in found else ""
-    high = f"{found['le']:g}" if "le" in found else f"below {found['lt']:g}" if "lt" in found else ""
+    limits = {
+        name: getattr(limit, name) for limit in metadata for name in ("ge", "gt", "le", "lt") if hasattr(limit, name)
+    }
+    low = f"{limits['ge']:g}" if "ge" in limits else f"above {limits['gt']:g}" if "gt" in limits else ""
+    high = f"{limits['le']:g}" if "le" in limits else f"below {limits['lt']:g}" if "lt" in limits else ""
     return f"{low} to {high}" if low and high else low or high
 
 

@@ -42,8 +42,8 @@ class Names:
     def ours(self, name: str) -> str | None:
         """Our name of a tensor, from any spelling of it; ``None`` if it is none that we know."""
         for pattern, ours in self._rules:
-            if found := pattern.fullmatch(name):
-                return ours.format(*found.groups())
+            if match := pattern.fullmatch(name):
+                return ours.format(*match.groups())
         return None
 
 
@@ -59,7 +59,7 @@ def installed_names(module: nn.Module) -> dict[str, str]:
     Raises:
         MelodyError: a release of the library that has a tensor of a name that we do not know.
     """
-    found = {}
+    installed = {}
     for path, names, library in _held(module):
         for theirs in library.state_dict():
             ours = names.ours(theirs)
@@ -68,8 +68,8 @@ def installed_names(module: nn.Module) -> dict[str, str]:
                     f"the installed release calls a tensor of {names.module} {theirs!r}, a name that this release of "
                     "melody-toolkit does not know: install an earlier one of that library, or a later melody-toolkit"
                 )
-            found[path + ours] = path + theirs
-    return found
+            installed[path + ours] = path + theirs
+    return installed
 
 
 def _held(module: nn.Module) -> Iterator[tuple[str, Names, nn.Module]]:

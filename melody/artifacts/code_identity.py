@@ -68,21 +68,21 @@ def source_hash(module: str) -> str:
 
 def closure(module: str) -> dict[str, str]:
     """What a module's code hangs on: the hash of each module, and the version of each distribution, by name."""
-    found: dict[str, str] = {}
+    known: dict[str, str] = {}
     waiting, root = [module], module.split(".")[0]
     while waiting:
         name = waiting.pop()
-        content = None if name in found else _content(name)
+        content = None if name in known else _content(name)
         if content is None:
             continue
-        found[name], imported = _identified(name, *content)
+        known[name], imported = _identified(name, *content)
         for candidate in imported:
             top = candidate.split(".")[0]
             if top in ("melody", root) or (_is_plugin(name) and _lies_beside(top, root)):
                 waiting += [] if candidate in SEAMS else [candidate]
             elif _is_plugin(name):
-                found |= {distribution: version(distribution) for distribution in _distributions().get(top, ())}
-    return found
+                known |= {distribution: version(distribution) for distribution in _distributions().get(top, ())}
+    return known
 
 
 def is_known(module: str) -> bool:

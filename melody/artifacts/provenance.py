@@ -28,13 +28,13 @@ RECORDED = (*DECIDING, "torchmetrics", "symusic")
 
 def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
     """Installed versions of melody, Python and the named distributions."""
-    found = {"melody": __version__, "python": platform.python_version()}
+    installed = {"melody": __version__, "python": platform.python_version()}
     for name in names:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def deciding_versions() -> dict[str, str]:
@@ -126,4 +126,4 @@ def makings_facts(made: Makings) -> dict[str, Any]:
 
 def weights_hash(parts: Mapping[str, str]) -> str:
     """SHA-256 over the hashes of the weights of all parts."""
-    return hashlib.sha256("".join(f"{part}:{one};" for part, one in parts.items()).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{part}:{digest};" for part, digest in parts.items()).encode()).hexdigest()

@@ -98,8 +98,8 @@ def read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise MelodyError(f"cannot read weights {path}: {reason}") from None
     version = metadata.get("format_version")
     if version not in READABLE:
-        found = f"has weights of format {version!r}" if version else "names no version of the format"
-        raise MelodyError(f"{path} {found}, expected {FORMAT_VERSION!r}")
+        problem = f"has weights of format {version!r}" if version else "names no version of the format"
+        raise MelodyError(f"{path} {problem}, expected {FORMAT_VERSION!r}")
     return metadata, tensors
 
 
@@ -155,7 +155,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str, *, assign
             raise MelodyError(f"{where}: tensor {name!r} holds NaN or infinity")
     try:
         # Names and shapes are torch's to check: a module may take in a buffer of another length, or folded weights.
-        found = module.load_state_dict(
+        misfit = module.load_state_dict(
             {installed.get(name, name): tensor for name, tensor in tensors.items()}, strict=False, assign=assign
         )
     except RuntimeError as error:
@@ -168,12 +168,12 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str, *, assign
         raise MelodyError(
             f"{where} does not fit the component: tensor {name!r} has {given}, expected {shape}"
         ) from None
-    if found.missing_keys:
-        lacking = _first([ours.get(name, name) for name in found.missing_keys])
+    if misfit.missing_keys:
+        lacking = _first([ours.get(name, name) for name in misfit.missing_keys])
         raise MelodyError(f"{where} does not fit the component: it lacks tensor {lacking}")
-    if found.unexpected_keys:
+    if misfit.unexpected_keys:
         raise MelodyError(
-            f"{where} does not fit the component: it holds an unknown tensor, {_first(found.unexpected_keys)}"
+            f"{where} does not fit the component: it holds an unknown tensor, {_first(misfit.unexpected_keys)}"
         )
 
 
@@ -203,12 +203,12 @@ def _difference(stored: dict[str, Any], wanted: dict[str, Any]) -> tuple[str, st
     theirs, ours = (component.get("use", "rvq") for component in (stored, wanted))
     if theirs != ours:
         return repr(theirs), repr(ours)
-    one, other = (component.get("arguments", component) for component in (stored, wanted))
-    keys = [key for key in sorted({*one, *other}) if canonical(one.get(key)) != canonical(other.get(key))]
+    kept, asked = (component.get("arguments", component) for component in (stored, wanted))
+    keys = [key for key in sorted({*kept, *asked}) if canonical(kept.get(key)) != canonical(asked.get(key))]
     shown = keys[:SHOWN_DIFFERENCES]
     rest = f" and {len(keys) - len(shown)} more" if len(keys) > len(shown) else ""
     first, second = (
-        ", ".join(f"{key} = {canonical(arguments.get(key)).decode()}" for key in shown) for arguments in (one, other)
+        ", ".join(f"{key} = {canonical(arguments.get(key)).decode()}" for key in shown) for arguments in (kept, asked)
     )
     return f"{theirs!r} with {first}{rest}", second + rest
 

@@ -101,7 +101,7 @@ class AudioLDM2System(System):
         folder = model_folder(weights, MODEL)
         diffusers = need("diffusers", MODEL.title)
         transformers = import_module("transformers")
-        place = device_of(device)
+        torch_device = device_of(device)
         kinds = {
             "vae": diffusers.AutoencoderKL,
             "text_encoder": transformers.ClapModel,
@@ -111,7 +111,7 @@ class AudioLDM2System(System):
             "unet": diffusers.AudioLDM2UNet2DConditionModel,
             "vocoder": transformers.SpeechT5HifiGan,
         }
-        networks = {name: load_part(kind, folder / name, MODEL).to(place) for name, kind in kinds.items()}
+        networks = {name: load_part(kind, folder / name, MODEL).to(torch_device) for name, kind in kinds.items()}
         others = {
             "tokenizer": transformers.RobertaTokenizer,
             "tokenizer_2": transformers.T5Tokenizer,
@@ -309,12 +309,12 @@ class AudioLDM2System(System):
             )
             for states, mask, made in rows
         ]
-        names, found = ("prompt_embeds", "attention_mask", "generated_prompt_embeds"), {}
+        names, embedded = ("prompt_embeds", "attention_mask", "generated_prompt_embeds"), {}
         for name, parts in zip(names, zip(*padded, strict=True), strict=True):
             if guided:
-                found[f"negative_{name}"] = torch.cat([part[:1] for part in parts])
-            found[name] = torch.cat([part[-1:] for part in parts])
-        return found
+                embedded[f"negative_{name}"] = torch.cat([part[:1] for part in parts])
+            embedded[name] = torch.cat([part[-1:] for part in parts])
+        return embedded
 
     def _state_inputs(self, cached: int, read: int) -> dict[str, Any]:
         from transformers import DynamicCache

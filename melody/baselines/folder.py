@@ -72,15 +72,15 @@ class FolderSystem(System):
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         self.folder = Path(folder).expanduser()
-        listing = list_clips(self.folder)
-        _refuse(listing.faults, self.folder)
+        audio_folder = list_clips(self.folder)
+        _refuse(audio_folder.faults, self.folder)
         self.has_texts = (self.folder / METADATA).is_file()
-        self.takes = _by_text(listing) if self.has_texts else _by_name(listing)
-        rates = Counter(header_of(clip.path).sample_rate for clip in listing.clips)
+        self.takes = _by_text(audio_folder) if self.has_texts else _by_name(audio_folder)
+        rates = Counter(header_of(clip.path).sample_rate for clip in audio_folder.clips)
         self.sample_rate = max(rates, key=lambda rate: (rates[rate], rate))
         self.notes: list[str] = []
         """What was done to clips that are not as long, or not of the rate, that the others are."""
-        self._clips = listing.clips
+        self._clips = audio_folder.clips
         self._hash: str | None = None
 
     def generate(
@@ -135,13 +135,13 @@ class FolderSystem(System):
         if takes[0].run is None:
             return takes[0]
         by_run = {take.run: take for take in takes}
-        found = by_run.get(seed) or by_run.get(seed // SEEDS_A_RUN)
-        if found is None:
+        take = by_run.get(seed) or by_run.get(seed // SEEDS_A_RUN)
+        if take is None:
             raise MelodyError(
                 f"folder {self.folder} has no clip of seed {seed // SEEDS_A_RUN or seed} for {prompt!r} "
                 f"(there: {', '.join(map(str, sorted(run for run in by_run if run is not None)))})"
             )
-        return found
+        return take
 
     def _read(self, clip: AudioFile, duration_s: float) -> Tensor:
         """``(T,)`` of ``duration_s`` at the folder's rate."""
@@ -164,17 +164,17 @@ class FolderSystem(System):
             self.notes.append(text)
 
 
-def _by_text(listing: AudioFolder) -> dict[str, tuple[Take, ...]]:
+def _by_text(audio_folder: AudioFolder) -> dict[str, tuple[Take, ...]]:
     """Takes by the texts of ``metadata.csv``."""
-    path = listing.folder / METADATA
-    texts, faults = read_captions(path, listing)
-    _refuse(faults, listing.folder)
+    path = audio_folder.folder / METADATA
+    texts, faults = read_captions(path, audio_folder)
+    _refuse(faults, audio_folder.folder)
     runs = _runs(path)
-    found: dict[str, list[Take]] = {}
-    for clip in listing.clips:
+    takes_of: dict[str, list[Take]] = {}
+    for clip in audio_folder.clips:
         run = runs.get(composed(clip.name), runs.get(clip.identifier))
-        found.setdefault(composed(texts[clip.identifier]), []).append(Take(clip, run))
-    return {text: _distinct(text, takes, listing.folder) for text, takes in found.items()}
+        takes_of.setdefault(composed(texts[clip.identifier]), []).append(Take(clip, run))
+    return {text: _distinct(text, takes, audio_folder.folder) for text, takes in takes_of.items()}
 
 
 def _runs(path: Path) -> dict[str, int]:
@@ -187,17 +187,17 @@ def _runs(path: Path) -> dict[str, int]:
         given, name = row["seed"], row["file_name"]
         if not (given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS):
             raise MelodyError(f"{path} line {line}: seed {given!r} of {name}; expected 0 or more")
-        for one in file_names(name):
-            runs[composed(one)] = runs[identifier_of(one)] = int(given)
+        for file_name in file_names(name):
+            runs[composed(file_name)] = runs[identifier_of(file_name)] = int(given)
     return runs
 
 
-def _by_name(listing: AudioFolder) -> dict[str, tuple[Take, ...]]:
+def _by_name(audio_folder: AudioFolder) -> dict[str, tuple[Take, ...]]:
     """Takes by what the files' names, without folders and extensions, come to as prompts."""
-    found: dict[str, list[Take]] = {}
-    for clip in listing.clips:
-        found.setdefault(slug(PurePosixPath(identifier_of(clip.name)).name), []).append(Take(clip, None))
-    return {key: _distinct(key, takes, listing.folder) for key, takes in found.items()}
+    takes_of: dict[str, list[Take]] = {}
+    for clip in audio_folder.clips:
+        takes_of.setdefault(slug(PurePosixPath(identifier_of(clip.name)).name), []).append(Take(clip, None))
+    return {key: _distinct(key, takes, audio_folder.folder) for key, takes in takes_of.items()}
 
 
 def _distinct(text: str, takes: list[Take], folder: Path) -> tuple[Take, ...]:

@@ -88,9 +88,9 @@ class MusicGenSystem(System):
     def __init__(self, weights: str | Path, device: str = "cpu") -> None:
         folder = model_folder(weights, MODEL)
         transformers = import_module("transformers")
-        place = device_of(device)
+        torch_device = device_of(device)
         model = load_part(transformers.MusicgenForConditionalGeneration, folder, MODEL)
-        self._use(model.to(place), load_text(transformers.T5Tokenizer, folder, MODEL))
+        self._use(model.to(torch_device), load_text(transformers.T5Tokenizer, folder, MODEL))
         self._facts = {"weights": content_hash(folder)}
 
     @classmethod

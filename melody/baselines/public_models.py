@@ -65,7 +65,7 @@ def load_part(kind: Any, folder: Path, model: Published, **options: Any) -> Any:
     check_files(folder, model)
     try:
         with torch.random.fork_rng():
-            module, found = kind.from_pretrained(
+            module, report = kind.from_pretrained(
                 folder,
                 use_safetensors=True,
                 local_files_only=True,
@@ -76,7 +76,7 @@ def load_part(kind: Any, folder: Path, model: Published, **options: Any) -> Any:
     except Exception as error:  # the libraries' own classes, which share no base
         raise MelodyError(f"{model.title}: {folder} does not fit {kind.__name__}: {_line(error)}") from None
     for key, what in (("mismatched_keys", "of another shape"), ("missing_keys", "missing")):
-        if wrong := sorted(map(str, found.get(key) or ())):
+        if wrong := sorted(map(str, report.get(key) or ())):
             raise MelodyError(f"{model.title}: {folder} does not fit {kind.__name__}: {len(wrong)} {what}: {wrong[0]}")
     return module.eval().requires_grad_(False)
 
@@ -119,8 +119,8 @@ def versions(*names: str) -> dict[str, str]:
 @contextmanager
 def random_weights(seed: int, device: str) -> Iterator[None]:
     """Networks built within are on ``device`` (``meta``: shapes only), and the caller's random stream is not moved."""
-    place = torch.device("meta") if device == "meta" else device_of(device)
-    with torch.random.fork_rng(), place:
+    torch_device = torch.device("meta") if device == "meta" else device_of(device)
+    with torch.random.fork_rng(), torch_device:
         torch.manual_seed(seed)
         yield
 
@@ -143,9 +143,9 @@ def counted(parts: Mapping[str, nn.Module], rows: int) -> Iterator[GenerationSta
 def settle(trace: GenerationStats, formula: dict[str, int], once: dict[str, int]) -> None:
     """Hold the hooks' counts to the formula; what runs beside the loop is checked, and is no pass of the trace."""
     for name, expected in {**formula, **once}.items():
-        found = trace.passes.get(name, 0)
-        if found != expected:
-            raise MelodyError(f"{name}: {found} forward passes were counted, but the formula gives {expected}")
+        counted_passes = trace.passes.get(name, 0)
+        if counted_passes != expected:
+            raise MelodyError(f"{name}: {counted_passes} forward passes were counted, but the formula gives {expected}")
     for name in once:
         trace.passes.pop(name, None)
         trace.weighted_passes.pop(name, None)
@@ -199,11 +199,11 @@ def roberta_bytes(max_length: int) -> Any:
 
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
     return RobertaTokenizer(
-        vocab={piece: place for place, piece in enumerate(pieces)}, merges=[], model_max_length=max_length
+        vocab={piece: index for index, piece in enumerate(pieces)}, merges=[], model_max_length=max_length
     )
 
 
 def _line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    found = next((line for line in lines if "size mismatch" in line or "shape" in line), lines[0] if lines else "")
-    return f"{type(error).__name__}: {found[:300]}"
+    telling = next((line for line in lines if "size mismatch" in line or "shape" in line), lines[0] if lines else "")
+    return f"{type(error).__name__}: {telling[:300]}"

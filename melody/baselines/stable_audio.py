@@ -96,14 +96,14 @@ class StableAudioSystem(System):
         transformers = import_module("transformers")
         from diffusers.pipelines.stable_audio import StableAudioProjectionModel
 
-        place = device_of(device)
+        torch_device = device_of(device)
         kinds = {
             "vae": diffusers.AutoencoderOobleck,
             "text_encoder": transformers.T5EncoderModel,
             "projection_model": StableAudioProjectionModel,
             "transformer": diffusers.StableAudioDiTModel,
         }
-        networks = {name: load_part(kind, folder / name, MODEL).to(place) for name, kind in kinds.items()}
+        networks = {name: load_part(kind, folder / name, MODEL).to(torch_device) for name, kind in kinds.items()}
         tokenizer = load_text(transformers.T5Tokenizer, folder / "tokenizer", MODEL)
         self._use(networks, tokenizer, _scheduler(diffusers, folder / "scheduler"))
         self._facts = {"weights": content_hash(folder)}
@@ -196,8 +196,8 @@ class StableAudioSystem(System):
         held: dict[str, Any] = {}
 
         def text() -> None:
-            place = next(encoder.parameters()).device
-            held["text"] = torch.ones(1, text_length, dtype=torch.long, device=place)
+            device = next(encoder.parameters()).device
+            held["text"] = torch.ones(1, text_length, dtype=torch.long, device=device)
 
         def noisy() -> None:
             held["denoiser"] = self._noisy(rows, text_length)

@@ -21,8 +21,8 @@ def words_of(texts: Iterable[str]) -> list[str]:
     >>> words_of(["A slow waltz in three-four time", "a waltz in E"])
     ['a', 'slow', 'waltz', 'in', 'three', 'four', 'time', 'e']
     """
-    found = (word for text in texts for word in WORD.findall(unicodedata.normalize("NFKC", text).lower()))
-    return list(dict.fromkeys(found))
+    words = (word for text in texts for word in WORD.findall(unicodedata.normalize("NFKC", text).lower()))
+    return list(dict.fromkeys(words))
 
 
 def unmet_words(texts: Iterable[str], embedder: Any) -> list[str]:

@@ -59,10 +59,10 @@ def weights_file(published: Published, weights: str) -> Path:
     if weights and path.is_file():
         return path
     folder = weights_folder(published, weights)
-    found = [folder / name for name in published.files if (folder / name).is_file()]
-    if not found:
+    present = [folder / name for name in published.files if (folder / name).is_file()]
+    if not present:
         raise published.missing(f"there is none of {', '.join(published.files)} in {folder}")
-    return found[0]
+    return present[0]
 
 
 def weights_folder(published: Published, weights: str) -> Path:

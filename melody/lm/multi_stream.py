@@ -152,8 +152,8 @@ class MultiStream(nn.Module):
         self._check(given, start)
         rows, positions = self.given_rows(given)
         rows = torch.cat([rows, _flat_rows(start, self.first_row, self.codebook_size)], dim=1)
-        place, total = start[0].numel(), num_frames * self.num_levels
-        positions = torch.cat([positions, torch.arange(place, device=device)])
+        begin, total = start[0].numel(), num_frames * self.num_levels
+        positions = torch.cat([positions, torch.arange(begin, device=device)])
         uniforms = draw_uniforms(batch, generators, device, total)
         cache = self.empty_cache(batch, rows.shape[1] + total)
         drawn: list[Tensor] = []
@@ -168,7 +168,7 @@ class MultiStream(nn.Module):
             probabilities = token_probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p)
             tokens = draw(probabilities, uniforms[:, len(drawn)])  # (B,)
             rows = tokens[:, None] + (self.first_row + level * self.codebook_size)
-            positions = torch.full((1,), place + len(drawn), device=device)
+            positions = torch.full((1,), begin + len(drawn), device=device)
             drawn.append(tokens)
             if callback is not None:
                 callback(len(drawn), total)

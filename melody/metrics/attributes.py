@@ -150,9 +150,9 @@ class TempoClassifier(nn.Module):
 
     def forward(self, rhythm: Tensor) -> Tensor:
         lag = 60 * FRAME_RATE / self.candidates[:, None] * torch.tensor(BEATS)  # (candidates, beats)
-        place = lag.clamp(max=MAX_LAG - 2)
-        before = place.floor().long()
-        share = place - before
+        position = lag.clamp(max=MAX_LAG - 2)
+        before = position.floor().long()
+        share = position - before
         read = rhythm[:, :, before] * (1 - share) + rhythm[:, :, before + 1] * share
         known = (read * (lag <= MAX_LAG - 2)).permute(0, 2, 1, 3).flatten(2)  # (B, candidates, bands · beats)
         tempo = torch.log2(self.candidates / 100)[None, :, None].expand(len(known), -1, 1)

@@ -84,10 +84,10 @@ class Denoised:
             name: torch.zeros(num_bins, dtype=torch.float64).index_add_(0, bins, torch.tensor(values).double())
             for name, values in columns.items()
         }
-        found = {name: bin_means(total, counts) for name, total in totals.items()}
+        binned = {name: bin_means(total, counts) for name, total in totals.items()}
         return [
-            {"low": edge.low, "high": edge.high, "n": edge.n, **{name: found[name][i].value for name in found}}
-            for i, edge in enumerate(found["velocity_mse"])
+            {"low": edge.low, "high": edge.high, "n": edge.n, **{name: binned[name][i].value for name in binned}}
+            for i, edge in enumerate(binned["velocity_mse"])
         ]
 
 

@@ -146,7 +146,7 @@ def _first_clips(clips: Sequence[Tensor], order: NDArray[np.int64], sizes: NDArr
     sums: list[Statistics] = []
     done = 0
     for size in sizes:
-        added = Statistics.of(torch.cat([clips[place] for place in order[done:size]]))
+        added = Statistics.of(torch.cat([clips[row] for row in order[done:size]]))
         sums.append(sums[-1] + added if sums else added)
         done = size
     return sums

@@ -97,8 +97,8 @@ def hifi_encode(a: Arguments, frames: int) -> Cost:
     blocks = zip(a["encoder_widths"], a["encoder_rates"], a["encoder_kernels"], strict=True)
     for n_out, rate, kernel in blocks:
         samples //= rate
-        unit = _residual(samples, n_out, a["encoder_residual_kernels"], convolutions=2)
-        total += convolution(samples, n_in, n_out, kernel) + unit.times(a["encoder_units"])
+        residual = _residual(samples, n_out, a["encoder_residual_kernels"], convolutions=2)
+        total += convolution(samples, n_in, n_out, kernel) + residual.times(a["encoder_units"])
         n_in = n_out
     return total + convolution(frames, n_in, 2 * a["latent_dim"], END_KERNEL)
 

@@ -120,9 +120,9 @@ def frechet_distances(sets: Iterable[Statistics], reference: Statistics) -> list
     """Squared Fréchet distance of each set to one reference, whose root is taken once."""
     target = _root(reference.covariance)
     distances = []
-    for one in sets:
-        one._check_dimension(reference)
-        distances.append(_distance(one.mean, _root(one.covariance), reference.mean, target))
+    for statistics in sets:
+        statistics._check_dimension(reference)
+        distances.append(_distance(statistics.mean, _root(statistics.covariance), reference.mean, target))
     return distances
 
 

@@ -98,7 +98,7 @@ class GroupedJackknife:
         if len(self.labels) != len(other.labels) or (self.labels != other.labels).any():
             raise MelodyError("jackknife of a difference: the clips are grouped differently; expected the same groups")
         pairs = zip(self.replicates(), other.replicates(), strict=True)
-        replicates = [one - two for one, two in pairs]
+        replicates = [ours - theirs for ours, theirs in pairs]
         value = self.value - other.value
         return jackknife_estimate(value, replicates, n=len(self.labels), over=f"{over}, paired", confidence=confidence)
 

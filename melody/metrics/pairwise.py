@@ -79,9 +79,9 @@ def median_distance(x: Tensor) -> float:
         for squared in _pairs(x):
             kept = squared[(squared >= low) & (squared < high)]
             counts += torch.bincount(((kept - low) / width).long().clamp(max=BINS - 1), minlength=BINS)
-        place = int((counts.cumsum(dim=0) <= rank).sum().clamp(max=BINS - 1))
-        rank -= int(counts[:place].sum())
-        low, high, inside = low + place * width, low + (place + 1) * width, int(counts[place])
+        bin_of_rank = int((counts.cumsum(dim=0) <= rank).sum().clamp(max=BINS - 1))
+        rank -= int(counts[:bin_of_rank].sum())
+        low, high, inside = low + bin_of_rank * width, low + (bin_of_rank + 1) * width, int(counts[bin_of_rank])
     if inside > GATHERED:  # so many pairs at one distance
         return math.sqrt(low)
     values = torch.cat([squared[(squared >= low) & (squared <= high)] for squared in _pairs(x)])

@@ -57,7 +57,7 @@ def derangement(count: int, seed: int) -> list[int]:
     # A permutation is a derangement with probability 1/e, so this takes 2.7 draws on average.
     while (drawn == places).any():
         drawn = rng.permutation(count)
-    return [int(place) for place in drawn]
+    return [int(row) for row in drawn]
 
 
 def shuffled_cosines(text_emb: Tensor, audio_emb: Tensor, seed: int) -> Tensor:
@@ -114,5 +114,5 @@ def _unit(embeddings: Tensor, name: str, other: Tensor) -> Tensor:
         raise MelodyError(
             f"text correlation: {zero} of {len(rows)} {name} embeddings are all zeros; expected a direction"
         )
-    unit: Tensor = rows / norms[:, None]
-    return unit
+    unit_rows: Tensor = rows / norms[:, None]
+    return unit_rows

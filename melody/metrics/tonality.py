@@ -84,9 +84,9 @@ class Peaks:
 
     def chroma(self) -> Tensor:
         """``(frames, 12)``, float64, C first."""
-        place = self.pitch - self.tuning
-        below = place.floor()
-        share = place - below
+        tuned = self.pitch - self.tuning
+        below = tuned.floor()
+        share = tuned - below
         chroma = torch.zeros(self.frames * 12, dtype=torch.float64)
         for pitch, weight in ((below, 1 - share), (below + 1, share)):
             chroma.index_add_(0, self.frame * 12 + pitch.long() % 12, self.magnitude * weight)
@@ -164,7 +164,7 @@ def _block_peaks(magnitude: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     before, here, after = part[:-2], part[1:-1], part[2:]
     bins, frame = torch.nonzero((here > before) & (here >= after) & (here > FAINTEST_PEAK), as_tuple=True)
     a, b, c = (side[bins, frame].clamp(min=1e-12).log() for side in (before, here, after))
-    place = first + bins + 0.5 * (a - c) / (a - 2 * b + c)
-    pitch = 69 + 12 * torch.log2(place * SAMPLE_RATE / FFT_SIZE / 440)
+    exact_bin = first + bins + 0.5 * (a - c) / (a - 2 * b + c)
+    pitch = 69 + 12 * torch.log2(exact_bin * SAMPLE_RATE / FFT_SIZE / 440)
     inside = (pitch >= LOWEST_PITCH) & (pitch < PITCH_END)
     return pitch[inside], here[bins, frame][inside], frame[inside]

@@ -145,8 +145,8 @@ def _semantic(module: nn.Module, tokens: int) -> Tensor:
 
 
 def _zeros(module: nn.Module, *shape: int) -> Tensor:
-    place = _place(module)
-    return torch.zeros(*shape, dtype=place.dtype, device=place.device)
+    weight = _place(module)
+    return torch.zeros(*shape, dtype=weight.dtype, device=weight.device)
 
 
 def _place(module: nn.Module) -> Tensor:

@@ -143,8 +143,8 @@ class MelodyPipeline(Pretrained):
             torch.manual_seed(seed)
             parts = {part: build_part(loaded, part) for part in PARTS}
             fill_fitted(parts)
-        place = torch.device("meta") if device == "meta" else device_of(device)
-        return cls(loaded, {part: _placed(module, place) for part, module in parts.items()})
+        torch_device = torch.device("meta") if device == "meta" else device_of(device)
+        return cls(loaded, {part: _placed(module, torch_device) for part, module in parts.items()})
 
     @property
     def sample_rate(self) -> int:

@@ -35,7 +35,7 @@ def token_options(model: LanguageModel, who: str, **settings: Any) -> dict[str, 
     wanted = {name: value for name, value in settings.items() if value not in NEUTRAL[name]}
     for name, value in wanted.items():
         if not takes(type(model).generate, name):
-            neutral = next(one for one in reversed(NEUTRAL[name]) if one is not None or name == "top_k")
+            neutral = next(off for off in reversed(NEUTRAL[name]) if off is not None or name == "top_k")
             rest = "leave it out" if neutral is None else f"{neutral:g} is without it"
             raise MelodyError(
                 f"{who}: {name} = {value:g} has no effect on language model {type(model).__name__}, whose generate "
@@ -57,7 +57,7 @@ def check_guidance(denoiser: Denoiser, guidance_scale: float) -> None:
 def takes(function: Callable[..., Any], name: str) -> bool:
     """Whether a call of a function with this keyword can have an effect."""
     parameters = inspect.signature(function).parameters
-    rest = [one.name for one in parameters.values() if one.kind is inspect.Parameter.VAR_KEYWORD]
+    rest = [parameter.name for parameter in parameters.values() if parameter.kind is inspect.Parameter.VAR_KEYWORD]
     wanted = [name] if name in parameters else rest
     if not wanted:
         return False

@@ -52,15 +52,15 @@ def spread(first: int, count: int) -> list[tuple[int, int]]:
         return []
     parts = CACHE_POINTS + (count - CACHE_POINTS) % 2  # so many odd numbers add up to an odd number, or to an even one
     if count <= parts:
-        return [(first + place, 1) for place in range(count)]
+        return [(first + offset, 1) for offset in range(count)]
     base = (count // parts - 1) | 1
     extra = (count - parts * base) // 2  # passes that are left, two by two
-    found, begin = [], first
+    middles, begin = [], first
     for part in range(parts):
         length = base + 2 * (extra // parts + (part < extra % parts))
-        found.append((begin + length // 2, length))
+        middles.append((begin + length // 2, length))
         begin += length
-    return found
+    return middles
 
 
 def prompt_work(joint_embedder: JointEmbedder, rvq: ResidualVectorQuantizer) -> Iterator[CallCost]:
@@ -80,16 +80,16 @@ def _language_model(networks: Networks, settings: Settings, windows: list[Window
             f"language model {networks.preset.language_model.use!r} is not decoder-only: its passes are not known"
         )
     rows = 1 if settings.defaults.token_guidance_scale == 1 else 2
-    found: Counter[tuple[int, int]] = Counter()  # passes by (tokens in the cache, new tokens)
+    passes_by_length: Counter[tuple[int, int]] = Counter()  # passes by (tokens in the cache, new tokens)
     known = 0
     for window in windows:
         context, drawn = known - window.begin_token, window.end_token - known
         read = model.num_prefix_tokens + context
         known = window.end_token
         if drawn:
-            found[0, read] += 1
-            found.update({(cached, 1): passes for cached, passes in spread(read, drawn - 1)})
-    for (cached, new), passes in found.items():
+            passes_by_length[0, read] += 1
+            passes_by_length.update({(cached, 1): passes for cached, passes in spread(read, drawn - 1)})
+    for (cached, new), passes in passes_by_length.items():
         call = profiled_calls.draw_token(model, cached, new, rows)
         name, shape = ("prefill", f"{new} tokens") if not cached else ("one token", f"after {cached} tokens")
         prefill = 0 if cached else new * passes
@@ -138,12 +138,12 @@ class _Lengths:
 
 def _pieces(codec: Codec, windows: list[Window]) -> list[int]:
     """Frames of every piece that the decoder takes at once, as ``Stream`` hands them over."""
-    found: list[int] = []
-    lengths: Any = _Lengths(codec.hop_length, codec.decoder_context_frames, found.append)
+    frames: list[int] = []
+    lengths: Any = _Lengths(codec.hop_length, codec.decoder_context_frames, frames.append)
     decoder = PiecewiseDecoder(lengths)
     known = 0
     for window in windows:
         latents = torch.zeros(1, window.end_frame - known, codec.latent_dim, device="meta")
         decoder.push(latents, last=window is windows[-1])
         known = window.end_frame
-    return found
+    return frames

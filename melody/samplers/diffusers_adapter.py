@@ -176,10 +176,10 @@ class _Run:
 
 def _scheduler_class(name: str) -> Any:
     module = need("diffusers", "sampler 'diffusers'")
-    found = getattr(module, name, None)
-    if name in FAMILIES and found is not None:
-        return found
-    what = "is unknown" if found is None else "cannot be run at given angles with one evaluation a step"
+    scheduler = getattr(module, name, None)
+    if name in FAMILIES and scheduler is not None:
+        return scheduler
+    what = "is unknown" if scheduler is None else "cannot be run at given angles with one evaluation a step"
     raise MelodyError(f"sampler 'diffusers': scheduler {name!r} {what}{did_you_mean(name, FAMILIES)}")
 
 

@@ -123,14 +123,14 @@ class VelocityPrediction(Recipe):
         """Held-out tokens made to music as the preset generates, each beside the decoded true latents."""
         if self.preview is None:
             return {}
-        found, part = {}, self.trained().eval()
+        sounds, part = {}, self.trained().eval()
         for number in range(min(SOUNDS, len(self.validation_data.tokens))):
             row = torch.tensor([number])
             tokens = self.validation_data.tokens[row].to(self.device)
             true = self.validation_data.held_out(row).to(self.device)
-            found[f"clip {number}/original latents"] = self.preview.decode(true)
-            found[f"clip {number}/sampled"] = self.preview.sampled(part, tokens, true.shape)
-        return found
+            sounds[f"clip {number}/original latents"] = self.preview.decode(true)
+            sounds[f"clip {number}/sampled"] = self.preview.sampled(part, tokens, true.shape)
+        return sounds
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ class AcousticData:
             views: which prefix of each row.
         """
         ratio = self.frames_per_given
-        place = begins[:, None] + torch.arange(length)
-        given = [self.given[rows[:, None], place]]
+        times = begins[:, None] + torch.arange(length)
+        given = [self.given[rows[:, None], times]]
         if self.prefixes is not None:
             given.insert(0, self.prefixes[rows, views][:, None])
         places = begins[:, None] * ratio + torch.arange(length * ratio)

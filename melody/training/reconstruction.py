@@ -177,12 +177,12 @@ class Reconstruction(Recipe):
         """Held-out clips, each beside its reconstruction."""
         part, corpus = self.trained().eval(), self.validation_corpus
         samples = corpus.sample_rate * 4
-        found = {}
-        for number, place in enumerate(segments(corpus, samples)[:SOUNDS]):
-            target = segment_batch(corpus, [place], samples).to(self.device)
-            found[f"clip {number}/original"] = target[0, 0]
-            found[f"clip {number}/reconstruction"] = part.decode(part.encode(target))[0, 0, :samples]  # type: ignore[operator]
-        return found
+        sounds = {}
+        for number, segment in enumerate(segments(corpus, samples)[:SOUNDS]):
+            target = segment_batch(corpus, [segment], samples).to(self.device)
+            sounds[f"clip {number}/original"] = target[0, 0]
+            sounds[f"clip {number}/reconstruction"] = part.decode(part.encode(target))[0, 0, :samples]  # type: ignore[operator]
+        return sounds
 
     def _held_out(self) -> tuple[Tensor, ...]:
         """Held-out clips of four seconds ``(B, 1, T)``, eight at a time."""
@@ -196,14 +196,14 @@ class Reconstruction(Recipe):
         preds = [p[..., : t.shape[-1]] for p, t in zip(preds, batches, strict=True)]
         spectral = MultiResolutionStftLoss(reduction="mean").to(self.device)
         distances = [spectral(p, t) for p, t in zip(preds, batches, strict=True)]
-        found = {"stft": mean_over_rows(distances, batches)}
+        measured = {"stft": mean_over_rows(distances, batches)}
         clips, targets = torch.cat(preds), torch.cat(batches)
         audible = targets.abs().amax(dim=(1, 2)) > 0  # nothing can be measured against silence
         if silent := int((~audible).sum()):
-            found["silent_clips"] = float(silent)
+            measured["silent_clips"] = float(silent)
         if audible.any():
-            found["si_sdr_db"] = float(si_sdr_db(clips[audible], targets[audible]).mean())
-        return found
+            measured["si_sdr_db"] = float(si_sdr_db(clips[audible], targets[audible]).mean())
+        return measured
 
 
 def si_sdr_db(preds: Tensor, target: Tensor) -> Tensor:

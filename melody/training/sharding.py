@@ -48,16 +48,16 @@ class Sharded(FSDPStrategy):
             return super().optimizer_state(optimizer)
         # torch gathers all moments into one buffer, of which a CPU gets views: so one moment at a time, and copied.
         optimizer = getattr(optimizer, "_optimizer", optimizer)
-        moments, whole, found = optimizer.state, dict[int, dict[str, Tensor]](), dict[str, Any]()
+        moments, whole, state = optimizer.state, dict[int, dict[str, Tensor]](), dict[str, Any]()
         try:
             for name in MOMENTS:
                 optimizer.state = {p: {key: s[key] for key in ("step", name)} for p, s in moments.items()}
-                found = copy.deepcopy(super().optimizer_state(optimizer))
-                for number, values in found.get("state", {}).items():
+                state = copy.deepcopy(super().optimizer_state(optimizer))
+                for number, values in state.get("state", {}).items():
                     whole.setdefault(number, {}).update(values)
         finally:
             optimizer.state = moments
-        return {**found, "state": whole} if found else {}
+        return {**state, "state": whole} if state else {}
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         # torch's own way to the whole state reads freed memory where the shards are on a CPU.

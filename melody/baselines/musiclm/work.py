@@ -88,8 +88,8 @@ def _places(stage: Windows, ratio: int) -> tuple[float, float]:
 
 def _device(network: Any) -> torch.device:
     """Where a network is now: it may be moved between calls."""
-    place: torch.device = next(network.parameters()).device
-    return place
+    device: torch.device = next(network.parameters()).device
+    return device
 
 
 class _TokenCalls:

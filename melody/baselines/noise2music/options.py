@@ -69,4 +69,4 @@ def _is_count(value: Any) -> bool:
 
 def passes_of(settings: dict[str, Settings]) -> dict[str, int]:
     """Forward passes by part: steps times the sampler's evaluations a step, whatever the duration (Table 3)."""
-    return {part: one.num_steps * one.sampler.evaluations_per_step for part, one in settings.items()}
+    return {part: chosen.num_steps * chosen.sampler.evaluations_per_step for part, chosen in settings.items()}
