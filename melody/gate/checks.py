@@ -97,19 +97,19 @@ def gate_against(
     skipped += [_skipped(entry, f"only {name} has it") for entry in gone]
     differences: dict[int, Worsening] = {}
     checks: list[Check] = []
-    for place, (entry, base) in enumerate(pairs):
+    for number, (entry, base) in enumerate(pairs):
         if (check := _untested(entry, base, name)) is not None:
             checks.append(check)
         else:
-            differences[place] = worsening(entry, base)
+            differences[number] = worsening(entry, base)
     if not differences and not any(check.state == "falls" for check in checks):
         raise MelodyError(f"the results have no number that can be held against {name}: {_first(checks + skipped)}")
     corrected = dict(zip(differences, _corrected(differences.values()), strict=True))
     level = float(ndtr(-by_standard_errors))
-    family = sum(not found.exact for found in differences.values())
-    for place, found in differences.items():
-        entry, base = pairs[place]
-        checks.append(_tested(entry, base, found, corrected[place], level, family, name))
+    family = sum(not worse_by.exact for worse_by in differences.values())
+    for number, worse_by in differences.items():
+        entry, base = pairs[number]
+        checks.append(_tested(entry, base, worse_by, corrected[number], level, family, name))
     title = f"no worse than {name} by more than {by_standard_errors:g} standard errors"
     return GateOutcome(title, tuple(_named_apart([*checks, *skipped])))
 
@@ -141,11 +141,11 @@ def _against(
     if base is None or _no_number(base) is not None:
         raise MelodyError(f"{where}: the baseline {threshold.no_worse_than} has no number of {_told(entry)}")
     try:
-        found = worsening(entry, base)
+        worse_by = worsening(entry, base)
     except MelodyError as error:
         raise MelodyError(f"{where}: the baseline {threshold.no_worse_than} does not compare: {error}") from None
-    state: State = "falls" if found.beyond(threshold.margin) else "holds"
-    return state, f"{_values(entry, base, name)}{_by(found)}, {threshold.margin:g} are allowed"
+    state: State = "falls" if worse_by.beyond(threshold.margin) else "holds"
+    return state, f"{_values(entry, base, name)}{_by(worse_by)}, {threshold.margin:g} are allowed"
 
 
 def _untested(entry: ResultEntry, base: ResultEntry, name: str) -> Check | None:
@@ -165,10 +165,10 @@ def _untested(entry: ResultEntry, base: ResultEntry, name: str) -> Check | None:
 
 
 def _tested(
-    entry: ResultEntry, base: ResultEntry, found: Worsening, p_value: float, level: float, family: int, name: str
+    entry: ResultEntry, base: ResultEntry, worse_by: Worsening, p_value: float, level: float, family: int, name: str
 ) -> Check:
-    line = f"{_told(entry)}: {_values(entry, base, name)}{_by(found)}"
-    if not found.exact:
+    line = f"{_told(entry)}: {_values(entry, base, name)}{_by(worse_by)}"
+    if not worse_by.exact:
         line += f"; p {_rounded(p_value)} by Holm over {family} metrics"
     falls = p_value < level or p_value == 0.0  # no number of standard errors allows what has none
     return Check(_title(entry, name), entry.suite, "falls" if falls else "holds", line)
@@ -176,23 +176,23 @@ def _tested(
 
 def _corrected(differences: Iterable[Worsening]) -> Iterator[float]:
     """P-values corrected over those that are tested; what is exact is as it is."""
-    found = list(differences)
-    tested = [one.p_value for one in found if not one.exact]
+    worsenings = list(differences)
+    tested = [change.p_value for change in worsenings if not change.exact]
     adjusted = iter(holm(tested) if tested else [])
-    return (one.p_value if one.exact else next(adjusted) for one in found)
+    return (change.p_value if change.exact else next(adjusted) for change in worsenings)
 
 
 def _values(entry: ResultEntry, base: ResultEntry, name: str) -> str:
     return f"{entry.value:.6g}, {base.value:.6g} in {name}"
 
 
-def _by(found: Worsening) -> str:
-    word = "worse" if found.amount > 0 else "no worse"
-    text = f": {word} by {abs(found.amount):.4g}" if found.amount > 0 else f": {word}"
-    if found.standard_error is None:
+def _by(worse_by: Worsening) -> str:
+    word = "worse" if worse_by.amount > 0 else "no worse"
+    text = f": {word} by {abs(worse_by.amount):.4g}" if worse_by.amount > 0 else f": {word}"
+    if worse_by.standard_error is None:
         return f"{text} (no standard error)"
-    times = f", {found.amount / found.standard_error:.2g} standard errors" if found.standard_error > 0 else ""
-    return f"{text}{times} of {found.standard_error:.3g} ({found.how})" if times else f"{text} ({found.how})"
+    times = f", {worse_by.amount / worse_by.standard_error:.2g} standard errors" if worse_by.standard_error > 0 else ""
+    return f"{text}{times} of {worse_by.standard_error:.3g} ({worse_by.how})" if times else f"{text} ({worse_by.how})"
 
 
 def _rounded(p_value: float) -> str:

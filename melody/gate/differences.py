@@ -56,10 +56,10 @@ def worsening(now: ResultEntry, base: ResultEntry) -> Worsening:
     """
     if reason := measured_otherwise(now, base):
         raise MelodyError(reason)
-    found = _difference(now, base, 1 if now.direction == "lower" else -1)
-    if found.amount <= ROUNDING * max(abs(now.value or 0.0), abs(base.value or 0.0)) and found.amount > 0:
-        return replace(found, amount=0.0, p_value=1.0)
-    return found
+    worse_by = _difference(now, base, 1 if now.direction == "lower" else -1)
+    if worse_by.amount <= ROUNDING * max(abs(now.value or 0.0), abs(base.value or 0.0)) and worse_by.amount > 0:
+        return replace(worse_by, amount=0.0, p_value=1.0)
+    return worse_by
 
 
 def measured_otherwise(now: ResultEntry, base: ResultEntry) -> str:
@@ -91,9 +91,9 @@ def _of_scores(now: ResultEntry, base: ResultEntry, sign: int) -> Worsening:
         return _of_clips(now, base, sign)
     if a.groups is not None and b.groups is not None:
         if a.groups.clips == b.groups.clips and len(a.groups.without) == len(b.groups.without):
-            without = [one - other for one, other in zip(a.groups.without, b.groups.without, strict=True)]
-            found = jackknife_estimate(_amount(now, base, 1), without, n=a.scored)
-            return _paired(found, sign, len(without) - 1, f"paired over {a.scored} clips")
+            without = [ours - theirs for ours, theirs in zip(a.groups.without, b.groups.without, strict=True)]
+            estimate = jackknife_estimate(_amount(now, base, 1), without, n=a.scored)
+            return _paired(estimate, sign, len(without) - 1, f"paired over {a.scored} clips")
         return _unpaired(now, base, sign, "the clips' identifiers or the seeds differ")
     return _unpaired(now, base, sign, "" if _exact(now, base) else "one of the results keeps no values to pair")
 
@@ -110,11 +110,11 @@ def _of_clips(now: ResultEntry, base: ResultEntry, sign: int) -> Worsening:
     b: Mapping[str, float | None] = base.record.clips
     if set(a) != set(b):
         return _unpaired(now, base, sign, f"{len(set(a) & set(b))} of {len(set(a) | set(b))} identifiers agree")
-    pairs = [(one, other) for key in a if (one := a[key]) is not None and (other := b[key]) is not None]
+    pairs = [(ours, theirs) for key in a if (ours := a[key]) is not None and (theirs := b[key]) is not None]
     if len(pairs) < 2:
         return _unpaired(now, base, sign, f"{len(pairs)} clips in pairs")
-    found = mean_interval([one - other for one, other in pairs], over="clips")
-    return _paired(found, sign, len(pairs) - 1, f"paired over {len(pairs)} clips")
+    estimate = mean_interval([ours - theirs for ours, theirs in pairs], over="clips")
+    return _paired(estimate, sign, len(pairs) - 1, f"paired over {len(pairs)} clips")
 
 
 def _of_cells(now: ResultEntry, base: ResultEntry, sign: int) -> Worsening:
@@ -125,11 +125,11 @@ def _of_cells(now: ResultEntry, base: ResultEntry, sign: int) -> Worsening:
     if _inputs(a) != _inputs(b) or _inputs(a) is None:
         return _unpaired(now, base, sign, "" if _exact(now, base) else "the prompts or the seeds differ")
     if kinds in ({"mean"}, {"set"}):
-        found = difference(b.measured, a.measured).measured
-        if found.p_value is not None and found.standard_error is not None:
-            amount = sign * found.value
-            p_value = found.p_value / 2 if amount > 0 else 1 - found.p_value / 2
-            return Worsening(amount, found.standard_error, p_value, "paired by prompt and seed")
+        paired = difference(b.measured, a.measured).measured
+        if paired.p_value is not None and paired.standard_error is not None:
+            amount = sign * paired.value
+            p_value = paired.p_value / 2 if amount > 0 else 1 - paired.p_value / 2
+            return Worsening(amount, paired.standard_error, p_value, "paired by prompt and seed")
     return _unpaired(now, base, sign, "" if _exact(now, base) else "it has no values by prompt and seed")
 
 
@@ -140,8 +140,8 @@ def _inputs(cell: Cell) -> tuple[str, tuple[int, ...]] | None:
     return cell.provenance.inputs, tuple(cell.provenance.seeds)
 
 
-def _paired(found: Estimate, sign: int, freedom: int, how: str) -> Worsening:
-    return _tested(sign * found.value, found.standard_error, freedom, how)
+def _paired(estimate: Estimate, sign: int, freedom: int, how: str) -> Worsening:
+    return _tested(sign * estimate.value, estimate.standard_error, freedom, how)
 
 
 def _unpaired(now: ResultEntry, base: ResultEntry, sign: int, reason: str) -> Worsening:

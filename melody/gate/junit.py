@@ -13,11 +13,11 @@ FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 """Characters that XML 1.0 does not have."""
 
 
-def junit(outcome: GateOutcome) -> bytes:
+def junit(gated: GateOutcome) -> bytes:
     """The document: one test case a check, by suite; what was not held against anything is skipped."""
-    root = ElementTree.Element("testsuites", {"name": _xml(outcome.title), **_counts(outcome.checks)})
-    for suite in dict.fromkeys(check.suite for check in outcome.checks):
-        members = tuple(check for check in outcome.checks if check.suite == suite)
+    root = ElementTree.Element("testsuites", {"name": _xml(gated.title), **_counts(gated.checks)})
+    for suite in dict.fromkeys(check.suite for check in gated.checks):
+        members = tuple(check for check in gated.checks if check.suite == suite)
         element = ElementTree.SubElement(root, "testsuite", {"name": _xml(suite), **_counts(members)})
         for check in members:
             case = ElementTree.SubElement(element, "testcase", classname=_xml(f"melody.{suite}"), name=_xml(check.name))
@@ -26,9 +26,9 @@ def junit(outcome: GateOutcome) -> bytes:
     return document
 
 
-def write_junit(outcome: GateOutcome, path: Path) -> None:
+def write_junit(gated: GateOutcome, path: Path) -> None:
     """Write the document whole or not at all; raises ``MelodyError`` if it cannot be written."""
-    write_bytes(path, junit(outcome))
+    write_bytes(path, junit(gated))
 
 
 def _counts(checks: tuple[Check, ...]) -> dict[str, str]:

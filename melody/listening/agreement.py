@@ -63,13 +63,13 @@ def observed_agreement(labels: Labels) -> float | None:
 def labelled(judgements: Iterable[Judgement]) -> tuple[Labels, Labels]:
     """Labels of one question's judgements, ``(raters, units)``, and the pair of systems of each unit, ``(units,)``."""
     chosen = list(judgements)
-    raters = _numbered(one.rater for one in chosen)
-    units = _numbered((one.item, one.pair) for one in chosen)
-    names = _numbered(one.preferred or SIMILAR for one in chosen)
-    pairs = _numbered(one.pair for one in chosen)
+    raters = _numbered(judgement.rater for judgement in chosen)
+    units = _numbered((judgement.item, judgement.pair) for judgement in chosen)
+    names = _numbered(judgement.preferred or SIMILAR for judgement in chosen)
+    pairs = _numbered(judgement.pair for judgement in chosen)
     labels = np.full((len(raters), len(units)), MISSING, dtype=np.int64)
-    for one in chosen:
-        labels[raters[one.rater], units[one.item, one.pair]] = names[one.preferred or SIMILAR]
+    for judgement in chosen:
+        labels[raters[judgement.rater], units[judgement.item, judgement.pair]] = names[judgement.preferred or SIMILAR]
     return labels, np.array([pairs[pair] for _, pair in units], dtype=np.int64)
 
 

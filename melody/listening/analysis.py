@@ -53,33 +53,33 @@ def analyse(path: Path, *, max_failed: float = MAX_FAILED) -> ListeningResult:
     content = read_content(path)
     ratings = parse_ratings(content, path.name)
     excluded = excluded_raters(ratings.judgements, max_failed)
-    kept = [one for one in ratings.judgements if one.counts and one.rater not in excluded]
+    kept = [judgement for judgement in ratings.judgements if judgement.counts and judgement.rater not in excluded]
     _check_raters(ratings.judgements, kept, excluded, path.name)
-    systems = list(dict.fromkeys(name for one in kept for name in (one.system_a, one.system_b)))
+    systems = list(dict.fromkeys(name for judged in kept for name in (judged.system_a, judged.system_b)))
     if len(systems) > MAX_SYSTEMS:
         raise MelodyError(
             f"{path.name}: {len(systems):,} systems: expected at most {MAX_SYSTEMS}, each with all others"
         )
-    questions = [question for question in QUESTIONS if any(one.question == question for one in kept)]
+    questions = [question for question in QUESTIONS if any(judgement.question == question for judgement in kept)]
     tallies = {question: count(kept, systems, question) for question in questions}
     records = rater_records(ratings.judgements, excluded)
-    rates = with_holm([one for name, tally in tallies.items() for one in preferences(name, tally)])
+    rates = with_holm([rate for name, tally in tallies.items() for rate in preferences(name, tally)])
     return ListeningResult(
         melody_version=__version__,
         source=path.name,
         sha256=hashlib.sha256(content).hexdigest(),
         systems=systems,
         questions=questions,
-        items=len({one.item for one in kept}),
+        items=len({judgement.item for judgement in kept}),
         rows=len(ratings.judgements),
         judgements=len(kept),
         exclusion=exclusion_rule(max_failed),
         preferences=rates,
         bradley_terry=[bradley_terry(*named) for named in tallies.items()] if len(systems) > 2 else [],
-        agreement=[agreement(name, [one for one in kept if one.question == name]) for name in questions],
+        agreement=[agreement(name, [judged for judged in kept if judged.question == name]) for name in questions],
         heard_first=heard_first(kept),
         raters=records,
-        warnings=_warnings(kept, records, questions, tests=sum(one.p_holm is not None for one in rates)),
+        warnings=_warnings(kept, records, questions, tests=sum(rate.p_holm is not None for rate in rates)),
         unread_columns=ratings.unread_columns,
     )
 
@@ -89,12 +89,12 @@ def preferences(question: str, tally: Tally) -> list[Preference]:
     return [_preference(question, tally, a, b) for a, b in combinations(range(len(tally.systems)), 2)]
 
 
-def with_holm(found: list[Preference]) -> list[Preference]:
+def with_holm(rates: list[Preference]) -> list[Preference]:
     """The same with p-values corrected over all of them."""
-    tested = [(one, one.rate.p_value) for one in found if one.rate is not None and one.rate.p_value is not None]
-    for (one, _), corrected in zip(tested, holm([p for _, p in tested]), strict=True):
-        one.p_holm = corrected
-    return found
+    tested = [(rate, p) for rate in rates if rate.rate is not None and (p := rate.rate.p_value) is not None]
+    for (rate, _), corrected in zip(tested, holm([p for _, p in tested]), strict=True):
+        rate.p_holm = corrected
+    return rates
 
 
 def bradley_terry(question: str, tally: Tally) -> BradleyTerry:
@@ -105,7 +105,7 @@ def bradley_terry(question: str, tally: Tally) -> BradleyTerry:
         return BradleyTerry(question=question, strengths=[], misfit_pair=[], reason=reason)
     theta = strengths(total)
     without, reason = _replicates(tally)
-    found = []
+    ranked = []
     for number, system in enumerate(tally.systems):
         judged = int(tally.judged.sum(axis=0)[number].sum())
         if without is None:
@@ -113,11 +113,11 @@ def bradley_terry(question: str, tally: Tally) -> BradleyTerry:
         else:
             estimate = jackknife_estimate(float(theta[number]), without[:, number], n=judged, over="raters")
             measured = _measurement(estimate, judged)
-        found.append(Strength(system=system, strength=measured))
+        ranked.append(Strength(system=system, strength=measured))
     misfit, pair = _misfit(total, theta, tally.systems)
-    found.sort(key=lambda one: -one.strength.value)
+    ranked.sort(key=lambda strength: -strength.strength.value)
     return BradleyTerry(
-        question=question, strengths=found, largest_misfit=misfit, misfit_pair=pair, reason=reason or ""
+        question=question, strengths=ranked, largest_misfit=misfit, misfit_pair=pair, reason=reason or ""
     )
 
 
@@ -142,9 +142,9 @@ def agreement(question: str, judgements: Sequence[Judgement]) -> Agreement:
 
 def heard_first(judgements: Sequence[Judgement]) -> Measurement | None:
     """Share of decided answers for the clip that was heard first; ``None`` if nobody decided."""
-    raters = list(dict.fromkeys(one.rater for one in judgements))
+    raters = list(dict.fromkeys(judgement.rater for judgement in judgements))
     first, second = (
-        np.array([sum(one.rater == rater and one.answer == answer for one in judgements) for rater in raters])
+        np.array([sum(judged.rater == rater and judged.answer == answer for judged in judgements) for rater in raters])
         for answer in ("first", "second")
     )
     return _share(first.astype(float), second.astype(float)) if (first + second).sum() else None
@@ -196,13 +196,13 @@ def _replicates(tally: Tally) -> tuple[NDArray[np.float64] | None, str | None]:
     """``(raters, systems)`` strengths without each rater in turn, or the reason that there are none."""
     if len(tally.raters) < 2:
         return None, "no interval: one rater only"
-    found = []
+    without = []
     for number, rater in enumerate(tally.raters):
         rest = np.delete(tally.points, number, axis=0).sum(axis=0)
         if why_undefined(rest, tally.systems):
             return None, f"no interval: without rater {rater!r} the strengths are undefined"
-        found.append(strengths(rest))
-    return np.stack(found), None
+        without.append(strengths(rest))
+    return np.stack(without), None
 
 
 def _misfit(points: NDArray[np.float64], theta: NDArray[np.float64], systems: Sequence[str]) -> tuple[float, list[str]]:
@@ -216,10 +216,10 @@ def _misfit(points: NDArray[np.float64], theta: NDArray[np.float64], systems: Se
 def _check_raters(
     all_judgements: Sequence[Judgement], kept: Sequence[Judgement], excluded: Sequence[str], name: str
 ) -> None:
-    left = list(dict.fromkeys(one.rater for one in kept))
+    left = list(dict.fromkeys(judgement.rater for judgement in kept))
     if len(left) > 1:
         return
-    everybody = {one.rater for one in all_judgements}
+    everybody = {judgement.rater for judgement in all_judgements}
     only = f"only rater {left[0]!r} is left" if left else "no rater with a judgement is left"
     after = f" of {len(everybody)}, after {len(excluded)} failed the attention checks" if excluded else ""
     raise MelodyError(f"{name}: {only}{after}: intervals over raters and agreement take at least two")
@@ -229,27 +229,27 @@ def _warnings(
     kept: Sequence[Judgement], records: Sequence[RaterRecord], questions: Sequence[str], tests: int
 ) -> list[str]:
     left = [record for record in records if not record.excluded and record.judgements]
-    found = []
+    warnings = []
     least = 2 / 2 ** len(left)  # of a sign-flip test
     if tests * least > LEVEL:
-        found.append(
+        warnings.append(
             f"{len(left)} raters are few: whatever they answer, no p-value falls below {least:.2g}, nor below "
             f"{min(1.0, tests * least):.2g} after Holm's correction over {tests} preferences"
         )
     unchecked = [record.rater for record in left if not record.checks]
     if unchecked and any(record.checks for record in records):
-        found.append(f"{len(unchecked)} of {len(left)} raters had no attention check: {_listed(unchecked)}")
+        warnings.append(f"{len(unchecked)} of {len(left)} raters had no attention check: {_listed(unchecked)}")
     missing = [question for question in QUESTIONS if question not in questions]
     if missing:
-        found.append(f"nobody was asked about {_listed(missing)}")
-    return found + _one_sided(kept)
+        warnings.append(f"nobody was asked about {_listed(missing)}")
+    return warnings + _one_sided(kept)
 
 
 def _one_sided(kept: Sequence[Judgement]) -> list[str]:
     """Pairs in which one system was always heard first: position and system cannot be told apart."""
     heard: dict[frozenset[str], Counter[str]] = {}
-    for one in kept:
-        heard.setdefault(one.pair, Counter())[one.heard[0]] += 1
+    for judgement in kept:
+        heard.setdefault(judgement.pair, Counter())[judgement.heard[0]] += 1
     return [
         f"{first} was heard before {second} in all their {sum(times.values())} judgements: what is preferred for being "
         "first cannot be told from what is preferred for being better"

@@ -43,9 +43,9 @@ def rater_records(judgements: Sequence[Judgement], excluded: Collection[str]) ->
     answers = _answers(judgements)
     kept = {rater: given for rater, given in answers.items() if rater not in excluded}
     records = []
-    for rater in dict.fromkeys(one.rater for one in judgements):
-        own = [one for one in judgements if one.rater == rater]
-        counted = [one for one in own if one.counts]
+    for rater in dict.fromkeys(judgement.rater for judgement in judgements):
+        own = [judgement for judgement in judgements if judgement.rater == rater]
+        counted = [judgement for judgement in own if judgement.counts]
         repeats, same = _repeats(own, answers.get(rater, {}))
         triads, circular = _triads(answers.get(rater, {}))
         others, agreeing = _with_others(rater, answers.get(rater, {}), kept)
@@ -62,8 +62,8 @@ def rater_records(judgements: Sequence[Judgement], excluded: Collection[str]) ->
                 triads_circular=circular,
                 comparisons=others,
                 comparisons_same=agreeing,
-                similar=sum(one.preferred is None for one in counted),
-                heard_first=sum(one.answer == "first" for one in counted),
+                similar=sum(judgement.preferred is None for judgement in counted),
+                heard_first=sum(judgement.answer == "first" for judgement in counted),
             )
         )
     return records
@@ -72,29 +72,29 @@ def rater_records(judgements: Sequence[Judgement], excluded: Collection[str]) ->
 def _checks(judgements: Iterable[Judgement]) -> tuple[Counter[str], Counter[str]]:
     checks: Counter[str] = Counter()
     failed: Counter[str] = Counter()
-    for one in judgements:
-        if one.attention is not None:
-            checks[one.rater] += 1
-            failed[one.rater] += one.answer != one.attention
+    for judgement in judgements:
+        if judgement.attention is not None:
+            checks[judgement.rater] += 1
+            failed[judgement.rater] += judgement.answer != judgement.attention
     return checks, failed
 
 
-def _unit(one: Judgement) -> Unit:
-    return one.item, one.question, one.pair
+def _unit(judgement: Judgement) -> Unit:
+    return judgement.item, judgement.question, judgement.pair
 
 
 def _answers(judgements: Iterable[Judgement]) -> dict[str, dict[Unit, str | None]]:
     """The preferred system by rater and unit, of what counts."""
     answers: dict[str, dict[Unit, str | None]] = {}
-    for one in judgements:
-        if one.counts:
-            answers.setdefault(one.rater, {})[_unit(one)] = one.preferred
+    for judgement in judgements:
+        if judgement.counts:
+            answers.setdefault(judgement.rater, {})[_unit(judgement)] = judgement.preferred
     return answers
 
 
 def _repeats(own: Iterable[Judgement], answers: Mapping[Unit, str | None]) -> tuple[int, int]:
-    repeats = [one for one in own if one.attention is None and one.repeat > 0]
-    return len(repeats), sum(one.preferred == answers[_unit(one)] for one in repeats)
+    repeats = [judgement for judgement in own if judgement.attention is None and judgement.repeat > 0]
+    return len(repeats), sum(judgement.preferred == answers[_unit(judgement)] for judgement in repeats)
 
 
 def _triads(answers: Mapping[Unit, str | None]) -> tuple[int, int]:
@@ -118,10 +118,10 @@ def _with_others(
     rater: str, answers: Mapping[Unit, str | None], kept: Mapping[str, Mapping[Unit, str | None]]
 ) -> tuple[int, int]:
     pairs = [
-        theirs[unit] == preferred
+        theirs[heard] == preferred
         for other, theirs in kept.items()
         if other != rater
-        for unit, preferred in answers.items()
-        if unit in theirs
+        for heard, preferred in answers.items()
+        if heard in theirs
     ]
     return len(pairs), sum(pairs)

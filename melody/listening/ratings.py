@@ -104,22 +104,22 @@ def _unread_columns(columns: Sequence[str], name: str) -> list[str]:
     return unknown
 
 
-def _judgement(cells: Mapping[str, str], place: str, line: int) -> Judgement:
+def _judgement(cells: Mapping[str, str], where: str, line: int) -> Judgement:
     attention = _flat(cells.get("attention", ""))
-    named = {column: _filled(cells, column, place) for column in ("rater", "item", "system_a", "system_b")}
-    _check_timestamp(_flat(cells.get("timestamp", "")), place)
-    found = Judgement(
+    named = {column: _filled(cells, column, where) for column in ("rater", "item", "system_a", "system_b")}
+    _check_timestamp(_flat(cells.get("timestamp", "")), where)
+    judgement = Judgement(
         **named,
-        question=_one_of(_filled(cells, "question", place), QUESTIONS, "question", place),
-        answer=_one_of(_filled(cells, "answer", place), ANSWERS, "answer", place),
-        first_shown=_first_shown(_flat(cells.get("first_shown", "")), place),
-        attention=_one_of(attention, ANSWERS, "attention", place) if attention else None,
-        repeat=_repeat(_flat(cells.get("repeat", "")), place),
+        question=_one_of(_filled(cells, "question", where), QUESTIONS, "question", where),
+        answer=_one_of(_filled(cells, "answer", where), ANSWERS, "answer", where),
+        first_shown=_first_shown(_flat(cells.get("first_shown", "")), where),
+        attention=_one_of(attention, ANSWERS, "attention", where) if attention else None,
+        repeat=_repeat(_flat(cells.get("repeat", "")), where),
         line=line,
     )
-    if found.system_a == found.system_b and found.attention is None:
-        raise MelodyError(f"{place}: {found.system_a!r} against itself; only an attention check may ask that")
-    return found
+    if judgement.system_a == judgement.system_b and judgement.attention is None:
+        raise MelodyError(f"{where}: {judgement.system_a!r} against itself; only an attention check may ask that")
+    return judgement
 
 
 def _flat(text: str) -> str:
@@ -127,68 +127,68 @@ def _flat(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def _filled(cells: Mapping[str, str], column: str, place: str) -> str:
+def _filled(cells: Mapping[str, str], column: str, where: str) -> str:
     text = _flat(cells[column])
     if not text:
-        raise MelodyError(f"{place}: {column} is empty")
+        raise MelodyError(f"{where}: {column} is empty")
     return text
 
 
-def _one_of(text: str, valid: tuple[str, ...], what: str, place: str) -> str:
+def _one_of(text: str, valid: tuple[str, ...], what: str, where: str) -> str:
     plain = " ".join(re.split(r"[\s_-]+", text.lower()))
     if plain not in valid:
         whole = [name for name in valid if plain in name.split()]  # quality is the audio's, not a slip of musicality
-        raise MelodyError(f"{place}: unknown {what} {text!r}{did_you_mean((whole or [plain])[0], valid)}")
+        raise MelodyError(f"{where}: unknown {what} {text!r}{did_you_mean((whole or [plain])[0], valid)}")
     return plain
 
 
-def _first_shown(text: str, place: str) -> Literal["a", "b"]:
+def _first_shown(text: str, where: str) -> Literal["a", "b"]:
     if text.lower() in ("", "a"):
         return "a"
     if text.lower() == "b":
         return "b"
-    raise MelodyError(f"{place}: first_shown is {text!r}: expected a (system_a was heard first) or b")
+    raise MelodyError(f"{where}: first_shown is {text!r}: expected a (system_a was heard first) or b")
 
 
-def _repeat(text: str, place: str) -> int:
+def _repeat(text: str, where: str) -> int:
     if text and not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) <= MAX_REPEAT):
-        raise MelodyError(f"{place}: repeat is {text!r}: expected a whole number from 0 to {MAX_REPEAT}")
+        raise MelodyError(f"{where}: repeat is {text!r}: expected a whole number from 0 to {MAX_REPEAT}")
     return int(text or 0)
 
 
-def _check_timestamp(text: str, place: str) -> None:
+def _check_timestamp(text: str, where: str) -> None:
     try:
         if text:
             datetime.fromisoformat(text)
     except ValueError:
-        raise MelodyError(f"{place}: timestamp is {text!r}: expected ISO 8601, as 2026-01-31T14:05:00Z") from None
+        raise MelodyError(f"{where}: timestamp is {text!r}: expected ISO 8601, as 2026-01-31T14:05:00Z") from None
 
 
 def _check_spelling(judgements: Iterable[Judgement], name: str) -> None:
     """Names that differ by upper and lower case alone are one name misspelt."""
     seen: dict[tuple[str, str], tuple[str, int]] = {}
-    for one in judgements:
+    for judgement in judgements:
         for what, text in (
-            ("rater", one.rater),
-            ("item", one.item),
-            ("system", one.system_a),
-            ("system", one.system_b),
+            ("rater", judgement.rater),
+            ("item", judgement.item),
+            ("system", judgement.system_a),
+            ("system", judgement.system_b),
         ):
-            before, line = seen.setdefault((what, text.casefold()), (text, one.line))
+            before, line = seen.setdefault((what, text.casefold()), (text, judgement.line))
             if before != text:
-                raise MelodyError(f"{name}, line {one.line}: {what} {text!r}: line {line} writes it {before!r}")
+                raise MelodyError(f"{name}, line {judgement.line}: {what} {text!r}: line {line} writes it {before!r}")
 
 
 def _check_doubles(judgements: Iterable[Judgement], name: str) -> None:
     """One judgement of a rater, item, question and pair; asked again only where the row says so."""
     seen: dict[tuple[str, str, str, frozenset[str]], dict[int, int]] = {}
-    real = [one for one in judgements if one.attention is None]
-    for one in real:
-        lines = seen.setdefault((one.rater, one.item, one.question, one.pair), {})
-        what = f"{one.rater!r} on {one.question} of {one.item!r}, {one.system_a} and {one.system_b}"
-        if one.repeat in lines:
-            raise MelodyError(f"{name}, line {one.line}: {what}: already judged in line {lines[one.repeat]}")
-        lines[one.repeat] = one.line
+    real = [judged for judged in judgements if judged.attention is None]
+    for judged in real:
+        lines = seen.setdefault((judged.rater, judged.item, judged.question, judged.pair), {})
+        what = f"{judged.rater!r} on {judged.question} of {judged.item!r}, {judged.system_a} and {judged.system_b}"
+        if judged.repeat in lines:
+            raise MelodyError(f"{name}, line {judged.line}: {what}: already judged in line {lines[judged.repeat]}")
+        lines[judged.repeat] = judged.line
     for key, lines in seen.items():
         if 0 not in lines:
             raise MelodyError(f"{name}, line {min(lines.values())}: a repeat of what {key[0]!r} has not judged before")

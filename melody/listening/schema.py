@@ -122,17 +122,18 @@ class ListeningResult(SavedResult):
             for p in self.preferences
         ]
         strengths = [
-            _entry("bradley-terry", {"question": fit.question, "system": one.system}, one.strength, fit.reason)
+            _entry("bradley-terry", {"question": fit.question, "system": ranked.system}, ranked.strength, fit.reason)
             for fit in self.bradley_terry
-            for one in fit.strengths
+            for ranked in fit.strengths
         ]
         alphas = [
-            _entry("krippendorff-alpha", {"question": one.question}, one.alpha, one.reason) for one in self.agreement
+            _entry("krippendorff-alpha", {"question": asked.question}, asked.alpha, asked.reason)
+            for asked in self.agreement
         ]
         return rates + strengths + alphas
 
 
 def _entry(metric: str, row: dict[str, str | int | float], measured: Measurement | None, reason: str) -> ResultEntry:
     """A number of a listening test; of all of them higher is better (of a preference, for ``system_a``)."""
-    found = measured.model_dump(include=NUMBERS) if measured is not None else {"expected": 0, "scored": 0}
-    return ResultEntry("listening", row, metric, "1", "higher", reason=reason, record=measured, **found)
+    numbers = measured.model_dump(include=NUMBERS) if measured is not None else {"expected": 0, "scored": 0}
+    return ResultEntry("listening", row, metric, "1", "higher", reason=reason, record=measured, **numbers)

@@ -43,17 +43,17 @@ class Tally:
 
 def count(judgements: Sequence[Judgement], systems: Sequence[str], question: str) -> Tally:
     """Count what counts of one question; raters without an answer to it are left out."""
-    chosen = [one for one in judgements if one.counts and one.question == question]
-    raters = tuple(dict.fromkeys(one.rater for one in chosen))
+    chosen = [judgement for judgement in judgements if judgement.counts and judgement.question == question]
+    raters = tuple(dict.fromkeys(judgement.rater for judgement in chosen))
     row = {name: number for number, name in enumerate(raters)}
-    place = {name: number for number, name in enumerate(systems)}
+    number_of = {name: number for number, name in enumerate(systems)}
     wins = np.zeros((len(raters), len(systems), len(systems)), dtype=np.int64)
     ties = np.zeros_like(wins)
-    for one in chosen:
-        a, b = place[one.system_a], place[one.system_b]
-        if one.preferred is None:
-            ties[row[one.rater], [a, b], [b, a]] += 1
+    for judgement in chosen:
+        a, b = number_of[judgement.system_a], number_of[judgement.system_b]
+        if judgement.preferred is None:
+            ties[row[judgement.rater], [a, b], [b, a]] += 1
         else:
-            winner, loser = (a, b) if one.preferred == one.system_a else (b, a)
-            wins[row[one.rater], winner, loser] += 1
+            winner, loser = (a, b) if judgement.preferred == judgement.system_a else (b, a)
+            wins[row[judgement.rater], winner, loser] += 1
     return Tally(raters, tuple(systems), wins, ties)
