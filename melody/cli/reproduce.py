@@ -40,7 +40,7 @@ SystemsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--system",
-        metavar="NAME\\[=WEIGHTS]|FILE.toml",
+        metavar="NAME[=WEIGHTS]|FILE.toml",
         help="A system to compare with (repeat it), as in musicgen=FOLDER_OR_HUB_ID or folder=CLIPS; "
         "see: melody components systems.",
     ),
@@ -83,7 +83,7 @@ PresetsOption = Annotated[
     typer.Option(
         "--preset",
         "-p",
-        metavar="NAME\\[=WEIGHTS]|FILE.toml\\[=WEIGHTS]",
+        metavar="NAME[=WEIGHTS]|FILE.toml[=WEIGHTS]",
         help="Preset of the run, with the folder of its weights if it is not --weights; each further one is a row "
         "beside it. \\[default: that of --weights if it has one, else demo]",
     ),
@@ -94,7 +94,7 @@ def _role_option(role: str) -> object:
     words = role.replace("_", " ")
     return typer.Option(
         f"--{role.replace('_', '-')}",
-        metavar="NAME\\[=WEIGHTS]",
+        metavar="NAME[=WEIGHTS]",
         help=f"Another {words} in the run's preset, as a row beside it (repeat it); WEIGHTS is a folder or hub id with "
         f"{role}.safetensors. See: melody components {role}s.",
     )
