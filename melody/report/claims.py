@@ -22,7 +22,7 @@ from melody.report.kinds import (
     place_on,
     value_of,
 )
-from melody.report.orderings import compared_cells, difference_text, measure_of, two_printed, two_values
+from melody.report.orderings import compared_cells, measure_of, two_printed, two_values
 from melody.reproduce.results import Cell, Ordering, Results, Statement, Table, Target
 
 Axes = Mapping[str, str | int | float]
@@ -230,9 +230,27 @@ def _difference(claim: Claim, cell: Cell, other: Cell, table: Table) -> str:
         if ordering.statement != claim.statement or ordering.difference is None:
             continue
         if compared_cells(ordering, table) in ((cell, other), (other, cell)):
-            text = difference_text(ordering)
-            return f"; worse by {text[1:]}" if text.startswith("−") and "±" in text else f"; better by {text}"
+            return f"; {_better_by(ordering.difference)}"
     return ""
+
+
+def _better_by(difference: Measurement) -> str:
+    """Which is better, by how much.
+
+    >>> _better_by(Measurement(value=-0.17, low=-0.40, high=0.06, expected=1, scored=1))
+    'worse by 0.17 ± 0.23'
+    >>> _better_by(Measurement(value=-0.00887364, expected=1, scored=1))
+    'worse by 0.00887, no interval'
+    >>> _better_by(Measurement(value=1.0, low=0.5, high=3.0, expected=1, scored=1))
+    'better by 1.0 (0.5 to 3.0)'
+    """
+    value, interval = numbers.measured(difference)
+    if not interval:
+        value, interval = numbers.rounded(float(f"{difference.value:.3g}")), "no interval"
+        value = f"{value},"
+    if difference.value >= 0:
+        return f"better by {value} {interval}"
+    return f"worse by {value[1:]} {interval}" if "(" not in interval else f"difference {value} {interval}"
 
 
 def _other_counts(table: Table, statement: str) -> Iterator[Finding]:

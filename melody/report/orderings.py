@@ -19,12 +19,23 @@ MOST_COMPARED = 40
 def ordering_finding(ordering: Ordering, table: Table, same: Mapping[str, str]) -> Finding:
     """A line for an ordering; places on axes on which all rows are the same are left out of its words."""
     number = difference_text(ordering)
-    paper = "" if ordering.paper_difference is None else numbers.rounded(ordering.paper_difference)
+    paper = _printed(ordering, table)
     if (pair := compared_cells(ordering, table)) is not None:
         number = f"{two_values(pair, same)}; difference {number}"
         paper = two_printed(pair) or paper
     mark, text = MARKS[ordering.verdict], _without(ordering.claim, same)
     return Finding(text, mark, ordering.verdict, number, paper, reason=ordering.reason)
+
+
+def _printed(ordering: Ordering, table: Table) -> str:
+    """The two printed values of an ordering, or their difference where several pairs of a column have it."""
+    if ordering.paper_difference is None:
+        return ""
+    cells = [cell for cell in table.cells if cell.column == ordering.column and cell.paper is not None]
+    pairs = [
+        pair for pair in combinations(cells[:MOST_COMPARED], 2) if _differ_in_print(pair, ordering.paper_difference)
+    ]
+    return two_printed(pairs[0]) if len(pairs) == 1 else numbers.rounded(ordering.paper_difference)
 
 
 def compared_cells(ordering: Ordering, table: Table) -> Pair | None:
@@ -38,10 +49,13 @@ def compared_cells(ordering: Ordering, table: Table) -> Pair | None:
 
 def _differ_as(pair: Pair, ordering: Ordering) -> bool:
     ours = [cell.measured.value for cell in pair if cell.measured is not None]
-    papers = [cell.paper.value for cell in pair if cell.paper is not None]
-    if ordering.paper_difference is not None and not _apart(papers, ordering.paper_difference):
+    if ordering.paper_difference is not None and not _differ_in_print(pair, ordering.paper_difference):
         return False
     return ordering.difference is not None and _apart(ours, ordering.difference.value)
+
+
+def _differ_in_print(pair: Pair, difference: float) -> bool:
+    return _apart([cell.paper.value for cell in pair if cell.paper is not None], difference)
 
 
 def _apart(values: Sequence[float], difference: float) -> bool:

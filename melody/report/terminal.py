@@ -161,7 +161,7 @@ class _Printer:
         for note in kept:
             self.say(f"• {note}")
         if len(kept) < len(notes):
-            self.say(f"… and {len(notes) - len(kept)} more notes, with --verbose.", "bright_black")
+            self.say(f"… and {len(notes) - len(kept)} more, with --verbose.", "bright_black")
 
     def legend(self, document: Document) -> None:
         self.say("")

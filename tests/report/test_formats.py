@@ -303,5 +303,5 @@ def test_notes_stand_below_the_table_and_three_are_seen(results: Results, writte
     text = terminal(run, 100)
     assert text.index("FAD[mel-stats]") < text.index("Note 0.") < text.index("Note 2.")
     assert "Note 3." not in text
-    assert "… and 3 more notes" in text
+    assert "… and 3 more, with --verbose" in text
     assert "Note 5." in terminal(run, 100, verbose=True)
