@@ -12,6 +12,7 @@ from melody.report.plots.bars import draw_bars, pass_panels
 from melody.report.plots.costs import cost_panels, costs_text, draw_costs
 from melody.report.plots.curves import Panel, draw_curves, step_panels
 from melody.report.plots.nfe import draw_facets, facets_text, nfe_facets
+from melody.report.png import few_colours
 from melody.reproduce.results import Results, Table
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def finish(suite: str, name: str, text: str, figure: Figure, number: int = 0) ->
     figure.set_layout_engine("none")
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-    return Plot(suite, name, QUESTIONS[name], text, inline_svg(svg.getvalue(), f"f{number}-{name}-"), png.getvalue())
+    page = inline_svg(svg.getvalue(), f"f{number}-{name}-")
+    return Plot(suite, name, QUESTIONS[name], text, page, few_colours(png.getvalue()))
 
 
 def inline_svg(svg: str, prefix: str) -> str:
