@@ -209,11 +209,11 @@ def _chunked(file: BinaryIO, size: int, samples: Samples | None, coding: WaveFor
 
 def _are_chunks(file: BinaryIO, samples: Samples, size: int) -> bool:
     """Whether what follows an empty chunk of samples are more chunks, or nothing, and no samples."""
-    place = samples.begin
-    while samples.form in ("<I", ">I") and place < size and len(head := _at(file, place, 8)) == 8:
+    offset = samples.begin
+    while samples.form in ("<I", ">I") and offset < size and len(head := _at(file, offset, 8)) == 8:
         length = struct.unpack(samples.form, head[4:])[0]
-        place += 8 + length + length % 2
-    return place == size
+        offset += 8 + length + length % 2
+    return offset == size
 
 
 def _is_unknown(length: int, bits: int) -> bool:
@@ -246,8 +246,8 @@ def _rifx(file: BinaryIO, size: int) -> Samples | None:
 
 def _aiff(file: BinaryIO, size: int) -> Samples | None:
     """``SSND`` counts eight bytes of its own before the samples."""
-    found = _chunk(file, size, b"SSND", ">I")
-    return found and Samples(found.begin + 8, found.length, found.at, found.form, before=8)
+    chunk = _chunk(file, size, b"SSND", ">I")
+    return chunk and Samples(chunk.begin + 8, chunk.length, chunk.at, chunk.form, before=8)
 
 
 def _rf64(file: BinaryIO, size: int) -> Samples | None:
@@ -260,27 +260,27 @@ def _rf64(file: BinaryIO, size: int) -> Samples | None:
 
 def _w64(file: BinaryIO, size: int) -> Samples | None:
     """Names of 16 bytes, lengths of 8 that count their header, chunks at multiples of 8."""
-    place = 40
-    while len(head := _at(file, place, 24)) == 24:
+    offset = 40
+    while len(head := _at(file, offset, 24)) == 24:
         length = struct.unpack("<q", head[16:])[0]
         if head[:16] == W64_DATA:
-            return Samples(place + 24, length, place + 16, "<q", before=24)
+            return Samples(offset + 24, length, offset + 16, "<q", before=24)
         if length < 24:
             return None
-        place += (length + 7) // 8 * 8
+        offset += (length + 7) // 8 * 8
     return None
 
 
 def _caf(file: BinaryIO, size: int) -> Samples | None:
     """Lengths of 8 bytes; ``data`` counts four of its own before the samples; −1 is not known."""
-    place = 8
-    while len(head := _at(file, place, 12)) == 12:
+    offset = 8
+    while len(head := _at(file, offset, 12)) == 12:
         name, length = struct.unpack(">4sq", head)
         if name == b"data":
-            return Samples(place + 16, length, place + 4, ">q", before=4)
+            return Samples(offset + 16, length, offset + 4, ">q", before=4)
         if length < 0:
             return None
-        place += 12 + length
+        offset += 12 + length
     return None
 
 
@@ -317,19 +317,19 @@ CHUNKED: dict[bytes, Callable[[BinaryIO, int], Samples | None]] = {
 
 
 def _chunk(file: BinaryIO, size: int, wanted: bytes, form: str) -> Samples | None:
-    for name, place, length in _chunks(file, size, form):
+    for name, offset, length in _chunks(file, size, form):
         if name == wanted:
-            return Samples(place, length, place - 4, form)
+            return Samples(offset, length, offset - 4, form)
     return None
 
 
 def _chunks(file: BinaryIO, size: int, form: str) -> Iterator[tuple[bytes, int, int]]:
     """Name, begin and length of every chunk of a RIFF or IFF file."""
-    place = 12
-    while place < size and len(head := _at(file, place, 8)) == 8:
+    offset = 12
+    while offset < size and len(head := _at(file, offset, 8)) == 8:
         (length,) = struct.unpack(form, head[4:])
-        yield head[:4], place + 8, length
-        place += 8 + length + length % 2
+        yield head[:4], offset + 8, length
+        offset += 8 + length + length % 2
 
 
 def wave_format(file: BinaryIO, size: int, head: bytes) -> WaveFormat:
@@ -349,22 +349,22 @@ def _ogg(file: BinaryIO, size: int, head: bytes, name: str) -> Parts:
     """
     if b"\x7fFLAC" in head:
         raise MelodyError(not_read("FLAC in Ogg", name))
-    place, begins, was_first, was_last = 0, [], False, False
-    while len(page := _at(file, place, OGG_HEADER)) == OGG_HEADER and page.startswith(b"OggS"):
-        end = place + OGG_HEADER + page[-1] + sum(file.read(page[-1]))
+    offset, begins, was_first, was_last = 0, [], False, False
+    while len(page := _at(file, offset, OGG_HEADER)) == OGG_HEADER and page.startswith(b"OggS"):
+        end = offset + OGG_HEADER + page[-1] + sum(file.read(page[-1]))
         is_first, was_last = bool(page[5] & OGG_FIRST), bool(page[5] & OGG_LAST)
         if is_first and not was_first:
-            begins.append(place)
+            begins.append(offset)
         if end > size:
             raise MelodyError(CUT_SHORT)
-        place, was_first = end, is_first
+        offset, was_first = end, is_first
     if not was_last:
-        raise MelodyError(f"its pages break off after {place:,} of {size:,} bytes: the file is cut short or damaged")
+        raise MelodyError(f"its pages break off after {offset:,} of {size:,} bytes: the file is cut short or damaged")
     if len(begins) < 2:
         return Parts()
-    return Parts(tuple(((begin, end),) for begin, end in zip(begins, [*begins[1:], place], strict=True)))
+    return Parts(tuple(((begin, end),) for begin, end in zip(begins, [*begins[1:], offset], strict=True)))
 
 
-def _at(file: BinaryIO, place: int, count: int) -> bytes:
-    file.seek(place)
+def _at(file: BinaryIO, offset: int, count: int) -> bytes:
+    file.seek(offset)
     return file.read(count)

@@ -127,9 +127,9 @@ class Corpus(Sequence[Clip]):
         """SHA-256 over every clip's identifier, text, tags, attributes and sound, which is read or rendered for it."""
         if self._content_hash is None:
             digest = hashlib.sha256(str(self.sample_rate).encode())
-            for place, clip in enumerate(self._clips):
+            for number, clip in enumerate(self._clips):
                 if progress is not None:
-                    progress(place, len(self))
+                    progress(number, len(self))
                 facts = [clip.identifier, clip.text, clip.tags, sorted(clip.attributes.items())]
                 digest.update(json.dumps(facts).encode())
                 known = getattr(clip.audio, "sha256", None)  # of shards, so that they need not be read whole

@@ -169,7 +169,7 @@ def _header(sound: soundfile.SoundFile, parts: Parts, source: Source) -> Header:
 def _same(first: Header | None, other: Header) -> Header:
     """Raise ``MelodyError`` if a file changes its rate or channels."""
     if first is not None and (first.sample_rate, first.channels) != (other.sample_rate, other.channels):
-        was, now = (f"{one.sample_rate:,} Hz, {one.channels} ch" for one in (first, other))
+        was, now = (f"{header.sample_rate:,} Hz, {header.channels} ch" for header in (first, other))
         raise MelodyError(f"its streams differ: {was}, then {now}")
     return other
 

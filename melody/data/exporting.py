@@ -62,7 +62,7 @@ def _write(corpus: Corpus, folder: Path) -> None:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for clip in (corpus[place] for place in range(len(corpus))):
+    for clip in (corpus[number] for number in range(len(corpus))):
         name = f"{clip.identifier.rpartition('/')[2]}.wav"
         write_audio(folder / name, clip.audio.waveform(SAMPLE_RATE), SAMPLE_RATE)
         writer.writerow([name, clip.text, ",".join(clip.tags)])

@@ -58,11 +58,11 @@ def _end_of(head: bytes, block_size: int) -> int | None:
     code, number = head[2] >> 4, head[4] & (0x7F if length == 1 else 0x7F >> length)
     for byte in head[5 : 4 + length]:
         number = number << 6 | byte & 0x3F
-    place = 4 + length
+    offset = 4 + length
     size_bytes = code - 5 if code in (6, 7) else 0
-    samples = int.from_bytes(head[place : place + size_bytes], "big") + 1 if size_bytes else BLOCK_SIZES.get(code)
-    place += size_bytes + RATE_BYTES.get(head[2] & 0x0F, 0)
-    if samples is None or _crc(head[: place + 1], 8, 0x07):
+    samples = int.from_bytes(head[offset : offset + size_bytes], "big") + 1 if size_bytes else BLOCK_SIZES.get(code)
+    offset += size_bytes + RATE_BYTES.get(head[2] & 0x0F, 0)
+    if samples is None or _crc(head[: offset + 1], 8, 0x07):
         return None
     return samples + (number if head[1] & 1 else number * block_size)
 
@@ -81,7 +81,7 @@ def _crc(content: bytes, bits: int, polynomial: int) -> int:
         for _ in range(8):
             value = (value << 1 ^ (polynomial if value >> bits - 1 & 1 else 0)) & mask
         table.append(value)
-    found = 0
+    checksum = 0
     for byte in content:
-        found = (found << 8 & mask) ^ table[found >> top ^ byte]
-    return found
+        checksum = (checksum << 8 & mask) ^ table[checksum >> top ^ byte]
+    return checksum

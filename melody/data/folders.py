@@ -159,11 +159,11 @@ def demo_page_corpus(folder: Path) -> Corpus:
     """
     clips, left_out = [], []
     for name in _audio_files(folder)[0]:
-        found = _demo_page_facts(PurePosixPath(name))
-        if found is None:
+        facts = _demo_page_facts(PurePosixPath(name))
+        if facts is None:
             left_out.append(name)
             continue
-        identifier, text, attributes = found
+        identifier, text, attributes = facts
         clips.append(_clip(folder / name, identifier, text, {**attributes, "source": name}))
     return Corpus(folder.name, sorted(clips, key=lambda clip: clip.identifier), left_out=tuple(left_out))
 
@@ -187,11 +187,11 @@ def _rows(folder: Path) -> list[Row]:
     return [_row(folder, f"{path} line {line}", line, cells) for line, cells in read_table(path, REQUIRED_COLUMNS).rows]
 
 
-def _row(folder: Path, place: str, line: int, cells: dict[str, str]) -> Row:
+def _row(folder: Path, where: str, line: int, cells: dict[str, str]) -> Row:
     others = {column: cell for column, cell in cells.items() if column not in REQUIRED_COLUMNS}
     row = Row(line, cells["file_name"], cells["text"], others)
     if not row.file_name or not row.text:
-        raise MelodyError(f"{place}: {'text' if row.file_name else 'file_name'} is empty")
+        raise MelodyError(f"{where}: {'text' if row.file_name else 'file_name'} is empty")
     there = [name for name in file_names(row.file_name) if (folder / name).is_file()]
     return replace(row, file_name=there[0]) if there else row
 

@@ -135,7 +135,7 @@ def identifier_of(name: str) -> str:
     return path.with_suffix("").as_posix() if path.suffix.lower() in INPUT_EXTENSIONS else path.as_posix()
 
 
-def read_captions(path: Path, listing: AudioFolder) -> tuple[dict[str, str], list[InvalidFile]]:
+def read_captions(path: Path, audio_folder: AudioFolder) -> tuple[dict[str, str], list[InvalidFile]]:
     """Texts by the clips' identifiers, and what does not fit: rows without a clip, doubled or empty, clips without one.
 
     Args:
@@ -144,16 +144,16 @@ def read_captions(path: Path, listing: AudioFolder) -> tuple[dict[str, str], lis
         MelodyError: the file cannot be read, is no CSV, or lacks a column.
     """
     rows = _rows(path)
-    known = _lookup(listing)
-    broken = {identifier_of(fault.file) for fault in listing.faults}
+    known = _lookup(audio_folder)
+    broken = {identifier_of(fault.file) for fault in audio_folder.faults}
     texts: dict[str, str] = {}
     lines: dict[str, int] = {}
     faults: list[InvalidFile] = []
     for line, name, text in rows:
         identifier = _meant(name, known)
         if identifier is None:
-            if not any(identifier_of(one) in broken for one in file_names(name)):
-                faults.append(InvalidFile(name, f"{path} line {line}: {_no_such_clip(name, known, listing)}"))
+            if not any(identifier_of(file_name) in broken for file_name in file_names(name)):
+                faults.append(InvalidFile(name, f"{path} line {line}: {_no_such_clip(name, known, audio_folder)}"))
         elif identifier in lines:
             texts.pop(identifier, None)
             faults.append(InvalidFile(name, f"{path} lists it twice: lines {lines[identifier]} and {line}"))
@@ -163,13 +163,13 @@ def read_captions(path: Path, listing: AudioFolder) -> tuple[dict[str, str], lis
                 texts[identifier] = text
             else:
                 faults.append(InvalidFile(name, f"{path} line {line}: its text is empty"))
-    without = [clip for clip in listing.clips if clip.identifier not in lines]
+    without = [clip for clip in audio_folder.clips if clip.identifier not in lines]
     faults += [InvalidFile(clip.name, f"{path} has no row for it") for clip in without]
     return texts, faults
 
 
 def _meant(name: str, known: dict[str, str]) -> str | None:
-    ways = (way for one in file_names(name) for way in (composed(one), identifier_of(one)))
+    ways = (way for file_name in file_names(name) for way in (composed(file_name), identifier_of(file_name)))
     return next((known[way] for way in ways if way in known), None)
 
 
@@ -180,15 +180,15 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
     return rows
 
 
-def _lookup(listing: AudioFolder) -> dict[str, str]:
+def _lookup(audio_folder: AudioFolder) -> dict[str, str]:
     """Identifiers by all that a row may call a clip: its name, or that without the extension if it is the only one."""
-    stems = Counter(identifier_of(clip.name) for clip in listing.clips)
-    by_stem = {stem: clip.identifier for clip in listing.clips if stems[stem := identifier_of(clip.name)] == 1}
-    return by_stem | {composed(clip.name): clip.identifier for clip in listing.clips}
+    stems = Counter(identifier_of(clip.name) for clip in audio_folder.clips)
+    by_stem = {stem: clip.identifier for clip in audio_folder.clips if stems[stem := identifier_of(clip.name)] == 1}
+    return by_stem | {composed(clip.name): clip.identifier for clip in audio_folder.clips}
 
 
-def _no_such_clip(name: str, known: dict[str, str], listing: AudioFolder) -> str:
-    alike = [clip.name for clip in listing.clips if identifier_of(clip.name) == identifier_of(name)]
+def _no_such_clip(name: str, known: dict[str, str], audio_folder: AudioFolder) -> str:
+    alike = [clip.name for clip in audio_folder.clips if identifier_of(clip.name) == identifier_of(name)]
     if len(alike) > 1:
         return f"{' and '.join(alike)} have that name: write the extension"
     return f"there is no such clip{_nearest(name, known)}"

@@ -113,16 +113,16 @@ def stream_of(file: BinaryIO, size: int) -> Stream | None:
     sound: Frame | None = None
     pieces: list[Stretch] = []
     count, is_cut = 0, False
-    for place, frame, start in _frames(file, first, size):
-        if (found := _tag(start, frame)) is not None:
-            tag = found if place == first else tag
-        elif place + frame.length > size:
+    for offset, frame, start in _frames(file, first, size):
+        if (own_tag := _tag(start, frame)) is not None:
+            tag = own_tag if offset == first else tag
+        elif offset + frame.length > size:
             is_cut = True
         else:
             sound = sound or frame
             _check_channels(sound, frame)
             count += 1
-            _join(pieces, place, place + frame.length)
+            _join(pieces, offset, offset + frame.length)
     if tag is not None and tag.promised is not None:
         is_cut = count < tag.promised - SLACK_FRAMES
     if not count:
@@ -171,22 +171,22 @@ def _is_layer_three(head: bytes) -> bool:
     return head[1] >> 1 & 3 == 1
 
 
-def _frames(file: BinaryIO, place: int, size: int) -> Iterator[tuple[int, Frame, bytes]]:
+def _frames(file: BinaryIO, offset: int, size: int) -> Iterator[tuple[int, Frame, bytes]]:
     """Every frame: place, header, first bytes; what lies between is passed over."""
     last: Frame | None = None
-    while place < size:
-        start = _read(file, place, START)
+    while offset < size:
+        start = _read(file, offset, START)
         frame = frame_of(start)
         if frame is not None and (last is None or frame.kind == last.kind):
             last = frame
-            yield place, frame, start
-            place += frame.length
+            yield offset, frame, start
+            offset += frame.length
             continue
-        found = _find(file, place, size, size, None)
-        if found is None:
+        next_frame = _find(file, offset, size, size, None)
+        if next_frame is None:
             return
-        _check_alike(last, frame_of(_read(file, found, HEAD)))
-        place = found
+        _check_alike(last, frame_of(_read(file, next_frame, HEAD)))
+        offset = next_frame
 
 
 def _check_alike(last: Frame | None, other: Frame | None) -> None:
@@ -217,16 +217,16 @@ def _find(file: BinaryIO, begin: int, end: int, size: int, kind: int | None) -> 
     return None
 
 
-def _are_frames(file: BinaryIO, place: int, size: int, kind: int | None) -> bool:
+def _are_frames(file: BinaryIO, offset: int, size: int, kind: int | None) -> bool:
     """Whether frames of one kind follow each other here, up to the file's end or a tag behind them."""
     for number in range(IN_A_ROW):
-        head = _read(file, place, HEAD)
-        if number and (place == size or head[:3] in (b"TAG", b"ID3", b"APE", b"LYR")):
+        head = _read(file, offset, HEAD)
+        if number and (offset == size or head[:3] in (b"TAG", b"ID3", b"APE", b"LYR")):
             return True
         frame = frame_of(head)
         if frame is None or kind not in (None, frame.kind):
             return False
-        kind, place = frame.kind, place + frame.length
+        kind, offset = frame.kind, offset + frame.length
     return True
 
 
@@ -244,13 +244,13 @@ def _tag(start: bytes, frame: Frame) -> Tag | None:
 
 def _after_tags(file: BinaryIO) -> int:
     """Where the ID3v2 tags at the beginning end."""
-    place = 0
-    while (head := _read(file, place, 10))[:3] == b"ID3" and len(head) == 10:
+    offset = 0
+    while (head := _read(file, offset, 10))[:3] == b"ID3" and len(head) == 10:
         length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-        place += 10 + length + (10 if head[5] & 0x10 else 0)
-    return place
+        offset += 10 + length + (10 if head[5] & 0x10 else 0)
+    return offset
 
 
-def _read(file: BinaryIO, place: int, count: int) -> bytes:
-    file.seek(place)
+def _read(file: BinaryIO, offset: int, count: int) -> bytes:
+    file.seek(offset)
     return file.read(count)

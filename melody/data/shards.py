@@ -134,16 +134,16 @@ def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: boo
     faults: list[InvalidFile] = []
     seen: dict[str, str] = {}
     for sample in (sample for path in paths for sample in _samples(path)):
-        place = f"{sample.shard.name}:{sample.key}"
+        where = f"{sample.shard.name}:{sample.key}"
         try:
             clip = _clip(sample)
             if report:
-                check_new(place, _digest(clip.audio), seen)
+                check_new(where, _digest(clip.audio), seen)
             clips.append(clip)
         except MelodyError as error:
             if not report:
                 raise
-            faults.append(InvalidFile(place, str(error)))
+            faults.append(InvalidFile(where, str(error)))
     clips, doubled = _identified(clips)
     if doubled and not report:
         raise MelodyError(doubled[0].reason)
@@ -162,19 +162,19 @@ def shard_corpus(name: str, paths: list[Path], split: str | None, *, report: boo
 def _identified(clips: list[Clip]) -> tuple[list[Clip], list[InvalidFile]]:
     """The clips, told apart by their shards where keys begin anew in each; and those that even so have one name."""
     counts = Counter(clip.identifier for clip in clips)
-    found: dict[str, Clip] = {}
+    unique: dict[str, Clip] = {}
     faults = []
     for clip in clips:
         audio = clip.audio
         assert isinstance(audio, ShardAudio)
         if counts[clip.identifier] > 1 and clip.identifier == audio.key:
             clip = replace(clip, identifier=f"{audio.path.stem}/{clip.identifier}")
-        if clip.identifier in found:
+        if clip.identifier in unique:
             where = f"shard {audio.path}, sample {audio.key!r}"
             faults.append(InvalidFile(_place(clip), f"{where}: another sample is called {clip.identifier!r}"))
         else:
-            found[clip.identifier] = clip
-    return list(found.values()), faults
+            unique[clip.identifier] = clip
+    return list(unique.values()), faults
 
 
 def _samples(path: Path) -> Iterator[Sample]:

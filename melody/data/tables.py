@@ -130,15 +130,15 @@ def _check_columns(columns: list[str], required: Sequence[str], name: str) -> No
         )
 
 
-def _row(columns: list[str], cells: list[str], place: str) -> dict[str, str]:
+def _row(columns: list[str], cells: list[str], where: str) -> dict[str, str]:
     while len(cells) > len(columns) and not cells[-1]:
         cells = cells[:-1]
     if len(cells) != len(columns):
         more = ": a text with commas needs quotes" if len(cells) > len(columns) else ""
-        raise MelodyError(f"{place}: got {len(cells)} cells; the header has {len(columns)}{more}")
+        raise MelodyError(f"{where}: got {len(cells)} cells; the header has {len(columns)}{more}")
     for number, (column, cell) in enumerate(zip(columns, cells, strict=True)):
         if cell and not column and number:  # a first column without a name numbers the rows
-            raise MelodyError(f"{place}: cell {number + 1}, {cell[:40]!r}, stands in a column without a name")
+            raise MelodyError(f"{where}: cell {number + 1}, {cell[:40]!r}, stands in a column without a name")
     return {column: cell for column, cell in zip(columns, cells, strict=True) if column}
 
 

@@ -48,8 +48,8 @@ def _again(lies_in_it: bool, first: str) -> str:
     return f"it is a link to a folder that is read as {printable(first)}"
 
 
-def _entries(place: Path) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(place) as entries:
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
