@@ -1,9 +1,9 @@
 """Controls: each metric where the answer is known, so that a number is seen beside noise, silence and music itself.
 
-- *reference halves*: one half of the reference against the other; what music scores at best, at half the size.
-  Distances of few clips are larger: beside it stands *generated, as many*, so many generated clips, drawn by the seed,
-  against the same half. For metrics of waveforms: *reference*, its own mean. For pairs: *reference itself*, every clip
-  as its own target.
+- *reference halves*: one half of the reference against the other, over many draws (see ``floor``); what music scores
+  at best, at half the size. Distances of few clips are larger: beside it stands *generated, as many*, so many generated
+  clips, drawn by the seed, against the same halves. For metrics of waveforms: *reference*, its own mean. For pairs:
+  *reference itself*, every clip as its own target.
 - *white noise* and *silence*: up to 16 clips as long as generated ones, 30 s at most; noise at −20 dB of full scale.
 - *one clip repeated*: one clip, drawn by the seed, in the place of every other: a set without variety. Not each clip
   twice, which leaves every distribution as it is, and so tells nothing of a metric. Of metrics of sets and of texts.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -29,11 +29,22 @@ from melody.artifacts.files import finite
 from melody.data.listing import AudioFile
 from melody.data.recordings import AudioInfo, Recording, read_recording
 from melody.errors import MelodyError, StorageError, one_line
-from melody.evaluation.extract import ClipRef, FeatureSet, aligned, complete
+from melody.evaluation import floor
+from melody.evaluation.control_sounds import (
+    ALIKE,
+    NOISE,
+    NOISE_LEVEL,
+    REPEATED,
+    SILENCE,
+    TARGETS_SHUFFLED,
+    TEXTS_SHUFFLED,
+    control_sound,
+)
+from melody.evaluation.extract import FeatureSet, aligned, complete
 from melody.evaluation.feature_store import ClipFeatures, FeatureStore, Tensors
 from melody.evaluation.features import Feature
 from melody.evaluation.plan import MetricRun, states_of_one_pair
-from melody.evaluation.result import Control
+from melody.evaluation.result import Control, Measurement
 from melody.evaluation.scoring import (
     MetricValue,
     filled,
@@ -48,14 +59,10 @@ from melody.metrics.grouped_jackknife import merged, value_of
 from melody.metrics.text_correlation import derangement
 from melody.protocols import CONTROLS
 
-NOISE, SILENCE, REPEATED, TEXTS_SHUFFLED, TARGETS_SHUFFLED = CONTROLS
 HALVES, REFERENCE, ITSELF, AS_MANY = "reference halves", "reference", "reference itself", "generated, as many"
 MUSIC = (HALVES, REFERENCE, ITSELF)
-ALIKE = (SILENCE, REPEATED)
-"""Clips that are all one: their distance to a set has no interval."""
 CLIPS = 16
 LONGEST_S = 30.0
-NOISE_LEVEL = 0.1
 REPEATS = 64
 INFINITE = tuple(f"the value is {value}" for value in (math.inf, -math.inf))
 
@@ -87,19 +94,11 @@ class Synthetic:
     def recording(self, place: int) -> Recording:
         """The sound."""
         count = max(1, round(self.durations_s[place] * self.sample_rate))
-        return self._drawn(place, count, self.sample_rate)
+        return control_sound(self.name, place, count, self.sample_rate, self.seed)
 
     def like(self, place: int, facts: AudioInfo) -> Recording:
         """The sound, with the length and rate of another."""
-        return self._drawn(place, facts.frames, facts.sample_rate)
-
-    def _drawn(self, place: int, count: int, sample_rate: int) -> Recording:
-        waveform = torch.zeros(count)
-        if self.name == NOISE:
-            generator = torch.Generator().manual_seed(1_000_003 * self.seed + place)
-            waveform = NOISE_LEVEL * torch.randn(count, generator=generator)
-        peak = float(waveform.abs().max())
-        return Recording(waveform, AudioInfo(sample_rate, 1, count, peak, self.name))
+        return control_sound(self.name, place, facts.frames, facts.sample_rate, self.seed)
 
     def features(self, key: str) -> list[Tensors]:
         """A feature of every clip; raises ``MelodyError`` with the reason if it could not be computed."""
@@ -141,13 +140,7 @@ def of_sets(
     others = None if reference is None else len(reference.of(key))
 
     def against(name: str, count: int, vectors: Callable[[], list[Tensor]]) -> Control:
-        def compute() -> MetricValue:
-            if name not in ALIKE:
-                return over_sets(grouped(run, vectors(), count, seed, state))
-            fixed = [] if state is None else [state]
-            return valued(value_of(merged(run.create, [*fixed, filled(run, vectors(), real=False)])), count)
-
-        return _tried(name, count, compute, others)
+        return _tried(name, count, lambda: of_vectors(name, run, vectors(), count, state, seed), others)
 
     def one(sound: Synthetic) -> Control:
         return against(sound.name, len(sound.durations_s), lambda: [found["vectors"] for found in sound.features(key)])
@@ -162,25 +155,36 @@ def of_sets(
     return found
 
 
+def of_vectors(
+    name: str, run: MetricRun, vectors: Iterable[Tensor], count: int, state: object, seed: int
+) -> MetricValue:
+    """A metric of sets of a control's clips, each ``(windows, dimension)``; clips that are all one have no interval."""
+    if name not in ALIKE:
+        return over_sets(grouped(run, vectors, count, seed, state))
+    fixed = [] if state is None else [state]
+    return valued(value_of(merged(run.create, [*fixed, filled(run, vectors, real=False)])), count)
+
+
 def _halves(run: MetricRun, generated: FeatureSet, reference: FeatureSet, key: str, seed: int) -> list[Control]:
     """One half of the reference against the other, and as many generated clips, if there are so many."""
-    members = reference.of(key)
-    if len(members) < 4:
-        return [Control(name=HALVES, value=None, n=len(members), reason="fewer than 4 reference clips")]
-    second = np.random.default_rng(seed).permutation(len(members)) % 2 == 0
-    halves = [[sound for sound, other in zip(members, second, strict=True) if bool(other) == side] for side in (0, 1)]
-    count, own = len(halves[0]), generated.of(key)
-    state = filled(run, (reference.feature(sound, key)["vectors"] for sound in halves[1]), real=True)
-
-    def half(name: str, heard: FeatureSet, sounds: Sequence[ClipRef]) -> Control:
-        vectors = (heard.feature(sound, key)["vectors"] for sound in sounds)
-        return _control(name, over_sets(grouped(run, vectors, count, seed, state)), len(halves[1]))
-
-    found = [half(HALVES, reference, halves[0])]
-    if len(own) >= count:
-        drawn = sorted(np.random.default_rng(seed).permutation(len(own))[:count])
-        found.append(half(AS_MANY, generated, [own[int(place)] for place in drawn]))
+    music = [vectors for _, vectors in reference.vectors(key)]
+    own = [vectors for _, vectors in generated.vectors(key)]
+    found = [_drawn(HALVES, len(music), lambda: floor.halves(run, music, seed))]
+    if found[0].value is not None and len(own) >= found[0].n:
+        found.append(_drawn(AS_MANY, len(music), lambda: floor.as_many(run, own, music, seed)))
     return found
+
+
+def _drawn(name: str, clips: int, compute: Callable[[], Measurement]) -> Control:
+    """A control over draws of so many reference clips."""
+    try:
+        measured = compute()
+    except StorageError:
+        raise
+    except Exception as error:  # as of ``_tried``
+        return Control(name=name, value=None, n=clips, reason=one_line(error))
+    value, low, high, count = measured.value, measured.low, measured.high, measured.scored
+    return Control(name=name, value=value, low=low, high=high, n=count, against=clips - count)
 
 
 def of_texts(run: MetricRun, texts: Tensor, audio: Tensor, sounds: Sequence[Synthetic], seed: int) -> list[Control]:

@@ -139,7 +139,7 @@ def _runs_of(name: str, sources: Mapping[str, Sequence[FeatureExtractor]], devic
     input_kind = registered.get(name).input_kind
     if input_kind not in sources:
         return [of_waveforms(name, input_kind, device)]
-    found = [_of_vectors(name, source, device) for source in sources[input_kind]]
+    found = [run_on_vectors(name, source.name, source.dimension, source) for source in sources[input_kind]]
     for run in found:
         run.create()
     return found
@@ -187,10 +187,13 @@ def _lack(name: str, given: AvailableInputs, tagged: bool) -> str | None:
     return None
 
 
-def _of_vectors(name: str, source: FeatureExtractor, device: str) -> MetricRun:
-    accepted = {parameter.name for parameter in registered.parameters(name)}
-    arguments: dict[str, Any] = {key: source.dimension for key in ("dimension", "num_labels") if key in accepted}
-    return MetricRun(f"{name}[{source.name}]", name, arguments, source, None, "")
+def run_on_vectors(
+    name: str, source_name: str = "", width: int | None = None, source: FeatureExtractor | None = None
+) -> MetricRun:
+    """A metric of vectors or logits of some width, by whose they are, or of texts and sounds."""
+    accepted = {parameter.name for parameter in registered.parameters(name)} if width is not None else set()
+    arguments: dict[str, Any] = {key: width for key in ("dimension", "num_labels") if key in accepted}
+    return MetricRun(f"{name}[{source_name}]" if source_name else name, name, arguments, source, None, "")
 
 
 def of_waveforms(name: str, input_kind: str, device: str) -> MetricRun:

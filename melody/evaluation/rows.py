@@ -11,6 +11,7 @@ from typing import Any
 from melody.artifacts.files import canonical, finite
 from melody.evaluation.controls import judged
 from melody.evaluation.extract import ClipRef
+from melody.evaluation.levels import range_of
 from melody.evaluation.plan import MetricRun
 from melody.evaluation.result import ClipValue, Control, Groups, Score
 from melody.evaluation.scoring import MetricValue
@@ -32,9 +33,10 @@ def row(
     estimate = number.estimate
     interval: dict[str, Any] = {}
     if estimate is not None:
+        least, largest = range_of(component)
         interval = {
-            "low": finite(max(estimate.low, _bound(component, "lower", -math.inf))),
-            "high": finite(min(estimate.high, _bound(component, "upper", math.inf))),
+            "low": finite(max(estimate.low, least)),
+            "high": finite(min(estimate.high, largest)),
             "standard_error": finite(estimate.standard_error),
             "interval": estimate.method,
         }
@@ -49,7 +51,7 @@ def row(
         bias=number.bias,
         expected=expected,
         scored=number.scored,
-        warnings=number.warnings,
+        warnings=[*number.warnings, *_biased(number)],
         reason=number.reason,
         source={} if run.source is None else run.source.facts,
         sample_rate=run.sample_rate,
@@ -68,10 +70,11 @@ def _groups(number: MetricValue, seed: int) -> Groups | None:
     return Groups(clips=members, without=number.replicates)
 
 
-def _bound(component: Any, side: str, unbounded: float) -> float:
-    """The end of a metric's range, which no interval passes, by torchmetrics' name for it."""
-    bound = getattr(component, f"plot_{side}_bound", None)
-    return unbounded if bound is None else float(bound)
+def _biased(number: MetricValue) -> list[str]:
+    """By how much a number that its metric warns of is too large."""
+    if not number.warns or number.bias is None:
+        return []
+    return [f"bias by the jackknife over clips: about {number.bias:.3g}"]
 
 
 def _worst(clips: dict[str, float], sounds: Sequence[ClipRef], direction: str) -> list[ClipValue]:

@@ -69,6 +69,7 @@ def over_clips(run: MetricRun, count: int, states: Iterable[tuple[str, Tensors]]
 def over_texts(run: MetricRun, texts: Tensor, audio: Tensor, identifiers: Sequence[str], seed: int) -> MetricValue:
     """A metric of texts and sounds, from their joint embeddings ``(n, E)``."""
     number = MetricValue()
+    run.create().update(texts, audio)  # so that what is wrong is told of all pairs, and not of the first
     parts = GroupedJackknife(run.create, len(identifiers), seed=seed)
     for row, identifier in enumerate(identifiers):
         one = run.create()
@@ -98,7 +99,7 @@ def _estimated(number: MetricValue, parts: GroupedJackknife, seed: int) -> Metri
     if number.value is None:
         number.reason = f"the value is {value}"
         return number
-    number.warnings += _own_warnings(parts.metric)
+    number.warnings += own_warnings(parts.metric)
     is_mean = bool(values) and math.isclose(sum(values) / len(values), value, rel_tol=SAME, abs_tol=1e-9)
     is_mean = is_mean and not _keeps_vectors(parts.part(0))
     if not is_mean:  # a clip alone says nothing about such a metric
@@ -167,7 +168,7 @@ def over_sets(groups: GroupedJackknife) -> MetricValue:
         whole = groups.metric
         value = value_of(whole)
         number.value = finite(value)
-        number.warnings += _own_warnings(whole)
+        number.warnings += own_warnings(whole)
         number.warns = bool(number.warnings)
     except StorageError:
         raise
@@ -190,8 +191,6 @@ def _jackknife(number: MetricValue, groups: GroupedJackknife) -> None:
         number.estimate = jackknife_estimate(number.value, number.replicates, n=number.scored)
         mean = sum(number.replicates) / len(number.replicates)
         number.bias = finite((len(number.replicates) - 1) * (mean - number.value))
-        if number.warnings and number.bias is not None:
-            number.warnings.append(f"bias by the jackknife over clips: about {number.bias:.3g}")
     except StorageError:
         raise
     except Exception as error:  # as above: too few clips are left, say
@@ -232,6 +231,7 @@ def of_clips(run: MetricRun, heard: FeatureSet, seed: int) -> MetricValue:
     return over_clips(run, len(sounds), states, seed)
 
 
-def _own_warnings(metric: Any) -> list[str]:
-    found = getattr(metric, "warning", None)
-    return [str(found)] if found else []
+def own_warnings(metric: Any) -> list[str]:
+    """What a metric itself says of what it has seen."""
+    warning = getattr(metric, "warning", None)
+    return [str(warning)] if warning else []

@@ -195,6 +195,7 @@ class FrechetDistance(TorchMetric, Metric):
     tells: ClassVar[frozenset[str] | None] = frozenset({"white noise", "silence", "one clip repeated"})
     unit: ClassVar[str] = ""
     full_state_update: bool | None = False
+    plot_lower_bound: float | None = 0.0
 
     generated_n: Tensor
     generated_sum: Tensor

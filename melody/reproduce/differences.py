@@ -1,7 +1,7 @@
 """The difference of two numbers of a table, with the p-value of none: at equal prompts and seeds where both have them.
 
-- Two means, or two numbers of whole sets: paired by prompt and by seed, both of them random levels (two_level_mean,
-  two_level_jackknife). Differences of seeds alone would say nothing of other prompts; they are told as a remark.
+- Two means, or two numbers of whole sets: paired by prompt and by seed, both of them random levels (see
+  ``evaluation/levels``). Differences of seeds alone would say nothing of other prompts; they are told as a remark.
   Prompts pair by their names, where the numbers keep them: means over those that both sides have, sets if all are.
 - Two means of which one has no seeds, as that of real clips: not paired, each with its own levels.
 - Two timings: paired by repeat, so that the interval speaks of repeats on this machine and of nothing else.
@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from melody.evaluation.levels import two_levels
 from melody.evaluation.result import Measurement, Sample
-from melody.metrics.statistics import Estimate, mean_interval, two_level_jackknife, two_level_mean
+from melody.metrics.statistics import Estimate, mean_interval
 from melody.metrics.variance_levels import half_width, p_value
 
 OF_REPEATS = "of repeats on this machine only"
@@ -81,7 +82,8 @@ def difference(lower: Side, higher: Side) -> Difference:
     if rows[0].shape != rows[1].shape or _names_differ(lower, higher):
         return Difference(_bare(lower, higher), remark="the two lost different clips, so that prompts do not pair")
     remark = f"by seeds alone, at these very prompts, from {alone.low:+.4g} to {alone.high:+.4g}"
-    return Difference(_measured(_two_levels(kinds[0], pairs, rows[0] - rows[1]), pairs), remark=remark)
+    estimate = two_levels("mean" if kinds[0] == "mean" else "set", list(pairs.values()), list(rows[0] - rows[1]))
+    return Difference(_measured(_paired(estimate), pairs), remark=remark)
 
 
 def _of_common_items(lower: Measurement, higher: Measurement) -> tuple[Measurement, Measurement]:
@@ -117,12 +119,6 @@ def _items(measured: Measurement) -> list[str]:
     return measured.sample.items if measured.sample else []
 
 
-def _two_levels(kind: str | None, pairs: dict[str, float], rows: NDArray[np.float64]) -> Estimate:
-    if kind == "mean":
-        return _paired(two_level_mean(list(rows)).estimate)
-    return _paired(two_level_jackknife(list(pairs.values()), rows, n=rows.shape[1]))
-
-
 def _paired(estimate: Estimate) -> Estimate:
     kind = estimate.method.rpartition(", ")[0]  # without Satterthwaite's degrees of freedom, which are not used here
     return replace(estimate, method=f"{kind}, each with its own degrees of freedom; paired by both")
@@ -146,9 +142,7 @@ def _unpaired(lower: Measurement, higher: Measurement) -> Difference:
 
 def _estimate(measured: Measurement) -> Estimate | None:
     rows = measured.sample.rows if measured.sample else []
-    if len(rows) > 1:
-        return two_level_mean(rows).estimate
-    return mean_interval(rows[0], over="prompts") if rows and len(rows[0]) > 1 else None
+    return two_levels("mean", list(measured.by_seed.values()), rows) if rows and len(rows[0]) > 1 else None
 
 
 def _against_a_number(lower: Side, higher: Side) -> Difference:

@@ -13,6 +13,7 @@ from melody.data.embedded import distinct_prompts
 from melody.data.loading import load_corpus
 from melody.errors import MelodyError
 from melody.reproduce.context import Context
+from melody.reproduce.jobs.embedded_clips import EmbeddedClips
 from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.results import Table
 from melody.reproduce.runner import plan, run
@@ -91,8 +92,9 @@ def test_every_prompt_names_its_instrument() -> None:
     assert named_instrument("an organist") is None
 
 
-def heard(*rows: list[float]) -> dict[int, JobResult]:
-    return {seed: JobResult({"clips": len(row), "instrument_agreement": row}) for seed, row in enumerate(rows)}
+def heard(*rows: list[float]) -> dict[int, EmbeddedClips]:
+    results = [JobResult({"clips": len(row), "instrument_agreement": row}) for row in rows]
+    return {seed: EmbeddedClips((result,)) for seed, result in enumerate(results)}
 
 
 def test_the_interval_stays_within_per_cent_and_is_never_empty() -> None:
@@ -112,4 +114,4 @@ def test_the_interval_stays_within_per_cent_and_is_never_empty() -> None:
 
 def test_prompts_that_name_no_instrument_are_told() -> None:
     with pytest.raises(MelodyError, match="no prompt names an instrument"):
-        estimates.agreement_of(JobResult({"clips": 2, "instrument_agreement": []}))
+        estimates.agreement_of(EmbeddedClips((JobResult({"clips": 2, "instrument_agreement": []}),)))

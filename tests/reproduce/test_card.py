@@ -22,13 +22,27 @@ from melody.reproduce.context import Context
 from melody.reproduce.results import Cell, Results, Table
 from melody.reproduce.runner import plan, run
 from melody.reproduce.subject import preset_context
-from melody.reproduce.suite import ListedRow, Suite, TargetClaim, group_names, load_suite, load_suites, suite_names
+from melody.reproduce.suite import (
+    Column,
+    ListedRow,
+    Suite,
+    TargetClaim,
+    group_names,
+    load_suite,
+    load_suites,
+    suite_names,
+)
 from melody.reproduce.tables.attribute_agreement import constant_guess
 from melody.reproduce.tables.builder import check_measures
 from melody.reproduce.tables.table import kind_of
 from melody.reproduce.verdicts import targets
 
 TRAINING_CLIPS = 128
+METRICS = (
+    Column(name="registered", label="FAD", metric="fad", embedder="mel-stats"),
+    Column(name="level", label="level", metric="loudness"),
+)
+"""Columns beside those of the shipped suite."""
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +55,8 @@ def small(name: str) -> Suite:
     sizes: dict[str, Any] = {"prompts": 6, "clips": 4, "reference_clips": 16, "training_clips": TRAINING_CLIPS}
     sizes |= {"duration_s": 4.0 if name == "length" else 2.0, "num_steps": 2}
     sizes = {key: size for key, size in sizes.items() if key in kind_of(suite).uses.settings}
-    return suite.model_copy(update={"settings": suite.settings.model_copy(update=sizes)})
+    columns = [*suite.columns, *(METRICS if name == "system" else ())]
+    return suite.model_copy(update={"settings": suite.settings.model_copy(update=sizes), "columns": tuple(columns)})
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +172,13 @@ def test_the_head_of_a_table_says_what_training_has_met_of_its_prompts(card: tup
         (note,) = [note for note in _table(card[0], name).notes if note.startswith("Held-out clips, not held-out")]
         assert "of 6 prompts, 6 have a combination of attributes" in note
         assert "6,144 training clips" in note
+
+
+def test_columns_of_registered_metrics_have_numbers_of_every_sound(card: tuple[Results, Path]) -> None:
+    table = _table(card[0], "system")
+    for row in ({"sound": "real clips"}, {"sound": "text"}, {"sound": "white noise"}):
+        assert _value(table, "registered", **row) == pytest.approx(_value(table, "fad", **row))
+        assert _value(table, "level", **row) < 0
 
 
 def test_controls_fall_where_they_must(card: tuple[Results, Path]) -> None:

@@ -65,7 +65,31 @@ def test_sets_pairs_and_counts(tones: SimpleNamespace, samples: Path, tmp_path: 
     assert distance.value > 0
     assert distance.warning is not None
     assert cells["linear 20", "peak"].reason == "the folder holds no samples of the set 'linear 20'"
-    assert "between sets" in cells["melody minus musiclm", "fad"].reason
+    assert "of sets, not of pairs" in cells["melody minus musiclm", "fad"].reason
+
+
+def test_a_column_names_any_registered_metric(tones: SimpleNamespace, samples: Path, tmp_path: Path) -> None:
+    suite = tones.small("published-samples")
+    kad = suite.column("fad").model_copy(update={"name": "kad", "measure": "", "metric": "kad"})
+    loudness = suite.column("loudness").model_copy(update={"name": "lufs", "measure": "", "metric": "loudness"})
+    rows = ({"set": "melody", "against": "musiclm"}, {"set": "musiclm"}, {"set": "melody minus musiclm"})
+    update = {
+        "columns": (*suite.columns, kad, loudness),
+        "rows": tuple(suite.rows[0].model_copy(update={"row": row}) for row in rows),
+    }
+    context: Context = tones.context(published_samples=samples)
+    (table,) = run([suite.model_copy(update=update)], context, store=Store(tmp_path / "s"), output=tmp_path).tables
+    cells = {(str(cell.row["set"]), cell.column): cell for cell in table.cells}
+    assert cells["melody", "kad"].measured is not None
+    for name in ("kad", "fad"):
+        reason = cells["musiclm", name].reason
+        assert reason == f"metric '{name}' takes a set of reference sounds, which this row has not"
+    assert cells["melody minus musiclm", "kad"].reason == "kad is of sets, not of pairs"
+    for name in ("melody", "musiclm", "melody minus musiclm"):
+        registered, own = cells[name, "lufs"].measured, cells[name, "loudness"].measured
+        assert registered is not None
+        assert own is not None
+        assert registered.value == pytest.approx(own.value, abs=0.01)
 
 
 def test_unreadable_sample_spoils_its_set_and_no_pair_is_dropped(

@@ -39,16 +39,18 @@ name = "peak"
 label = "peak"
 measure = "peak"
 """
-COLUMNS = """
+ROWS = """\
+rows = [{ row = { system = "real clips" } }, { row = { system = "reference halves" } },
+    { row = { system = "white noise" } }, { row = { system = "silence" } }]
+"""
+COLUMNS = f"""
 name = "columns"
 title = "Columns"
 source = "nobody"
 version = "1"
 kind = "quality-and-speed"
-settings = { prompts = 6, duration_s = 2.0, seeds = [0, 1, 2], reference_clips = 12 }
-rows = [{ row = { system = "real clips" } }, { row = { system = "reference halves" } },
-    { row = { system = "white noise" } }, { row = { system = "silence" } }]
-[axes]
+settings = {{ prompts = 6, duration_s = 2.0, seeds = [0, 1, 2], reference_clips = 12 }}
+{ROWS}[axes]
 sampler = ["ddim"]
 grid = ["melody-linear"]
 num_steps = [2, 8]
@@ -230,6 +232,42 @@ def test_columns_of_registered_metrics_are_computed_as_measures_are(
     again = _run([suite], tones, tmp_path)
     assert again.cells_computed == 0
     assert again.tables == results.tables
+
+
+SYSTEMS = """
+name = "systems"
+title = "Systems"
+source = "nobody"
+version = "1"
+kind = "passes-and-preference"
+settings = { prompts = 6, duration_s = 2.0, seeds = [0, 1], reference_clips = 12, num_steps = 2 }
+rows = [{ row = { system = "melody" } }]
+"""
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("text", [SYSTEMS, COLUMNS.replace("quality-and-speed", "samplers").replace(ROWS, "")])
+def test_every_table_of_clips_has_columns_of_registered_metrics(
+    text: str, suite_of: Callable[..., Suite], tones: SimpleNamespace, tmp_path: Path
+) -> None:
+    suite = suite_of(
+        text,
+        'name = "fad"\nlabel = "FAD"\nmeasure = "fad"\nembedder = "mel-stats"',
+        'name = "fad2"\nlabel = "FAD"\nmetric = "fad"\nembedder = "mel-stats"',
+        'name = "mcc"\nlabel = "MCC"\nmetric = "mcc"',
+        'name = "density"\nlabel = "density"\nmetric = "density"\nembedder = "mel-stats"',
+        'name = "root"\nlabel = "RMS"\nmetric = "test-root"',
+    )
+    results = _run([suite], tones, tmp_path)
+    assert results.failures == []
+    row = results.tables[0].cells[0].row
+    fad, fad2, mcc, density, root = (_cell(results, column.name, **row).measured for column in suite.columns)
+    assert fad is not None
+    assert fad == fad2
+    for measured in (mcc, density, root):
+        assert measured is not None
+        assert measured.low is not None
+        assert len(measured.by_seed) == len(suite.settings.seeds)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,10 @@ from melody.data.corpus import Clip
 from melody.data.embedded import distinct_combinations
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError, did_you_mean
+from melody.metrics.attributes import AttributePrediction
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.attribute_classifiers import classifiers_facts
-from melody.reproduce.jobs.embedded_clips import embedding_arrays
+from melody.reproduce.jobs.embedded_clips import EmbeddedClips, embedding_arrays, kept_waveforms
 from melody.reproduce.jobs.generation import Setting, SystemJob, flac, setting_facts
 from melody.reproduce.jobs.job import JobResult
 from melody.samplers import sample
@@ -62,6 +63,8 @@ class SoundsJob(SystemJob):
     places: list[int]
     first: int
     """Place of the batch's first sound among all of the row."""
+    waveforms: bool | None = None
+    """Whether the sounds are kept, as float32, for metrics that hear them."""
 
     @property
     def generators(self) -> list[torch.Generator]:
@@ -95,14 +98,47 @@ class SoundsJob(SystemJob):
         windows = {embedder: [context.embed_windows(embedder, row[0], rate) for row in waveform]}
         texts = [caption_of(clip) for clip in clips]
         arrays, counts = embedding_arrays(context, context.embed_joint(waveform, rate), texts, windows)
+        facts, kept = kept_waveforms(waveform[:, 0], rate, self.waveforms)
         values = {
             "clips": len(clips),
+            **facts,
             "texts": texts,
             "facts": [dict(clip.attributes) for clip in clips],
             "heard": [asdict(prediction) for prediction in heard],
             "windows": counts,
         }
-        return JobResult(values, arrays)
+        return JobResult(values, {**arrays, **kept})
+
+
+@dataclass(frozen=True)
+class HeardSounds(EmbeddedClips):
+    """What ``SoundsJob`` found in one window of a row's sounds, over all batches."""
+
+    @classmethod
+    def of(cls, results: Sequence[JobResult], window: int) -> HeardSounds:
+        """Of the window of that number, counted from 0."""
+        return cls(tuple(_in_window(result, window) for result in results))
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for result in self.results for text in result.values["texts"]]
+
+    @property
+    def attributes(self) -> list[dict[str, Any]]:
+        """What each clip was to be."""
+        return [facts for result in self.results for facts in result.values["facts"]]
+
+    @property
+    def predictions(self) -> list[AttributePrediction]:
+        """What classifiers hear in each."""
+        return [AttributePrediction(**heard) for result in self.results for heard in result.values["heard"]]
+
+
+def _in_window(result: JobResult, window: int) -> JobResult:
+    """Values and arrays of one window, without its number."""
+    prefix = f"{window}."
+    arrays = {name.removeprefix(prefix): array for name, array in result.arrays.items() if name.startswith(prefix)}
+    return JobResult(result.values["parts"][window], arrays)
 
 
 def sound_jobs(
@@ -116,11 +152,13 @@ def sound_jobs(
     seed: int,
     held_out: int,
     windows: int = 1,
+    waveforms: bool = False,
 ) -> list[SoundsJob]:
     """Sounds of a kind for the clips at ``places``, in batches.
 
     Args:
-        windows: equal parts of each sound that are heard one by one; see ``heard_in``.
+        windows: equal parts of each sound that are heard one by one; see ``HeardSounds``.
+        waveforms: whether the sounds are kept.
     Raises:
         MelodyError: an unknown kind; sounds longer than the run has pieces.
     """
@@ -136,19 +174,13 @@ def sound_jobs(
         "windows": windows,
         "seed": seed,
         "embedder": context.embedder_facts(embedder),
+        "waveforms": waveforms or None,
     }
     batches = [list(places[begin : begin + BATCH]) for begin in range(0, len(places), BATCH)]
     return [
         SoundsJob(label=f"{kind}, batch {number + 1}", **facts, places=batch, first=number * BATCH)
         for number, batch in enumerate(batches)
     ]
-
-
-def heard_in(outcome: JobResult, number: int) -> JobResult:
-    """What was heard in one of a job's windows, counted from 0: values and arrays without the window's number."""
-    prefix = f"{number}."
-    arrays = {name.removeprefix(prefix): array for name, array in outcome.arrays.items() if name.startswith(prefix)}
-    return JobResult(outcome.values["parts"][number], arrays)
 
 
 def _real(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:

@@ -63,6 +63,11 @@ class BatchJob(PresetJob):
         return _waveforms(context.corpus, range(self.begin, self.end), sample_rate)
 
 
+def rows_of(results: Sequence[JobResult], name: str) -> list[float]:
+    """A value of every clip of some batches, in order."""
+    return [value for result in results for value in result.values["rows"][name]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodecJob(BatchJob):
     """Clips through the codec: distances to the original and, as a control, to the original of the clip before."""

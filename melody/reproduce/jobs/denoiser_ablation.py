@@ -21,8 +21,8 @@ from melody.pipeline import load_part
 from melody.protocols import Denoiser
 from melody.registry import denoisers
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import JobResult, PresetJob
-from melody.reproduce.jobs.reference_clips import denoising_code, denoising_values
+from melody.reproduce.jobs.job import JobResult
+from melody.reproduce.jobs.reference_clips import DenoisingJob, denoising_code, denoising_values
 
 PREFIX = "table5-"
 FOLDER = PACKAGE / "presets" / "weights" / "table5"
@@ -66,19 +66,15 @@ class Study:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyJob(PresetJob):
+class StudyJob(DenoisingJob):
     """One run of the study on the corpus's first clips; noise and angles are the same for every run."""
 
     kind: ClassVar[str] = "denoising-study"
-    corpus: str
-    clips: int
-    seed: int
     preset: str
     denoiser: dict[str, Any]
-    measuring: list[str]
 
     @classmethod
-    def of(cls, study: Study, context: Context, *, clips: int, training_seed: int) -> StudyJob:
+    def of_study(cls, study: Study, context: Context, *, clips: int, training_seed: int) -> StudyJob:
         """The job of one training seed."""
         clips, preset = min(clips, len(context.corpus)), load_preset(study.preset)
         return cls(

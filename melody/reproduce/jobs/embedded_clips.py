@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from melody.data.recordings import AudioInfo, Recording
+from melody.errors import MelodyError
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.job import NetworkJob, float32
+from melody.reproduce.jobs.job import JobResult, NetworkJob, float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,76 @@ class EmbeddedClipsJob(NetworkJob):
     @property
     def embedder_names(self) -> list[str]:
         return [facts["name"] for facts in self.embedders]
+
+
+@dataclass(frozen=True)
+class EmbeddedClips:
+    """What ``EmbeddedClipsJob`` found of a set of clips, in the order of one or several results."""
+
+    results: tuple[JobResult, ...]
+
+    @property
+    def count(self) -> int:
+        return sum(int(result.values["clips"]) for result in self.results)
+
+    def vectors(self, embedder: str) -> list[Tensor]:
+        """Embeddings of each clip, ``(windows, E)``; raises ``MelodyError`` if there are none."""
+        name = f"embedding.{embedder}"
+        if any(name not in result.arrays for result in self.results):
+            raise MelodyError(f"no clip was embedded by {embedder!r}")
+        return [
+            clip
+            for result in self.results
+            for clip in torch.from_numpy(result.arrays[name]).split(result.values["windows"][embedder])
+        ]
+
+    @property
+    def text(self) -> Tensor:
+        """Joint embeddings of the texts, ``(clips, E)``."""
+        return torch.cat([torch.from_numpy(result.arrays["joint_text"]) for result in self.results])
+
+    @property
+    def audio(self) -> Tensor:
+        """Joint embeddings of the clips, ``(clips, E)``."""
+        return torch.cat([torch.from_numpy(result.arrays["joint_audio"]) for result in self.results])
+
+    @property
+    def recordings(self) -> list[Recording]:
+        """The clips themselves; raises ``MelodyError`` if they were not kept."""
+        if any("waveform" not in result.arrays for result in self.results):
+            raise MelodyError("the clips were not kept, which the metric would have to hear")
+        return [
+            recording(waveform, int(result.values["sample_rate"]))
+            for result in self.results
+            for waveform in torch.from_numpy(result.arrays["waveform"]).split(result.values["samples"])
+        ]
+
+    @property
+    def instrument_agreement(self) -> list[float]:
+        """1 or 0 for each clip whose text names an instrument; raises ``MelodyError`` if none was heard for it."""
+        heard: list[float] = []
+        for result in self.results:
+            if (agreement := result.values.get("instrument_agreement")) is None:
+                raise MelodyError("no judges heard the clips: this run has no training clips for them to learn from")
+            heard += agreement
+        if not heard:
+            raise MelodyError("no prompt names an instrument of the corpus")
+        return heard
+
+
+def recording(waveform: Tensor, sample_rate: int) -> Recording:
+    """A mono clip ``(T,)`` as if it had been read from a file."""
+    return Recording(waveform, AudioInfo(sample_rate, 1, len(waveform), float(waveform.abs().max()), "float32"))
+
+
+def kept_waveforms(
+    clips: Sequence[Tensor] | Tensor, sample_rate: int, keep: bool | None
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Values and arrays of clips, each ``(T,)``, that are kept as float32; nothing of others."""
+    if not keep:
+        return {}, {}
+    samples = [len(clip) for clip in clips]
+    return {"sample_rate": sample_rate, "samples": samples}, {"waveform": float32(torch.cat(list(clips)))}
 
 
 def embedding_facts(

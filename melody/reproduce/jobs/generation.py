@@ -26,8 +26,8 @@ from melody.protocols import Generation, GenerationStats
 from melody.registry import grids, samplers
 from melody.reproduce.context import SEED_STRIDE, Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
-from melody.reproduce.jobs.embedded_clips import EmbeddedClipsJob, embedding_arrays
-from melody.reproduce.jobs.job import JobResult, NetworkJob, float32
+from melody.reproduce.jobs.embedded_clips import EmbeddedClips, EmbeddedClipsJob, embedding_arrays, kept_waveforms
+from melody.reproduce.jobs.job import JobResult, NetworkJob
 from melody.reproduce.systems import OWN
 
 NAMED = {"sampler": samplers, "grid": grids}
@@ -122,9 +122,11 @@ class GenerationJob(SystemJob, EmbeddedClipsJob):
             name: [context.embed_windows(name, row[0], rate) for row in waveform] for name in self.embedder_names
         }
         arrays, counts = embedding_arrays(context, context.embed_joint(waveform, rate), texts, windows)
+        facts, kept = kept_waveforms(waveform[:, 0], rate, self.waveforms)
         values = {
             "clips": len(texts),
             "windows": counts,
+            **facts,
             "trace": _trace(generation.trace),
             "clipping_rate": clipping_rate(waveform).tolist(),
             "silence_rate": silence_rate(waveform, rate).tolist(),
@@ -132,10 +134,54 @@ class GenerationJob(SystemJob, EmbeddedClipsJob):
             **_proxies(waveform, rate),
             **instrument_agreement(self.training_clips, context, waveform, rate, texts),
         }
-        if self.waveforms:
-            values["sample_rate"], arrays["waveform"] = rate, float32(waveform[:, 0])
         clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
-        return JobResult(values, arrays, clips)
+        return JobResult(values, {**arrays, **kept}, clips)
+
+
+@dataclass(frozen=True)
+class PassCounts:
+    """Forward passes of one generation by part; its seconds belong to a machine, and so only to timing jobs."""
+
+    passes: dict[str, int]
+    """Counted by hooks; empty for a system that reports none."""
+    weighted_passes: dict[str, float]
+    formula: dict[str, int]
+    prefill_tokens: int
+
+    @classmethod
+    def of(cls, result: JobResult) -> PassCounts:
+        """As a ``GenerationJob`` or ``CountJob`` found them."""
+        return cls(**result.values["trace"])
+
+
+@dataclass(frozen=True)
+class GeneratedClips(EmbeddedClips):
+    """What a ``GenerationJob`` found of one seed's clips."""
+
+    @property
+    def counts(self) -> PassCounts:
+        return PassCounts.of(self.results[0])
+
+    @property
+    def peaks(self) -> list[float]:
+        return list(self.results[0].values["peak"])
+
+    def proxy(self, name: str) -> list[float]:
+        """What stands in for listeners, by clip; empty for clips too short to have a beat."""
+        return list(self.results[0].values.get(name, []))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a ``TimingJob`` found: seconds for one clip, by seed."""
+
+    seconds: dict[str, float]
+    duration_s: float
+    sample_rate: int
+
+    @classmethod
+    def of(cls, result: JobResult) -> Timing:
+        return cls(**result.values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,13 @@ from melody.errors import MelodyError
 from melody.metrics.levels import clipping_rate, peak, silence_rate
 from melody.metrics.loudness import integrated_loudness
 from melody.reproduce.context import Context
-from melody.reproduce.jobs.embedded_clips import EmbeddedClipsJob, embedding_arrays, embedding_facts
+from melody.reproduce.jobs.embedded_clips import (
+    EmbeddedClips,
+    EmbeddedClipsJob,
+    embedding_arrays,
+    embedding_facts,
+    kept_waveforms,
+)
 from melody.reproduce.jobs.job import JobResult
 
 SAMPLE_RATE = 24_000
@@ -33,12 +39,12 @@ class SamplesJob(EmbeddedClipsJob):
     measuring: str
 
     @classmethod
-    def of(cls, context: Context, *, corpus: Corpus, embedders: Sequence[str]) -> SamplesJob:
+    def of(cls, context: Context, *, corpus: Corpus, embedders: Sequence[str], waveforms: bool = False) -> SamplesJob:
         """The job of a set."""
         return cls(
             label=f"{len(corpus)} published samples",
             **context.arithmetic,
-            **embedding_facts(context, embedders),
+            **embedding_facts(context, embedders, waveforms=waveforms),
             clips=[{"name": c.identifier, "text": c.text, "sound": _sound_hash(c)} for c in corpus],
             measuring=source_hash(__name__),
         )
@@ -51,16 +57,27 @@ class SamplesJob(EmbeddedClipsJob):
             key: [] for key in ("duration_s", "sample_rate", "loudness", "peak", "clipping", "silence")
         }
         windows: dict[str, list[torch.Tensor]] = {name: [] for name in self.embedder_names}
-        joint = []
+        joint, sounds = [], []
         for clip in clips:
             for key, value in _levels(clip).items():
                 rows[key].append(value)
             waveform = clip.waveform(SAMPLE_RATE)
             joint.append(context.embed_joint(waveform[None, None], SAMPLE_RATE))
+            sounds.append(waveform)
             for name, embedded in windows.items():
                 embedded.append(context.embed_windows(name, waveform, SAMPLE_RATE))
         arrays, counts = embedding_arrays(context, torch.cat(joint), [clip.text for clip in clips], windows)
-        return JobResult({"clips": len(clips), "windows": counts, "rows": rows}, arrays)
+        facts, kept = kept_waveforms(sounds, SAMPLE_RATE, self.waveforms)
+        return JobResult({"clips": len(clips), "windows": counts, "rows": rows, **facts}, {**arrays, **kept})
+
+
+@dataclass(frozen=True)
+class PublishedSet(EmbeddedClips):
+    """What a ``SamplesJob`` found of a set."""
+
+    def levels(self, name: str) -> list[float | None]:
+        """A fact or level of each file; ``None`` for the loudness of silence."""
+        return list(self.results[0].values["rows"][name])
 
 
 def published_corpus(context: Context) -> Corpus:

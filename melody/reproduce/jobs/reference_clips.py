@@ -11,13 +11,13 @@ from torch import Tensor
 
 from melody.artifacts.code_identity import source_hash
 from melody.data.audio import resampled
-from melody.evaluation.controls import NOISE, REPEATED, Synthetic
+from melody.evaluation.control_sounds import NOISE, REPEATED, control_sound
 from melody.metrics import denoising, flops
 from melody.protocols import Denoiser
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
-from melody.reproduce.jobs.embedded_clips import EmbeddedClipsJob, embedding_arrays
-from melody.reproduce.jobs.job import JobResult, PresetJob, float32
+from melody.reproduce.jobs.embedded_clips import EmbeddedClipsJob, embedding_arrays, kept_waveforms
+from melody.reproduce.jobs.job import JobResult, PresetJob
 
 BATCH = 8
 
@@ -98,11 +98,9 @@ class ControlJob(EmbeddedClipsJob):
         }
         arrays, counts = embedding_arrays(context, torch.cat(joint * times), self.prompts, windows)
         clips = torch.stack(sounds * times)
-        values: dict[str, Any] = {"clips": count, "windows": counts}
-        if self.waveforms:
-            values["sample_rate"], arrays["waveform"] = rate, float32(clips)
+        facts, kept = kept_waveforms(clips, rate, self.waveforms)
         heard = instrument_agreement(self.training_clips, context, clips[:, None], rate, self.prompts)
-        return JobResult({**values, **heard}, arrays)
+        return JobResult({"clips": count, "windows": counts, **facts, **heard}, {**arrays, **kept})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +134,8 @@ def _control_sounds(name: str, count: int, samples: int, context: Context) -> li
     """One sound ``(T,)``, or as many as there are clips where no two are alike."""
     if name == REPEATED:
         return [context.corpus[0].waveform(context.corpus.sample_rate)[:samples]]
-    sound = Synthetic(name, [samples / context.corpus.sample_rate] * count, context.corpus.sample_rate, seed=0)
-    return [sound.recording(place).waveform for place in range(count if name == NOISE else 1)]
+    rate, different = context.corpus.sample_rate, count if name == NOISE else 1
+    return [control_sound(name, place, samples, rate, seed=0).waveform for place in range(different)]
 
 
 def denoising_values(denoiser: Denoiser, count: int, seed: int, context: Context) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation import levels
 from melody.evaluation.result import Measurement
 from melody.metrics.attributes import ATTRIBUTES, TEMPO_TOLERANCE, AttributePrediction
 from melody.metrics.statistics import mean_interval
@@ -19,14 +20,20 @@ from melody.metrics.text_correlation import cosines, derangement, permutation_p_
 from melody.registry import tables
 from melody.reproduce.context import texts_hash
 from melody.reproduce.jobs.attribute_classifiers import ClassifiersJob
-from melody.reproduce.jobs.clip_variants import SOUNDS, SoundsJob, chosen_clips, heard_in, sound_jobs
-from melody.reproduce.jobs.job import Failure, JobResult
+from melody.reproduce.jobs.clip_variants import SOUNDS, HeardSounds, SoundsJob, chosen_clips, sound_jobs
+from melody.reproduce.jobs.job import Failure
 from melody.reproduce.jobs.overlap import OverlapJob, overlap_notes
 from melody.reproduce.results import Cell, Clip
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import CLIPS, SAMPLING, Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.metric_columns import (
+    FED_BY_CLIPS,
+    MetricColumns,
+    keeps_waveforms,
+    metric_of,
+    needs_reference,
+)
 from melody.reproduce.tables.shared_jobs import setting_of, settings_row
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
@@ -57,6 +64,7 @@ class AttributeAgreementTable(Table):
         listed=frozenset({"sound", "windows", "window"}),
         embedders=frozenset({EMBEDDER}),
         judged=False,
+        metrics=FED_BY_CLIPS,
     )
 
     def check(self) -> None:
@@ -121,32 +129,37 @@ class AttributeAgreementTable(Table):
             seed=self.context.seeds(settings.seeds)[0],
             held_out=self._held_out,
             windows=windows,
+            waveforms=keeps_waveforms(self.suite),
         )
+
+    @cached_property
+    def _metrics(self) -> MetricColumns:
+        return MetricColumns(self.suite, self.context)
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
         sound, settings = str(row["sound"]), self.suite.settings
         if column.measure not in ATTRIBUTES and sound in DERIVED:
             return CellValue(unavailable_reason=DERIVED[sound])
-        purposes = ["sounds", *(["reference"] if column.measure == "fad" else [])]
-        if column.measure == "fad" and not results.planned("reference"):
+        purposes = ["sounds", *(["reference"] if needs_reference(column) else [])]
+        if needs_reference(column) and not results.planned("reference"):
             return CellValue(
                 unavailable_reason="every held-out clip is a prompt's: none is left to take the distance to"
             )
         results.computed(*purposes)
-        jobs, heard = results.planned(*purposes), _heard(row, results, "sounds")
-        config = {"sound": sound, "clips": settings.prompts, "duration_s": jobs[0].config["duration_s"]}
+        jobs, heard = results.planned_as(SoundsJob, *purposes), _heard(row, results, "sounds")
+        config = {"sound": sound, "clips": settings.prompts, "duration_s": jobs[0].duration_s}
         if _windows(row) > 1:
             config |= {"windows": _windows(row), "window": _window(row)}
         if sound.startswith(TEXT) or sound == "own tokens":
-            facts = jobs[0].config["options"]
+            facts = jobs[0].options
             names = {"sampler": facts["sampler"]["name"], "grid": facts["grid"]["name"]}
             config |= {**names, "num_steps": facts["num_steps"], "guidance_scale": facts["guidance_scale"]}
         return CellValue(
             self._measured(row, column, results),
             jobs=jobs,
-            inputs=texts_hash([text for outcome in heard for text in outcome.values["texts"]]),
+            inputs=texts_hash(heard.texts),
             config=config,
-            seeds=(jobs[0].config["seed"],),
+            seeds=(jobs[0].seed,),
         )
 
     def _measured(self, row: Row, column: Column, results: RowResults) -> Measurement:
@@ -154,17 +167,11 @@ class AttributeAgreementTable(Table):
         if column.measure in ATTRIBUTES:
             training = self.context.training(settings.training_clips)
             agrees = agreements(own, str(row["sound"]), training)[column.measure]
-            return estimates.percentage(sum(agrees), len(agrees), settings.prompts)
-        if column.measure == "fad":
-            clips, others = (
-                [statistics for outcome in heard for statistics in estimates.clip_statistics(outcome, EMBEDDER)]
-                for heard in (own, _heard(row, results, "reference"))
-            )
-            return estimates.fad_between(clips, others, settings.prompts)
-        text, audio = (torch.cat([estimates.joint(outcome)[side] for outcome in own]) for side in (0, 1))
-        if column.measure == "mcc":
-            return estimates.over_clips(cosines(text, audio).tolist(), settings.prompts)
-        return _gain(text, audio, settings.prompts)
+            return levels.percentage(sum(agrees), len(agrees), settings.prompts)
+        if metric_of(column):
+            real = _heard(row, results, "reference") if needs_reference(column) else None
+            return self._metrics.of_clips(column, own, real, settings.prompts)
+        return _gain(own.text, own.audio, settings.prompts)
 
     def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> list[str]:
         """What training has met of the prompts."""
@@ -175,14 +182,15 @@ class AttributeAgreementTable(Table):
         sound = str(row["sound"])
         if sound in DERIVED or _window(row) > 1:
             return
-        job, outcome = results.planned("sounds")[0], results.of("sounds")[0]
+        job, outcome = results.planned_as(SoundsJob, "sounds")[0], results.of("sounds")[0]
         if isinstance(outcome, Failure):
             return
         stem = "".join(c if c.isalnum() else "-" for c in sound)
+        texts = HeardSounds.of([outcome], window=0).texts
         for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]:
             clip = Clip(
-                title=sound if _windows(row) == 1 else f"{sound}, {job.config['duration_s']:g} s",
-                text=outcome.values["parts"][0]["texts"][int(name)],
+                title=sound if _windows(row) == 1 else f"{sound}, {job.duration_s:g} s",
+                text=texts[int(name)],
                 path=f"audio/card-{stem}-{job.key[:8]}-{name}.flac",
             )
             yield clip, content
@@ -198,14 +206,13 @@ def _window(row: Row) -> int:
     return int(row.get("window", 1))
 
 
-def _heard(row: Row, results: RowResults, purpose: str) -> list[JobResult]:
-    return [heard_in(outcome, _window(row) - 1) for outcome in results.computed(purpose)]
+def _heard(row: Row, results: RowResults, purpose: str) -> HeardSounds:
+    return HeardSounds.of(results.computed(purpose), window=_window(row) - 1)
 
 
-def agreements(outcomes: Sequence[JobResult], sound: str, training: Corpus) -> dict[str, list[bool]]:
+def agreements(sounds: HeardSounds, sound: str, training: Corpus) -> dict[str, list[bool]]:
     """By attribute, whether each clip agrees with its text, with another's (``SHUFFLED``), or a guess with its text."""
-    facts = [facts for outcome in outcomes for facts in outcome.values["facts"]]
-    heard = [AttributePrediction(**judged) for outcome in outcomes for judged in outcome.values["heard"]]
+    facts, heard = sounds.attributes, sounds.predictions
     if sound == CONSTANT:
         heard = [constant_guess(training)] * len(facts)
     if sound == SHUFFLED:
@@ -235,6 +242,6 @@ def _gain(text: torch.Tensor, audio: torch.Tensor, expected: int) -> Measurement
     normalised = [torch.nn.functional.normalize(x.double(), dim=1) for x in (text, audio)]
     every = (normalised[1] @ normalised[0].T).sum(dim=1)
     gains = right - (every - right) / (len(right) - 1)
-    measured = estimates.measurement(mean_interval(gains.numpy(), over="clips"), expected=expected, scored=len(gains))
+    measured = levels.measurement(mean_interval(gains.numpy(), over="clips"), expected=expected, scored=len(gains))
     interval = f"{measured.interval}; p by permutation of the texts, one-sided"
     return measured.model_copy(update={"p_value": permutation_p_value(text, audio), "interval": interval})

@@ -13,9 +13,10 @@ from melody.metrics.real_time_factor import real_time_factor
 from melody.metrics.text_correlation import permutation_p_value
 from melody.registry import tables
 from melody.reproduce.context import texts_hash
+from melody.reproduce.jobs.continuation import ContinuationJob
+from melody.reproduce.jobs.generation import GeneratedClips, GenerationJob, PassCounts, Timing, TimingJob
 from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.suite import Column, Row, Suite
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
 from melody.reproduce.tables.builder import CellValue, Quantity, timed_under
 from melody.reproduce.tables.shared_jobs import (
@@ -110,27 +111,24 @@ class CapabilitiesTable(Table):
             return CellValue(
                 unavailable_reason=f"system {name!r} does not declare {CONTINUATION!r} (it declares: {declared})"
             )
-        (job,), (outcome,) = results.planned("continuation"), results.computed("continuation")
+        (job,), (outcome,) = results.planned_as(ContinuationJob, "continuation"), results.computed("continuation")
         return CellValue(
             _judged(outcome),
             jobs=(job,),
-            inputs=job.config["corpus"],
-            config={
-                "clips": job.config["clips"],
-                "given_s": job.config["duration_s"],
-                "new_s": job.config["duration_s"],
-            },
-            seeds=(job.config["seed"],),
+            inputs=job.corpus,
+            config={"clips": job.clips, "given_s": job.duration_s, "new_s": job.duration_s},
+            seeds=(job.seed,),
         )
 
     def _speed(self, results: RowResults) -> CellValue:
         if plays_back(results):
             return CellValue(unavailable_reason=PLAYS_BACK)
-        (job,) = jobs = results.planned("timing")
+        (job,) = jobs = results.planned_as(TimingJob, "timing")
         if reason := results.failure("timing"):
             return CellValue(unavailable_reason=reason, jobs=jobs)
         (outcome,) = results.computed("timing")
-        factors = [real_time_factor(outcome.values["duration_s"], s) for s in outcome.values["seconds"].values()]
+        timed = Timing.of(outcome)
+        factors = [real_time_factor(timed.duration_s, seconds) for seconds in timed.seconds.values()]
         seeds = tuple(self.context.seeds(self.suite.settings.seeds))
         measured = Measurement(
             value=float(min(factors) > 1),
@@ -139,29 +137,29 @@ class CapabilitiesTable(Table):
             scored=len(factors),
         )
         conditions = timed_under(outcome)
-        return CellValue(measured, jobs=jobs, config=job.config["options"], seeds=seeds, conditions=conditions)
+        return CellValue(measured, jobs=jobs, config=job.options, seeds=seeds, conditions=conditions)
 
     def _prompts(self, results: RowResults) -> CellValue:
         """Yes if clips fit their own prompts better than shuffled ones, by a permutation test over prompts."""
-        jobs = results.planned("clips")
+        jobs = results.planned_as(GenerationJob, "clips")
         if reason := results.failure("clips"):
             return CellValue(unavailable_reason=reason, jobs=jobs)
-        pairs = [estimates.joint(outcome) for outcome in results.computed("clips")]
-        audio = torch.stack([audio for _, audio in pairs]).mean(dim=0)  # seeds of one prompt are not independent
-        p_value = permutation_p_value(pairs[0][0], audio)
+        clips = [GeneratedClips((outcome,)) for outcome in results.computed("clips")]
+        audio = torch.stack([own.audio for own in clips]).mean(dim=0)  # seeds of one prompt are not independent
+        p_value = permutation_p_value(clips[0].text, audio)
         prompts = self.suite.settings.prompts
         measured = Measurement(
             value=float(p_value < ALPHA),
             interval=f"permutation test over {prompts} prompts, one-sided, seeds averaged, at {ALPHA:g}",
             p_value=p_value,
             expected=prompts * len(jobs),
-            scored=sum(len(audio) for _, audio in pairs),
+            scored=sum(len(own.audio) for own in clips),
         )
         return CellValue(
             measured,
             jobs=jobs,
-            inputs=texts_hash(jobs[0].config["prompts"]),
-            config=jobs[0].config["options"],
+            inputs=texts_hash(jobs[0].prompts),
+            config=jobs[0].options,
             seeds=tuple(self.context.seeds(self.suite.settings.seeds)),
         )
 
@@ -189,4 +187,4 @@ def _judged(outcome: JobResult) -> Measurement:
 def plays_back(results: RowResults) -> bool:
     """Whether a row's clips were made without any network, as a folder of files is."""
     clips = results.of("clips")
-    return all(isinstance(outcome, JobResult) and not outcome.values["trace"]["passes"] for outcome in clips)
+    return all(isinstance(outcome, JobResult) and not PassCounts.of(outcome).passes for outcome in clips)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation import levels
 from melody.evaluation.result import Measurement
 from melody.metrics.statistics import jackknife
 from melody.registry import tables
-from melody.reproduce.jobs.components import CodecJob
+from melody.reproduce.jobs.components import CodecJob, rows_of
 from melody.reproduce.jobs.job import Failure, JobResult
 from melody.reproduce.results import Clip
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
@@ -56,12 +56,12 @@ class CodecTable(Table):
         target = next(key for key, name in TARGETS.items() if name == row["against"])
         if column.measure in OF_LATENTS and target != "itself":
             return CellValue(unavailable_reason="the latents are the same whatever the sound is held against")
-        outcomes, jobs = results.computed("batches"), results.planned("batches")
+        outcomes, jobs = results.computed("batches"), results.planned_as(CodecJob, "batches")
         return CellValue(
             _measured(outcomes, target, column.measure, self.suite.settings.clips),
             jobs=jobs,
-            inputs=jobs[0].config["corpus"],
-            config={"clips": jobs[0].config["clips"], "against": row["against"]},
+            inputs=jobs[0].corpus,
+            config={"clips": jobs[0].clips, "against": row["against"]},
         )
 
     def clips(self, row: Row, results: RowResults) -> Iterator[tuple[Clip, bytes]]:
@@ -78,15 +78,13 @@ class CodecTable(Table):
 
 
 def _measured(outcomes: Sequence[JobResult], target: str, measure: str, expected: int) -> Measurement:
-    def rows(name: str) -> list[float]:
-        return [value for outcome in outcomes for value in outcome.values["rows"][name]]
-
+    rows = partial(rows_of, outcomes)
     if measure == "latent_spread":
         moments = list(zip(rows("latent_mean"), rows("latent_square"), strict=True))
-        return estimates.measurement(jackknife(moments, _spread), expected=expected, scored=len(moments))
+        return levels.measurement(jackknife(moments, _spread), expected=expected, scored=len(moments))
     if measure == "latent_clipped":
-        return estimates.over_clips([100 * share for share in rows(measure)], expected)
-    return estimates.over_clips(rows(measure if measure in OF_LATENTS else f"{target}.{measure}"), expected)
+        return levels.over_clips([100 * share for share in rows(measure)], expected)
+    return levels.over_clips(rows(measure if measure in OF_LATENTS else f"{target}.{measure}"), expected)
 
 
 def _spread(moments: Sequence[tuple[float, float]]) -> float:

@@ -15,12 +15,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from melody.evaluation import levels
 from melody.metrics.angle_bins import NUM_BINS, bin_index
 from melody.registry import tables
-from melody.reproduce.jobs.components import DenoiserJob
+from melody.reproduce.jobs.components import DenoiserJob, rows_of
 from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
@@ -60,30 +60,30 @@ class DenoiserByAngleTable(Table):
         return {"batches": self._batches}
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
-        outcomes, jobs = results.computed("batches"), results.planned("batches")
-        bins = bin_index(torch.tensor(_values(outcomes, "angle"), dtype=torch.float64), NUM_BINS)
+        outcomes, jobs = results.computed("batches"), results.planned_as(DenoiserJob, "batches")
+        bins = bin_index(torch.tensor(rows_of(outcomes, "angle"), dtype=torch.float64), NUM_BINS)
         chosen = torch.ones_like(bins, dtype=torch.bool) if row["angle"] == ALL else bins == self.rows().index(row) - 1
         if not bool(chosen.any()):
             return CellValue(unavailable_reason="no clip has an angle in this bin")
         if column.measure == "gain":
             without, with_tokens = (errors(outcomes, name, bins, chosen)[chosen] for name in PREDICTORS[1::-1])
-            measured = estimates.difference(without.tolist(), with_tokens.tolist(), int(chosen.sum()))
+            measured = levels.difference(without.tolist(), with_tokens.tolist(), int(chosen.sum()))
         else:
-            measured = estimates.over_clips(
+            measured = levels.over_clips(
                 errors(outcomes, column.measure, bins, chosen)[chosen].tolist(), int(chosen.sum())
             )
         return CellValue(
             measured,
             jobs=jobs,
-            inputs=jobs[0].config["corpus"],
-            config={"clips": jobs[0].config["clips"], "angles": "one a clip, stratified over [0, π/2]"},
-            seeds=(jobs[0].config["seed"],),
+            inputs=jobs[0].corpus,
+            config={"clips": jobs[0].clips, "angles": "one a clip, stratified over [0, π/2]"},
+            seeds=(jobs[0].seed,),
         )
 
 
 def errors(outcomes: Sequence[JobResult], predictor: str, bins: Tensor, chosen: Tensor) -> Tensor:
     """Mean squared error of each clip ``(clips,)``; a constant is fitted on the ``chosen`` clips."""
-    square = torch.tensor(_values(outcomes, "velocity_square"), dtype=torch.float64)
+    square = torch.tensor(rows_of(outcomes, "velocity_square"), dtype=torch.float64)
     if predictor == "zero":
         return square
     if predictor == "constant":
@@ -92,13 +92,9 @@ def errors(outcomes: Sequence[JobResult], predictor: str, bins: Tensor, chosen: 
         return square - 2 * (means * constant).mean(dim=1) + constant.square().mean()
     if predictor == "linear":
         product, noisy = (
-            torch.tensor(_values(outcomes, name), dtype=torch.float64) for name in ("velocity_noisy", "noisy_square")
+            torch.tensor(rows_of(outcomes, name), dtype=torch.float64) for name in ("velocity_noisy", "noisy_square")
         )
         total = torch.zeros(2, NUM_BINS, dtype=torch.float64).index_add(1, bins, torch.stack([product, noisy]))
         factor = (total[0] / total[1].clamp(min=1e-12))[bins]
         return square - 2 * factor * product + factor.square() * noisy
-    return torch.tensor(_values(outcomes, predictor), dtype=torch.float64)
-
-
-def _values(outcomes: Sequence[JobResult], name: str) -> list[float]:
-    return [value for outcome in outcomes for value in outcome.values["rows"][name]]
+    return torch.tensor(rows_of(outcomes, predictor), dtype=torch.float64)

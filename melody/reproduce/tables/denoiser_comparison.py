@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from melody import registry
+from melody.evaluation import levels
 from melody.evaluation.result import Measurement
 from melody.reproduce.jobs.denoiser_ablation import Study, StudyJob
 from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.jobs.reference_clips import DenoisingJob
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity, unregistered
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
@@ -65,10 +65,10 @@ class DenoiserComparisonTable(Table):
             return {"seeds": [DenoisingJob.of(self.context, clips=clips, seed=seed) for seed in seeds]}
         if study is None or study.lacking(self.context) is not None:
             return {}
-        return {"seeds": [StudyJob.of(study, self.context, clips=clips, training_seed=seed) for seed in seeds]}
+        return {"seeds": [StudyJob.of_study(study, self.context, clips=clips, training_seed=seed) for seed in seeds]}
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
-        study, jobs = self._study(row), results.planned("seeds")
+        study, jobs = self._study(row), results.planned_as(DenoisingJob, "seeds")
         if not jobs:
             return CellValue(unavailable_reason=self._lacking(row, study))
         found = dict(zip(map(str, self._seeds(row)), results.computed("seeds"), strict=True))
@@ -81,10 +81,10 @@ class DenoiserComparisonTable(Table):
         return CellValue(
             measured,
             jobs=jobs,
-            inputs=jobs[0].config["corpus"],
-            config={**config, "clips": jobs[0].config["clips"], "angles": ANGLES},
+            inputs=jobs[0].corpus,
+            config={**config, "clips": jobs[0].clips, "angles": ANGLES},
             seeds=tuple(self._seeds(row)),
-            weights=None if study is None else ", ".join(job.config["denoiser"]["weights"] for job in jobs),
+            weights=None if study is None else ", ".join(job.denoiser["weights"] for job in _studied(results)),
             no_rank=self._no_rank(row, found) if column.measure in RANKED else "",
         )
 
@@ -111,12 +111,16 @@ class DenoiserComparisonTable(Table):
     def _error(self, measure: str, found: Mapping[str, JobResult]) -> Measurement:
         """Mean over seeds, of training or of noise, and over clips, which are the same for every seed: two levels."""
         by_seed = {int(seed): outcome.values[measure] for seed, outcome in found.items()}
-        return estimates.over_prompts(by_seed, len(found) * self.suite.settings.clips)
+        return levels.over_prompts(by_seed, len(found) * self.suite.settings.clips)
 
     def _no_rank(self, row: Row, found: Mapping[str, JobResult]) -> str:
         shown = {column.measure for column in self.suite.columns}
         values = {name: self._error(name, found).value for name in ERRORS if name in shown}
         return no_rank(str(row["denoiser"]), values)
+
+
+def _studied(results: RowResults) -> tuple[StudyJob, ...]:
+    return results.planned_as(StudyJob, "seeds")
 
 
 def no_rank(denoiser: str, values: Mapping[str, float]) -> str:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation import levels
 from melody.evaluation.result import Measurement
 from melody.metrics.ngrams import bigram_log_probabilities, bigram_loss, unigram_log_probabilities, unigram_loss
 from melody.registry import tables
-from melody.reproduce.jobs.components import LanguageModelJob, TokensJob
+from melody.reproduce.jobs.components import LanguageModelJob, TokensJob, rows_of
 from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
@@ -64,27 +64,27 @@ class LanguageModelTable(Table):
                 projected=Projection(value=math.log(size), method=f"ln {size:,}, the size of the codebook"),
                 unavailable_reason="this row is by formula only",
             )
-        jobs, settings = results.planned(*purposes), self.suite.settings
+        held_out, settings = results.planned_as(LanguageModelJob, "held out"), self.suite.settings
         losses = [_losses(name, results) for name in names]
         return CellValue(
             _measured(losses, settings.clips),
-            jobs=jobs,
-            inputs=jobs[0].config["corpus"],
-            config={"models": names, "clips": jobs[0].config["clips"], "training_clips": settings.training_clips},
+            jobs=results.planned(*purposes),
+            inputs=held_out[0].corpus,
+            config={"models": names, "clips": held_out[0].clips, "training_clips": settings.training_clips},
         )
 
 
 def _measured(losses: Sequence[Sequence[float]], expected: int) -> Measurement:
     if len(losses) == 1:
-        return estimates.over_clips(losses[0], expected)
-    return estimates.difference(losses[0], losses[1], expected)
+        return levels.over_clips(losses[0], expected)
+    return levels.difference(losses[0], losses[1], expected)
 
 
 def _losses(name: str, results: RowResults) -> list[float]:
     """Nats a token of each held-out clip."""
     own = results.computed("held out")
     if name in PROMPTED:
-        return [loss for outcome in own for loss in outcome.values["rows"][PROMPTED[name]]]
+        return rows_of(own, PROMPTED[name])
     training = results.computed("training")
     size, learnt, tokens = training[0].values["size"], _tokens(training), _tokens(own)
     if name == UNIGRAM:

@@ -26,6 +26,7 @@ from melody.registry import tables
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row
 from melody.reproduce.tables.builder import CellValue, Quantity
+from melody.reproduce.tables.metric_columns import MetricColumns
 from melody.reproduce.tables.samplers import ABLATION, MARGIN, Ablation
 from melody.reproduce.tables.sampling_grid import check_axes, grid_rows, problem_with
 from melody.reproduce.tables.shared_jobs import settings_row
@@ -77,7 +78,7 @@ class NfeNeededTable(Table):
 
     @cached_property
     def _ablation(self) -> Ablation:
-        return Ablation(self.suite, self.context)
+        return Ablation(self.suite, self.context, MetricColumns(self.suite, self.context))
 
     @cached_property
     def _settings(self) -> list[Row]:
@@ -99,12 +100,13 @@ class NfeNeededTable(Table):
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
         if problem := problem_with(row, self.context):
             raise MelodyError(problem)
-        ablation, curve = self._ablation, self._curve(row, column.embedder or "", results)
+        ablation, curve = self._ablation, self._curve(row, column, results)
         point = curve.possible() if column.measure == "fad_possible" else curve.decided()
         if point is None and column.measure != "fad_difference":
             raise MelodyError(_not_reached(curve))
         chosen = point or curve.points[-1]
-        purposes = [name for setting in self._steps(row) for name in (_purpose(setting), *ablation.purposes(column))]
+        shared = ["reference", "held out"] if column.measure == "fad_difference" else ["held out"]
+        purposes = [name for setting in self._steps(row) for name in (_purpose(setting), *shared)]
         return CellValue(
             chosen.difference if column.measure == "fad_difference" else chosen.nfe,
             jobs=tuple({job.key: job for job in results.planned(*purposes)}.values()),
@@ -113,19 +115,19 @@ class NfeNeededTable(Table):
             seeds=tuple(map(int, chosen.nfe.by_seed)),
         )
 
-    def _curve(self, row: Row, embedder: str, results: RowResults) -> Curve:
-        ablation = self._ablation
+    def _curve(self, row: Row, column: Column, results: RowResults) -> Curve:
+        ablation, column = self._ablation, column.model_copy(update={"measure": "fad"})
         points = [
             Point(
                 setting,
                 ablation.nfe(results, _purpose(setting)),
-                ablation.fad_difference(results, _purpose(setting), embedder),
+                ablation.difference(results, _purpose(setting), column),
             )
             for setting in self._steps(row)
         ]
-        reference = ablation.distances(results, "reference", embedder)
+        reference = ablation.measured(results, "reference", column)
         ordered = sorted(points, key=lambda point: point.nfe.value)
-        return Curve(tuple(ordered), MARGIN * reference.estimate.value)
+        return Curve(tuple(ordered), MARGIN * reference.value)
 
     def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:
         """The best grid of each sampler."""

@@ -6,19 +6,30 @@ The paper's rates, this run's ratings and the automatic proxies are columns of t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import ClassVar
 
+from melody.evaluation import levels
 from melody.evaluation.result import Measurement
 from melody.registry import tables
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.jobs.embedded_clips import EmbeddedClips
+from melody.reproduce.jobs.generation import CountJob, GeneratedClips, PassCounts
+from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, ListedRow, Row, Suite
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables import budgets, estimates
 from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
 from melody.reproduce.tables.builder import INSTRUMENT, PASSES, CellValue, Quantity, check_classifiers, embedders_of
+from melody.reproduce.tables.metric_columns import (
+    FED_BY_CLIPS,
+    MetricColumns,
+    keeps_waveforms,
+    metric_of,
+    needs_reference,
+)
 from melody.reproduce.tables.shared_jobs import (
     classifiers_first,
     count,
@@ -35,7 +46,8 @@ RATED = {"rated_musicality": "musicality", "rated_quality": "audio quality", "ra
 BY_CLIP = ("beat_strength", "key_clarity")
 OF_CLIPS = "passes_of_clips"
 """Passes of the clips that the proxies are of, which need not be those that are counted."""
-PROXIES = (OF_CLIPS, *BY_CLIP, "fad", "mcc", "instrument")
+PROXIES = (OF_CLIPS, *BY_CLIP, "instrument")
+"""Beside registered metrics."""
 NO_RATINGS = "needs listeners: give the file of their answers with --ratings"
 
 
@@ -58,7 +70,12 @@ class PassesAndPreferenceTable(Table):
         "mcc": Quantity("mcc"),
         "instrument": INSTRUMENT,
     }
-    uses = Uses(HEARD | SAMPLING | {"reference_clips", "counted"}, listed=frozenset({"system"}), absent=True)
+    uses = Uses(
+        HEARD | SAMPLING | {"reference_clips", "counted"},
+        listed=frozenset({"system"}),
+        absent=True,
+        metrics=FED_BY_CLIPS,
+    )
 
     @classmethod
     def compares(cls, suite: Suite, system: str) -> bool:
@@ -85,19 +102,25 @@ class PassesAndPreferenceTable(Table):
     def _reference(self) -> Job:
         return held_out_job(self.suite, self.context, embedders_of(self.suite))
 
+    @cached_property
+    def _metrics(self) -> MetricColumns:
+        return MetricColumns(self.suite, self.context)
+
     def jobs(self, row: Row) -> RowJobs:
         """One generation whose passes are counted, and the clips that proxies are taken of."""
         suite, context, system = self.suite, self.context, str(row["system"])
         measured = {column.measure for column in suite.columns}
+        of_metrics = [column for column in suite.columns if metric_of(column)]
         jobs: dict[str, Sequence[Job]] = {"classifiers": self._classifiers}
         if context.unavailable_reason(system):
             return jobs
         if measured & set(COUNTS):
             jobs["count"] = [count(suite, context, suite.settings.duration_s, system)]
-        if measured & set(PROXIES):
-            clips = generation_jobs(suite, context, settings_row(suite), embedders_of(suite), system)
+        if of_metrics or measured & set(PROXIES):
+            kept = keeps_waveforms(suite)
+            clips = generation_jobs(suite, context, settings_row(suite), embedders_of(suite), system, waveforms=kept)
             jobs["clips"] = list(clips.values())
-        if "fad" in measured:
+        if any(map(needs_reference, of_metrics)):
             jobs["reference"] = [self._reference]
         return jobs
 
@@ -117,11 +140,13 @@ class PassesAndPreferenceTable(Table):
         return self._proxy(column, results)
 
     def _proxy(self, column: Column, results: RowResults) -> CellValue:
-        settings, purposes = self.suite.settings, ["clips", *(["reference"] if column.measure == "fad" else [])]
+        settings, purposes = self.suite.settings, ["clips", *(["reference"] if needs_reference(column) else [])]
         results.computed(*purposes)
         seeds = self.context.seeds(settings.seeds)
-        generated = dict(zip(seeds, results.computed("clips"), strict=True))
-        measured = _measured(column, generated, results, settings.prompts * len(seeds))
+        generated = {
+            seed: GeneratedClips((clips,)) for seed, clips in zip(seeds, results.computed("clips"), strict=True)
+        }
+        measured = self._measured(column, generated, results)
         return CellValue(
             measured if column.measure == OF_CLIPS else estimates.with_silence(measured, generated),
             jobs=results.planned(*purposes),
@@ -129,6 +154,17 @@ class PassesAndPreferenceTable(Table):
             config={"prompts": settings.prompts, "duration_s": settings.duration_s},
             seeds=tuple(seeds),
         )
+
+    def _measured(self, column: Column, generated: Mapping[int, GeneratedClips], results: RowResults) -> Measurement:
+        expected = self.suite.settings.prompts * len(generated)
+        if metric_of(column):
+            real = EmbeddedClips(tuple(results.computed("reference"))) if needs_reference(column) else None
+            return self._metrics.of_generated(column, generated, real, expected)
+        if column.measure == OF_CLIPS:
+            return estimates.passes(generated, "passes")
+        if column.measure == "instrument":
+            return estimates.agreement(generated)
+        return levels.over_prompts({seed: clips.proxy(column.measure) for seed, clips in generated.items()}, expected)
 
     def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:
         """Clips of other passes than are counted, and how the systems' training compares."""
@@ -158,19 +194,20 @@ def counted(
     """Passes of one clip of some duration, by hooks or by formula, from the job that was planned to count them."""
     if reason := table.context.unavailable_reason(system):
         return CellValue(unavailable_reason=reason)
-    (job,) = jobs = results.planned(purpose)
+    (job,) = jobs = results.planned_as(CountJob, purpose)
     if reason := results.failure(purpose):
         return CellValue(unavailable_reason=reason, jobs=jobs)
     (outcome,) = results.computed(purpose)
-    by_part = outcome.values["trace"][counts]
+    counted_passes = PassCounts.of(outcome)
+    by_part: dict[str, int] = getattr(counted_passes, counts)
     if not by_part:
         return CellValue(unavailable_reason=f"system {system!r} reports no passes", jobs=jobs)
-    options = settings_row(table.suite) if system == OWN else job.config["options"]
+    options = settings_row(table.suite) if system == OWN else job.options
     return CellValue(
-        estimates.count({"0": float(sum(by_part.values()))}),
+        levels.count({"0": float(sum(by_part.values()))}),
         jobs=jobs,
-        inputs=texts_hash([job.config["prompt"]]),
-        config={**options, "duration_s": duration_s, "by_part": outcome.values["trace"]},
+        inputs=texts_hash([job.prompt]),
+        config={**options, "duration_s": duration_s, "by_part": asdict(counted_passes)},
         seeds=(0,),
     )
 
@@ -191,18 +228,6 @@ def rated(context: Context, system: str, question: str) -> CellValue:
     return CellValue(
         unavailable_reason=f"{ratings.source} holds no judgement of {question} of {system!r} against {OWN!r}"
     )
-
-
-def _measured(column: Column, generated: Mapping[int, JobResult], results: RowResults, expected: int) -> Measurement:
-    if column.measure == OF_CLIPS:
-        return estimates.passes(generated, "passes")
-    if column.measure == "fad":
-        return estimates.fad(generated, results.computed("reference")[0], column.embedder or "", expected)
-    if column.measure == "mcc":
-        return estimates.mcc(generated, expected)
-    if column.measure == "instrument":
-        return estimates.agreement(generated)
-    return estimates.over_prompts({s: o.values.get(column.measure, []) for s, o in generated.items()}, expected)
 
 
 def _turned(rate: Measurement) -> Measurement:

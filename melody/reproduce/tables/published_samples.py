@@ -8,17 +8,22 @@ from typing import ClassVar
 
 from melody.data.corpus import Clip, Corpus
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation import levels
 from melody.evaluation.result import Measurement
-from melody.metrics.text_correlation import cosines
 from melody.registry import tables
 from melody.reproduce.context import texts_hash
-from melody.reproduce.jobs.job import JobResult
-from melody.reproduce.jobs.published_samples import SamplesJob, published_corpus
+from melody.reproduce.jobs.published_samples import PublishedSet, SamplesJob, published_corpus
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity, embedders_of
+from melody.reproduce.tables.metric_columns import (
+    FED_BY_CLIPS,
+    MetricColumns,
+    input_kind_of,
+    keeps_waveforms,
+    metric_of,
+)
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
 MINUS = " minus "
@@ -45,7 +50,7 @@ class PublishedSamplesTable(Table):
         "cosine": Quantity("mcc"),
         "fad": Quantity("fad"),
     }
-    uses = Uses(frozenset(), listed=frozenset({"set", "against"}))
+    uses = Uses(frozenset(), listed=frozenset({"set", "against"}), metrics=FED_BY_CLIPS)
 
     def check(self) -> None:
         """Raise ``MelodyError`` for an unknown set."""
@@ -63,9 +68,9 @@ class PublishedSamplesTable(Table):
         for clip in published_corpus(self.context):
             if (name := _set_of(clip)) is not None:
                 sets[name].append(clip)
-        embedders = embedders_of(self.suite)
+        embedders, kept = embedders_of(self.suite), keeps_waveforms(self.suite)
         return {
-            name: SamplesJob.of(self.context, corpus=Corpus(name, clips), embedders=embedders)
+            name: SamplesJob.of(self.context, corpus=Corpus(name, clips), embedders=embedders, waveforms=kept)
             for name, clips in sets.items()
             if clips
         }
@@ -79,32 +84,41 @@ class PublishedSamplesTable(Table):
         names = _sets_of(row)
         if lacking := [name for name in names if name not in self._sets]:
             return CellValue(unavailable_reason=f"the folder holds no samples of the set {lacking[0]!r}")
-        jobs = results.planned(*names)
+        jobs = results.planned_as(SamplesJob, *names)
         if reason := results.failure(*names):
             return CellValue(unavailable_reason=reason, jobs=jobs)
         measured = self._measured(row, column, names, results)
         if isinstance(measured, str):
             return CellValue(unavailable_reason=measured, jobs=jobs)
-        inputs = texts_hash([facts["sound"] for job in jobs for facts in job.config["clips"]])
-        config = {"sets": list(names), "clips": [len(job.config["clips"]) for job in jobs]}
+        inputs = texts_hash([facts["sound"] for job in jobs for facts in job.clips])
+        config = {"sets": list(names), "clips": [len(job.clips) for job in jobs]}
         return CellValue(measured, jobs=jobs, inputs=inputs, config=config)
 
     def _measured(self, row: Row, column: Column, names: Sequence[str], results: RowResults) -> Measurement | str:
         """The number, or why there is none."""
-        paired, outcomes, expected = MINUS in str(row["set"]), results.computed(*names), EXPECTED[names[0]]
-        if column.measure == "fad":
-            if paired:
-                return "a Fréchet distance is between sets, not between pairs"
-            sets = [estimates.clip_statistics(outcome, column.embedder or "") for outcome in outcomes]
-            return estimates.fad_between(sets[0], sets[1], expected)
-        values = [_values(outcome, column.measure) for outcome in outcomes]
+        paired, expected = MINUS in str(row["set"]), EXPECTED[names[0]]
+        sets = [PublishedSet((outcome,)) for outcome in results.computed(*names)]
+        if paired and input_kind_of(column) == "embeddings":
+            return f"{metric_of(column)} is of sets, not of pairs"
+        if metric_of(column) and not paired:
+            against = sets[1] if len(sets) > 1 else None
+            return self._metrics.of_clips(column, sets[0], against, expected)
+        values = [self._values(own, column) for own in sets]
         if not paired:
             known = [value for value in values[0] if value is not None]
-            return estimates.over_clips(known, expected) if known else "every clip is silent"
+            return levels.over_clips(known, expected) if known else "every clip is silent"
         pairs = _paired(self._sets[names[0]], values[0], self._sets[names[1]], values[1])
         if len(pairs) < 2:
             return f"{len(pairs)} pair gives no difference with an interval"
-        return estimates.difference([a for a, _ in pairs], [b for _, b in pairs], expected)
+        return levels.difference([a for a, _ in pairs], [b for _, b in pairs], expected)
+
+    @cached_property
+    def _metrics(self) -> MetricColumns:
+        return MetricColumns(self.suite, self.context)
+
+    def _values(self, clips: PublishedSet, column: Column) -> Sequence[float | None]:
+        """A number of each clip."""
+        return self._metrics.by_clip(column, clips) if metric_of(column) else clips.levels(column.measure)
 
     def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> list[str]:
         """Clips scored and expected, by set: the fewest that any column scored."""
@@ -117,12 +131,6 @@ class PublishedSamplesTable(Table):
         if not counts:
             return []
         return ["Clips scored of those expected: " + ", ".join(f"{n} {s} of {e}" for n, (s, e) in counts.items()) + "."]
-
-
-def _values(outcome: JobResult, measure: str) -> list[float | None]:
-    if measure == "cosine":
-        return [float(value) for value in cosines(*estimates.joint(outcome))]
-    return list(outcome.values["rows"][measure])
 
 
 def _paired(

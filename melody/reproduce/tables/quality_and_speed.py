@@ -9,10 +9,14 @@ from typing import Any, ClassVar
 
 from melody import registry
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation.levels import over_repeats
 from melody.evaluation.result import Measurement
 from melody.metrics.real_time_factor import real_time_factor
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Failure, Job, JobResult
+from melody.reproduce.jobs.embedded_clips import EmbeddedClips
+from melody.reproduce.jobs.generation import GeneratedClips, GenerationJob, Timing
+from melody.reproduce.jobs.job import Failure, Job
+from melody.reproduce.jobs.reference_clips import ReferenceJob
 from melody.reproduce.results import Cell, Clip
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
@@ -26,12 +30,17 @@ from melody.reproduce.tables.builder import (
     Quantity,
     check_classifiers,
     embedders_of,
-    takes_embedder,
     timed_under,
 )
 from melody.reproduce.tables.capabilities import PLAYS_BACK, plays_back
-from melody.reproduce.tables.controls import CONTROLS, REAL, control_jobs, control_notes, control_value
-from melody.reproduce.tables.metric_columns import MetricColumns, keeps_waveforms
+from melody.reproduce.tables.control_rows import CONTROLS, REAL, control_jobs, control_notes, control_value
+from melody.reproduce.tables.metric_columns import (
+    FED_BY_CLIPS,
+    MetricColumns,
+    keeps_waveforms,
+    metric_of,
+    needs_reference,
+)
 from melody.reproduce.tables.sampling_grid import check_axes, grid_rows, problem_with, system_of
 from melody.reproduce.tables.shared_jobs import classifiers_first, generation_jobs, held_out_job, setting_of, timing
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
@@ -39,7 +48,7 @@ from melody.reproduce.tables.table import RowJobs, RowResults, Table
 COUNTS = {"passes": "passes", "passes_formula": "formula", "passes_weighted": "weighted_passes"}
 """Counts of a trace."""
 TIMED = frozenset({"rtf", "samples_per_second"})
-OF_REFERENCE = frozenset({"fad", "mcc", "mcc_shuffled", "instrument"})
+OF_REFERENCE = frozenset({"mcc_shuffled", "instrument"})
 """What can be measured of real clips, beside registered metrics; they have no passes and no speed."""
 EXPORTED_CLIPS = 1
 """Clips a row that are copied beside the results."""
@@ -68,7 +77,7 @@ class QualityAndSpeedTable(Table):
         absent=True,
         timed=TIMED,
         compare=True,
-        metrics=frozenset({"embeddings", "text_audio_embeddings", "waveforms"}),
+        metrics=FED_BY_CLIPS,
     )
     samples = True
 
@@ -109,7 +118,7 @@ class QualityAndSpeedTable(Table):
     @cached_property
     def _reference(self) -> list[Job]:
         """The held-out clips, where a column is of them."""
-        if not any(column.measure in OF_REFERENCE or column.metric for column in self.suite.columns):
+        if not any(column.measure in OF_REFERENCE or metric_of(column) for column in self.suite.columns):
             return []
         return [held_out_job(self.suite, self.context, self._embedders)]
 
@@ -136,32 +145,32 @@ class QualityAndSpeedTable(Table):
             return self._speed(row, column, results)
         if column.measure in budgets.MEASURES:
             return budgets.cell_value(self.context, system_of(row), column)
-        needs_reference = takes_embedder(column)
-        purposes = ["clips", *(["reference"] if needs_reference else [])]
+        purposes = ["clips", *(["reference"] if needs_reference(column) else [])]
         jobs, seeds = results.planned(*purposes), self.context.seeds(self.suite.settings.seeds)
         if reason := results.failure(*purposes):
             return CellValue(unavailable_reason=reason, jobs=jobs)
-        generated = dict(zip(seeds, results.computed("clips"), strict=True))
+        generated = {
+            seed: GeneratedClips((clips,)) for seed, clips in zip(seeds, results.computed("clips"), strict=True)
+        }
         measured = self._measured(column, generated, results)
         if column.measure not in COUNTS:
             measured = estimates.with_silence(measured, generated)
-        prompts = texts_hash(self.context.texts(self.suite))
+        inputs = texts_hash(self.context.texts(self.suite))
+        if needs_reference(column):
+            inputs = texts_hash([inputs, *(job.corpus for job in results.planned_as(ReferenceJob, "reference"))])
         return CellValue(
             measured,
             jobs=jobs,
-            inputs=texts_hash([prompts, self._reference[0].config["corpus"]]) if needs_reference else prompts,
+            inputs=inputs,
             config=self._config(row, results),
             seeds=tuple(seeds),
         )
 
-    def _measured(self, column: Column, generated: dict[int, JobResult], results: RowResults) -> Measurement:
+    def _measured(self, column: Column, generated: dict[int, GeneratedClips], results: RowResults) -> Measurement:
         expected = len(generated) * self.suite.settings.prompts
-        if column.metric:
-            return self._metrics.of_generated(column, generated, results.of("reference"), expected)
-        if column.measure == "fad":
-            return estimates.fad(generated, results.computed("reference")[0], column.embedder or "", expected)
-        if column.measure == "mcc":
-            return estimates.mcc(generated, expected)
+        if metric_of(column):
+            real = EmbeddedClips(tuple(results.computed("reference"))) if needs_reference(column) else None
+            return self._metrics.of_generated(column, generated, real, expected)
         if column.measure == "mcc_shuffled":
             return estimates.mcc_shuffled(generated, expected)
         if column.measure == "instrument":
@@ -178,12 +187,10 @@ class QualityAndSpeedTable(Table):
         if reason := results.failure("timing"):
             return CellValue(unavailable_reason=reason, jobs=jobs)
         (outcome,) = results.computed("timing")
-        factor = outcome.values["sample_rate"] if column.measure == "samples_per_second" else 1
-        by_seed = {
-            seed: factor * real_time_factor(outcome.values["duration_s"], seconds)
-            for seed, seconds in outcome.values["seconds"].items()
-        }
-        measured = estimates.over_repeats(by_seed, expected=len(seeds))
+        timed = Timing.of(outcome)
+        factor = timed.sample_rate if column.measure == "samples_per_second" else 1
+        by_seed = {seed: factor * real_time_factor(timed.duration_s, spent) for seed, spent in timed.seconds.items()}
+        measured = over_repeats(by_seed, expected=len(seeds))
         conditions = timed_under(outcome)
         config = {**self._config(row, results), **conditions}
         return CellValue(measured, jobs=jobs, config=config, seeds=tuple(seeds), conditions=conditions)
@@ -193,35 +200,29 @@ class QualityAndSpeedTable(Table):
         config: dict[str, Any] = {**row, "prompts": settings.prompts, "duration_s": settings.duration_s}
         if system_of(row) == OWN:
             return {**config, "guidance_scale": settings.guidance_scale}
-        return {**config, "options": results.planned("clips")[0].config["options"]}
+        return {**config, "options": results.planned_as(GenerationJob, "clips")[0].options}
 
     def _listed_cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
         """Real clips, and controls."""
         name = str(row["system"])
         if name in CONTROLS:
             return control_value(self.suite, self.context, column, name, results, self._metrics)
-        if column.measure not in OF_REFERENCE and not column.metric:
+        if column.measure not in OF_REFERENCE and not metric_of(column):
             absent = next(listed.absent for listed in self.suite.rows if listed.row == row)
             return CellValue(unavailable_reason=absent)
-        jobs = results.planned("reference")
+        (job,) = jobs = results.planned_as(ReferenceJob, "reference")
         if reason := results.failure("reference"):
             return CellValue(unavailable_reason=reason, jobs=jobs)
-        (outcome,) = results.computed("reference")
-        config = {"clips": outcome.values["clips"]}
-        return CellValue(self._of_real(column, outcome), jobs=jobs, inputs=jobs[0].config["corpus"], config=config)
+        real = EmbeddedClips(tuple(results.computed("reference")))
+        return CellValue(self._of_real(column, real), jobs=jobs, inputs=job.corpus, config={"clips": real.count})
 
-    def _of_real(self, column: Column, outcome: JobResult) -> Measurement:
+    def _of_real(self, column: Column, real: EmbeddedClips) -> Measurement:
         """The held-out clips themselves: their own text correlation, and the distance of some of them to the others."""
-        settings = self.suite.settings
-        if column.metric:
-            return self._metrics.of_real(column, outcome)
-        if column.measure == "fad":
-            return estimates.fad_floor(outcome, column.embedder or "", settings.prompts)
-        if column.measure == "mcc":
-            return estimates.mcc({0: outcome}, settings.reference_clips).model_copy(update={"by_seed": {}})
+        if metric_of(column):
+            return self._metrics.of_real(column, real)
         if column.measure == "instrument":
-            return estimates.agreement_of(outcome)
-        return estimates.mcc_shuffled({0: outcome}, settings.reference_clips)
+            return estimates.agreement_of(real)
+        return estimates.mcc_shuffled({0: real}, self.suite.settings.reference_clips)
 
     def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:
         """What controls tell, what other systems are run with, and how their training compares."""
@@ -243,7 +244,7 @@ class QualityAndSpeedTable(Table):
         """The first seed's first clips."""
         if not results.planned("clips"):
             return
-        job, outcome = results.planned("clips")[0], results.of("clips")[0]
+        job, outcome = results.planned_as(GenerationJob, "clips")[0], results.of("clips")[0]
         if isinstance(outcome, Failure):
             return
         setting = ", ".join(f"{axis} = {value}" for axis, value in row.items())
@@ -251,8 +252,7 @@ class QualityAndSpeedTable(Table):
         for name, content in sorted(outcome.clips.items())[:EXPORTED_CLIPS]:
             # The key keeps runs of other settings apart, and lets tables share the clips of one run.
             path = f"audio/{stem}-{job.key[:8]}-{name}.flac"
-            title = f"{setting}, seed {job.config['seed']}"
-            yield Clip(title=title, text=job.config["prompts"][int(name)], path=path), content
+            yield Clip(title=f"{setting}, seed {job.seed}", text=job.prompts[int(name)], path=path), content
 
 
 def _option(name: str, value: Any) -> str:

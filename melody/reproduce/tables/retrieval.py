@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from melody.errors import MelodyError, did_you_mean
+from melody.evaluation import levels
 from melody.metrics.retrieval import ranks
 from melody.registry import tables
 from melody.reproduce.jobs.clip_variants import chosen_clips
@@ -15,7 +16,6 @@ from melody.reproduce.jobs.components import PairsJob
 from melody.reproduce.jobs.job import Job
 from melody.reproduce.results import Projection
 from melody.reproduce.suite import Column, Row
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
@@ -58,13 +58,13 @@ class RetrievalTable(Table):
         if row["text"] == CHANCE:
             projected = Projection(value=100 * wanted / count, method=f"{wanted} of {count}")
             return CellValue(projected=projected, unavailable_reason="this row is by formula only")
-        (outcome,), (job,) = results.computed("pairs"), results.planned("pairs")
+        (outcome,), (job,) = results.computed("pairs"), results.planned_as(PairsJob, "pairs")
         text, sound = (torch.from_numpy(outcome.arrays[name]) for name in (CAPTIONS[str(row["text"])], "sound"))
         queries, candidates = (text, sound) if column.measure.startswith("sound") else (sound, text)
         hits = int((ranks(queries, candidates) < wanted).sum())
         return CellValue(
-            estimates.percentage(hits, len(queries), count, over="pairs"),
+            levels.percentage(hits, len(queries), count, over="pairs"),
             jobs=(job,),
-            inputs=job.config["corpus"],
+            inputs=job.corpus,
             config={"pairs": count, "text": row["text"]},
         )

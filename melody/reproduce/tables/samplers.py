@@ -8,36 +8,49 @@ starting noise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from melody.errors import MelodyError
+from melody.evaluation import levels
 from melody.evaluation.result import Measurement
 from melody.registry import tables
 from melody.reproduce.context import Context, texts_hash
-from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.jobs.embedded_clips import EmbeddedClips
+from melody.reproduce.jobs.generation import GeneratedClips
+from melody.reproduce.jobs.job import Job
+from melody.reproduce.jobs.reference_clips import ReferenceJob
 from melody.reproduce.suite import Column, Row, Suite
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
 from melody.reproduce.tables.builder import CellValue, Quantity, embedders_of
+from melody.reproduce.tables.metric_columns import (
+    FED_BY_CLIPS,
+    MetricColumns,
+    keeps_waveforms,
+    metric_of,
+    needs_reference,
+)
 from melody.reproduce.tables.sampling_grid import check_axes, grid_rows, problem_with
 from melody.reproduce.tables.shared_jobs import generation_jobs, held_out_job, settings_row
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
 ABLATION = Uses(HEARD - {"systems"} | SAMPLING | {"reference_clips"}, axes=SAMPLING)
 """What a suite over samplers, grids and steps says."""
+DIFFERENCE = "_difference"
+"""What the name of a measure ends with that is a metric's difference to the reference's."""
 MARGIN = 0.05
 """A FAD that is larger than the reference's by at most this share of it is no worse: a choice of ours."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A suite over samplers, grids and steps, beside its own setting; Fréchet distances are computed once a setting."""
+    """A suite over samplers, grids and steps, beside its own setting; a metric is computed once a setting."""
 
     suite: Suite
     context: Context
-    _distances: dict[tuple[str, ...], estimates.Distances] = field(default_factory=dict)
+    metrics: MetricColumns
+    _known: dict[tuple[str, ...], Measurement] = field(default_factory=dict)
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -53,43 +66,43 @@ class Ablation:
         """One a seed; none for a sampler that cannot be used."""
         if problem_with(row, self.context):
             return []
-        return list(generation_jobs(self.suite, self.context, row, embedders_of(self.suite)).values())
+        embedders, kept = embedders_of(self.suite), keeps_waveforms(self.suite)
+        return list(generation_jobs(self.suite, self.context, row, embedders, waveforms=kept).values())
 
     def purposes(self, column: Column) -> list[str]:
         """The shared jobs that a column needs beside a row's own."""
-        reference = ["reference"] if column.measure.endswith("difference") else []
-        return [*reference, *(["held out"] if column.measure.startswith("fad") else [])]
+        reference = ["reference"] if column.measure.endswith(DIFFERENCE) else []
+        return [*reference, *(["held out"] if needs_reference(_metric_column(column)) else [])]
 
-    def by_seed(self, results: RowResults, purpose: str) -> dict[int, JobResult]:
-        return dict(zip(self.seeds, results.computed(purpose), strict=True))
+    def by_seed(self, results: RowResults, purpose: str) -> dict[int, GeneratedClips]:
+        found = results.computed(purpose)
+        return {seed: GeneratedClips((clips,)) for seed, clips in zip(self.seeds, found, strict=True)}
 
     def nfe(self, results: RowResults, purpose: str) -> Measurement:
         """Passes of the denoiser for one row of a batch; the same for every seed, so it has no interval."""
         clips = self.by_seed(results, purpose)
-        return estimates.count(
-            {str(seed): float(found.values["trace"]["passes"]["denoiser"]) for seed, found in clips.items()}
-        )
+        return levels.count({str(seed): float(found.counts.passes["denoiser"]) for seed, found in clips.items()})
 
-    def fad_difference(self, results: RowResults, purpose: str, embedder: str) -> Measurement:
-        """FAD of a setting less the reference's."""
-        own, reference = (self.distances(results, name, embedder) for name in (purpose, "reference"))
-        scored = estimates.clips_of(self.by_seed(results, purpose))
-        return estimates.fad_difference(own, reference, self.expected, scored)
+    def difference(self, results: RowResults, purpose: str, column: Column) -> Measurement:
+        """A metric of a setting less the reference's."""
+        own, reference = (self.measured(results, name, column) for name in (purpose, "reference"))
+        return levels.paired(own, reference)
 
-    def distances(self, results: RowResults, purpose: str, embedder: str) -> estimates.Distances:
-        """Fréchet distances of a setting to the held-out clips."""
-        key = (embedder, *(job.key for job in results.planned(purpose)))
-        if key not in self._distances:
-            (held_out,) = results.computed("held out")
-            target = estimates.pooled(estimates.clip_statistics(held_out, embedder))
-            self._distances[key] = estimates.fad_distances(self.by_seed(results, purpose), target, embedder)
-        return self._distances[key]
+    def measured(self, results: RowResults, purpose: str, column: Column) -> Measurement:
+        """A metric of a setting's clips, where there is a set of real clips in it to the held-out ones."""
+        column = _metric_column(column)
+        key = (metric_of(column), column.embedder or "", *(job.key for job in results.planned(purpose)))
+        if key not in self._known:
+            real = EmbeddedClips(tuple(results.computed("held out"))) if needs_reference(column) else None
+            clips = self.by_seed(results, purpose)
+            self._known[key] = self.metrics.of_generated(column, clips, real, self.expected)
+        return self._known[key]
 
     @cached_property
     def inputs(self) -> str:
         """Of prompts and held-out clips."""
-        (held_out,) = self.shared_jobs["held out"]
-        return texts_hash([*self.context.texts(self.suite), held_out.config["corpus"]])
+        held_out = RowResults(self.shared_jobs, {}).planned_as(ReferenceJob, "held out")
+        return texts_hash([*self.context.texts(self.suite), *(job.corpus for job in held_out)])
 
     @property
     def config(self) -> dict[str, Any]:
@@ -119,7 +132,7 @@ class SamplersTable(Table):
         "mcc": Quantity("mcc"),
         "mcc_difference": Quantity("mcc-difference", "higher"),
     }
-    uses = ABLATION
+    uses = replace(ABLATION, metrics=FED_BY_CLIPS)
     samples = True
 
     def check(self) -> None:
@@ -132,7 +145,7 @@ class SamplersTable(Table):
 
     @cached_property
     def _ablation(self) -> Ablation:
-        return Ablation(self.suite, self.context)
+        return Ablation(self.suite, self.context, MetricColumns(self.suite, self.context))
 
     def jobs(self, row: Row) -> RowJobs:
         return {**self._ablation.shared_jobs, "clips": self._ablation.generations(row)}
@@ -152,14 +165,13 @@ class SamplersTable(Table):
         )
 
     def _measured(self, column: Column, results: RowResults) -> Measurement:
-        ablation, embedder = self._ablation, column.embedder or ""
         if column.measure == "evaluations":
-            return ablation.nfe(results, "clips")
-        if column.measure == "fad_difference":
-            return ablation.fad_difference(results, "clips", embedder)
-        clips = ablation.by_seed(results, "clips")
-        if column.measure == "fad":
-            return estimates.fad(clips, results.computed("held out")[0], embedder, ablation.expected)
-        if column.measure == "mcc":
-            return estimates.mcc(clips, ablation.expected)
-        return estimates.mcc_difference(clips, ablation.by_seed(results, "reference"), ablation.expected)
+            return self._ablation.nfe(results, "clips")
+        if column.measure.endswith(DIFFERENCE):
+            return self._ablation.difference(results, "clips", column)
+        return self._ablation.measured(results, "clips", column)
+
+
+def _metric_column(column: Column) -> Column:
+    """The column of the metric itself, of one that shows its difference."""
+    return column.model_copy(update={"measure": column.measure.removesuffix(DIFFERENCE)})

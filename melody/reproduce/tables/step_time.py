@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from melody.errors import MelodyError
+from melody.evaluation import levels
 from melody.evaluation.result import Measurement
 from melody.registry import tables
 from melody.reproduce.jobs.job import Job, JobResult
 from melody.reproduce.suite import Column, Row, Suite
-from melody.reproduce.tables import estimates
 from melody.reproduce.tables.arguments import CLIPS, Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
 from melody.reproduce.tables.shared_jobs import settings_row, timing
@@ -63,4 +63,4 @@ def _line(outcomes: list[JobResult], suite: Suite, measure: str) -> Measurement:
         seconds = [outcome.values["seconds"][seed] for outcome in outcomes]
         slope, intercept = np.polyfit(steps, seconds, 1)
         by_seed[seed] = float(slope if measure == "seconds_per_step" else intercept)
-    return estimates.over_repeats(by_seed, expected=len(by_seed))
+    return levels.over_repeats(by_seed, expected=len(by_seed))

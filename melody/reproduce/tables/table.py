@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 from melody.declared import Declaration
 from melody.errors import MelodyError
@@ -22,6 +22,7 @@ from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
 
+J = TypeVar("J", bound=Job)
 RowJobs = Mapping[str, Sequence[Job]]
 """A row's jobs by what they are for, as in ``{"clips": [one a seed], "timing": [job]}``."""
 
@@ -36,6 +37,14 @@ class RowResults:
     def planned(self, *purposes: str) -> tuple[Job, ...]:
         """The jobs for some purposes, in order."""
         return tuple(job for purpose in purposes for job in self.jobs.get(purpose, ()))
+
+    def planned_as(self, kind: type[J], *purposes: str) -> tuple[J, ...]:
+        """The same, as the jobs of one kind that they are; raises ``TypeError`` for another."""
+        jobs = self.planned(*purposes)
+        for job in jobs:
+            if not isinstance(job, kind):
+                raise TypeError(f"{', '.join(purposes)}: a job of kind {job.kind!r}; expected {kind.kind!r}")
+        return tuple(job for job in jobs if isinstance(job, kind))
 
     def of(self, *purposes: str) -> list[JobResult | Failure]:
         """What came of them."""
