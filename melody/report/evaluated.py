@@ -92,21 +92,36 @@ def _lead(result: Evaluation | Comparison, findings: Sequence[Finding]) -> list[
 
 
 def _differences(result: Comparison) -> Iterable[Section]:
-    heads = ("A", "B", "A − B, 95 %", "verdict", "p, Holm", "p", "d")
-    groups = _grouped(result.differences)
-    for place, (name, rows) in enumerate(groups.items()):
-        lines = []
-        for row in rows:
-            cells = difference_cells(row)
-            how = "; ".join(part for part in (row.interval or "", row.p_method, cells.remarks) if part)
-            texts = (cells.a, cells.b, cells.difference, cells.verdict, cells.holm, cells.p, cells.effect)
-            noted = (f"{cells.title}: {how}",) if how else ()
-            places = [Cell(text) for text in texts]
-            places[2] = Cell(cells.difference, style="measured", footnotes=noted, facts=(("how", how),) if how else ())
-            lines.append(Row(cells.title, tuple(places)))
+    for place, (name, rows) in enumerate(_grouped(result.differences).items()):
         told = tuple(f"{cells.title}: {cells.remarks}." for cells in map(difference_cells, rows) if cells.remarks)
-        grid = Grid("metric", heads, tuple(lines), after=told)
+        grid = Grid("metric", ("A", "B", "A − B", "p, Holm", "d"), tuple(map(_difference, rows)), after=told)
         yield Section(f"differences-{place}", f"{name}: differences", lead=(GROUPS[name][0],), grids=(grid,))
+
+
+def _difference(row: Difference) -> Row:
+    """The better side has a mark; an undecided difference has one of its own."""
+    cells = difference_cells(row)
+    known = (("interval", row.interval), ("test", row.p_method), ("p", cells.p), ("remark", cells.remarks))
+    facts = (("verdict", cells.verdict), *((term, text) for term, text in known if text))
+    marks = {side: "✓" if row.better == side else "" for side in ("a", "b")}
+    return Row(
+        cells.title,
+        (
+            Cell(cells.a, mark=marks["a"], verdict="good"),
+            Cell(cells.b, mark=marks["b"], verdict="good"),
+            Cell(
+                cells.difference,
+                style="measured",
+                mark="?" if row.better == "undecided" else "",
+                verdict="undecided",
+                meaning=f"{cells.title}: {cells.verdict}",
+                footnotes=(f"{cells.title}: {'; '.join(f'{term} {text}' for term, text in facts)}",),
+                facts=facts,
+            ),
+            Cell(cells.holm),
+            Cell(cells.effect),
+        ),
+    )
 
 
 def _set(result: Evaluation, name: str, place: int, page: Path | None, sets: int) -> list[Section]:

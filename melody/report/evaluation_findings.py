@@ -12,6 +12,7 @@ from melody.report.evaluation_layout import difference_cells, number, title
 
 HALVES, AS_MANY = "reference halves", "generated, as many"
 NOT_TOLD = "does not tell"
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,16 @@ def winners(result: Comparison) -> list[Finding]:
 
 
 def who_won(result: Comparison) -> str:
-    """How many metrics each of the two wins."""
+    """How many metrics each of the two wins, by name where they are few."""
     won = {side: [row.name for row in result.differences if row.better == side] for side in ("a", "b")}
     if not any(won.values()):
         return "Neither is better: no difference is decided."
-    told = [f"{side.upper()} is better by {', '.join(names)}" for side, names in won.items() if names]
+    told = [f"{side.upper()} is better by {_few(names)}" for side, names in won.items() if names]
     return f"{'; '.join(told)}."
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= MOST_NAMED else _metrics(len(names))
 
 
 def _winner(row: Difference) -> Finding:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from melody.evaluation.result import Measurement
 from melody.listening.schema import Agreement, BradleyTerry, ListeningResult, Preference, RaterRecord
-from melody.report.document import Cell, Document, Figure, Grid, Row, Section
+from melody.report.document import Cell, Document, Figure, Finding, Grid, Row, Section
+from melody.report.evaluation_layout import p_text
 from melody.report.extent import MOST_ENTRIES, within
 from melody.report.numbers import measured, rounded
 from melody.report.plots.preferences import draw_listening
 
 NONE = "–"
+MOST_NAMED = 3
+LEVEL = 0.05
+"""Of a decision, after Holm's correction."""
 PREFERENCES = "How often a system is preferred"
 STRENGTHS = "Strengths (Bradley-Terry, logarithms, zero on average; similar is half a win for each)"
 
@@ -91,10 +95,30 @@ def listened(result: ListeningResult) -> Document:
         over="listening test",
         title=title,
         lead=(*exclusions(result), *result.warnings),
-        findings=(),
+        findings=preferred(result.preferences),
         sections=(*sections, how),
+        legend=(("✓", "decided at 5 % after Holm's correction"), ("?", "undecided"), ("±", "interval of 95 %")),
         run=(("source", f"{result.source}, SHA-256 {result.sha256}; melody {result.melody_version}"),),
     )
+
+
+def preferred(preferences: Sequence[Preference]) -> tuple[Finding, ...]:
+    """Who is preferred to whom, a line for each decided pair of a question, and one for all that is undecided."""
+    rated = [one for one in preferences if one.rate is not None]
+    decided = [one for one in rated if one.p_holm is not None and one.p_holm < LEVEL]
+    left = [f"{one.question}: {one.system_a} and {one.system_b}" for one in rated if one not in decided]
+    found = [_preferred(one) for one in decided]
+    if left:
+        text = f"{len(left)} of {len(rated)} preferences are undecided after Holm's correction"
+        found.append(Finding(text, "?", "undecided", "; ".join(left) if len(left) <= MOST_NAMED else ""))
+    return tuple(found)
+
+
+def _preferred(one: Preference) -> Finding:
+    first = one.rate is not None and one.rate.value >= 0.5
+    winner, loser = (one.system_a, one.system_b) if first else (one.system_b, one.system_a)
+    told = f"rate of {one.system_a} {rate_text(one.rate)}; p {p_text(one.p_holm)}"
+    return Finding(f"{one.question}: {winner} is preferred to {loser}", "✓", "good", told)
 
 
 def _grid(block: Block) -> Grid:
@@ -130,17 +154,19 @@ def rate_text(rate: Measurement | None) -> str:
 
 
 def _preferences(found: Sequence[Preference]) -> Block:
-    headings = ("question", "system", "against", "for", "similar", "not", "rate", "opposite", "no ties", "p (Holm)")
+    headings = ("question: who against whom", "rate", "opposite", "for", "similar", "not", "no ties", "p (Holm)")
     rows = []
     for one in found:
         counts = (f"{one.wins_a}", f"{one.similar}", f"{one.wins_b}")
         opposite = None if one.rate is None else 1 - one.rate.value
-        numbers = (
-            NONE if value is None else f"{value:.3f}" for value in (opposite, one.rate_without_similar, one.p_holm)
-        )
-        rows.append((one.question, one.system_a, one.system_b, *counts, rate_text(one.rate), *numbers))
+        numbers = [NONE if x is None else f"{x:.3f}" for x in (opposite, one.rate_without_similar, one.p_holm)]
+        rows.append((_pair(one), rate_text(one.rate), numbers[0], *counts, *numbers[1:]))
     why = [f"{one.question}, {one.system_a} and {one.system_b}: {one.reason}" for one in found if one.reason]
     return Block(PREFERENCES, headings, rows, why)
+
+
+def _pair(one: Preference) -> str:
+    return f"{one.question}: {one.system_a} against {one.system_b}"
 
 
 def _strengths(found: Sequence[BradleyTerry]) -> Block:

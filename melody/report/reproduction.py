@@ -16,6 +16,8 @@ from melody.reproduce.results import Results, Table
 
 TITLE = "What the paper claims, and what came out"
 OWN_TITLE = "What we aim at, and what came out"
+CLAIM_HEADS = ("claim", "what came out", "tested at", "table")
+TARGET_HEADS = ("target", "what came out", "", "table")
 SMALL = "under one per cent of the paper's size"
 
 
@@ -39,7 +41,7 @@ def reproduction(
             _section(table, f"table-{number}", anchors, figures or {}, sounds or {}, csv_paths or {})
             for number, table in enumerate(part.tables, start=1)
         ),
-        heads=("claim", "what came out", "tested at", "table") if claims else (),
+        heads=CLAIM_HEADS if claims else TARGET_HEADS if targets else (),
         legend=legend(),
         run=tuple(_run(results, part)),
         command=part.command,
