@@ -473,12 +473,12 @@ def parse(model: type[Model], raw: dict[str, Any], where: str) -> Model:
     except ValidationError as error:
         # A misspelt key shows up as an unknown one and a missing one: the first says what to mend.
         first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        place = ".".join(str(part) for part in first["loc"])
+        path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             key, *parents = reversed(first["loc"])
             hint = did_you_mean(str(key), _keys(model, list(reversed(parents))))
-            raise MelodyError(f"{where}: unknown key {place!r}{hint}") from None
-        raise MelodyError(f"{where}: {place}: {problem(first)}") from None
+            raise MelodyError(f"{where}: unknown key {path!r}{hint}") from None
+        raise MelodyError(f"{where}: {path}: {problem(first)}") from None
 
 
 def _keys(model: Any, parents: list[Any]) -> list[str]:

@@ -79,12 +79,12 @@ def check(kind: str, what: str) -> Callable[[Check], Check]:
 def candidates(name: str, kind: str | None) -> list[tuple[Registry, Entry]]:
     """Components of a name, of one kind or of all; raises ``MelodyError`` with the nearest name if there is none."""
     kinds = [registry.registry(kind)] if kind else list(registry.REGISTRIES.values())
-    entries = [(one, entry) for one in kinds for entry in one.entries()]
-    found = [(one, entry) for one, entry in entries if entry.name == name]
-    if not found:
+    entries = [(kind_registry, entry) for kind_registry in kinds for entry in kind_registry.entries()]
+    matches = [(kind_registry, entry) for kind_registry, entry in entries if entry.name == name]
+    if not matches:
         where = f" among {kind}" if kind else ""
         raise MelodyError(f"no component {name!r}{where}{did_you_mean(name, {entry.name for _, entry in entries})}")
-    return found
+    return matches
 
 
 def run_checks(kind: Registry, entry: Entry, arguments: dict[str, Any]) -> Iterator[Result]:
@@ -94,8 +94,8 @@ def run_checks(kind: Registry, entry: Entry, arguments: dict[str, Any]) -> Itera
         return
     yield Result("it loads", "holds")
     declared = () if kind.base is None else kind.base._declares
-    for one in declared:  # they were looked at when it was registered, which failed if one did not hold
-        yield Result(f"{one.name} is {one.expected}", "holds")
+    for rule in declared:  # they were looked at when it was registered, which failed if one did not hold
+        yield Result(f"{rule.name} is {rule.expected}", "holds")
     candidate = Candidate(kind, entry, arguments)
     yield Result("its docstring says in a line what it is", "holds" if entry.sentence else "fails")
     built = _outcome("it is built, with a default for every argument that is not given", _build, candidate)
@@ -149,21 +149,21 @@ def _number(instance: Any, *names: str) -> None:
             raise BrokenPromiseError(f"{name} is {value!r}: expected a number above 0")
 
 
-def _tensor(what: str, found: Any, shape: tuple[int | None, ...], *, whole: bool = False) -> Tensor:
+def _tensor(what: str, value: Any, shape: tuple[int | None, ...], *, whole: bool = False) -> Tensor:
     """``found``, if it is a finite tensor of that shape (``None``: any size); whole numbers if ``whole``."""
-    if not isinstance(found, Tensor):
-        raise BrokenPromiseError(f"{what} gives {type(found).__name__}: expected a tensor")
-    fits = found.ndim == len(shape) and all(want in (None, size) for want, size in zip(shape, found.shape, strict=True))
+    if not isinstance(value, Tensor):
+        raise BrokenPromiseError(f"{what} gives {type(value).__name__}: expected a tensor")
+    fits = value.ndim == len(shape) and all(want in (None, size) for want, size in zip(shape, value.shape, strict=True))
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise BrokenPromiseError(f"{what} gives shape {tuple(found.shape)}: expected ({wanted})")
-    if whole == found.is_floating_point() or found.is_complex():
+        raise BrokenPromiseError(f"{what} gives shape {tuple(value.shape)}: expected ({wanted})")
+    if whole == value.is_floating_point() or value.is_complex():
         raise BrokenPromiseError(
-            f"{what} gives {found.dtype}: expected {'whole' if whole else 'floating-point'} numbers"
+            f"{what} gives {value.dtype}: expected {'whole' if whole else 'floating-point'} numbers"
         )
-    if not torch.isfinite(found).all():
+    if not torch.isfinite(value).all():
         raise BrokenPromiseError(f"{what} gives NaN or infinity: expected finite numbers")
-    return found
+    return value
 
 
 def _same(what: str, first: Tensor, second: Tensor) -> None:
@@ -206,9 +206,9 @@ def _metric_merges(candidate: Candidate) -> None:
     merged = _filled(candidate, updates[:2])
     merged.merge_state(_filled(candidate, updates[2:]))
     merged._computed = None
-    found = float(merged.compute())
-    if not math.isclose(found, whole, rel_tol=1e-6, abs_tol=1e-9):
-        raise BrokenPromiseError(f"{found!r} merged, {whole!r} in one: states must merge by sum or by concatenation")
+    summed = float(merged.compute())
+    if not math.isclose(summed, whole, rel_tol=1e-6, abs_tol=1e-9):
+        raise BrokenPromiseError(f"{summed!r} merged, {whole!r} in one: states must merge by sum or by concatenation")
 
 
 @check("metrics", "it refuses NaN with MelodyError")
@@ -302,16 +302,16 @@ def _embedder_declares(candidate: Candidate) -> None:
 
 @check("audio_embedders", "a clip gives finite vectors of its dimension, the same at each call")
 def _embedder_embeds(candidate: Candidate) -> None:
-    one = candidate.built
-    first, second = (_try(candidate, lambda: one.embed(candidate.waveform())) for _ in range(2))
-    _tensor("embed", first, (None, one.dimension))
+    built = candidate.built
+    first, second = (_try(candidate, lambda: built.embed(candidate.waveform())) for _ in range(2))
+    _tensor("embed", first, (None, built.dimension))
     _same("embed", first, second)
 
 
 @check("audio_embedders", "a clip of one sample gives a window")
 def _embedder_pads(candidate: Candidate) -> None:
-    one = candidate.built
-    if len(_tensor("embed", _try(candidate, lambda: one.embed(torch.zeros(1))), (None, one.dimension))) < 1:
+    built = candidate.built
+    if len(_tensor("embed", _try(candidate, lambda: built.embed(torch.zeros(1))), (None, built.dimension))) < 1:
         raise BrokenPromiseError("embed gives no window: expected padding to at least one")
 
 
@@ -325,9 +325,9 @@ def _tagger_declares(candidate: Candidate) -> None:
 
 @check("audio_taggers", "a clip gives finite logits, one a label, the same at each call")
 def _tagger_tags(candidate: Candidate) -> None:
-    one = candidate.built
-    first, second = (_try(candidate, lambda: one.tag(candidate.waveform())) for _ in range(2))
-    _tensor("tag", first, (None, len(one.labels)))
+    built = candidate.built
+    first, second = (_try(candidate, lambda: built.tag(candidate.waveform())) for _ in range(2))
+    _tensor("tag", first, (None, len(built.labels)))
     _same("tag", first, second)
 
 
@@ -349,11 +349,11 @@ def _codec_declares(candidate: Candidate) -> None:
 
 @check("codecs", "a waveform becomes latents and comes back, the same at each call")
 def _codec_goes_round(candidate: Candidate) -> None:
-    one = candidate.built
-    waveform = 0.1 * drawn(0, 1, 1, 8 * one.hop_length - 1)
-    first, second = (_try(candidate, lambda: one.encode(waveform)) for _ in range(2))
-    _same("encode", _tensor("encode", first, (1, 8, one.latent_dim)), second)
-    _tensor("decode", _try(candidate, lambda: one.decode(first)), (1, 1, 8 * one.hop_length))
+    built = candidate.built
+    waveform = 0.1 * drawn(0, 1, 1, 8 * built.hop_length - 1)
+    first, second = (_try(candidate, lambda: built.encode(waveform)) for _ in range(2))
+    _same("encode", _tensor("encode", first, (1, 8, built.latent_dim)), second)
+    _tensor("decode", _try(candidate, lambda: built.decode(first)), (1, 1, 8 * built.hop_length))
 
 
 @check("token_codecs", "its rate, hop, levels and entries are numbers above 0")
@@ -363,14 +363,14 @@ def _token_codec_declares(candidate: Candidate) -> None:
 
 @check("token_codecs", "a waveform becomes tokens and comes back, the same at each call")
 def _token_codec_goes_round(candidate: Candidate) -> None:
-    one = candidate.built
-    waveform = 0.1 * drawn(0, 1, 1, 8 * one.hop_length - 1)
-    first, second = (_try(candidate, lambda: one.encode(waveform)) for _ in range(2))
-    tokens = _tensor("encode", first, (1, 8, one.num_levels), whole=True)
+    built = candidate.built
+    waveform = 0.1 * drawn(0, 1, 1, 8 * built.hop_length - 1)
+    first, second = (_try(candidate, lambda: built.encode(waveform)) for _ in range(2))
+    tokens = _tensor("encode", first, (1, 8, built.num_levels), whole=True)
     _same("encode", tokens, second)
-    _within("encode", tokens, one.codebook_size)
-    _tensor("decode", _try(candidate, lambda: one.decode(tokens)), (1, 1, 8 * one.hop_length))
-    _tensor("decode of one level", _try(candidate, lambda: one.decode(tokens[..., :1])), (1, 1, 8 * one.hop_length))
+    _within("encode", tokens, built.codebook_size)
+    _tensor("decode", _try(candidate, lambda: built.decode(tokens)), (1, 1, 8 * built.hop_length))
+    _tensor("decode of one level", _try(candidate, lambda: built.decode(tokens[..., :1])), (1, 1, 8 * built.hop_length))
 
 
 @check("semantic_tokenizers", "its rates and codebook are numbers above 0")
@@ -380,11 +380,11 @@ def _tokenizer_declares(candidate: Candidate) -> None:
 
 @check("semantic_tokenizers", "a second gives one token a period, within the codebook, the same at each call")
 def _tokenizer_tokenizes(candidate: Candidate) -> None:
-    one = candidate.built
-    waveform = 0.1 * drawn(0, 1, 1, one.sample_rate)
-    first, second = (_try(candidate, lambda: one.tokenize(waveform)) for _ in range(2))
-    _same("tokenize", _tensor("tokenize", first, (1, math.floor(one.token_rate)), whole=True), second)
-    _within("tokenize", first, one.codebook_size)
+    built = candidate.built
+    waveform = 0.1 * drawn(0, 1, 1, built.sample_rate)
+    first, second = (_try(candidate, lambda: built.tokenize(waveform)) for _ in range(2))
+    _same("tokenize", _tensor("tokenize", first, (1, math.floor(built.token_rate)), whole=True), second)
+    _within("tokenize", first, built.codebook_size)
 
 
 @check("joint_embedders", "its rate and width are numbers above 0")
@@ -394,43 +394,43 @@ def _joint_declares(candidate: Candidate) -> None:
 
 @check("joint_embedders", "texts and sounds become unit vectors of one space")
 def _joint_embeds(candidate: Candidate) -> None:
-    one = candidate.built
-    texts = _try(candidate, lambda: one.embed_text(["a piano", "drums"]))
-    sounds = _try(candidate, lambda: one.embed_audio(0.1 * drawn(0, 2, 1, one.sample_rate)))
-    for what, found in (("embed_text", texts), ("embed_audio", sounds)):
-        norms = _tensor(what, found, (2, one.embedding_dim)).float().norm(dim=1)
+    built = candidate.built
+    texts = _try(candidate, lambda: built.embed_text(["a piano", "drums"]))
+    sounds = _try(candidate, lambda: built.embed_audio(0.1 * drawn(0, 2, 1, built.sample_rate)))
+    for what, vectors in (("embed_text", texts), ("embed_audio", sounds)):
+        norms = _tensor(what, vectors, (2, built.embedding_dim)).float().norm(dim=1)
         if not torch.allclose(norms, torch.ones(2), atol=1e-3):
             raise BrokenPromiseError(f"{what} gives vectors of length {norms.tolist()}: expected 1")
 
 
 @check("language_models", "it draws as many tokens as asked, within the codebook, the same from the same generator")
 def _language_model_draws(candidate: Candidate) -> None:
-    one = candidate.built
-    prefix = torch.zeros(2, one.num_prefix_tokens, dtype=torch.long)
+    built = candidate.built
+    prefix = torch.zeros(2, built.num_prefix_tokens, dtype=torch.long)
     first, second = (
-        _try(candidate, lambda: one.generate(prefix, 3, generator=torch.Generator().manual_seed(0))) for _ in range(2)
+        _try(candidate, lambda: built.generate(prefix, 3, generator=torch.Generator().manual_seed(0))) for _ in range(2)
     )
     _same("generate", _tensor("generate", first, (2, 3), whole=True), second)
-    _within("generate", first, one.codebook_size)
+    _within("generate", first, built.codebook_size)
 
 
 @check("language_models", "its loss is one finite number")
 def _language_model_loses(candidate: Candidate) -> None:
-    one = candidate.built
-    prefix = torch.zeros(2, one.num_prefix_tokens, dtype=torch.long)
-    _tensor("loss", _try(candidate, lambda: one.loss(prefix, torch.zeros(2, 4, dtype=torch.long))), ())
+    built = candidate.built
+    prefix = torch.zeros(2, built.num_prefix_tokens, dtype=torch.long)
+    _tensor("loss", _try(candidate, lambda: built.loss(prefix, torch.zeros(2, 4, dtype=torch.long))), ())
 
 
 @check("denoisers", "it gives finite velocities of the latents' shape, the same at each call")
 def _denoiser_predicts(candidate: Candidate) -> None:
-    one = candidate.built
-    latents, angle = drawn(0, 2, 32, one.latent_dim), torch.full((2, 32), 0.7)
+    built = candidate.built
+    latents, angle = drawn(0, 2, 32, built.latent_dim), torch.full((2, 32), 0.7)
 
     def predict() -> Any:
-        return one(latents, angle, one.prepare(torch.zeros(2, 4, dtype=torch.long)))
+        return built(latents, angle, built.prepare(torch.zeros(2, 4, dtype=torch.long)))
 
     first, second = (_try(candidate, predict) for _ in range(2))
-    _same("forward", _tensor("forward", first, (2, 32, one.latent_dim)), second)
+    _same("forward", _tensor("forward", first, (2, 32, built.latent_dim)), second)
 
 
 @check("systems", "its name and rate are declared")
@@ -442,14 +442,16 @@ def _system_declares(candidate: Candidate) -> None:
 
 @check("systems", "half a second for one prompt is a finite waveform of that length, the same for the same seed")
 def _system_generates(candidate: Candidate) -> None:
-    one = candidate.built
+    built = candidate.built
     if candidate.entry.in_tree:
         raise NotTriedError("systems of ours are run by the tables")
-    first, second = (_try(candidate, lambda: one.generate(["a piano"], duration_s=0.5, seeds=[0])) for _ in range(2))
-    wanted = (1, 1, round(0.5 * one.sample_rate))
+    first, second = (_try(candidate, lambda: built.generate(["a piano"], duration_s=0.5, seeds=[0])) for _ in range(2))
+    wanted = (1, 1, round(0.5 * built.sample_rate))
     _same("generate", _tensor("generate", first.waveform, wanted), second.waveform)
-    if first.sample_rate != one.sample_rate:
-        raise BrokenPromiseError(f"the waveform's rate is {first.sample_rate}: expected {one.sample_rate}, as declared")
+    if first.sample_rate != built.sample_rate:
+        raise BrokenPromiseError(
+            f"the waveform's rate is {first.sample_rate}: expected {built.sample_rate}, as declared"
+        )
 
 
 def _within(what: str, tokens: Tensor, size: int) -> None:

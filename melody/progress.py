@@ -47,10 +47,10 @@ class PlainProgress:
         return TaskID(len(self.tasks) - 1)
 
     def update(self, task: TaskID, **values: Any) -> None:
-        one = self.tasks[task]
-        if values.get("total", one["total"]) != one["total"]:  # other work, which has a pace of its own
-            one |= {"begin": time.monotonic(), "first": values.get("completed", 0)}
-        one |= values
+        state = self.tasks[task]
+        if values.get("total", state["total"]) != state["total"]:  # other work, which has a pace of its own
+            state |= {"begin": time.monotonic(), "first": values.get("completed", 0)}
+        state |= values
 
     def _tell(self) -> None:
         while not self._done.wait(self.every_s):

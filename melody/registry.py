@@ -228,8 +228,8 @@ class Registry:
             problem = self._misfit(component)
             return component, problem, "" if problem else _described(component)
 
-        found, error = examined(look)
-        component, problem, summary = found or (None, error, "")
+        facts, error = examined(look)
+        component, problem, summary = facts or (None, error, "")
         return Entry(point.name, origin, component, problem, version, summary=summary)
 
     def _misfit(self, component: Any) -> str | None:
@@ -282,7 +282,7 @@ def _type_name(annotation: Any) -> str:
     if inspect.isclass(annotation) and not typing.get_args(annotation):
         return annotation.__name__
     if typing.get_origin(annotation) is tuple:
-        return f"tuple[{', '.join('...' if one is ... else _type_name(one) for one in typing.get_args(annotation))}]"
+        return f"tuple[{', '.join('...' if item is ... else _type_name(item) for item in typing.get_args(annotation))}]"
     return str(annotation).replace("typing.", "")
 
 

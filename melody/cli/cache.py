@@ -62,8 +62,8 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("2GB"), parse_bytes("1.5 k")
     (2147483648, 1536)
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text, flags=re.IGNORECASE)
-    size = float(found[1]) * UNITS[found[2].lower()] if found else math.inf
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text, flags=re.IGNORECASE)
+    size = float(match[1]) * UNITS[match[2].lower()] if match else math.inf
     if size > LARGEST_LIMIT:
         raise MelodyError(f"{shown(text)} is no size; expected a number with a unit, as in 500MB or 2GB")
     return int(size)

@@ -35,10 +35,10 @@ def info(
 
     if json_file is not None:
         check_can_write(json_file)
-    found = sizes(with_changes(load_preset(preset), set_ or ()))
+    counted = sizes(with_changes(load_preset(preset), set_ or ()))
     if json_file is not None:
-        write_bytes(json_file, (found.to_json() + "\n").encode())
-    print_sizes(found, console)
+        write_bytes(json_file, (counted.to_json() + "\n").encode())
+    print_sizes(counted, console)
     if json_file is not None:
         console.print(escape(str(json_file)))
 
@@ -48,18 +48,22 @@ def components(kind: KindArgument = None) -> None:
     from melody.registry import REGISTRIES, registry
 
     chosen = [registry(kind)] if kind else list(REGISTRIES.values())
-    for one in chosen:
+    for listed in chosen:
         table = Table(
-            "name", "from", "what it is", title=f"{one.kind}  (entry-point group {one.group})", title_justify="left"
+            "name",
+            "from",
+            "what it is",
+            title=f"{listed.kind}  (entry-point group {listed.group})",
+            title_justify="left",
         )
-        for entry in one.entries():
+        for entry in listed.entries():
             style = "red" if entry.error else None
             table.add_row(escape(entry.name), escape(entry.origin), escape(entry.sentence), style=style)
         console.print(table)
-    for one in chosen:
-        for entry in one.entries():
+    for listed in chosen:
+        for entry in listed.entries():
             if entry.error:
-                line = f"{one.label} {entry.name!r} from {entry.origin} cannot be used: {entry.error}"
+                line = f"{listed.label} {entry.name!r} from {entry.origin} cannot be used: {entry.error}"
                 notes.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -70,12 +74,12 @@ def describe(
     """Show a component's parameters with their types and defaults."""
     from melody.registry import registry
 
-    one = registry(kind)
-    entry = one.entry(name)
-    console.print(f"[bold]{escape(name)}[/bold]  ({one.label} from {escape(entry.origin)})\n")
+    listed = registry(kind)
+    entry = listed.entry(name)
+    console.print(f"[bold]{escape(name)}[/bold]  ({listed.label} from {escape(entry.origin)})\n")
     console.print(escape(inspect.getdoc(entry.component) or ""), "")
     table = Table("parameter", "type", "default")
-    for parameter in one.parameters(name):
+    for parameter in listed.parameters(name):
         default = "required" if parameter.default is ... else repr(parameter.default)
         table.add_row(escape(parameter.name), escape(parameter.type), escape(default))
     console.print(table)

@@ -208,9 +208,9 @@ def _progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
                 task, completed=done, total=total, description=escape(label or name)
             )
     except BadInputError as error:
-        for one in error.skipped:
-            by = f" ({', '.join(one.metrics)})" if one.metrics else ""
-            notes.print(f"{one.file}{by}: {one.reason}", markup=False, highlight=False, soft_wrap=True)
+        for invalid in error.skipped:
+            by = f" ({', '.join(invalid.metrics)})" if invalid.metrics else ""
+            notes.print(f"{invalid.file}{by}: {invalid.reason}", markup=False, highlight=False, soft_wrap=True)
         raise
 
 

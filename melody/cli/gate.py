@@ -57,11 +57,11 @@ def gate(
 
     if junit is not None:
         check_can_write(junit)
-    outcome = _outcome(results, thresholds, baseline, by)
+    gated = _outcome(results, thresholds, baseline, by)
     if junit is not None:
-        write_junit(outcome, junit)
-    _show(outcome)
-    return 0 if outcome.passed else 1
+        write_junit(gated, junit)
+    _show(gated)
+    return 0 if gated.passed else 1
 
 
 def _outcome(results: Path, thresholds: Path | None, baseline: Path | None, by: float | None) -> GateOutcome:
@@ -78,16 +78,14 @@ def _outcome(results: Path, thresholds: Path | None, baseline: Path | None, by: 
     return gate_against(loaded, load_results(baseline), baseline.name, by_standard_errors=allowed)
 
 
-def _show(outcome: GateOutcome) -> None:
+def _show(gated: GateOutcome) -> None:
     skipped: dict[str, list[str]] = {}
-    for check in outcome.checks:
+    for check in gated.checks:
         if check.state == "skipped":
             skipped.setdefault(check.reason, []).append(check.name)
         else:
             console.print(f"{MARKS[check.state]}  {escape(check.line)}", soft_wrap=True)
     for reason, names in skipped.items():
         console.print(f"not held, {escape(reason)}: {escape(', '.join(names))}", soft_wrap=True, highlight=False)
-    states = [check.state for check in outcome.checks]
-    console.print(
-        f"{states.count('holds')} hold, {states.count('falls')} fall: {escape(outcome.title)}", soft_wrap=True
-    )
+    states = [check.state for check in gated.checks]
+    console.print(f"{states.count('holds')} hold, {states.count('falls')} fall: {escape(gated.title)}", soft_wrap=True)

@@ -140,7 +140,7 @@ def reproduce(
 
     own, folder = _own_preset(preset or [], weights, set_ or [])
     chosen = load_suites(suites or (), full=full)
-    check_can_write(next(place for place in (output, *output.absolute().parents) if place.exists()) / "results.json")
+    check_can_write(next(folder for folder in (output, *output.absolute().parents) if folder.exists()) / "results.json")
     with progress_bar() as bar:
         task = bar.add_task("reproduce", total=None)
         results = run(

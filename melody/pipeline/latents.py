@@ -57,9 +57,9 @@ def check_learnt(preset: Preset, codec: Codec, files: Mapping[str, Path]) -> Non
         return
     apart = difference(latent_statistics(codec), learnt)
     if not apart <= TOLERANCE:
-        place = files.get("codec", f"preset {preset.name!r}")
+        source = files.get("codec", f"preset {preset.name!r}")
         raise MelodyError(
-            f"codec {preset.codec.use!r} of {place} makes other latents than those that denoiser "
+            f"codec {preset.codec.use!r} of {source} makes other latents than those that denoiser "
             f"{preset.denoiser.use!r} of {files['denoiser']} learnt: their statistics differ by {apart:.0%}, expected "
             f"at most {TOLERANCE:.0%}; train the denoiser on them (melody train dpd)"
         )

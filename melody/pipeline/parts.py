@@ -81,12 +81,12 @@ def weight_files(
 
 def shipped_bases(preset: SystemPreset) -> list[SystemPreset]:
     """Shipped presets whose weights may serve a preset: its base, that one's base …; or itself, where it ships."""
-    found: list[SystemPreset] = []
+    presets: list[SystemPreset] = []
     kind, name = type(preset), preset.base or preset.name
     while name in preset_names(kind):
-        found.append(load_preset(name, kind))
-        name = found[-1].base or ""
-    return found
+        presets.append(load_preset(name, kind))
+        name = presets[-1].base or ""
+    return presets
 
 
 def inherited_file(preset: SystemPreset, part: str, bases: Sequence[SystemPreset]) -> Path | None:
