@@ -7,6 +7,7 @@ What no rule here knows is given as it is, and the count of what was decoded dec
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import shlex
@@ -169,7 +170,7 @@ def named_by_content(head: bytes) -> str | None:
 
 def _mpeg(file: BinaryIO, begin: int, end: int) -> Parts:
     """MPEG audio between two places of a file, its frames counted; nothing of the kind there, and the file as it is."""
-    stream = stream_of(Joined(file, ((begin, end),)), end - begin)
+    stream = stream_of(io.BufferedReader(Joined(file, ((begin, end),))), end - begin)
     if stream is None:
         return Parts()
     if stream.is_cut:
