@@ -139,8 +139,13 @@ def target_finding(target: Target, table: Table, anchors: Mapping[str, str]) -> 
         target.verdict,
         target.reason,
         anchor=anchors[table.suite],
-        where=table.suite,
+        where=_called(table.suite),
     )
+
+
+def _called(suite: str) -> str:
+    """A suite's name without that of its group."""
+    return suite.rpartition("/")[2]
 
 
 def _finding(
@@ -164,7 +169,7 @@ def _finding(
         scale_of(cell),
         statement.reason,
         "" if table is None else anchors.get(table.suite, ""),
-        "" if table is None else table.suite,
+        "" if table is None else _called(table.suite),
         (*([] if table is None else _other_counts(table, statement.text)), *beside),
     )
 
