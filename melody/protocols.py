@@ -14,7 +14,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from melody.artifacts.makings import Makings
 from melody.artifacts.pretrained import PretrainedPart
-from melody.declared import PROTOCOL, VERSION, Declaration, are_names, is_bool, is_count, is_text, one_of
+from melody.declared import (
+    PROTOCOL,
+    SAMPLE_RATE,
+    VERSION,
+    WIDEST,
+    WINDOWS,
+    Declaration,
+    are_labels,
+    are_names,
+    is_bool,
+    is_count,
+    is_length_or_none,
+    is_text,
+    is_width,
+    one_of,
+)
 from melody.errors import MelodyError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,6 +44,8 @@ class Registered:
     """What the classes of every kind share: what a class declares, and which arguments the toolkit supplies."""
 
     _declares: ClassVar[tuple[Declaration, ...]] = ()
+    _has: ClassVar[tuple[Declaration, ...]] = ()
+    """Of an instance."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Modules that an extra of ours installs (``melody.extras``): where one is missing, rows of tables that want the
     component are not attempted."""
@@ -317,6 +334,11 @@ class System(Registered, ABC):
         Declaration("options", "a frozenset of names", are_names),
         Declaration("weights_from", "a text", is_text),
     )
+    _has = (
+        Declaration("name", "a text", is_text),
+        SAMPLE_RATE,
+        Declaration("longest_s", "a number of seconds above 0, or None", is_length_or_none),
+    )
 
     @abstractmethod
     def generate(
@@ -383,6 +405,7 @@ class AudioEmbedder(Registered, ABC):
 
     _sized = False
     _declares = (VERSION, PROTOCOL)
+    _has = (SAMPLE_RATE, Declaration("dimension", f"a whole number, 1 to {WIDEST:,}", is_width), *WINDOWS)
 
     def identity(self) -> dict[str, Any]:
         """What decides its numbers, as plain values: to be kept with a number, and in the key of a cached embedding."""
@@ -406,6 +429,7 @@ class AudioTagger(Registered, ABC):
 
     _sized = False
     _declares = (VERSION, PROTOCOL)
+    _has = (SAMPLE_RATE, Declaration("labels", "a tuple of texts, no two alike", are_labels), *WINDOWS)
 
     def identity(self) -> dict[str, Any]:
         """What decides its numbers, as ``AudioEmbedder.identity``."""

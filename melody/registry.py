@@ -170,12 +170,16 @@ class Registry:
             where: the place that the arguments come from (a file and a table), named in errors.
         Raises:
             MelodyError: unknown component, unknown argument (with the nearest valid one), a value of a wrong type, or
-                a plug-in whose constructor fails, in whatever way.
+                a plug-in whose constructor fails, in whatever way, or whose instance lacks what its kind has.
         """
         component = self.get(name)
         given = _validated(component, dict(arguments or {}), where or f"{self.label} {name!r}")
         with self.around(name, " cannot be built"):
-            return component(**given)
+            built = component(**given)
+            lines = () if self.base is None or self.entry(name).in_tree else self.base._has
+            if problem := next((line for one in lines if (line := one.problem(built))), None):
+                raise MelodyError(f"{self.label} {name!r} from {self.entry(name).origin}: {problem}")
+            return built
 
     def around(self, name: str, what: str = "") -> AbstractContextManager[None]:
         """What a component is called in: a plug-in's failures, exits too, become ``MelodyError``."""

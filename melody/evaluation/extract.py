@@ -131,11 +131,12 @@ def complete(record: ClipFeatures, recording: Recording, missing: Sequence[Featu
         rate = feature.sample_rate
         try:
             if feature.hears == "file":
-                record.add(feature.key, feature.compute(recording.as_it_is, recording.facts))
+                record.add(feature.key, feature.compute(recording.as_it_is.clone(), recording.facts))
                 continue
             if rate not in waveforms:
                 waveforms[rate] = recording.at(rate)
-            record.add(feature.key, feature.compute(waveforms[rate], recording.facts))
+            # A copy: what changes the sound that it is given must not change what others hear.
+            record.add(feature.key, feature.compute(waveforms[rate].clone(), recording.facts))
         except StorageError:
             raise
         except Exception as error:  # a plug-in may fail in any way, and must spoil only its own numbers
@@ -210,7 +211,7 @@ def aligned(preds: Recording, target: Recording, sample_rate: int | None) -> tup
     rate = sample_rate or min(preds.facts.sample_rate, target.facts.sample_rate)
     a, b = preds.at(rate), target.at(rate)
     length = min(len(a), len(b))
-    return a[:length], b[:length]
+    return a[:length].clone(), b[:length].clone()
 
 
 def inputs_of(heard: FeatureSet) -> Inputs:

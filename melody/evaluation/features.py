@@ -82,7 +82,7 @@ def embedder_extractor(text: str, device: str) -> FeatureExtractor:
 
     def embed(waveform: Tensor, _: AudioInfo) -> Tensors:
         with torch.inference_mode(), audio_embedders.around(facts["name"]):
-            return {"vectors": _checked(embedder.embed(waveform), facts["name"], embedder.dimension)}
+            return {"vectors": checked_windows(embedder.embed(waveform), facts["name"], embedder.dimension)}
 
     return _source(audio_embedders, text, embedder, facts, "dimension", embed, device)
 
@@ -93,17 +93,26 @@ def tagger_extractor(text: str, device: str) -> FeatureExtractor:
 
     def tag(waveform: Tensor, _: AudioInfo) -> Tensors:
         with torch.inference_mode(), audio_taggers.around(facts["name"]):
-            return {"vectors": _checked(tagger.tag(waveform), facts["name"], len(tagger.labels))}
+            return {"vectors": checked_windows(tagger.tag(waveform), facts["name"], len(tagger.labels))}
 
     return _source(audio_taggers, text, tagger, facts, "labels", tag, device)
 
 
-def _checked(values: Tensor, name: str, width: int) -> Tensor:
-    """Float32, with no half precision on the way, which overflows above 65,504."""
+def checked_windows(values: Any, name: str, width: int) -> Tensor:
+    """What an embedder or a tagger gave of one clip: float32, with no half precision, which overflows above 65,504.
+
+    Raises:
+        MelodyError: no tensor ``(windows, width)``, no window, complex numbers, NaN or infinity.
+    """
+    if not isinstance(values, Tensor):
+        raise MelodyError(f"{name} gave {type(values).__name__}; expected a tensor (windows, {width})")
     if values.ndim != 2 or len(values) == 0 or values.shape[1] != width:
         raise MelodyError(f"{name} gave shape {tuple(values.shape)}; expected (windows, {width}), at least one window")
-    check_finite(values, f"{name}: what it gave")
-    return values.detach().to("cpu", torch.float32).contiguous()
+    if values.is_complex():
+        raise MelodyError(f"{name} gave {values.dtype}; expected real numbers")
+    numbers = values.detach().to("cpu", torch.float32).contiguous()
+    check_finite(numbers, f"{name}: what it gave")
+    return numbers
 
 
 def joint_extractor(name: str, device: str) -> FeatureExtractor:
@@ -148,7 +157,12 @@ def _created(registry: Registry, text: str, device: str) -> tuple[Any, dict[str,
     given = {"device": device, **arguments} if "device" in accepted else arguments
     component = registry.create(name, given, where=f"{registry.label} {text!r}")
     with registry.around(name):
-        return component, {"name": name, **component.identity()}
+        facts = {**component.identity(), "name": name}
+        try:
+            canonical(facts)
+        except MelodyError as error:
+            raise MelodyError(f"{registry.label} {text!r}: identity() holds what is {error}") from None
+        return component, facts
 
 
 def _source(

@@ -21,6 +21,7 @@ from melody.config import Preset
 from melody.data.audio import resampled
 from melody.data.corpus import Corpus
 from melody.errors import MelodyError, one_line
+from melody.evaluation.features import checked_windows
 from melody.listening.schema import ListeningResult
 from melody.metrics.attributes import AttributeClassifiers
 from melody.protocols import AudioEmbedder, Codec, Denoiser, JointEmbedder, LanguageModel, SemanticTokenizer, System
@@ -312,7 +313,8 @@ class Context:
     def embed_windows(self, embedder: str, waveform: Tensor, sample_rate: int) -> Tensor:
         """One clip ``(T,)`` -> ``(windows, E)`` by an embedder of whole sets."""
         model = self.embedder(embedder)
-        return model.embed(resampled(waveform.cpu(), sample_rate, model.sample_rate))
+        found = model.embed(resampled(waveform.cpu(), sample_rate, model.sample_rate).clone())
+        return checked_windows(found, embedder, model.dimension)
 
 
 def texts_hash(texts: Sequence[str]) -> str:

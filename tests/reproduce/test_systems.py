@@ -89,6 +89,33 @@ class Hasty(Hummer):
         return super().made(waveform[..., :-480])
 
 
+class Nothing(Hummer):
+    """Returns nothing."""
+
+    def made(self, waveform: torch.Tensor) -> Generation:
+        return None  # type: ignore[return-value]
+
+
+class Whole(Hummer):
+    """Makes 16-bit samples."""
+
+    def made(self, waveform: torch.Tensor) -> Generation:
+        return super().made((32_767 * waveform).to(torch.int16))
+
+
+class Miscounting(Hummer):
+    """Counts in words."""
+
+    def made(self, waveform: torch.Tensor) -> Generation:
+        return Generation(waveform, RATE, GenerationStats({"net": "seven"}))  # type: ignore[dict-item]
+
+
+class Tuneless(Hummer):
+    """Has a rate that is none."""
+
+    sample_rate = 24_000.5  # type: ignore[assignment]
+
+
 class Brief(Hummer):
     """Makes one second at most."""
 
@@ -139,6 +166,10 @@ FAKES = {
     "out-of-tune": OutOfTune,
     "off-rate": OffRate,
     "hasty": Hasty,
+    "nothing": Nothing,
+    "whole": Whole,
+    "miscounting": Miscounting,
+    "tuneless": Tuneless,
     "brief": Brief,
     "player": Player,
     "silent": Silent,
@@ -219,6 +250,14 @@ def test_a_system_is_a_row_of_every_table_that_compares(compared: tuple[Results,
         ("out-of-tune", "system 'out-of-tune' made audio that holds NaN or infinity"),
         ("off-rate", "system 'off-rate' made audio at 22050 Hz; it says that it makes 24000 Hz"),
         ("hasty", "system 'hasty' made audio of shape (6, 1, 47520), expected (6, 1, 48000)"),
+        ("nothing", "system 'nothing' gave NoneType, expected a Generation"),
+        ("whole", "system 'whole' made audio as torch.int16, expected a tensor of floating-point numbers"),
+        ("miscounting", "system 'miscounting': passes of net are 'seven', expected a whole number"),
+        (
+            "tuneless",
+            "system 'tuneless' cannot be loaded: system 'tuneless' from plug-in (elsewhere:Tuneless): "
+            "sample_rate is 24000.5: expected a whole number of Hz, 1 to 768,000",
+        ),
         ("brief", "system 'brief' makes clips of 1 s at most, not of 2 s"),
         ("absent", "system 'absent' cannot be loaded: the weights are at a place that this machine does not reach"),
     ],
@@ -230,7 +269,7 @@ def test_one_that_misbehaves_spoils_only_its_cells(compared: tuple[Results, Path
             "not attempted",
             reason,
         )
-    assert any(reason in failure for failure in results.failures) == (name != "absent")
+    assert any(reason in failure for failure in results.failures) == (name not in ("absent", "tuneless"))
     for column in ("fad", "mcc", "passes", "cpu_rtf"):
         assert _cell(results, "table2", column, "hummer").measured is not None
     (table,) = (table for table in results.tables if table.suite == "table2")

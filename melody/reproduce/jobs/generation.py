@@ -281,7 +281,12 @@ def setting_facts(context: Context, setting: Setting) -> dict[str, Any]:
 
 def check(generation: Generation, name: str, sample_rate: int, rows: int, duration_s: float) -> None:
     """Raise ``MelodyError`` unless a system made what was asked for, and its counts agree."""
+    if not isinstance(generation, Generation):
+        raise MelodyError(f"system {name!r} gave {type(generation).__name__}, expected a Generation")
     waveform, rate = generation.waveform, generation.sample_rate
+    if not (isinstance(waveform, Tensor) and waveform.is_floating_point()):
+        what = waveform.dtype if isinstance(waveform, Tensor) else type(waveform).__name__
+        raise MelodyError(f"system {name!r} made audio as {what}, expected a tensor of floating-point numbers")
     if rate != sample_rate:
         raise MelodyError(f"system {name!r} made audio at {rate} Hz; it says that it makes {sample_rate} Hz")
     expected = (rows, 1, round(duration_s * rate))
@@ -290,6 +295,10 @@ def check(generation: Generation, name: str, sample_rate: int, rows: int, durati
     if not torch.isfinite(waveform).all():
         raise MelodyError(f"system {name!r} made audio that holds NaN or infinity")
     trace = generation.trace
+    for what, counts in (("passes", trace.passes), ("weighted_passes", trace.weighted_passes)):
+        for part, count in counts.items():
+            if not isinstance(count, int) or count < 0:
+                raise MelodyError(f"system {name!r}: {what} of {part} are {count!r}, expected a whole number")
     for part, formula in trace.formula.items():
         if trace.passes.get(part, 0) != formula:
             counted = trace.passes.get(part, 0)
