@@ -58,6 +58,24 @@ def test_gates(rate: int) -> None:
     assert integrated_loudness(with_silence, rate) == pytest.approx(-23.0, abs=0.1)
 
 
+EBU_3341 = {
+    1: (-23.0, [(-23, 20.0)]),
+    2: (-33.0, [(-33, 20.0)]),
+    3: (-23.0, [(-36, 10.0), (-23, 60.0), (-36, 10.0)]),
+    4: (-23.0, [(-72, 10.0), (-36, 10.0), (-23, 60.0), (-36, 10.0), (-72, 10.0)]),
+    5: (-23.0, [(-26, 20.0), (-20, 20.1), (-26, 20.0)]),
+}
+"""EBU Tech 3341, table 1, the cases of stereo sines of 1 kHz: loudness in LUFS, and (level in dBFS, seconds) in turn."""
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000])
+@pytest.mark.parametrize("case", EBU_3341)
+def test_ebu_tech_3341(case: int, rate: int) -> None:
+    expected, parts = EBU_3341[case]
+    signal = torch.cat([sine(level, rate, seconds, 1000.0) for level, seconds in parts]).expand(2, -1)
+    assert integrated_loudness(signal, rate) == pytest.approx(expected, abs=0.1)
+
+
 @pytest.mark.parametrize("rate", [8_000, 11_025, 48_000])
 def test_surround_is_weighed_as_the_standard_says(rate: int) -> None:
     """EBU Tech 3341, case 6: a sine in five channels at three levels has −23 LUFS, whatever the order and the LFE."""
