@@ -61,7 +61,11 @@ def over_seeds(values: Mapping[int, MetricValue], expected: int, metric: Any) ->
         raise MelodyError("one clip a seed; expected at least 2, to say how much another prompt moves the number")
     said = "; ".join(dict.fromkeys(warning for value in values.values() for warning in value.warnings)) or None
     if all(value.clips for value in values.values()):
-        measured = over_prompts({seed: list(value.clips.values()) for seed, value in values.items()}, expected)
+        names = [list(value.clips) for value in values.values()]
+        if any(row != names[0] for row in names):
+            raise MelodyError("the seeds lost different clips; expected every prompt of each")
+        by_seed_and_prompt = {seed: list(value.clips.values()) for seed, value in values.items()}
+        measured = over_prompts(by_seed_and_prompt, expected, names[0])
         return within(measured, metric).model_copy(update={"warning": said})
     by_seed = {str(seed): float(value.value or 0.0) for seed, value in values.items()}
     scored, without = sum(value.scored for value in values.values()), [value.replicates for value in values.values()]
@@ -108,14 +112,19 @@ def within(measured: Measurement, metric: Any) -> Measurement:
     return measured.model_copy(update=ends)
 
 
-def over_prompts(by_seed: Mapping[int, Sequence[float]], expected: int) -> Measurement:
-    """Mean of a value of each prompt's clip over prompts and seeds; raises ``MelodyError`` for no values."""
+def over_prompts(by_seed: Mapping[int, Sequence[float]], expected: int, items: Sequence[str] = ()) -> Measurement:
+    """Mean of a value of each prompt's clip over prompts and seeds; raises ``MelodyError`` for no values.
+
+    Args:
+        items: what the clips are called, in order, where that is known.
+    """
     if not all(by_seed.values()):
         raise MelodyError("the clips are too short for this number")
     means = {str(seed): float(np.mean(values)) for seed, values in by_seed.items()}
     estimate = two_levels("mean", list(means.values()), list(by_seed.values()))
     measured = measurement(estimate, expected=expected, scored=sum(map(len, by_seed.values())), by_seed=means)
-    return measured.model_copy(update={"sample": Sample(of="mean", rows=[list(row) for row in by_seed.values()])})
+    sample = Sample(of="mean", rows=[list(row) for row in by_seed.values()], items=list(items))
+    return measured.model_copy(update={"sample": sample})
 
 
 def paired(own: Measurement, other: Measurement) -> Measurement:
@@ -126,11 +135,13 @@ def paired(own: Measurement, other: Measurement) -> Measurement:
     """
     if own.sample is None or other.sample is None or not own.sample.rows or own.sample.of not in ("mean", "set"):
         raise MelodyError("no values by prompt and seed that could be paired")
+    if own.sample.items and other.sample.items and own.sample.items != other.sample.items:
+        raise MelodyError("the two lost different clips, so that prompts do not pair")
     rows = np.subtract(own.sample.rows, other.sample.rows)
     by_seed = {seed: value - other.by_seed[seed] for seed, value in own.by_seed.items()}
     estimate = two_levels(own.sample.of, list(by_seed.values()), list(rows))
     measured = measurement(estimate, expected=own.expected, scored=own.scored, by_seed=by_seed)
-    sample = Sample(of=own.sample.of, rows=rows.tolist())
+    sample = Sample(of=own.sample.of, rows=rows.tolist(), items=own.sample.items)
     interval = f"{measured.interval}; paired by prompt and seed"
     return measured.model_copy(update={"interval": interval, "sample": sample})
 

@@ -65,7 +65,7 @@ EBU_3341 = {
     4: (-23.0, [(-72, 10.0), (-36, 10.0), (-23, 60.0), (-36, 10.0), (-72, 10.0)]),
     5: (-23.0, [(-26, 20.0), (-20, 20.1), (-26, 20.0)]),
 }
-"""EBU Tech 3341, table 1, the cases of stereo sines of 1 kHz: loudness in LUFS, and (level in dBFS, seconds) in turn."""
+"""EBU Tech 3341, table 1, its stereo sines of 1 kHz: loudness in LUFS, and (level in dBFS, seconds) in turn."""
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000])
