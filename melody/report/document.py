@@ -161,3 +161,9 @@ class Document:
     """Whose number stands beside ours in the findings."""
     heads: tuple[str, ...] = ()
     """Over the findings: what is said, what came out, at which scale, where."""
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether any number tells where it comes from."""
+        grids = (grid for section in self.sections for grid in section.grids)
+        return any(cell.facts for grid in grids for row in grid.rows for cell in row.cells)
