@@ -30,7 +30,7 @@ from melody.protocols import Generation, GenerationStats, System
 from melody.registry import systems
 
 SEEDS_A_RUN = 10_000
-"""The tables' seed of row r in run s is s · 10,000 + r (``melody.reproduce.context.SEED_STRIDE``)."""
+"""The tables' seed of row r in run s is s · 10,000 + r (``melody.reproduce.loaded.SEED_STRIDE``)."""
 SHOWN = 3
 MAX_DIGITS = 18
 """Of a seed."""

@@ -26,6 +26,7 @@ from melody.reproduce.jobs.speed import check_precision
 from melody.reproduce.orderings import ordering_notes, orderings
 from melody.reproduce.results import RESULTS, Cell, Clip, Results, Share
 from melody.reproduce.results import Table as FilledTable
+from melody.reproduce.run_inputs import BUDGET_S, RunRequest
 from melody.reproduce.statements import statements
 from melody.reproduce.suite import Baseline, Column, Row, Suite, load_baselines
 from melody.reproduce.systems import requested_rows
@@ -36,9 +37,6 @@ from melody.reproduce.verdicts import target_notes, targets
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-BUDGET_S = 600.0
-"""What the speed table may spend on a system, unless a run says otherwise."""
 
 
 def reproduce(
@@ -96,14 +94,13 @@ def reproduce(
     check_options(suites, list(options), tell)
     for line in missing_extras(suites):
         tell(line)
-    asked: dict[str, Any] = {"samplers": samplers, "published_samples": published_samples, "split": split}
+    chosen = None if samplers is None else tuple(dict.fromkeys(samplers))
+    request = RunRequest(device, seed, chosen, ratings, precision, budget_s)
     if weights is None and all(kind_of(suite).weightless for suite in suites):
-        context = random_context(preset, device=device, seed=seed)
+        context = random_context(preset, request)
     else:
-        context = preset_context(
-            preset, weights=weights, device=device, seed=seed, systems=rows, ratings=ratings, **asked
-        )
-    context.precision, context.budget_s = precision, budget_s
+        given: dict[str, Any] = {"weights": weights, "published_samples": published_samples, "split": split}
+        context = preset_context(preset, request, systems=rows, **given)
     return run(suites, context, store=store, output=output, progress=progress, command=command)
 
 
@@ -123,10 +120,10 @@ def run(
     baselines = load_baselines()
     planned = plan(suites, context)
     jobs = planned.jobs
-    prepare = None if all(kind_of(suite).weightless for suite in suites) else context.load
+    prepare = None if all(kind_of(suite).weightless for suite in suites) else context.loaded.load
 
     def compute(job: Job) -> JobResult:
-        return replace(job.compute(context), origin=context.origin)
+        return replace(job.compute(context.loaded), origin=context.origin)
 
     computed = compute_all(jobs, store, compute, prepare=prepare, progress=progress)
     filled = [fill(table, computed.outcomes, baselines) for table in planned.tables]
@@ -251,7 +248,7 @@ def jobs_of(planned: Iterable[PlannedTable], context: Context) -> list[Job]:
     """All jobs of all tables, each once."""
     jobs = {job.key: job for table in planned for _, row in table.rows for each in row.values() for job in each}
     # One system at a time is in memory, so the jobs of each stand together; the preset's own come first.
-    places = {name: place for place, name in enumerate(context.systems)}
+    places = {name: place for place, name in enumerate(context.loaded.systems)}
     return sorted(jobs.values(), key=lambda job: places[job.system_name])
 
 

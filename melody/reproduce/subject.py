@@ -19,9 +19,9 @@ from melody.data.embedded import DEFAULT_SIZES, distinct_prompts, embedded_corpu
 from melody.data.loading import load_corpus
 from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
-from melody.listening.schema import ListeningResult
 from melody.pipeline import MelodyPipeline, check_weights
-from melody.reproduce.context import Context, EvaluatedPreset, Parts
+from melody.reproduce.context import Context
+from melody.reproduce.run_inputs import EvaluatedPreset, Parts, RunInputs, RunRequest
 from melody.reproduce.systems import RequestedRow, RunDefaults, systems_of
 
 PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
@@ -33,15 +33,12 @@ HELD_OUT_CLIPS = DEFAULT_SIZES["test"]
 
 def preset_context(
     preset: str | Path | Preset,
+    request: RunRequest = RunRequest(),
     *,
     weights: str | Path | None = None,
-    device: str = "cpu",
-    seed: int = 0,
-    samplers: Sequence[str] | None = None,
     published_samples: Path | None = None,
     split: str = "test",
     systems: Sequence[str | RequestedRow] = (),
-    ratings: ListeningResult | None = None,
 ) -> Context:
     """Evaluate a preset of ours on the embedded corpus.
 
@@ -54,40 +51,36 @@ def preset_context(
     """
     if split not in HELD_OUT:
         raise MelodyError(f"unknown held-out split {split!r}{did_you_mean(split, HELD_OUT)}")
-    device_of(device)
+    device_of(request.device)
     if published_samples is None and os.environ.get(PUBLISHED_SAMPLES):
         published_samples = Path(os.environ[PUBLISHED_SAMPLES])
-    if not 0 <= seed <= MAX_RUN_SEED:
-        raise MelodyError(f"the seed is {shown(seed)}: expected 0 or more, and below 2^32")
-    for name in samplers or ():
+    if not 0 <= request.seed <= MAX_RUN_SEED:
+        raise MelodyError(f"the seed is {shown(request.seed)}: expected 0 or more, and below 2^32")
+    for name in request.samplers or ():
         if lacks := registry.samplers.lacks(name):
             raise MelodyError(lacks)
     if published_samples is not None and not published_samples.is_dir():
         raise MelodyError(f"no folder of published samples: {published_samples}")
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
-    subject = preset_subject(loaded, weights, device)
-    return Context(
-        subject,
+    inputs = RunInputs(
+        preset_subject(loaded, weights, request.device),
         corpus_of=lambda: load_corpus("embedded", split=split, num_clips=HELD_OUT_CLIPS),
         prompts=lambda count: [clip.text for clip in distinct_prompts(count, split=split)],
-        device=device,
-        seed=seed,
-        samplers=None if samplers is None else tuple(dict.fromkeys(samplers)),
         published_samples=published_samples,
         training_of=lambda count: load_corpus("embedded", split="train", num_clips=count),
         pieces_of=lambda duration_s: embedded_corpus(split, HELD_OUT_CLIPS, durations_s=(duration_s,)),
-        others=systems_of(RunDefaults(loaded, device, weights), systems),
-        ratings=ratings,
+        others=systems_of(RunDefaults(loaded, request.device, weights), systems),
     )
+    return Context(inputs, request)
 
 
-def random_context(preset: str | Path | Preset, *, device: str = "cpu", seed: int = 0) -> Context:
+def random_context(preset: str | Path | Preset, request: RunRequest) -> Context:
     """A preset without weights, for tables of what does not depend on them; it has no corpus and no prompts.
 
     Raises:
         MelodyError: unknown preset, no such device.
     """
-    device_of(device)
+    device_of(request.device)
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
 
     def nothing(*_: object) -> NoReturn:
@@ -102,7 +95,7 @@ def random_context(preset: str | Path | Preset, *, device: str = "cpu", seed: in
         definition=loaded,
         capabilities=MelodySystem.capabilities,
     )
-    return Context(subject, corpus_of=nothing, prompts=nothing, device=device, seed=seed)
+    return Context(RunInputs(subject, corpus_of=nothing, prompts=nothing), request)
 
 
 def preset_subject(preset: str | Path | Preset, weights: str | Path | None, device: str) -> EvaluatedPreset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import Tensor
 from melody.data.corpus import Clip, Corpus
 from melody.protocols import Generation, GenerationStats, Sampler, System
 from melody.registry import Entry, samplers
-from melody.reproduce.context import Context, EvaluatedPreset, Parts
+from melody.reproduce.context import Context
+from melody.reproduce.run_inputs import EvaluatedPreset, Parts, RunInputs, RunRequest
 from melody.reproduce.suite import Suite, load_suite
 from melody.reproduce.tables.table import kind_of
 
@@ -129,7 +130,9 @@ def tone_context(system: ToneSystem | None = None, **options: Any) -> Context:
         facts={"tones": 1},
         load=lambda: parts,
     )
-    return Context(subject, corpus_of=tone_corpus, prompts=lambda count: TEXTS[:count], **options)
+    asked = {field.name: options.pop(field.name) for field in fields(RunRequest) if field.name in options}
+    inputs = RunInputs(subject, corpus_of=tone_corpus, prompts=lambda count: TEXTS[:count], **options)
+    return Context(inputs, RunRequest(**asked))
 
 
 def small(name: str, **settings: Any) -> Suite:

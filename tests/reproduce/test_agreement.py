@@ -40,7 +40,9 @@ def table2(**settings: object) -> Suite:
 
 @pytest.fixture(scope="module")
 def context() -> Context:
-    return replace(preset_context("demo"), corpus_of=lambda: load_corpus("embedded", split="test", num_clips=16))
+    context = preset_context("demo")
+    context.inputs = replace(context.inputs, corpus_of=lambda: load_corpus("embedded", split="test", num_clips=16))
+    return context
 
 
 @pytest.fixture(scope="module")

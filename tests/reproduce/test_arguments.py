@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,7 +134,7 @@ def _read(suite: Suite, tones: SimpleNamespace) -> set[str]:
 
     watched = suite.model_copy(update={"settings": Watched(**suite.settings.model_dump(exclude_unset=True))})
     context, kind = tones.context(), kind_of(suite)
-    context.training_of = lambda count: context.corpus
+    context.inputs = replace(context.inputs, training_of=lambda count: context.loaded.corpus)
 
     class Failed(dict[str, Any]):
         def __missing__(self, key: str) -> Failure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Table]:
         settings = suite.settings.model_copy(update={"judges": False})  # who hear no clip here, and learn for a minute
         suite = suite.model_copy(update={"columns": columns, "paper": (), "settings": settings})
         context = preset_context("demo", **how)
-        context.others = context.others if others else {}
+        if not others:
+            context.inputs = replace(context.inputs, others={})
         (made,) = run([suite], context, store=Store(folder / "store"), output=folder / "out").tables
         return made
 

@@ -47,7 +47,9 @@ METRICS = (
 
 @pytest.fixture(scope="session")
 def context() -> Context:
-    return replace(preset_context("demo"), corpus_of=lambda: load_corpus("embedded", split="test", num_clips=32))
+    context = preset_context("demo")
+    context.inputs = replace(context.inputs, corpus_of=lambda: load_corpus("embedded", split="test", num_clips=32))
+    return context
 
 
 def small(name: str) -> Suite:
@@ -159,7 +161,7 @@ def test_longer_clips_are_heard_window_by_window_beside_real_pieces_of_their_len
         windows = [_value(table, "mcc", sound=sound, windows=3, window=w) for w in (1, 2, 3)]
         assert len(set(windows)) == 3, "three windows, not one thrice"
     # The real pieces are longer ones, not clips of 10 s that end before the third window does.
-    assert context.pieces(12.0)[0].duration_s == 12.0
+    assert context.loaded.pieces(12.0)[0].duration_s == 12.0
     cells = [c for c in table.cells if c.row == {"sound": "real clips", "windows": 3, "window": 3}]
     assert {c.provenance.config["duration_s"] for c in cells if c.provenance} == {12.0}
     longer = [clip for clip in table.clips if clip.title == "text, 12 s"]
@@ -242,7 +244,7 @@ def test_what_cannot_be_asked_for_ends_the_run_before_it_begins(context: Context
     with pytest.raises(MelodyError, match="expected a window from 1 to 3"):
         plan([outside], context)
     with pytest.raises(MelodyError, match="clips of 10 s, and none of 12 s"):
-        plan([suite], replace(context, pieces_of=None))
+        plan([suite], Context(replace(context.inputs, pieces_of=None)))
     with pytest.raises(MelodyError, match="lacks attributes of the embedded corpus"):
         plan([small("joint-embedding")], tones.context())
     with pytest.raises(MelodyError, match="no training split"):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from melody.reproduce.context import Context
 from melody.reproduce.jobs import components
 from melody.reproduce.jobs.components import CodecJob
 
@@ -26,13 +27,13 @@ class WholeCodec:
 
 def test_the_other_clip_is_the_same_whatever_the_batch(tones: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     context = tones.context()
-    loaded = replace(context.parts, codec=WholeCodec())
-    context = replace(context, subject=replace(context.subject, load=lambda: loaded))
+    parts, subject = replace(context.loaded.parts, codec=WholeCodec()), context.inputs.subject
+    context = Context(replace(context.inputs, subject=replace(subject, load=lambda: parts)))
 
     def rows(batch: int) -> list[float]:
         monkeypatch.setattr(components, "BATCH", batch)
         jobs = CodecJob.batches(context, clips=5, label="codec")
-        return [value for job in jobs for value in job.compute(context).values["rows"]["another.si_sdr"]]
+        return [value for job in jobs for value in job.compute(context.loaded).values["rows"]["another.si_sdr"]]
 
     whole = rows(16)
     assert max(whole) < 0  # no tone is held against itself

@@ -163,12 +163,12 @@ def test_missing_weights_are_named(tmp_path: Path, context: Context) -> None:
 
 @needs_weights
 def test_another_tokenizer_than_the_one_it_learnt_from(context: Context) -> None:
-    subject = context.subject
+    subject = context.inputs.subject
     other = replace(subject, part_weights={**subject.part_weights, "semantic_tokenizer": "another"})
     found = Study.of("dual-path", SEEDS)
     assert found is not None
     assert found.lacking(context) is None
-    assert "another semantic tokenizer" in str(found.lacking(replace(context, subject=other)))
+    assert "another semantic tokenizer" in str(found.lacking(Context(replace(context.inputs, subject=other))))
 
 
 def test_what_is_not_in_the_study() -> None:

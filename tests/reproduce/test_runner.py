@@ -224,7 +224,7 @@ def test_progress_names_all_that_a_run_does(tones: SimpleNamespace, tmp_path: Pa
     whats = [what for _, _, what in told]
     labels = [job.label for job in plan(suites, context).jobs]
     assert whats[0] == "table2: planning", "before anything is read"
-    assert f"reading or rendering {context.corpus.name}" in whats[: whats.index(labels[0])]
+    assert f"reading or rendering {context.loaded.corpus.name}" in whats[: whats.index(labels[0])]
     assert whats.index("table4: planning") < whats.index("loading weights") < whats.index(labels[0])
     assert [what for what in whats if what in labels] == labels
     assert whats[-3:] == ["", "table2: filling the table", "table4: filling the table"]
@@ -239,7 +239,7 @@ def test_progress_names_how_judges_are_made(
     told: list[str] = []
     context = tones.context(training_of=lambda count: load_corpus("embedded", split="train", num_clips=count))
     context.progress = lambda done, total, what: told.append(f"{what}, {done} of {total}")
-    context.attribute_classifiers(8)
+    context.loaded.attribute_classifiers(8)
     hearing, learning = "judges of attributes: hearing training clips", "judges of attributes: learning"
     assert told[-8:] == [*(f"{hearing}, {n} of 8" for n in range(1, 8)), f"{learning}, 8 of 8"]
 
@@ -274,9 +274,11 @@ def test_what_decides_a_number_is_in_its_key(
     options = {key: value for key, value in change.items() if key in ("device", "seed")}
     context = tones.context(**options)
     if "weights" in change:
-        context.subject = replace(context.subject, weights=change["weights"])
+        subject = replace(context.inputs.subject, weights=change["weights"])
+        context.inputs = replace(context.inputs, subject=subject)
     if "preset facts" in change:
-        context.subject = replace(context.subject, facts={"tones": change["preset facts"]})
+        subject = replace(context.inputs.subject, facts={"tones": change["preset facts"]})
+        context.inputs = replace(context.inputs, subject=subject)
     after = {job.key for job in plan(suites, context).jobs}
     # With another seed the real clips and the controls stay the same.
     assert len(before & after) == (4 if "seed" in change else 0)
@@ -354,10 +356,10 @@ def test_what_cannot_be_estimated_spoils_only_its_cells(tones: SimpleNamespace, 
 def test_silent_clip_spoils_only_its_cells(
     tones: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from melody.reproduce import context as surroundings
+    from melody.reproduce.loaded import Loaded
 
-    embed = surroundings.Context.embed_joint
-    monkeypatch.setattr(surroundings.Context, "embed_joint", lambda *arguments: 0 * embed(*arguments))
+    embed = Loaded.embed_joint
+    monkeypatch.setattr(Loaded, "embed_joint", lambda *arguments: 0 * embed(*arguments))
     results = run([tones.small("table2")], tones.context(), store=Store(tmp_path / "s"), output=tmp_path / "o")
     (table,) = results.tables
     (correlation,) = _cells(table, "mcc", num_steps=5)

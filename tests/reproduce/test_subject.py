@@ -9,6 +9,7 @@ import pytest
 from melody.artifacts import provenance
 from melody.errors import MelodyError
 from melody.pipeline import MelodyPipeline
+from melody.reproduce.run_inputs import RunRequest
 from melody.reproduce.subject import preset_context, preset_subject
 
 
@@ -48,8 +49,8 @@ def test_weights_that_change_after_planning_are_refused(tiny_path: Path, tiny_we
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -1}, "seed is -1"),
-        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"request": RunRequest(seed=-1)}, "seed is -1"),
+        ({"request": RunRequest(device="gpu")}, "unknown device 'gpu'"),
         ({"published_samples": Path("nowhere")}, "no folder of published samples: nowhere"),
         ({"weights": Path("nowhere")}, "there is no folder nowhere; expected a folder with model files, or a hub id"),
         ({"weights": Path(__file__).parent}, "lacks weights in .*: joint_embedder.safetensors"),
@@ -65,7 +66,7 @@ def test_published_samples_may_come_from_the_environment(
     tiny_path: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MELODY_PUBLISHED_SAMPLES", str(tmp_path))
-    assert preset_context(tiny_path, weights=tiny_weights).published_samples == tmp_path
+    assert preset_context(tiny_path, weights=tiny_weights).inputs.published_samples == tmp_path
 
 
 def test_absent_distributions_are_recorded_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -388,8 +388,8 @@ def test_one_system_at_a_time_is_in_memory(tones: SimpleNamespace, found: Callab
     context = tones.context(others=found())
     ALIVE.clear()
     for name in ("hummer", "player", "hummer"):
-        assert type(context.system(name)) is FAKES[name]
-        assert context.system(name) is context.system(name)
+        assert type(context.loaded.system(name)) is FAKES[name]
+        assert context.loaded.system(name) is context.loaded.system(name)
         assert [type(one()) for one in ALIVE if one() is not None] == [FAKES[name]]
     assert len(ALIVE) == 3
 

@@ -12,11 +12,12 @@ from melody.data.captions import named_instrument
 from melody.reproduce.attribute_classifiers import classifiers_key
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.loaded import Loaded
 
 
 def classifiers_facts(context: Context, training_clips: int) -> dict[str, Any]:
     """What decides the judges, for keys; raises ``MelodyError`` where the run has no training split."""
-    corpus = context.training(training_clips)
+    corpus = context.loaded.training(training_clips)
     return {"training_clips": training_clips, "judges": classifiers_key(corpus, context.reading(corpus))}
 
 
@@ -34,14 +35,14 @@ class ClassifiersJob(Job):
         label = f"judges learn from {training_clips:,} real clips"
         return cls(label=label, **classifiers_facts(context, training_clips))
 
-    def compute(self, context: Context) -> JobResult:
-        classifiers = context.attribute_classifiers(self.training_clips)
+    def compute(self, loaded: Loaded) -> JobResult:
+        classifiers = loaded.attribute_classifiers(self.training_clips)
         parameters = sum(p.numel() for p in classifiers.parameters())
         return JobResult({"instruments": list(classifiers.instruments), "parameters": parameters})
 
 
 def instrument_agreement(
-    training_clips: int | None, context: Context, waveform: Tensor, sample_rate: int, texts: Sequence[str]
+    training_clips: int | None, loaded: Loaded, waveform: Tensor, sample_rate: int, texts: Sequence[str]
 ) -> dict[str, list[float]]:
     """Clips ``(B, 1, T)`` -> 1 or 0 for each whose text names an instrument.
 
@@ -50,7 +51,7 @@ def instrument_agreement(
     """
     if training_clips is None:
         return {}
-    heard = context.attribute_classifiers(training_clips).predict(waveform, sample_rate)
+    heard = loaded.attribute_classifiers(training_clips).predict(waveform, sample_rate)
     named = [named_instrument(text) for text in texts]
     agreement = [float(name == one.instrument) for name, one in zip(named, heard, strict=True) if name is not None]
     return {"instrument_agreement": agreement}

@@ -22,11 +22,12 @@ from melody.data.embedded import distinct_combinations
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError, did_you_mean
 from melody.metrics.attributes import AttributePrediction
-from melody.reproduce.context import SEED_STRIDE, Context
+from melody.reproduce.context import Context
 from melody.reproduce.jobs.attribute_classifiers import classifiers_facts
 from melody.reproduce.jobs.embedded_clips import EmbeddedClips, embedding_arrays, kept_waveforms
 from melody.reproduce.jobs.generation import Setting, SystemJob, flac, setting_facts
 from melody.reproduce.jobs.job import JobResult
+from melody.reproduce.loaded import SEED_STRIDE, Loaded
 from melody.samplers import sample
 from melody.samplers.noise import standard_normal
 
@@ -37,7 +38,7 @@ STORED_CLIPS = 2
 
 def chosen_clips(context: Context, count: int) -> list[int]:
     """Places of held-out clips with distinct attributes, the same in every run."""
-    return distinct_combinations(context.corpus, count)
+    return distinct_combinations(context.loaded.corpus, count)
 
 
 def caption_of(clip: Clip) -> str:
@@ -77,13 +78,13 @@ class SoundsJob(SystemJob):
         first = self.seed * SEED_STRIDE + self.first
         return [first + row for row in range(len(self.places))]
 
-    def compute(self, context: Context) -> JobResult:
-        pieces = context.pieces(self.duration_s)
+    def compute(self, loaded: Loaded) -> JobResult:
+        pieces = loaded.pieces(self.duration_s)
         clips = [pieces[place] for place in self.places]
-        waveform, rate = SOUNDS[self.sound](self, context, clips)
+        waveform, rate = SOUNDS[self.sound](self, loaded, clips)
         length = waveform.shape[2] // self.windows
         parts = [
-            self._heard(context, clips, waveform[..., number * length : (number + 1) * length], rate)
+            self._heard(loaded, clips, waveform[..., number * length : (number + 1) * length], rate)
             for number in range(self.windows)
         ]
         arrays = {f"{number}.{name}": array for number, part in enumerate(parts) for name, array in part.arrays.items()}
@@ -91,13 +92,13 @@ class SoundsJob(SystemJob):
         sounds = {f"{row:02d}": flac(waveform[row, 0], rate) for row in kept}
         return JobResult({"clips": len(clips), "parts": [part.values for part in parts]}, arrays, sounds)
 
-    def _heard(self, context: Context, clips: Sequence[Clip], waveform: Tensor, rate: int) -> JobResult:
+    def _heard(self, loaded: Loaded, clips: Sequence[Clip], waveform: Tensor, rate: int) -> JobResult:
         """One window of every clip's sound ``(B, 1, T)``."""
-        heard = context.attribute_classifiers(self.training_clips).predict(waveform, rate)
+        heard = loaded.attribute_classifiers(self.training_clips).predict(waveform, rate)
         embedder = self.embedder["name"]
-        windows = {embedder: [context.embed_windows(embedder, row[0], rate) for row in waveform]}
+        windows = {embedder: [loaded.embed_windows(embedder, row[0], rate) for row in waveform]}
         texts = [caption_of(clip) for clip in clips]
-        arrays, counts = embedding_arrays(context, context.embed_joint(waveform, rate), texts, windows)
+        arrays, counts = embedding_arrays(loaded, loaded.embed_joint(waveform, rate), texts, windows)
         facts, kept = kept_waveforms(waveform[:, 0], rate, self.waveforms)
         values = {
             "clips": len(clips),
@@ -183,32 +184,32 @@ def sound_jobs(
     ]
 
 
-def _real(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
-    rate = context.corpus.sample_rate
+def _real(job: SoundsJob, loaded: Loaded, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    rate = loaded.corpus.sample_rate
     samples = round(job.duration_s * rate)
     return torch.stack([clip.waveform(rate)[:samples] for clip in clips])[:, None], rate
 
 
 @torch.inference_mode()
-def _codec_only(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
-    codec = context.parts.codec
-    real = _at(*_real(job, context, clips), codec.sample_rate).to(context.device)
+def _codec_only(job: SoundsJob, loaded: Loaded, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    codec = loaded.parts.codec
+    real = _at(*_real(job, loaded, clips), codec.sample_rate).to(loaded.device)
     decoded = codec.decode(codec.encode(real))[..., : real.shape[-1]]
     return decoded.clamp(-1, 1).cpu(), codec.sample_rate
 
 
 @torch.inference_mode()
-def _own_tokens(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+def _own_tokens(job: SoundsJob, loaded: Loaded, clips: Sequence[Clip]) -> tuple[Tensor, int]:
     """The real clip's semantic tokens, and latents drawn for them: what is left without text and language model."""
-    parts = context.parts
-    real, rate = _real(job, context, clips)
-    tokens = parts.semantic_tokenizer.tokenize(_at(real, rate, parts.semantic_tokenizer.sample_rate).to(context.device))
+    parts = loaded.parts
+    real, rate = _real(job, loaded, clips)
+    tokens = parts.semantic_tokenizer.tokenize(_at(real, rate, parts.semantic_tokenizer.sample_rate).to(loaded.device))
     frames = round(job.duration_s * parts.codec.frame_rate)
     generators = [torch.Generator().manual_seed(seed) for seed in job.seeds]
     options = job.given_options
     latents = sample(
         guided_velocity(parts.denoiser, parts.denoiser.prepare(tokens), options["guidance_scale"]),
-        standard_normal((len(clips), frames, parts.codec.latent_dim), generators, device=context.device),
+        standard_normal((len(clips), frames, parts.codec.latent_dim), generators, device=loaded.device),
         sampler=options["sampler"],
         grid=options["grid"],
         num_steps=options["num_steps"],
@@ -218,20 +219,20 @@ def _own_tokens(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tupl
     return decoded.clamp(-1, 1).cpu(), parts.codec.sample_rate
 
 
-def _from_text(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
-    made = job.generated(context, [caption_of(clip) for clip in clips], job.seeds)
+def _from_text(job: SoundsJob, loaded: Loaded, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    made = job.generated(loaded, [caption_of(clip) for clip in clips], job.seeds)
     return made.waveform.cpu(), made.sample_rate
 
 
-def _noise(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
-    real, rate = _real(job, context, clips)
+def _noise(job: SoundsJob, loaded: Loaded, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    real, rate = _real(job, loaded, clips)
     power = real.square().mean(dim=2, keepdim=True).sqrt()
     drawn = torch.stack([torch.randn(row.shape, generator=g) for row, g in zip(real, job.generators, strict=True)])
     return (power * drawn).clamp(-1, 1), rate
 
 
-def _shuffled(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[Tensor, int]:
-    real, rate = _real(job, context, clips)
+def _shuffled(job: SoundsJob, loaded: Loaded, clips: Sequence[Clip]) -> tuple[Tensor, int]:
+    real, rate = _real(job, loaded, clips)
     piece = round(PIECE_S * rate)
     rows = []
     for row, generator in zip(real, job.generators, strict=True):
@@ -240,8 +241,8 @@ def _shuffled(job: SoundsJob, context: Context, clips: Sequence[Clip]) -> tuple[
     return torch.stack(rows)[:, None], rate
 
 
-Sounds = Callable[[SoundsJob, Context, Sequence[Clip]], tuple[Tensor, int]]
-"""Job, surroundings and held-out clips to sounds ``(B, 1, T)`` and their rate, one a clip."""
+Sounds = Callable[[SoundsJob, Loaded, Sequence[Clip]], tuple[Tensor, int]]
+"""Job, what is loaded, and held-out clips to sounds ``(B, 1, T)`` and their rate, one a clip."""
 SOUNDS: dict[str, Sounds] = {
     "real clips": _real,
     "codec only": _codec_only,

@@ -19,10 +19,11 @@ from melody.data.corpus import Corpus
 from melody.diffusion.angles import add_noise, velocity_target
 from melody.errors import MelodyError
 from melody.metrics.reconstruction import log_mel_distance, mr_stft_distance, si_sdr
-from melody.reproduce.context import SEED_STRIDE, Context
+from melody.reproduce.context import Context
 from melody.reproduce.jobs.clip_variants import caption_of
 from melody.reproduce.jobs.generation import flac
 from melody.reproduce.jobs.job import JobResult, PresetJob, float32
+from melody.reproduce.loaded import SEED_STRIDE, Loaded
 
 BATCH = 16
 TOKEN_BATCH = 128
@@ -45,7 +46,7 @@ class BatchJob(PresetJob):
     @classmethod
     def batches(cls, context: Context, *, clips: int, label: str, **facts: Any) -> list[Self]:
         """The first clips, or all that there are, in batches."""
-        clips = min(clips, len(context.corpus))
+        clips = min(clips, len(context.loaded.corpus))
         shared = {**context.common, **facts, "corpus": context.corpus_hash(clips), "clips": clips}
         return [
             cls(
@@ -58,9 +59,9 @@ class BatchJob(PresetJob):
             for begin in range(0, clips, BATCH)
         ]
 
-    def held_out(self, context: Context, sample_rate: int) -> Tensor:
+    def held_out(self, loaded: Loaded, sample_rate: int) -> Tensor:
         """The batch's clips ``(B, T)`` at a part's rate."""
-        return _waveforms(context.corpus, range(self.begin, self.end), sample_rate)
+        return _waveforms(loaded.corpus, range(self.begin, self.end), sample_rate)
 
 
 def rows_of(results: Sequence[JobResult], name: str) -> list[float]:
@@ -75,13 +76,13 @@ class CodecJob(BatchJob):
     kind: ClassVar[str] = "codec"
 
     @torch.inference_mode()
-    def compute(self, context: Context) -> JobResult:
-        codec = context.parts.codec
-        waveform = self.held_out(context, codec.sample_rate)  # (B, T)
+    def compute(self, loaded: Loaded) -> JobResult:
+        codec = loaded.parts.codec
+        waveform = self.held_out(loaded, codec.sample_rate)  # (B, T)
         # The clip before, of the whole set: neither the size of a batch nor a last batch of one may decide the pairs.
         before = [(place - 1) % self.clips for place in range(self.begin, self.end)]
-        another = _waveforms(context.corpus, before, codec.sample_rate)
-        latents = codec.encode(waveform[:, None].to(context.device))
+        another = _waveforms(loaded.corpus, before, codec.sample_rate)
+        latents = codec.encode(waveform[:, None].to(loaded.device))
         decoded = codec.decode(latents)[:, 0, : waveform.shape[1]].clamp(-1, 1).cpu()
         codes = latents.cpu().double().flatten(1)
         values: dict[str, list[float]] = {
@@ -114,7 +115,7 @@ class TokensJob(PresetJob):
     @classmethod
     def batches(cls, context: Context, *, clips: int) -> list[TokensJob]:
         """So many clips in batches; raises ``MelodyError`` where the run has no training split."""
-        corpus = context.content_hash(context.training(clips))
+        corpus = context.content_hash(context.loaded.training(clips))
         return [
             cls(
                 label=f"tokens of training clips from {begin}",
@@ -129,8 +130,8 @@ class TokensJob(PresetJob):
         ]
 
     @torch.inference_mode()
-    def compute(self, context: Context) -> JobResult:
-        corpus, tokenizer = context.training(self.clips), context.parts.semantic_tokenizer
+    def compute(self, loaded: Loaded) -> JobResult:
+        corpus, tokenizer = loaded.training(self.clips), loaded.parts.semantic_tokenizer
         rows = [
             tokenizer.tokenize(_waveforms(corpus, range(b, min(b + BATCH, self.end)), tokenizer.sample_rate)[:, None])
             for b in range(self.begin, self.end, BATCH)
@@ -145,21 +146,21 @@ class LanguageModelJob(BatchJob):
     kind: ClassVar[str] = "language-model"
 
     @torch.inference_mode()
-    def compute(self, context: Context) -> JobResult:
-        parts = context.parts
+    def compute(self, loaded: Loaded) -> JobResult:
+        parts = loaded.parts
         if parts.rvq is None or parts.language_model is None:
             raise MelodyError("the system under test shows no language model of its own")
         tokenizer = parts.semantic_tokenizer
-        waveform = self.held_out(context, tokenizer.sample_rate)
-        tokens = tokenizer.tokenize(waveform[:, None].to(context.device))
-        texts = [caption_of(context.corpus[place]) for place in range(self.begin, self.end)]
+        waveform = self.held_out(loaded, tokenizer.sample_rate)
+        tokens = tokenizer.tokenize(waveform[:, None].to(loaded.device))
+        texts = [caption_of(loaded.corpus[place]) for place in range(self.begin, self.end)]
         prompts = {
-            "sound": context.embed_joint(waveform[:, None], tokenizer.sample_rate),
-            "text": context.embed_text(texts),
+            "sound": loaded.embed_joint(waveform[:, None], tokenizer.sample_rate),
+            "text": loaded.embed_text(texts),
         }
         values = {}
         for name, embedded in prompts.items():
-            prefix = parts.rvq.encode(embedded.to(context.device))
+            prefix = parts.rvq.encode(embedded.to(loaded.device))
             losses = [parts.language_model.loss(prefix[i : i + 1], tokens[i : i + 1]) for i in range(len(tokens))]
             values[name] = [float(loss) for loss in losses]
         return JobResult({"rows": values}, {"tokens": tokens.cpu().int().numpy()})
@@ -174,10 +175,10 @@ class DenoiserJob(BatchJob):
     guidance_scale: float
 
     @torch.inference_mode()
-    def compute(self, context: Context) -> JobResult:
+    def compute(self, loaded: Loaded) -> JobResult:
         begin, end, count = self.begin, self.end, self.clips
-        latents, tokens = self._encoded(context)
-        denoiser = context.parts.denoiser
+        latents, tokens = self._encoded(loaded)
+        denoiser = loaded.parts.denoiser
         generators = [torch.Generator().manual_seed(self.seed * SEED_STRIDE + place) for place in range(begin, end)]
         # One angle in each of `count` equal strata: uniform as in training, with less spread than independent draws.
         strata = (torch.arange(begin, end) + torch.stack([torch.rand((), generator=g) for g in generators])) / count
@@ -198,11 +199,11 @@ class DenoiserJob(BatchJob):
         }
         return JobResult({"rows": values}, {"velocity_mean": float32(target.double().mean(dim=1))})
 
-    def _encoded(self, context: Context) -> tuple[Tensor, Tensor]:
+    def _encoded(self, loaded: Loaded) -> tuple[Tensor, Tensor]:
         """Latents ``(B, L, D)`` and semantic tokens ``(B, N)`` of the batch's clips."""
-        codec, tokenizer = context.parts.codec, context.parts.semantic_tokenizer
-        latents = codec.encode(self.held_out(context, codec.sample_rate)[:, None].to(context.device))
-        return latents, tokenizer.tokenize(self.held_out(context, tokenizer.sample_rate)[:, None].to(context.device))
+        codec, tokenizer = loaded.parts.codec, loaded.parts.semantic_tokenizer
+        latents = codec.encode(self.held_out(loaded, codec.sample_rate)[:, None].to(loaded.device))
+        return latents, tokenizer.tokenize(self.held_out(loaded, tokenizer.sample_rate)[:, None].to(loaded.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,13 +226,13 @@ class PairsJob(PresetJob):
             measuring=source_hash(__name__),
         )
 
-    def compute(self, context: Context) -> JobResult:
-        rate = context.corpus.sample_rate
-        clips = [context.corpus[place] for place in self.places]
+    def compute(self, loaded: Loaded) -> JobResult:
+        rate = loaded.corpus.sample_rate
+        clips = [loaded.corpus[place] for place in self.places]
         arrays = {
-            "sound": float32(torch.cat([context.embed_joint(clip.waveform(rate)[None, None], rate) for clip in clips])),
-            "own_caption": float32(context.embed_text([clip.text for clip in clips])),
-            "full_caption": float32(context.embed_text([caption_of(clip) for clip in clips])),
+            "sound": float32(torch.cat([loaded.embed_joint(clip.waveform(rate)[None, None], rate) for clip in clips])),
+            "own_caption": float32(loaded.embed_text([clip.text for clip in clips])),
+            "full_caption": float32(loaded.embed_text([caption_of(clip) for clip in clips])),
         }
         return JobResult({"clips": len(clips)}, arrays)
 

@@ -13,9 +13,10 @@ from melody.data.audio import resampled
 from melody.errors import MelodyError, one_line
 from melody.metrics.levels import silence_rate
 from melody.protocols import Generation
-from melody.reproduce.context import SEED_STRIDE, Context
+from melody.reproduce.context import Context
 from melody.reproduce.jobs.generation import STORED_CLIPS, Setting, SystemJob, flac, setting_facts
 from melody.reproduce.jobs.job import JobResult, float32
+from melody.reproduce.loaded import SEED_STRIDE, Loaded
 from melody.reproduce.systems import OWN
 
 CONTINUED_CLIPS = 12
@@ -46,7 +47,7 @@ class ContinuationJob(SystemJob):
     @classmethod
     def of(cls, context: Context, setting: Setting, *, text: str, clips: int, seed: int) -> ContinuationJob:
         """The job of a setting; raises ``MelodyError`` for an option of no such name."""
-        clips = min(clips, len(context.corpus))
+        clips = min(clips, len(context.loaded.corpus))
         return cls(
             label=f"continuation{'' if setting.system == OWN else f' by {setting.system}'}",
             joint_embedder=context.joint_embedder,
@@ -59,31 +60,31 @@ class ContinuationJob(SystemJob):
             continuing=source_hash(__name__),
         )
 
-    def compute(self, context: Context) -> JobResult:
+    def compute(self, loaded: Loaded) -> JobResult:
         """What is wrong with each clip, and embeddings of what was given and what is new."""
-        rate, corpus = context.system(self.system_name).sample_rate, context.corpus
+        rate, corpus = loaded.system(self.system_name).sample_rate, loaded.corpus
         problems: list[str] = []
         rows: dict[str, list[Tensor]] = {"given_mel": [], "new_mel": [], "given_joint": [], "new_joint": []}
         clips: dict[str, bytes] = {}
         for place in range(self.clips):
             heard = resampled(corpus[place].waveform(corpus.sample_rate), corpus.sample_rate, rate)
             given = heard[: round(self.duration_s * rate)]
-            made = self._continued(context, given, rate, self.seed * SEED_STRIDE + place)
+            made = self._continued(loaded, given, rate, self.seed * SEED_STRIDE + place)
             if problem := _problem(made, given, rate, self.duration_s):
                 problems.append(f"clip {place + 1}: {problem}")
                 continue
             waveform = made.waveform[0, 0].cpu()
             for name, part in (("given", given), ("new", waveform[len(given) :])):
-                rows[f"{name}_mel"].append(context.embed_windows(EMBEDDER, part, rate).mean(dim=0))
-                rows[f"{name}_joint"].append(context.embed_joint(part[None, None], rate)[0])
+                rows[f"{name}_mel"].append(loaded.embed_windows(EMBEDDER, part, rate).mean(dim=0))
+                rows[f"{name}_joint"].append(loaded.embed_joint(part[None, None], rate)[0])
             if place < STORED_CLIPS:
                 clips[f"{place:02d}"] = flac(waveform, rate)
         arrays = {name: float32(torch.stack(values)) for name, values in rows.items() if values}
         return JobResult({"clips": self.clips, "problems": problems}, arrays, clips)
 
-    def _continued(self, context: Context, given: Tensor, rate: int, seed: int) -> Generation:
+    def _continued(self, loaded: Loaded, given: Tensor, rate: int, seed: int) -> Generation:
         name = self.system_name
-        system: Any = context.system(name)  # what declares the capability has the method
+        system: Any = loaded.system(name)  # what declares the capability has the method
         if not hasattr(system, "continue_from"):
             raise MelodyError(f"system {name!r} declares that it continues audio, and has no continue_from")
         try:

@@ -18,6 +18,7 @@ from melody.registry import systems
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.generation import NAMED
 from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.loaded import Loaded
 from melody.reproduce.random_systems import PROMPT, random_system
 from melody.reproduce.systems import OWN
 
@@ -81,7 +82,7 @@ class WorkJob(CostJob):
         label = f"{system}, {preset.name}: {duration_s:g} s by formula"
         return cls(label=label, **work_facts(preset, system, duration_s, [dict(options)]))
 
-    def compute(self, context: Context) -> JobResult:
+    def compute(self, loaded: Loaded) -> JobResult:
         return JobResult(self.counted())
 
 
@@ -99,9 +100,9 @@ class CountedRunJob(CostJob):
         """The job of a preset's size on the run's device."""
         label = f"{system}, {preset.name}: {duration_s:g} s on a run"
         facts = work_facts(preset, system, duration_s, [dict(options)])
-        return cls(label=label, **facts, device=context.device.partition(":")[0])
+        return cls(label=label, **facts, device=context.request.device.partition(":")[0])
 
-    def compute(self, context: Context) -> JobResult:
+    def compute(self, loaded: Loaded) -> JobResult:
         """A run that would take hours is left out, with the reason."""
         formula = self.counted()
         if "absent" in formula:
@@ -110,7 +111,7 @@ class CountedRunJob(CostJob):
         if expected > LARGEST_RUN[self.device]:
             absent = f"a run of {expected / 1e12:,.0f} TFLOP is not made on a {self.device} only to be counted"
             return JobResult({"absent": absent})
-        system = self.built(context.device)
+        system = self.built(loaded.device)
         made: list[Any] = []
 
         def run() -> None:

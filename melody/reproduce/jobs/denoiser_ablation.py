@@ -23,6 +23,7 @@ from melody.registry import denoisers
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import JobResult
 from melody.reproduce.jobs.reference_clips import DenoisingJob, denoising_code, denoising_values
+from melody.reproduce.loaded import Loaded
 
 PREFIX = "table5-"
 FOLDER = PACKAGE / "presets" / "weights" / "table5"
@@ -60,7 +61,7 @@ class Study:
             )
         for part, name in FEEDS.items():
             learnt = {card.get("needs", {}).get(part) for card in self.card.values()}
-            if learnt != {context.subject.part_weights.get(part)}:
+            if learnt != {context.inputs.subject.part_weights.get(part)}:
                 return f"it learnt from another {name} than this system's: from that of preset 'demo'"
         return None
 
@@ -76,13 +77,13 @@ class StudyJob(DenoisingJob):
     @classmethod
     def of_study(cls, study: Study, context: Context, *, clips: int, training_seed: int) -> StudyJob:
         """The job of one training seed."""
-        clips, preset = min(clips, len(context.corpus)), load_preset(study.preset)
+        clips, preset = min(clips, len(context.loaded.corpus)), load_preset(study.preset)
         return cls(
             label=f"denoising, {study.preset}, training seed {training_seed}",
             **context.common,
             corpus=context.corpus_hash(clips),
             clips=clips,
-            seed=context.seed,
+            seed=context.request.seed,
             preset=study.preset,
             denoiser={
                 "component": preset.component_of("denoiser"),
@@ -93,7 +94,7 @@ class StudyJob(DenoisingJob):
             measuring=[source_hash(__name__), *denoising_code()],
         )
 
-    def compute(self, context: Context) -> JobResult:
+    def compute(self, loaded: Loaded) -> JobResult:
         path = FOLDER / self.denoiser["file"]
-        module = load_part(load_preset(self.preset), "denoiser", path).eval().to(context.device)
-        return JobResult(denoising_values(cast(Denoiser, module), self.clips, self.seed, context))
+        module = load_part(load_preset(self.preset), "denoiser", path).eval().to(loaded.device)
+        return JobResult(denoising_values(cast(Denoiser, module), self.clips, self.seed, loaded))

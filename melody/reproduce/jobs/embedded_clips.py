@@ -14,6 +14,7 @@ from melody.data.recordings import AudioInfo, Recording
 from melody.errors import MelodyError
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import JobResult, NetworkJob, float32
+from melody.reproduce.loaded import Loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ def embedding_facts(
 
 
 def embedding_arrays(
-    context: Context, joint: Tensor, texts: Sequence[str], windows: Mapping[str, Sequence[Tensor]]
+    loaded: Loaded, joint: Tensor, texts: Sequence[str], windows: Mapping[str, Sequence[Tensor]]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, list[int]]]:
     """Arrays of a result, and how many windows each clip has, by embedder.
 
@@ -131,7 +132,7 @@ def embedding_arrays(
     """
     arrays = {
         "joint_audio": float32(joint),
-        "joint_text": float32(context.embed_text(texts)),
+        "joint_text": float32(loaded.embed_text(texts)),
         **{f"embedding.{name}": float32(torch.cat(list(clips))) for name, clips in windows.items()},
     }
     return arrays, {name: [len(clip) for clip in clips] for name, clips in windows.items()}

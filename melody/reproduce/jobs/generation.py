@@ -24,10 +24,11 @@ from melody.metrics.rhythm import SHORTEST_S, beat_strength
 from melody.metrics.tonality import key_clarity
 from melody.protocols import Generation, GenerationStats
 from melody.registry import grids, samplers
-from melody.reproduce.context import SEED_STRIDE, Context
+from melody.reproduce.context import Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
 from melody.reproduce.jobs.embedded_clips import EmbeddedClips, EmbeddedClipsJob, embedding_arrays, kept_waveforms
 from melody.reproduce.jobs.job import JobResult, NetworkJob
+from melody.reproduce.loaded import SEED_STRIDE, Loaded
 from melody.reproduce.systems import OWN
 
 NAMED = {"sampler": samplers, "grid": grids}
@@ -74,10 +75,10 @@ class SystemJob(NetworkJob):
         """The options as ``generate`` takes them."""
         return {name: value["name"] if isinstance(value, dict) else value for name, value in self.options.items()}
 
-    def generated(self, context: Context, texts: list[str], seeds: list[int]) -> Generation:
+    def generated(self, loaded: Loaded, texts: list[str], seeds: list[int]) -> Generation:
         """Clips of the system; raises ``MelodyError`` unless it made what was asked for."""
         name, duration_s = self.system_name, self.duration_s
-        system = context.system(name)
+        system = loaded.system(name)
         if system.longest_s is not None and duration_s > system.longest_s:
             raise MelodyError(f"system {name!r} makes clips of {system.longest_s:g} s at most, not of {duration_s:g} s")
         try:
@@ -114,14 +115,12 @@ class GenerationJob(SystemJob, EmbeddedClipsJob):
             seed=seed,
         )
 
-    def compute(self, context: Context) -> JobResult:
+    def compute(self, loaded: Loaded) -> JobResult:
         texts = self.prompts
-        generation = self.generated(context, texts, [self.seed * SEED_STRIDE + row for row in range(len(texts))])
+        generation = self.generated(loaded, texts, [self.seed * SEED_STRIDE + row for row in range(len(texts))])
         waveform, rate = generation.waveform.cpu(), generation.sample_rate
-        windows = {
-            name: [context.embed_windows(name, row[0], rate) for row in waveform] for name in self.embedder_names
-        }
-        arrays, counts = embedding_arrays(context, context.embed_joint(waveform, rate), texts, windows)
+        windows = {name: [loaded.embed_windows(name, row[0], rate) for row in waveform] for name in self.embedder_names}
+        arrays, counts = embedding_arrays(loaded, loaded.embed_joint(waveform, rate), texts, windows)
         facts, kept = kept_waveforms(waveform[:, 0], rate, self.waveforms)
         values = {
             "clips": len(texts),
@@ -132,7 +131,7 @@ class GenerationJob(SystemJob, EmbeddedClipsJob):
             "silence_rate": silence_rate(waveform, rate).tolist(),
             "peak": peak(waveform).tolist(),
             **_proxies(waveform, rate),
-            **instrument_agreement(self.training_clips, context, waveform, rate, texts),
+            **instrument_agreement(self.training_clips, loaded, waveform, rate, texts),
         }
         clips = {f"{row:02d}": flac(waveform[row, 0], rate) for row in range(min(STORED_CLIPS, len(texts)))}
         return JobResult(values, {**arrays, **kept}, clips)
@@ -206,21 +205,21 @@ class TimingJob(SystemJob):
             machine=machine() | {"device": context.device_name},
         )
 
-    def compute(self, context: Context) -> JobResult:
+    def compute(self, loaded: Loaded) -> JobResult:
         """One clip a call, warm-up excluded, synchronised, the median of each seed's repeats."""
         seconds: dict[str, float] = {}
 
         def call(seed: int) -> None:
-            self.generated(context, [self.prompt], [seed * SEED_STRIDE])
+            self.generated(loaded, [self.prompt], [seed * SEED_STRIDE])
 
         with threads.every_core():
             begin = time.perf_counter()
             call(self.seeds[0])  # warm-up
             repeats = 1 if time.perf_counter() - begin > SLOW_S else self.repeats
             for seed in self.seeds:
-                timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=context.device)
+                timing = time_calls(partial(call, seed), warmup=0, repeats=repeats, device=loaded.device)
                 seconds[str(seed)] = timing.median_s
-        rate = context.system(self.system_name).sample_rate
+        rate = loaded.system(self.system_name).sample_rate
         return JobResult({"seconds": seconds, "duration_s": self.duration_s, "sample_rate": rate})
 
 
@@ -237,8 +236,8 @@ class CountJob(SystemJob):
         label = f"passes of {setting.duration_s:g} s, {setting}"
         return cls(label=label, **setting_facts(context, setting), prompt=text)
 
-    def compute(self, context: Context) -> JobResult:
-        return JobResult({"trace": _trace(self.generated(context, [self.prompt], [0]).trace)})
+    def compute(self, loaded: Loaded) -> JobResult:
+        return JobResult({"trace": _trace(self.generated(loaded, [self.prompt], [0]).trace)})
 
 
 def _proxies(waveform: Tensor, sample_rate: int) -> dict[str, Any]:
@@ -260,7 +259,7 @@ def flac(waveform: Tensor, sample_rate: int) -> bytes:
 
 def setting_facts(context: Context, setting: Setting) -> dict[str, Any]:
     """What a generation hangs on, but for prompts and seeds; raises ``MelodyError`` for an option of no such name."""
-    one = context.systems[setting.system]
+    one = context.loaded.systems[setting.system]
     takes = one.takes
     for name in setting.options:
         if name not in takes:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from melody.artifacts.files import canonical
 
 if TYPE_CHECKING:
-    from melody.reproduce.context import Context
+    from melody.reproduce.loaded import Loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class Job(ABC):
     """For the progress bar; not part of the key."""
 
     @abstractmethod
-    def compute(self, context: Context) -> JobResult:
-        """The result, from the fields alone; where things lie is in the context."""
+    def compute(self, loaded: Loaded) -> JobResult:
+        """The result, from the fields alone; places and devices are those of what is loaded."""
 
     @property
     def system_name(self) -> str:

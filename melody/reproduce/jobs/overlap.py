@@ -12,6 +12,7 @@ from melody.data.embedded import DEFAULT_SIZES
 from melody.reproduce.context import Context, texts_hash
 from melody.reproduce.jobs.clip_variants import caption_of
 from melody.reproduce.jobs.job import Failure, Job, JobResult
+from melody.reproduce.loaded import Loaded
 
 TRAINING_CLIPS = DEFAULT_SIZES["train"]
 
@@ -33,16 +34,16 @@ class OverlapJob(Job):
         return cls(
             label="what training has met of the prompts",
             places=list(places),
-            prompts=texts_hash([caption_of(context.corpus[place]) for place in places]),
-            corpus=context.corpus.name,
+            prompts=texts_hash([caption_of(context.loaded.corpus[place]) for place in places]),
+            corpus=context.loaded.corpus.name,
             training_clips=TRAINING_CLIPS,
             measuring=[source_hash(name) for name in (__name__, overlap.__name__)],
         )
 
-    def compute(self, context: Context) -> JobResult:
-        clips = [context.corpus[place] for place in self.places]
+    def compute(self, loaded: Loaded) -> JobResult:
+        clips = [loaded.corpus[place] for place in self.places]
         prompts = [(clip, caption_of(clip)) for clip in clips]
-        return JobResult(asdict(overlap.overlap(prompts, context.training(self.training_clips))))
+        return JobResult(asdict(overlap.overlap(prompts, loaded.training(self.training_clips))))
 
 
 def overlap_notes(outcomes: Sequence[JobResult | Failure]) -> list[str]:

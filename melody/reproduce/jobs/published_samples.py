@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -26,6 +27,7 @@ from melody.reproduce.jobs.embedded_clips import (
     kept_waveforms,
 )
 from melody.reproduce.jobs.job import JobResult
+from melody.reproduce.loaded import Loaded
 
 SAMPLE_RATE = 24_000
 
@@ -49,9 +51,9 @@ class SamplesJob(EmbeddedClipsJob):
             measuring=source_hash(__name__),
         )
 
-    def compute(self, context: Context) -> JobResult:
+    def compute(self, loaded: Loaded) -> JobResult:
         """A file that cannot be read ends it, for a dropped file would change the pairs."""
-        corpus = published_corpus(context)
+        corpus = published_corpus(loaded.inputs.published_samples)
         clips = [corpus.clip(facts["name"]) for facts in self.clips]
         rows: dict[str, list[Any]] = {
             key: [] for key in ("duration_s", "sample_rate", "loudness", "peak", "clipping", "silence")
@@ -62,11 +64,11 @@ class SamplesJob(EmbeddedClipsJob):
             for key, value in _levels(clip).items():
                 rows[key].append(value)
             waveform = clip.waveform(SAMPLE_RATE)
-            joint.append(context.embed_joint(waveform[None, None], SAMPLE_RATE))
+            joint.append(loaded.embed_joint(waveform[None, None], SAMPLE_RATE))
             sounds.append(waveform)
             for name, embedded in windows.items():
-                embedded.append(context.embed_windows(name, waveform, SAMPLE_RATE))
-        arrays, counts = embedding_arrays(context, torch.cat(joint), [clip.text for clip in clips], windows)
+                embedded.append(loaded.embed_windows(name, waveform, SAMPLE_RATE))
+        arrays, counts = embedding_arrays(loaded, torch.cat(joint), [clip.text for clip in clips], windows)
         facts, kept = kept_waveforms(sounds, SAMPLE_RATE, self.waveforms)
         return JobResult({"clips": len(clips), "windows": counts, "rows": rows, **facts}, {**arrays, **kept})
 
@@ -80,11 +82,11 @@ class PublishedSet(EmbeddedClips):
         return list(self.results[0].values["rows"][name])
 
 
-def published_corpus(context: Context) -> Corpus:
+def published_corpus(folder: Path | None) -> Corpus:
     """The folder of published samples; raises ``MelodyError`` if there is none, or it cannot be read."""
-    if context.published_samples is None:
+    if folder is None:
         raise MelodyError("no folder of published samples was given")
-    return load_corpus(context.published_samples)
+    return load_corpus(folder)
 
 
 def _levels(clip: Clip) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from melody.reproduce.context import Context
 from melody.reproduce.jobs.attribute_classifiers import instrument_agreement
 from melody.reproduce.jobs.embedded_clips import EmbeddedClipsJob, embedding_arrays, kept_waveforms
 from melody.reproduce.jobs.job import JobResult, PresetJob
+from melody.reproduce.loaded import Loaded
 
 BATCH = 8
 
@@ -34,7 +35,7 @@ class ReferenceJob(EmbeddedClipsJob):
     @classmethod
     def of(cls, context: Context, *, clips: int, embedding: Mapping[str, Any]) -> ReferenceJob:
         """The job of so many clips, or of all that there are, with ``embedding_facts``."""
-        clips = min(clips, len(context.corpus))
+        clips = min(clips, len(context.loaded.corpus))
         return cls(
             label=f"{clips} held-out clips",
             **context.arithmetic,
@@ -44,20 +45,20 @@ class ReferenceJob(EmbeddedClipsJob):
             measuring=source_hash(__name__),
         )
 
-    def compute(self, context: Context) -> JobResult:
-        corpus = context.corpus[: self.clips]
+    def compute(self, loaded: Loaded) -> JobResult:
+        corpus = loaded.corpus[: self.clips]
         windows: dict[str, list[Tensor]] = {name: [] for name in self.embedder_names}
         joint: list[Tensor] = []
         agreement: dict[str, list[float]] = {}
         for clip in corpus:
             waveform, rate = clip.waveform(corpus.sample_rate), corpus.sample_rate
-            heard = instrument_agreement(self.training_clips, context, waveform[None, None], rate, [clip.text])
+            heard = instrument_agreement(self.training_clips, loaded, waveform[None, None], rate, [clip.text])
             for name, agrees in heard.items():
                 agreement.setdefault(name, []).extend(agrees)
-            joint.append(context.embed_joint(waveform[None, None], rate))
+            joint.append(loaded.embed_joint(waveform[None, None], rate))
             for name, embedded in windows.items():
-                embedded.append(context.embed_windows(name, waveform, rate))
-        arrays, counts = embedding_arrays(context, torch.cat(joint), [clip.text for clip in corpus], windows)
+                embedded.append(loaded.embed_windows(name, waveform, rate))
+        arrays, counts = embedding_arrays(loaded, torch.cat(joint), [clip.text for clip in corpus], windows)
         return JobResult({"clips": len(corpus), "windows": counts, **agreement}, arrays)
 
 
@@ -88,18 +89,18 @@ class ControlJob(EmbeddedClipsJob):
             measuring=source_hash(__name__),
         )
 
-    def compute(self, context: Context) -> JobResult:
-        rate, count = context.corpus.sample_rate, len(self.prompts)
-        sounds = _control_sounds(self.control, count, round(self.duration_s * rate), context)
+    def compute(self, loaded: Loaded) -> JobResult:
+        rate, count = loaded.corpus.sample_rate, len(self.prompts)
+        sounds = _control_sounds(self.control, count, round(self.duration_s * rate), loaded)
         times = count // len(sounds)
-        joint = [context.embed_joint(sound[None, None], rate) for sound in sounds]
+        joint = [loaded.embed_joint(sound[None, None], rate) for sound in sounds]
         windows = {
-            name: [context.embed_windows(name, sound, rate) for sound in sounds] * times for name in self.embedder_names
+            name: [loaded.embed_windows(name, sound, rate) for sound in sounds] * times for name in self.embedder_names
         }
-        arrays, counts = embedding_arrays(context, torch.cat(joint * times), self.prompts, windows)
+        arrays, counts = embedding_arrays(loaded, torch.cat(joint * times), self.prompts, windows)
         clips = torch.stack(sounds * times)
         facts, kept = kept_waveforms(clips, rate, self.waveforms)
-        heard = instrument_agreement(self.training_clips, context, clips[:, None], rate, self.prompts)
+        heard = instrument_agreement(self.training_clips, loaded, clips[:, None], rate, self.prompts)
         return JobResult({"clips": count, "windows": counts, **facts, **heard}, {**arrays, **kept})
 
 
@@ -116,7 +117,7 @@ class DenoisingJob(PresetJob):
     @classmethod
     def of(cls, context: Context, *, clips: int, seed: int) -> DenoisingJob:
         """The job of so many clips, or of all that there are."""
-        clips = min(clips, len(context.corpus))
+        clips = min(clips, len(context.loaded.corpus))
         return cls(
             label=f"denoising, seed {seed}",
             **context.common,
@@ -126,24 +127,24 @@ class DenoisingJob(PresetJob):
             measuring=denoising_code(),
         )
 
-    def compute(self, context: Context) -> JobResult:
-        return JobResult(denoising_values(context.parts.denoiser, self.clips, self.seed, context))
+    def compute(self, loaded: Loaded) -> JobResult:
+        return JobResult(denoising_values(loaded.parts.denoiser, self.clips, self.seed, loaded))
 
 
-def _control_sounds(name: str, count: int, samples: int, context: Context) -> list[Tensor]:
+def _control_sounds(name: str, count: int, samples: int, loaded: Loaded) -> list[Tensor]:
     """One sound ``(T,)``, or as many as there are clips where no two are alike."""
     if name == REPEATED:
-        return [context.corpus[0].waveform(context.corpus.sample_rate)[:samples]]
-    rate, different = context.corpus.sample_rate, count if name == NOISE else 1
+        return [loaded.corpus[0].waveform(loaded.corpus.sample_rate)[:samples]]
+    rate, different = loaded.corpus.sample_rate, count if name == NOISE else 1
     return [control_sound(name, place, samples, rate, seed=0).waveform for place in range(different)]
 
 
-def denoising_values(denoiser: Denoiser, count: int, seed: int, context: Context) -> dict[str, Any]:
+def denoising_values(denoiser: Denoiser, count: int, seed: int, loaded: Loaded) -> dict[str, Any]:
     """Scores of every clip: one angle a clip, stratified over [0, π/2], noise and angles by the seed.
 
     Of a network also its parameters, and the FLOPs of a pass on one clip, without guidance.
     """
-    batches = (_encoded(context, range(begin, min(begin + BATCH, count))) for begin in range(0, count, BATCH))
+    batches = (_encoded(loaded, range(begin, min(begin + BATCH, count))) for begin in range(0, count, BATCH))
     generator = torch.Generator().manual_seed(seed)
     scored = denoising.score_denoiser(denoiser, batches, count, generator)
     values = {
@@ -152,7 +153,7 @@ def denoising_values(denoiser: Denoiser, count: int, seed: int, context: Context
         "si_snri": scored.si_snri,
         "zero_mse": scored.zero_mse,
     }
-    return values | _size(denoiser, context)
+    return values | _size(denoiser, loaded)
 
 
 def denoising_code() -> list[str]:
@@ -161,22 +162,22 @@ def denoising_code() -> list[str]:
 
 
 @torch.inference_mode()
-def _size(denoiser: Denoiser, context: Context) -> dict[str, int]:
+def _size(denoiser: Denoiser, loaded: Loaded) -> dict[str, int]:
     if not isinstance(denoiser, torch.nn.Module):
         return {}
-    latents, tokens = _encoded(context, range(1))
+    latents, tokens = _encoded(loaded, range(1))
     angle, condition = torch.zeros(latents.shape[:2]).to(latents), denoiser.prepare(tokens)
     counted = flops.count(denoiser, lambda: denoiser.forward(latents, angle, condition))
     return {"parameters": sum(p.numel() for p in denoiser.parameters()), "flops": counted.flops}
 
 
 @torch.inference_mode()
-def _encoded(context: Context, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _encoded(loaded: Loaded, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Latents ``(B, L, D)`` and semantic tokens ``(B, N)`` of the corpus's clips."""
-    corpus, parts = context.corpus, context.parts
+    corpus, parts = loaded.corpus, loaded.parts
     waveforms = corpus.waveforms(list(rows))
     codec, tokenizer = parts.codec, parts.semantic_tokenizer
     for_codec = torch.stack([resampled(row, corpus.sample_rate, codec.sample_rate) for row in waveforms])
     for_tokens = torch.stack([resampled(row, corpus.sample_rate, tokenizer.sample_rate) for row in waveforms])
-    latents = codec.encode(for_codec[:, None].to(context.device))
-    return latents, tokenizer.tokenize(for_tokens[:, None].to(context.device))
+    latents = codec.encode(for_codec[:, None].to(loaded.device))
+    return latents, tokenizer.tokenize(for_tokens[:, None].to(loaded.device))

@@ -30,6 +30,7 @@ from melody.protocols import CallCost, System
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.counting import CostJob, entry, work_facts
 from melody.reproduce.jobs.job import JobResult
+from melody.reproduce.loaded import Loaded
 from melody.reproduce.random_systems import PROMPT, free_bytes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -76,18 +77,18 @@ class SpeedJob(CostJob):
             label=f"{system}, {preset.name}: seconds for {duration_s:g} s, {precision}",
             **work_facts(preset, system, duration_s, [dict(options) for options in variants]),
             precision=precision,
-            budget_s=context.budget_s,
+            budget_s=context.request.budget_s,
             machine=machine() | {"device": context.device_name},
             timing=source_hash(__name__),
         )
 
-    def compute(self, context: Context) -> JobResult:
+    def compute(self, loaded: Loaded) -> JobResult:
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # others' work on the machine
         budget = Budget(self.budget_s)
         system = self.built("meta")
         if reason := self.too_long(system):
             return JobResult({"absent": reason})
-        timer = NetworkTimer(system, self, context.device)
+        timer = NetworkTimer(system, self, loaded.device)
         seconds = timer.time_all(budget)
         variants = []
         for options in self.variants:
@@ -98,7 +99,7 @@ class SpeedJob(CostJob):
             processor = sum(one["calls"] * one["processor_seconds"] for one in entries)
             variants.append({"entries": entries, "composed": composed, "processor": processor})
         weights = timer.parameters
-        whole = WholeClip(self, context.device, weights, budget)
+        whole = WholeClip(self, loaded.device, weights, budget)
         values = {
             "variants": [
                 found | {"whole": whole.time(options, found["composed"])}

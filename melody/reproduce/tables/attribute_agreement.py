@@ -97,7 +97,7 @@ class AttributeAgreementTable(Table):
 
     @property
     def _held_out(self) -> int:
-        return min(self.suite.settings.reference_clips, len(self.context.corpus))
+        return min(self.suite.settings.reference_clips, len(self.context.loaded.corpus))
 
     def _reference(self, row: Row) -> list[SoundsJob]:
         """Of a row's length, the held-out clips whose captions are no prompts."""
@@ -165,7 +165,7 @@ class AttributeAgreementTable(Table):
     def _measured(self, row: Row, column: Column, results: RowResults) -> Measurement:
         own, settings = _heard(row, results, "sounds"), self.suite.settings
         if column.measure in ATTRIBUTES:
-            training = self.context.training(settings.training_clips)
+            training = self.context.loaded.training(settings.training_clips)
             agrees = agreements(own, str(row["sound"]), training)[column.measure]
             return levels.percentage(sum(agrees), len(agrees), settings.prompts)
         if metric_of(column):

@@ -42,7 +42,7 @@ def cell_value(context: Context, system: str, column: Column) -> CellValue:
     return CellValue(
         Measurement(value=total, expected=len(parts), scored=len(parts)),
         config={"by_part": {part: entry[name] for part, entry in parts.items()}},
-        weights=context.subject.weights if system == OWN else context.systems[system].weights,
+        weights=context.inputs.subject.weights if system == OWN else context.loaded.systems[system].weights,
     )
 
 
@@ -54,7 +54,7 @@ def entries(context: Context, system: str) -> Entries:
     """
     if reason := context.unavailable_reason(system):
         raise MelodyError(reason)
-    hashes = context.subject.part_weights if system == OWN else context.system_facts(system).get("weights")
+    hashes = context.inputs.subject.part_weights if system == OWN else context.system_facts(system).get("weights")
     if not hashes or not isinstance(hashes, Mapping):
         raise MelodyError(f"no card tells how system {system!r} was trained")
     known = {entry["sha256"]: entry for card in _cards(context, system) for entry in card.values()}
@@ -102,9 +102,9 @@ def _seconds(parts: Entries) -> float:
 
 def _cards(context: Context, system: str) -> Iterator[Entries]:
     """The cards that lie beside the weights of a system, and those of the preset's own."""
-    makings = context.systems[system].makings
+    makings = context.loaded.systems[system].makings
     folders = [path.parent for path in makings.weights.values()] if makings else []
-    yield from (_card(folder / CARD) for folder in dict.fromkeys([*folders, *context.subject.folders]))
+    yield from (_card(folder / CARD) for folder in dict.fromkeys([*folders, *context.inputs.subject.folders]))
 
 
 def _card(path: Path) -> Entries:

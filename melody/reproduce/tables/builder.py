@@ -137,19 +137,21 @@ class TableBuilder:
         return judge(column, paper, row, value.measured, value.unavailable_reason, here)
 
     def label(self, column: Column) -> str:
-        return column.label.replace("{preset}", self.context.subject.preset)
+        return column.label.replace("{preset}", self.context.inputs.subject.preset)
 
     def metric_name(self, column: Column) -> str:
         """The metric with what it is relative to, as in ``fad[mel-stats]``."""
         name = quantity_of(column, self.measures).metric
         return (
-            f"{name}[{column.embedder.replace('{preset}', self.context.subject.preset)}]" if column.embedder else name
+            f"{name}[{column.embedder.replace('{preset}', self.context.inputs.subject.preset)}]"
+            if column.embedder
+            else name
         )
 
     def _preset(self, value: CellValue) -> str:
         """Of what made the numbers: a row's system may have a preset of its own, or none."""
         other = _other(value)
-        return self.context.subject.preset if other is None else self.context.systems[other].preset
+        return self.context.inputs.subject.preset if other is None else self.context.loaded.systems[other].preset
 
     def _provenance(self, column: Column, value: CellValue) -> Provenance:
         context, other = self.context, _other(value)
@@ -162,7 +164,7 @@ class TableBuilder:
             precision=value.precision,
             seeds=list(value.seeds),
             sample_count=number.scored if number else 0,
-            embedder=column.embedder.replace("{preset}", context.subject.preset) if column.embedder else None,
+            embedder=column.embedder.replace("{preset}", context.inputs.subject.preset) if column.embedder else None,
             versions=origins[0]["versions"],
             commit=_joined(origins, "commit"),
             weights=_weights(context, value),
@@ -177,7 +179,7 @@ def _weights(context: Context, value: CellValue) -> str | None:
     if value.weights is not None:
         return value.weights
     other = _other(value)
-    return context.subject.weights if other is None else context.systems[other].weights
+    return context.inputs.subject.weights if other is None else context.loaded.systems[other].weights
 
 
 def _other(value: CellValue) -> str | None:

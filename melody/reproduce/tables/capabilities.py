@@ -71,7 +71,7 @@ class CapabilitiesTable(Table):
             return jobs
         jobs["clips"] = list(generation_jobs(suite, context, settings_row(suite), system=name).values())
         jobs["timing"] = [timing_by_default(suite, context, name)]
-        if CONTINUATION in context.systems[name].capabilities:
+        if CONTINUATION in context.loaded.systems[name].capabilities:
             jobs["continuation"] = [continuation(suite, context, name)]
         return jobs
 
@@ -89,7 +89,7 @@ class CapabilitiesTable(Table):
 
     def _producers(self, name: str) -> CellValue:
         """Yes if there are ratings of it; that the raters are producers is the word of whoever gives the file."""
-        ratings = self.context.ratings
+        ratings = self.context.request.ratings
         if ratings is None:
             return CellValue(unavailable_reason=NO_RATINGS)
         if name not in ratings.systems:
@@ -105,7 +105,7 @@ class CapabilitiesTable(Table):
 
     def _continuation(self, name: str, results: RowResults) -> CellValue:
         """Yes if every clip is gone on from as asked, and what is new is nearer its own beginning than others'."""
-        capabilities = self.context.systems[name].capabilities
+        capabilities = self.context.loaded.systems[name].capabilities
         if CONTINUATION not in capabilities:
             declared = ", ".join(sorted(capabilities)) or "none"
             return CellValue(

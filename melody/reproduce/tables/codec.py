@@ -74,7 +74,7 @@ class CodecTable(Table):
             title = f"{'through the codec' if kind == 'decoded' else 'original'}, {int(place) + 1}"
             path = f"audio/card-codec-{job.key[:8]}-{name}.flac"
             beside = f"audio/card-codec-{job.key[:8]}-{place}-original.flac" if kind == "decoded" else ""
-            yield Clip(title=title, text=self.context.corpus[int(place)].text, path=path, beside=beside), content
+            yield Clip(title=title, text=self.context.loaded.corpus[int(place)].text, path=path, beside=beside), content
 
 
 def _measured(outcomes: Sequence[JobResult], target: str, measure: str, expected: int) -> Measurement:

@@ -41,7 +41,7 @@ class DenoiserComparisonTable(Table):
     def rows(self) -> list[Row]:
         """The suite's denoisers, the preset's own, and every plug-in's that is neither."""
         listed = [listed.row for listed in self.suite.rows]
-        known = {row["denoiser"] for row in listed} | {self.context.subject.denoiser}
+        known = {row["denoiser"] for row in listed} | {self.context.inputs.subject.denoiser}
         plugins = [entry.name for entry in registry.denoisers.entries() if not entry.in_tree]
         others: list[Row] = [{"denoiser": name} for name in plugins if name not in known]
         return [*listed, self._own_row, *others]
@@ -49,7 +49,7 @@ class DenoiserComparisonTable(Table):
     @property
     def _own_row(self) -> Row:
         """The preset's own denoiser stands apart from the study's, which are of another size."""
-        return {"denoiser": f"{self.context.subject.denoiser} of preset {self.context.subject.preset}"}
+        return {"denoiser": f"{self.context.inputs.subject.denoiser} of preset {self.context.inputs.subject.preset}"}
 
     def _study(self, row: Row) -> Study | None:
         return None if row == self._own_row else Study.of(str(row["denoiser"]), self.suite.settings.seeds)
@@ -77,7 +77,7 @@ class DenoiserComparisonTable(Table):
             return CellValue(unavailable_reason=measured)
         config = {"denoiser": row["denoiser"]}
         if study is not None:
-            config = {"preset": study.preset, "noise_seed": self.context.seed}
+            config = {"preset": study.preset, "noise_seed": self.context.request.seed}
         return CellValue(
             measured,
             jobs=jobs,
@@ -91,7 +91,7 @@ class DenoiserComparisonTable(Table):
     def _lacking(self, row: Row, study: Study | None) -> str:
         if study is not None:
             return study.lacking(self.context) or ""
-        subject = self.context.subject
+        subject = self.context.inputs.subject
         why = f"preset {subject.preset!r} holds weights of {subject.denoiser!r} only"
         return unregistered(registry.denoisers, str(row["denoiser"]), why)
 

@@ -51,7 +51,7 @@ class Asked:
 
 def definition(context: Context) -> Preset:
     """The preset that is counted."""
-    return context.subject.definition or load_preset(context.subject.preset)
+    return context.inputs.subject.definition or load_preset(context.inputs.subject.preset)
 
 
 @tables.register("generation-costs")

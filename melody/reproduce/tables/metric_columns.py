@@ -124,7 +124,7 @@ class MetricColumns:
             if kind == "text_audio_embeddings":
                 text, audio = clips.text, clips.audio
                 return over_texts(run_on_vectors(name), text, audio, [str(place) for place in range(len(text))], SEED)
-            run = of_waveforms(name, "waveforms", self.context.device)
+            run = of_waveforms(name, "waveforms", self.context.request.device)
             sounds = clips.recordings if recordings is None else recordings
             states = ((str(place), _states(run, sound)) for place, sound in enumerate(sounds))
             return over_clips(run, len(sounds), states, SEED)
@@ -145,7 +145,7 @@ class MetricColumns:
         """The held-out clips as they are, which are the corpus's, and are not kept twice."""
         if input_kind_of(column) != "waveforms":
             return None
-        corpus = self.context.corpus[: real.count]
+        corpus = self.context.loaded.corpus[: real.count]
         return [recording(clip.waveform(corpus.sample_rate), corpus.sample_rate) for clip in corpus]
 
 

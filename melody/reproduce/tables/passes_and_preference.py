@@ -214,7 +214,7 @@ def counted(
 
 def rated(context: Context, system: str, question: str) -> CellValue:
     """How often listeners preferred a system to ours, ties as halves."""
-    ratings = context.ratings
+    ratings = context.request.ratings
     if ratings is None:
         return CellValue(unavailable_reason=NO_RATINGS)
     if system == OWN:

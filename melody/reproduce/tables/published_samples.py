@@ -62,10 +62,10 @@ class PublishedSamplesTable(Table):
     @cached_property
     def _sets(self) -> dict[str, SamplesJob]:
         """One job a set, if the samples are there; raises ``MelodyError`` if the folder cannot be read."""
-        if self.context.published_samples is None:
+        if self.context.inputs.published_samples is None:
             return {}
         sets: dict[str, list[Clip]] = {name: [] for name in EXPECTED}
-        for clip in published_corpus(self.context):
+        for clip in published_corpus(self.context.inputs.published_samples):
             if (name := _set_of(clip)) is not None:
                 sets[name].append(clip)
         embedders, kept = embedders_of(self.suite), keeps_waveforms(self.suite)

@@ -180,7 +180,9 @@ class QualityAndSpeedTable(Table):
     def _speed(self, row: Row, column: Column, results: RowResults) -> CellValue:
         context, seeds = self.context, self.context.seeds(self.suite.settings.seeds)
         if not _is_timed(column, context):
-            return CellValue(unavailable_reason=f"this run is on {context.device}; the column is for {column.device}")
+            return CellValue(
+                unavailable_reason=f"this run is on {context.request.device}; the column is for {column.device}"
+            )
         if plays_back(results):
             return CellValue(unavailable_reason=PLAYS_BACK)
         jobs = results.planned("timing")
@@ -270,4 +272,4 @@ def _is_listed(row: Row) -> bool:
 
 
 def _is_timed(column: Column, context: Context) -> bool:
-    return column.measure in TIMED and column.device in (None, context.device.partition(":")[0])
+    return column.measure in TIMED and column.device in (None, context.request.device.partition(":")[0])

@@ -46,7 +46,7 @@ class RetrievalTable(Table):
     @cached_property
     def _pairs(self) -> Job:
         """Raises ``MelodyError`` for too few clips with distinct attributes."""
-        held_out = min(self.suite.settings.reference_clips, len(self.context.corpus))
+        held_out = min(self.suite.settings.reference_clips, len(self.context.loaded.corpus))
         places = chosen_clips(self.context, self.suite.settings.prompts)
         return PairsJob.of(self.context, places=places, held_out=held_out)
 

@@ -16,13 +16,13 @@ AXES = ("sampler", "grid", "num_steps")
 def grid_rows(suite: Suite, context: Context) -> list[Row]:
     """The product of the axes, and other systems; samplers are those asked for, or the suite's and every plug-in's."""
     values = {axis: list(suite.axes[axis]) for axis in AXES}
-    if context.samplers is not None:
-        values["sampler"] = list(context.samplers)
+    if context.request.samplers is not None:
+        values["sampler"] = list(context.request.samplers)
     else:
         plugins = [entry.name for entry in registry.samplers.entries() if not entry.in_tree]
         values["sampler"] = list(dict.fromkeys([*values["sampler"], *plugins]))
     grid: list[Row] = [dict(zip(AXES, setting, strict=True)) for setting in itertools.product(*values.values())]
-    others: list[Row] = [{"system": name} for name in context.systems if name != OWN]
+    others: list[Row] = [{"system": name} for name in context.loaded.systems if name != OWN]
     return [*grid, *others] if suite.compare else grid
 
 
@@ -45,7 +45,7 @@ def check_axes(suite: Suite, context: Context) -> None:
     """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid."""
     if set(suite.axes) != set(AXES):
         raise MelodyError(f"suite {suite.name}: axes are {', '.join(suite.axes) or 'none'}; expected {', '.join(AXES)}")
-    for sampler in context.samplers if context.samplers is not None else suite.axes["sampler"]:
+    for sampler in context.request.samplers if context.request.samplers is not None else suite.axes["sampler"]:
         registry.samplers.entry(str(sampler))
     for grid in suite.axes["grid"]:
         registry.grids.entry(str(grid))

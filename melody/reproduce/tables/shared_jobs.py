@@ -52,7 +52,7 @@ def embedding_of(
 
 def classifiers_of(suite: Suite, context: Context) -> dict[str, Any]:
     """Facts of the judges that hear a suite's clips, if any do: in a run without training clips there are none."""
-    if not suite.settings.judges or context.training_of is None:
+    if not suite.settings.judges or context.inputs.training_of is None:
         return {}
     return classifiers_facts(context, suite.settings.training_clips)
 
@@ -73,7 +73,7 @@ def timing_by_default(suite: Suite, context: Context, system: str) -> Job:
     """The same with the system's own defaults, whatever a suite sets to save time."""
     if system == OWN:
         return timing(suite, context, settings_row(suite))
-    return _timing(suite, context, Setting(suite.settings.duration_s, context.systems[system].options, system))
+    return _timing(suite, context, Setting(suite.settings.duration_s, context.loaded.systems[system].options, system))
 
 
 def count(suite: Suite, context: Context, duration_s: float, system: str = OWN, *, by_default: bool = False) -> Job:
@@ -85,7 +85,7 @@ def count(suite: Suite, context: Context, duration_s: float, system: str = OWN, 
     text = context.texts(suite)[0]
     if system == OWN:
         return CountJob.of(context, setting_of(suite, context, settings_row(suite), duration_s=duration_s), text=text)
-    one = context.systems[system]
+    one = context.loaded.systems[system]
     options = {} if by_default else suite.settings.counted.get(one.use, {})
     return CountJob.of(context, Setting(duration_s, {**options, **one.options}, system), text=text)
 
@@ -105,7 +105,7 @@ def continuation(suite: Suite, context: Context, system: str) -> Job:
 def rows_of_systems(suite: Suite, context: Context) -> list[ListedRow]:
     """A suite's rows, and one for every system of the run that it does not list."""
     listed = {str(row.row.get("system")) for row in suite.rows}
-    others = [name for name in context.systems if name not in listed and name != OWN]
+    others = [name for name in context.loaded.systems if name not in listed and name != OWN]
     return [*suite.rows, *(ListedRow(row={"system": name}) for name in others)]
 
 
@@ -119,7 +119,7 @@ def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, dura
     """How a system is run: ours by a row's axes, another by the suite's options for it, else by its own defaults."""
     duration_s = duration_s or suite.settings.duration_s
     if system != OWN:
-        one = context.systems[system]
+        one = context.loaded.systems[system]
         return Setting(duration_s, {**suite.settings.systems.get(one.use, {}), **one.options}, system)
     options = {
         "sampler": str(row["sampler"]),

@@ -69,7 +69,7 @@ class SpeedTable(Table):
         """A timing of every system that can be had."""
         duration_s, context = self.suite.settings.duration_s, self.context
         return {
-            name: SpeedJob.of(context, definition(context), name, duration_s, variants, context.precision)
+            name: SpeedJob.of(context, definition(context), name, duration_s, variants, context.request.precision)
             for name, variants in self._variants.items()
             if not why_not(name)
         }
@@ -77,7 +77,7 @@ class SpeedTable(Table):
     @cached_property
     def _small(self) -> dict[str, Job]:
         """The same at the small size, of systems that have one."""
-        if self.context.subject.preset not in (PAPER, SMALL):
+        if self.context.inputs.subject.preset not in (PAPER, SMALL):
             return {}
         preset, duration_s = load_preset(SMALL), self.suite.settings.duration_s
         return {
@@ -89,7 +89,7 @@ class SpeedTable(Table):
     @cached_property
     def _fitted_on(self) -> list[Job]:
         """The counts that the roofline is fitted on."""
-        if self.context.subject.preset != PAPER:
+        if self.context.inputs.subject.preset != PAPER:
             return []
         return [WorkJob.of(load_preset(PAPER), OWN, 10.0, {"num_steps": steps}) for steps in TABLE2_V100_S]
 
@@ -136,20 +136,20 @@ class SpeedTable(Table):
             "more, with random weights, times how often a clip makes them",
             expected=len(entries),
             scored=len(entries),
-            warning=_contended(context.device, timed["composed"], timed["processor"], number),
+            warning=_contended(context.request.device, timed["composed"], timed["processor"], number),
         )
-        precision = str(DTYPES[context.precision]).removeprefix("torch.")
+        precision = str(DTYPES[context.request.precision]).removeprefix("torch.")
         (outcome,) = results.computed("timing")
         return CellValue(
-            None if "absent" in whole else _whole(whole, context.device, number),
+            None if "absent" in whole else _whole(whole, context.request.device, number),
             f"composed only: {whole['absent']}" if "absent" in whole else "",
             projected,
             fitted=True,
             composed=composed,
             jobs=results.planned("timing"),
             config={
-                "precision": context.precision,
-                "budget_s": context.budget_s,
+                "precision": context.request.precision,
+                "budget_s": context.request.budget_s,
                 "duration_s": duration_s,
                 "parts": entries,
             },

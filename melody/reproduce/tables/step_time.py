@@ -11,7 +11,8 @@ from melody.errors import MelodyError
 from melody.evaluation import levels
 from melody.evaluation.result import Measurement
 from melody.registry import tables
-from melody.reproduce.jobs.job import Job, JobResult
+from melody.reproduce.jobs.generation import Timing
+from melody.reproduce.jobs.job import Job
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables.arguments import CLIPS, Uses
 from melody.reproduce.tables.builder import CellValue, Quantity
@@ -44,23 +45,23 @@ class StepTimeTable(Table):
         return {"timings": self._timings}
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
-        if row.get("device") != self.context.device.partition(":")[0]:
-            return CellValue(unavailable_reason=f"this run is on {self.context.device}")
+        if row.get("device") != self.context.request.device.partition(":")[0]:
+            return CellValue(unavailable_reason=f"this run is on {self.context.request.device}")
         jobs = results.planned("timings")
         if reason := results.failure("timings"):
             return CellValue(unavailable_reason=reason, jobs=jobs)
         seeds = tuple(self.context.seeds(self.suite.settings.seeds))
         config = {**settings_row(self.suite), "num_steps": list(self.suite.axes["num_steps"]), "batch": 1}
-        measured = _line(results.computed("timings"), self.suite, column.measure)
+        measured = _line(list(map(Timing.of, results.computed("timings"))), self.suite, column.measure)
         return CellValue(measured, jobs=jobs, config=config, seeds=seeds)
 
 
-def _line(outcomes: list[JobResult], suite: Suite, measure: str) -> Measurement:
+def _line(timings: list[Timing], suite: Suite, measure: str) -> Measurement:
     """Least squares for each seed."""
     steps = [int(count) for count in suite.axes["num_steps"]]
     by_seed = {}
-    for seed in outcomes[0].values["seconds"]:
-        seconds = [outcome.values["seconds"][seed] for outcome in outcomes]
+    for seed in timings[0].seconds:
+        seconds = [timed.seconds[seed] for timed in timings]
         slope, intercept = np.polyfit(steps, seconds, 1)
         by_seed[seed] = float(slope if measure == "seconds_per_step" else intercept)
     return levels.over_repeats(by_seed, expected=len(by_seed))
