@@ -166,7 +166,7 @@ def test_denoiser_that_predicts_nothing_scores_as_it_must(undisturbed: tuple[Res
     assert error.measured is not None
     # Mean of cos²δ·E[ε²] + sin²δ·E[z²] over uniform angles: half of 1 + 0.125.
     assert error.measured.value == pytest.approx(0.5625, rel=0.03)
-    assert error.measured.scored == error.measured.expected == 30
+    assert error.measured.scored == error.measured.expected == 10
 
 
 def test_second_run_computes_nothing_and_says_the_same(
