@@ -129,7 +129,7 @@ def _keep_common(sessions: Sequence[Session]) -> None:
     pair_failures: dict[str, dict[str, str]] = {}
     for session in sessions:
         session.generated.sounds = [sound for sound in session.generated.sounds if sound.identifier in kept]
-        session.paired = [one for one in session.paired if one.sound.identifier in kept]
+        session.paired = [measured for measured in session.paired if measured.sound.identifier in kept]
         for joint, own in ((failures, session.generated.failures), (pair_failures, session.pair_failures)):
             for key, failed in own.items():
                 joint.setdefault(key, {}).update(failed)
@@ -139,7 +139,7 @@ def _keep_common(sessions: Sequence[Session]) -> None:
 
 def _differences(sessions: Sequence[Session], scores: Sequence[list[Score]], seed: int) -> list[Difference]:
     """A row for each metric; p-values corrected over all of them."""
-    by_name = [{score.name: score for score in found} for found in scores]
+    by_name = [{score.name: score for score in of_side} for of_side in scores]
     rows = []
     for name in (name for name in by_name[0] if name in by_name[1]):
         a, b = by_name[0][name], by_name[1][name]
@@ -159,22 +159,28 @@ def _differences(sessions: Sequence[Session], scores: Sequence[list[Score]], see
 
 
 def _of_clips(a: Score, b: Score, seed: int) -> Difference:
-    both = [one for one in a.clips if one in b.clips and a.clips[one] is not None and b.clips[one] is not None]
+    both = [
+        identifier
+        for identifier in a.clips
+        if identifier in b.clips and a.clips[identifier] is not None and b.clips[identifier] is not None
+    ]
     if len(both) < 2:
         return _row(a, b, reason=f"{len(both)} pairs with values of their own")
-    found = paired_difference([a.clips[one] for one in both], [b.clips[one] for one in both], seed=seed)  # type: ignore[arg-type]
+    paired = paired_difference(
+        [a.clips[identifier] for identifier in both], [b.clips[identifier] for identifier in both], seed=seed
+    )  # type: ignore[arg-type]
     lost = a.scored - len(both)
     return _row(
         a,
         b,
-        value=found.estimate.value,
-        low=found.estimate.low,
-        high=found.estimate.high,
-        interval=found.estimate.method,
+        value=paired.estimate.value,
+        low=paired.estimate.low,
+        high=paired.estimate.high,
+        interval=paired.estimate.method,
         pairs=len(both),
-        p_value=found.p_value,
+        p_value=paired.p_value,
         p_method="sign-flip permutation",
-        effect_size=finite(found.effect_size),
+        effect_size=finite(paired.effect_size),
         reason=f"{lost} pairs without finite values are left out" if lost else "",
     )
 
@@ -183,24 +189,24 @@ def _of_sets(a: Score, b: Score, replicates: Sequence[list[float]]) -> Differenc
     if a.value is None or b.value is None or len(replicates[0]) != len(replicates[1]):
         return _row(a, b, reason="not measured of both")
     without = np.subtract(replicates[0], replicates[1])
-    found = jackknife_estimate(a.value - b.value, without, n=a.scored, over="clips, paired")
-    t = found.value / found.standard_error if found.standard_error > 0 else math.inf
-    p_value = float(2 * stdtr(len(without) - 1, -abs(t))) if found.value else 1.0
+    estimate = jackknife_estimate(a.value - b.value, without, n=a.scored, over="clips, paired")
+    t = estimate.value / estimate.standard_error if estimate.standard_error > 0 else math.inf
+    p_value = float(2 * stdtr(len(without) - 1, -abs(t))) if estimate.value else 1.0
     return _row(
         a,
         b,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        interval=found.method,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        interval=estimate.method,
         pairs=a.scored,
         p_value=p_value,
         p_method="t of the paired jackknife",
-        effect_size=finite(t / math.sqrt(a.scored)) if found.value else 0.0,
+        effect_size=finite(t / math.sqrt(a.scored)) if estimate.value else 0.0,
     )
 
 
-def _row(a: Score, b: Score, **found: Any) -> Difference:
+def _row(a: Score, b: Score, **fields: Any) -> Difference:
     return Difference(
         name=a.name,
         metric=a.metric,
@@ -212,7 +218,7 @@ def _row(a: Score, b: Score, **found: Any) -> Difference:
         better="no direction" if a.direction == "none" else "undecided",
         indistinguishable_from=sorted({*a.indistinguishable_from, *b.indistinguishable_from}),
         beaten_by=sorted({*a.beaten_by, *b.beaten_by}),
-        **{"pairs": min(a.scored, b.scored), **found},
+        **{"pairs": min(a.scored, b.scored), **fields},
     )
 
 

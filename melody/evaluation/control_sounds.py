@@ -13,10 +13,10 @@ ALIKE = (SILENCE, REPEATED)
 NOISE_LEVEL = 0.1
 
 
-def control_sound(name: str, place: int, count: int, sample_rate: int, seed: int) -> Recording:
+def control_sound(name: str, number: int, count: int, sample_rate: int, seed: int) -> Recording:
     """``count`` samples of a control's clip; noise is drawn by the seed and the clip's place."""
     waveform = torch.zeros(count)
     if name == NOISE:
-        generator = torch.Generator().manual_seed(1_000_003 * seed + place)
+        generator = torch.Generator().manual_seed(1_000_003 * seed + number)
         waveform = NOISE_LEVEL * torch.randn(count, generator=generator)
     return Recording(waveform, AudioInfo(sample_rate, 1, count, float(waveform.abs().max()), name))

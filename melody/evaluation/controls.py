@@ -80,50 +80,50 @@ class Synthetic:
 
     def extract(self, features: Sequence[Feature], feature_store: FeatureStore) -> None:
         """Compute what is not known of each."""
-        for place, duration_s in enumerate(self.durations_s):
-            drawn = place if self.name == NOISE else 0  # silence of one length is one sound
+        for number, duration_s in enumerate(self.durations_s):
+            drawn = number if self.name == NOISE else 0  # silence of one length is one sound
             facts = f"{self.name}:{NOISE_LEVEL}:{self.seed}:{drawn}:{duration_s}:{self.sample_rate}"
             key = hashlib.sha256(facts.encode()).hexdigest()
             record = feature_store.read(key)
             missing = [feature for feature in features if record.feature(feature.key) is None]
             if missing:
-                self.failures |= complete(record, self.recording(place), missing)
+                self.failures |= complete(record, self.recording(number), missing)
                 feature_store.write(key, record)
             self.clips.append(record)
 
-    def recording(self, place: int) -> Recording:
+    def recording(self, number: int) -> Recording:
         """The sound."""
-        count = max(1, round(self.durations_s[place] * self.sample_rate))
-        return control_sound(self.name, place, count, self.sample_rate, self.seed)
+        count = max(1, round(self.durations_s[number] * self.sample_rate))
+        return control_sound(self.name, number, count, self.sample_rate, self.seed)
 
-    def like(self, place: int, facts: AudioInfo) -> Recording:
+    def like(self, number: int, facts: AudioInfo) -> Recording:
         """The sound, with the length and rate of another."""
-        return control_sound(self.name, place, facts.frames, facts.sample_rate, self.seed)
+        return control_sound(self.name, number, facts.frames, facts.sample_rate, self.seed)
 
     def features(self, key: str) -> list[Tensors]:
         """A feature of every clip; raises ``MelodyError`` with the reason if it could not be computed."""
         if key in self.failures:
             raise MelodyError(self.failures[key])
-        return [found for record in self.clips if (found := record.feature(key)) is not None]
+        return [feature for record in self.clips if (feature := record.feature(key)) is not None]
 
 
 def synthetic(heard: FeatureSet, seed: int) -> list[Synthetic]:
     """Noise and silence as long as some of the clips."""
     facts = [sound.facts for sound in heard.sounds]
     places = np.unique(np.linspace(0, len(facts) - 1, CLIPS).round().astype(int)) if facts else []
-    durations = [round(min(facts[int(place)].duration_s, LONGEST_S), 3) for place in places]
-    rate = int(np.median([one.sample_rate for one in facts])) if facts else 48_000
+    durations = [round(min(facts[int(number)].duration_s, LONGEST_S), 3) for number in places]
+    rate = int(np.median([clip_facts.sample_rate for clip_facts in facts])) if facts else 48_000
     return [Synthetic(NOISE, durations, rate, seed), Synthetic(SILENCE, durations, rate, 0)]
 
 
 def of_waveforms(run: MetricRun, sounds: Sequence[Synthetic], reference: FeatureSet | None, seed: int) -> list[Control]:
     """Controls of a metric of clips."""
 
-    def one(sound: Synthetic) -> Control:
+    def control_of(sound: Synthetic) -> Control:
         return _tried(sound.name, len(sound.durations_s), lambda: _of_states(run, sound.features(run.key), seed))
 
     music = [_control(REFERENCE, of_clips(run, reference, seed))] if reference and reference.sounds else []
-    return [*music, *map(one, sounds)]
+    return [*music, *map(control_of, sounds)]
 
 
 def of_sets(
@@ -142,17 +142,19 @@ def of_sets(
     def against(name: str, count: int, vectors: Callable[[], list[Tensor]]) -> Control:
         return _tried(name, count, lambda: of_vectors(name, run, vectors(), count, state, seed), others)
 
-    def one(sound: Synthetic) -> Control:
-        return against(sound.name, len(sound.durations_s), lambda: [found["vectors"] for found in sound.features(key)])
+    def control_of(sound: Synthetic) -> Control:
+        return against(
+            sound.name, len(sound.durations_s), lambda: [feature["vectors"] for feature in sound.features(key)]
+        )
 
-    found = _halves(run, generated, reference, key, seed) if reference is not None else []
-    found += map(one, sounds)
+    controls = _halves(run, generated, reference, key, seed) if reference is not None else []
+    controls += map(control_of, sounds)
     members = generated.of(key)
     if len(members) > 1:
         chosen = members[int(np.random.default_rng(seed).integers(len(members)))]
         repeats = min(len(members), REPEATS)
-        found.append(against(REPEATED, repeats, lambda: [generated.feature(chosen, key)["vectors"]] * repeats))
-    return found
+        controls.append(against(REPEATED, repeats, lambda: [generated.feature(chosen, key)["vectors"]] * repeats))
+    return controls
 
 
 def of_vectors(
@@ -169,10 +171,10 @@ def _halves(run: MetricRun, generated: FeatureSet, reference: FeatureSet, key: s
     """One half of the reference against the other, and as many generated clips, if there are so many."""
     music = [vectors for _, vectors in reference.vectors(key)]
     own = [vectors for _, vectors in generated.vectors(key)]
-    found = [_drawn(HALVES, len(music), lambda: floor.halves(run, music, seed))]
-    if found[0].value is not None and len(own) >= found[0].n:
-        found.append(_drawn(AS_MANY, len(music), lambda: floor.as_many(run, own, music, seed)))
-    return found
+    controls = [_drawn(HALVES, len(music), lambda: floor.halves(run, music, seed))]
+    if controls[0].value is not None and len(own) >= controls[0].n:
+        controls.append(_drawn(AS_MANY, len(music), lambda: floor.as_many(run, own, music, seed)))
+    return controls
 
 
 def _drawn(name: str, clips: int, compute: Callable[[], Measurement]) -> Control:
@@ -191,20 +193,20 @@ def of_texts(run: MetricRun, texts: Tensor, audio: Tensor, sounds: Sequence[Synt
     """Controls of a metric of texts and sounds, joint embeddings ``(n, E)``."""
     assert run.source is not None
     key, count = run.source.feature.key, len(texts)
-    places = [str(place) for place in range(count)]
+    places = [str(number) for number in range(count)]
 
     def against(name: str, others: Tensor, heard: Callable[[], Tensor]) -> Control:
         return _tried(name, count, lambda: over_texts(run, others, heard(), places, seed))
 
-    def one(sound: Synthetic) -> Control:
+    def control_of(sound: Synthetic) -> Control:
         return against(sound.name, texts, lambda: _cycled([row["vectors"][0] for row in sound.features(key)], count))
 
     if count < 2:
-        return list(map(one, sounds))
+        return list(map(control_of, sounds))
     chosen = int(np.random.default_rng(seed).integers(count))
     return [
         against(TEXTS_SHUFFLED, texts[derangement(count, seed)], lambda: audio),
-        *map(one, sounds),
+        *map(control_of, sounds),
         against(REPEATED, texts, lambda: audio[chosen].expand(count, -1)),
     ]
 
@@ -213,26 +215,26 @@ def of_pairs(
     run: MetricRun, pairs: Sequence[tuple[AudioFile, AudioFile]], sounds: Sequence[Synthetic], seed: int
 ) -> list[Control]:
     """Controls of a metric of pairs, on up to 16 of them."""
-    chosen = [pairs[int(place)] for place in np.unique(np.linspace(0, len(pairs) - 1, CLIPS).round().astype(int))]
+    chosen = [pairs[int(number)] for number in np.unique(np.linspace(0, len(pairs) - 1, CLIPS).round().astype(int))]
 
     def mean(name: str, preds: Callable[[int, Recording], Recording]) -> Control:
         def compute() -> MetricValue:
             states = []
-            for place, (_, theirs) in enumerate(chosen):
+            for number, (_, theirs) in enumerate(chosen):
                 target = read_recording(theirs.path)
-                states.append(states_of_one_pair(run, *aligned(preds(place, target), target, run.sample_rate)))
+                states.append(states_of_one_pair(run, *aligned(preds(number, target), target, run.sample_rate)))
             return _of_states(run, states, seed)
 
         return _tried(name, len(chosen), compute)
 
-    def one(sound: Synthetic) -> Control:
-        return mean(sound.name, lambda place, target: sound.like(place, target.facts))
+    def control_of(sound: Synthetic) -> Control:
+        return mean(sound.name, lambda number, target: sound.like(number, target.facts))
 
-    found = [mean(ITSELF, lambda place, target: target), *map(one, sounds)]
+    controls = [mean(ITSELF, lambda number, target: target), *map(control_of, sounds)]
     if len(chosen) > 1:
         order = derangement(len(chosen), seed)
-        found.append(mean(TARGETS_SHUFFLED, lambda place, target: read_recording(chosen[order[place]][0].path)))
-    return found
+        controls.append(mean(TARGETS_SHUFFLED, lambda number, target: read_recording(chosen[order[number]][0].path)))
+    return controls
 
 
 def of_label_pairs(
@@ -244,19 +246,19 @@ def of_label_pairs(
 
     def mean(name: str, preds: Callable[[int], Tensor]) -> Control:
         def compute() -> MetricValue:
-            states = [states_of_one_pair(run, preds(place), target) for place, target in enumerate(targets)]
+            states = [states_of_one_pair(run, preds(number), target) for number, target in enumerate(targets)]
             return _of_states(run, states, seed)
 
         return _tried(name, len(targets), compute)
 
-    def one(sound: Synthetic) -> Control:
-        return mean(sound.name, lambda place: sound.features(key)[place % len(sound.durations_s)]["vectors"])
+    def control_of(sound: Synthetic) -> Control:
+        return mean(sound.name, lambda number: sound.features(key)[number % len(sound.durations_s)]["vectors"])
 
-    found = [mean(ITSELF, lambda place: targets[place]), *map(one, sounds)]
+    controls = [mean(ITSELF, lambda number: targets[number]), *map(control_of, sounds)]
     if len(pairs) > 1:
         order = derangement(len(pairs), seed)
-        found.append(mean(TARGETS_SHUFFLED, lambda place: pairs[order[place]][0]))
-    return found
+        controls.append(mean(TARGETS_SHUFFLED, lambda number: pairs[order[number]][0]))
+    return controls
 
 
 def judged(
@@ -267,7 +269,7 @@ def judged(
     Args:
         tells: names of those that the metric claims to tell; ``None``: all. Of others nothing is asked.
     """
-    music = next((one for one in controls if one.name in MUSIC and one.value is not None), None)
+    music = next((control for control in controls if control.name in MUSIC and control.value is not None), None)
     if music is not None:
         bounds = _bounds(music.value, music.low, music.high)
     elif score.value is not None:
@@ -277,15 +279,15 @@ def judged(
         return list(controls)
     asked = frozenset(CONTROLS) if tells is None else tells
     return [
-        one.model_copy(
+        control.model_copy(
             update={
-                "distinguished": _apart(one, *bounds, direction),
-                "no_worse": _no_worse(one, score.value, direction),
+                "distinguished": _apart(control, *bounds, direction),
+                "no_worse": _no_worse(control, score.value, direction),
             }
         )
-        if one.name in asked
-        else one
-        for one in controls
+        if control.name in asked
+        else control
+        for control in controls
     ]
 
 
@@ -315,11 +317,11 @@ def _no_worse(control: Control, value: float | None, direction: str) -> bool | N
 
 def _of_states(run: MetricRun, states: Sequence[Tensors], seed: int) -> MetricValue:
     """A metric of clips or pairs from the states of each."""
-    return over_clips(run, len(states), ((str(place), one) for place, one in enumerate(states)), seed)
+    return over_clips(run, len(states), ((str(number), state) for number, state in enumerate(states)), seed)
 
 
 def _cycled(rows: Sequence[Tensor], count: int) -> Tensor:
-    return torch.stack([rows[place % len(rows)] for place in range(count)])
+    return torch.stack([rows[number % len(rows)] for number in range(count)])
 
 
 def _control(name: str, number: MetricValue, against: int | None = None) -> Control:

@@ -27,8 +27,8 @@ class ClipFeatures:
 
     def feature(self, key: str) -> Tensors | None:
         """A feature's tensors by name, or ``None`` if it is not known."""
-        found = {name.partition("/")[2]: t for name, t in self.tensors.items() if name.startswith(f"{key}/")}
-        return found or None
+        kept = {name.partition("/")[2]: t for name, t in self.tensors.items() if name.startswith(f"{key}/")}
+        return kept or None
 
     def add(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         self.tensors |= {f"{key}/{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -91,9 +91,9 @@ def _over_draws(
     values, warnings = [], []
     with metrics.around(run.metric):
         for chosen, others in drawn:
-            metric = filled(run, [generated[place] for place in chosen], real=False)
-            for place in others:
-                metric.update(reference[place], True)
+            metric = filled(run, [generated[number] for number in chosen], real=False)
+            for number in others:
+                metric.update(reference[number], True)
             values.append(value_of(metric))
             warnings += own_warnings(metric)
             if not math.isfinite(values[-1]):

@@ -84,19 +84,19 @@ class MetricPlan:
 
     def features(self, *, reference: bool = False) -> list[Feature]:
         """What to compute of each sound, once for all metrics; of the reference, no joint embedding."""
-        found: dict[str, Feature] = {}
+        features: dict[str, Feature] = {}
         for run in self.runs:
             feature = run.source.feature if run.source else run.feature
             wanted = run.input_kind not in (
                 ("waveform_pairs", "text_audio_embeddings") if reference else ("waveform_pairs",)
             )
             if feature is not None and wanted:
-                found[feature.key] = feature
-        return list(found.values())
+                features[feature.key] = feature
+        return list(features.values())
 
     def without(self, run: MetricRun) -> MetricPlan:
         """All but one row."""
-        return replace(self, runs=tuple(one for one in self.runs if one is not run))
+        return replace(self, runs=tuple(kept for kept in self.runs if kept is not run))
 
     def of(self, *input_kind: str) -> list[MetricRun]:
         return [run for run in self.runs if run.input_kind in input_kind]
@@ -139,10 +139,10 @@ def _runs_of(name: str, sources: Mapping[str, Sequence[FeatureExtractor]], devic
     input_kind = registered.get(name).input_kind
     if input_kind not in sources:
         return [of_waveforms(name, input_kind, device)]
-    found = [run_on_vectors(name, source.name, source.dimension, source) for source in sources[input_kind]]
-    for run in found:
+    runs = [run_on_vectors(name, source.name, source.dimension, source) for source in sources[input_kind]]
+    for run in runs:
         run.create()
-    return found
+    return runs
 
 
 def _named_apart(sources: Sequence[FeatureExtractor], texts: Sequence[str]) -> list[FeatureExtractor]:

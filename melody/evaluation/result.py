@@ -91,11 +91,11 @@ def showable(value: Any) -> Any:
     {'a\\x00': ['b\\ud800', 1]}
     """
     if isinstance(value, str):
-        return NOT_SHOWABLE.sub(lambda found: ascii(found[0])[1:-1], value)
+        return NOT_SHOWABLE.sub(lambda match: ascii(match[0])[1:-1], value)
     if isinstance(value, list | tuple):
-        return [showable(one) for one in value]
+        return [showable(item) for item in value]
     if isinstance(value, dict):
-        return {showable(key): showable(one) for key, one in value.items()}
+        return {showable(key): showable(item) for key, item in value.items()}
     if isinstance(value, int) and value.bit_length() > 64:
         raise ValueError(f"expected a number, got {shown(value)}")
     return value
@@ -374,13 +374,13 @@ class Comparison(SavedResult):
 
     def rows(self, names: Iterable[str]) -> list[Difference]:
         """The differences of those names, or of metrics of those names; raises ``MelodyError`` for one without any."""
-        found: dict[str, Difference] = {}
+        named: dict[str, Difference] = {}
         for name in names:
             if not (rows := _named(self.differences, name)):
                 hint = did_you_mean(name, [row.name for row in self.differences])
                 raise MelodyError(f"no metric {name!r} was compared{hint}")
-            found |= {row.name: row for row in rows}
-        return list(found.values())
+            named |= {row.name: row for row in rows}
+        return list(named.values())
 
     def entries(self) -> list[ResultEntry]:
         """Every score of either side, and the differences, by ``side``."""
@@ -399,12 +399,12 @@ def _named(rows: Sequence[Named], name: str) -> list[Named]:
 
 def _only(rows: Sequence[Named], name: str, what: str) -> Named:
     """As ``_named``; raises ``MelodyError`` for none, or several."""
-    found = _named(rows, name)
-    if not found:
+    named = _named(rows, name)
+    if not named:
         raise MelodyError(f"no {what} {name!r}{did_you_mean(name, [row.name for row in rows])}")
-    if len(found) > 1:
-        raise MelodyError(f"{name!r} is the metric of {len(found)} {what}s: {', '.join(row.name for row in found)}")
-    return found[0]
+    if len(named) > 1:
+        raise MelodyError(f"{name!r} is the metric of {len(named)} {what}s: {', '.join(row.name for row in named)}")
+    return named[0]
 
 
 def _difference_entry(row: Difference) -> ResultEntry:

@@ -90,4 +90,7 @@ def _worst(clips: dict[str, float], sounds: Sequence[ClipRef], direction: str) -
     }[direction]
     names = {sound.identifier: sound.name for sound in sounds}
     ranked = sorted(values, key=lambda identifier: (-badness(values[identifier]), identifier))[:WORST]
-    return [ClipValue(identifier=one, file=names.get(one, one), value=values[one]) for one in ranked]
+    return [
+        ClipValue(identifier=identifier, file=names.get(identifier, identifier), value=values[identifier])
+        for identifier in ranked
+    ]

@@ -60,9 +60,9 @@ def over_clips(run: MetricRun, count: int, states: Iterable[tuple[str, Tensors]]
     """A metric of waveforms over so many clips (or pairs), from each one's states and value."""
     number = MetricValue()
     parts = GroupedJackknife(run.create, count, seed=seed)
-    for place, (identifier, tensors) in enumerate(states):
+    for row, (identifier, tensors) in enumerate(states):
         number.clips[identifier] = float(tensors[VALUE])
-        add_states(parts.part(place), {name: t for name, t in tensors.items() if name != VALUE})
+        add_states(parts.part(row), {name: t for name, t in tensors.items() if name != VALUE})
     return _estimated(number, parts, seed)
 
 
@@ -72,10 +72,10 @@ def over_texts(run: MetricRun, texts: Tensor, audio: Tensor, identifiers: Sequen
     run.create().update(texts, audio)  # so that what is wrong is told of all pairs, and not of the first
     parts = GroupedJackknife(run.create, len(identifiers), seed=seed)
     for row, identifier in enumerate(identifiers):
-        one = run.create()
-        for metric in (one, parts.part(row)):
+        alone = run.create()
+        for metric in (alone, parts.part(row)):
             metric.update(texts[row : row + 1], audio[row : row + 1])
-        number.clips[identifier] = value_of(one)
+        number.clips[identifier] = value_of(alone)
     return _estimated(number, parts, seed)
 
 
@@ -92,9 +92,9 @@ def _estimated(number: MetricValue, parts: GroupedJackknife, seed: int) -> Metri
     except Exception as error:  # a plug-in may fail in any way, and must spoil only its own row
         number.reason, number.refused = one_line(error), isinstance(error, MelodyError)
         return number
-    values = [one for one in number.clips.values() if math.isfinite(one)]
+    values = [clip_value for clip_value in number.clips.values() if math.isfinite(clip_value)]
     number.value = finite(value)
-    if lost := [name for name, one in number.clips.items() if not math.isfinite(one)]:
+    if lost := [name for name, clip_value in number.clips.items() if not math.isfinite(clip_value)]:
         number.warnings.append(f"{len(lost)} of {number.scored} clips have no finite value of their own: {some(lost)}")
     if number.value is None:
         number.reason = f"the value is {value}"
@@ -144,8 +144,8 @@ def _interval(number: MetricValue, parts: GroupedJackknife, values: Sequence[flo
 def filled(run: MetricRun, vectors: Iterable[Tensor], *, real: bool) -> Any:
     """One metric of sets that has seen these clips, each ``(windows, dimension)``."""
     metric = run.create()
-    for one in vectors:
-        metric.update(one, real)
+    for clip in vectors:
+        metric.update(clip, real)
     return metric
 
 
@@ -156,8 +156,8 @@ def grouped(
     groups = GroupedJackknife(run.create, count, seed=seed)
     if reference is not None:
         groups.fix(reference)
-    for place, one in enumerate(vectors):
-        groups.part(place).update(one, False)
+    for row, clip in enumerate(vectors):
+        groups.part(row).update(clip, False)
     return groups
 
 
@@ -227,7 +227,7 @@ def of_pairs(
 def of_clips(run: MetricRun, heard: FeatureSet, seed: int) -> MetricValue:
     """A metric of the waveforms of a set."""
     sounds: list[ClipRef] = heard.of(run.key)
-    states = ((one.identifier, heard.feature(one, run.key)) for one in sounds)
+    states = ((sound.identifier, heard.feature(sound, run.key)) for sound in sounds)
     return over_clips(run, len(sounds), states, seed)
 
 

@@ -216,7 +216,7 @@ def score_all(session: Session) -> list[Score]:
     scores = []
     for run in session.plan.runs:
         session.tick(run.name)
-        number, found = _scored(session, run)
+        number, groups = _scored(session, run)
         if (number.refused or (number.reason and run.from_elsewhere)) and not session.explicit_metrics:
             session.notes.append(f"{run.name} is not measured: it refuses these clips ({number.reason})")
             continue
@@ -224,7 +224,7 @@ def score_all(session: Session) -> list[Score]:
         expected = (
             len(session.pairs) if run.input_kind in ("waveform_pairs", "label_pairs") else session.listing.expected
         )
-        scores.append(row(run, number, found, session.generated.sounds, expected=expected, seed=session.seed))
+        scores.append(row(run, number, groups, session.generated.sounds, expected=expected, seed=session.seed))
         session.replicates[run.name] = number.replicates
         if number.value is None and not number.reason.startswith("the value is"):
             session.skip_list.add(None, [InvalidFile(run.name, number.reason)], (run.name,))
@@ -238,9 +238,9 @@ def _silent(session: Session, run: MetricRun) -> list[str]:
     key = run.source.feature.key if run.source else run.key
     if run.input_kind != "waveform_pairs":
         failed |= set(session.generated.failures.get(key, {}))
-    silent = [one.identifier for one in session.generated.sounds if one.is_silent and one.identifier not in failed]
+    silent = [clip.identifier for clip in session.generated.sounds if clip.is_silent and clip.identifier not in failed]
     if run.input_kind in ("waveform_pairs", "label_pairs"):
-        silent = [one for one in silent if one in {ours.identifier for ours, _ in session.pairs}]
+        silent = [identifier for identifier in silent if identifier in {ours.identifier for ours, _ in session.pairs}]
     return [f"{len(silent)} of the clips are silent: {some(silent)}"] if silent else []
 
 
@@ -268,7 +268,7 @@ def _waveforms(session: Session, run: MetricRun) -> Scored:
 def _pairs(session: Session, run: MetricRun) -> Scored:
     failed = session.pair_failures.get(run.key, {})
     number = of_pairs(run, session.paired, session.generated, failed, session.seed)
-    cut = [one.cut_s for one in session.paired if one.cut_s > 0]
+    cut = [cut_pair.cut_s for cut_pair in session.paired if cut_pair.cut_s > 0]
     if cut:
         number.warnings.append(f"{len(cut)} pairs were cut to the shorter, by {max(cut):g} s at most")
     usable = [both for both in session.pairs if both[0].identifier in number.clips]
@@ -336,8 +336,8 @@ def _texts(session: Session, run: MetricRun) -> Scored:
 def embedded_texts(source: FeatureExtractor, texts: Sequence[str], feature_store: FeatureStore) -> Tensor:
     """Joint embeddings ``(n, E)``; what is known is read."""
     keys = {text: hashlib.sha256(f"text:{text}".encode()).hexdigest() for text in dict.fromkeys(texts)}
-    found = {text: feature_store.read(key).feature(source.feature.key) for text, key in keys.items()}
-    missing = [text for text, known in found.items() if known is None]
+    features = {text: feature_store.read(key).feature(source.feature.key) for text, key in keys.items()}
+    missing = [text for text, known in features.items() if known is None]
     for begin in range(0, len(missing), TEXTS_AT_ONCE):
         batch = missing[begin : begin + TEXTS_AT_ONCE]
         with torch.inference_mode():
@@ -346,8 +346,8 @@ def embedded_texts(source: FeatureExtractor, texts: Sequence[str], feature_store
             record = feature_store.read(keys[text])
             record.add(source.feature.key, {"vectors": vector[None]})
             feature_store.write(keys[text], record)
-            found[text] = record.feature(source.feature.key)
-    return torch.cat([known["vectors"] for text in texts if (known := found[text]) is not None])
+            features[text] = record.feature(source.feature.key)
+    return torch.cat([known["vectors"] for text in texts if (known := features[text]) is not None])
 
 
 SCORED: dict[str, Callable[[Session, MetricRun], Scored]] = {

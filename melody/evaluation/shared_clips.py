@@ -13,21 +13,21 @@ from melody.evaluation.scoring import some
 REMEDY = "give folders without common clips, or say --allow-overlap"
 
 
-def check_apart(one: AudioFolder, other: AudioFolder, *, allowed: bool) -> list[str]:
+def check_apart(ours: AudioFolder, other: AudioFolder, *, allowed: bool) -> list[str]:
     """What is to be told of files that stand in both listings, links resolved.
 
     Raises:
         MelodyError: there are such files, and that is not allowed.
     """
     theirs = {_identity(clip.path) for clip in other.clips}
-    shared = [clip.name for clip in one.clips if _identity(clip.path) in theirs]
+    shared = [clip.name for clip in ours.clips if _identity(clip.path) in theirs]
     if not shared:
         return []
-    if len(shared) == len(one.clips) == len(other.clips):
-        told = f"{one.folder} and {other.folder} hold the same files"
+    if len(shared) == len(ours.clips) == len(other.clips):
+        told = f"{ours.folder} and {other.folder} hold the same files"
     else:
         told = (
-            f"{len(shared)} of {len(one.clips)} clips of {one.folder} are clips of {other.folder} too: {some(shared)}"
+            f"{len(shared)} of {len(ours.clips)} clips of {ours.folder} are clips of {other.folder} too: {some(shared)}"
         )
     if not allowed:
         raise MelodyError(f"{told}; {REMEDY}")
@@ -36,8 +36,8 @@ def check_apart(one: AudioFolder, other: AudioFolder, *, allowed: bool) -> list[
 
 def _identity(path: Path) -> tuple[int, int]:
     """Which file it is, by whatever name or link."""
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def copies(generated: Sequence[ClipRef], reference: Sequence[ClipRef]) -> list[str]:
