@@ -127,9 +127,10 @@ def test_rows_of_controls_are_told_apart_at_80_columns(folders: Path) -> None:
 def test_a_comparison_says_first_who_won_and_stands_whole_at_80_columns(folders: Path) -> None:
     result = melody.compare("generated", "reference", metrics=["peak", "key-clarity", "clipping-rate"])
     lines = [line.rstrip() for line in printed(result, 80).splitlines()]
+    verdicts = {"a": "A better", "b": "B better"}
     for row, title in zip(result.differences, ("peak, full scale", "key-clarity ↑", "clipping-rate ↓"), strict=True):
-        found = [line for line in lines if line.startswith(title)]
-        assert any(verdict in line for line in found for verdict in ("undecided", "direction", "better")), row
+        assert any(line.startswith(title) for line in lines)
+        assert any(f"{title}: verdict {verdicts.get(row.better, row.better)};" in line for line in lines), row
     assert max(map(len, lines)) <= 80
 
 
