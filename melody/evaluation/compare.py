@@ -160,15 +160,13 @@ def _differences(sessions: Sequence[Session], scores: Sequence[list[Score]], see
 
 def _of_clips(a: Score, b: Score, seed: int) -> Difference:
     both = [
-        identifier
-        for identifier in a.clips
-        if identifier in b.clips and a.clips[identifier] is not None and b.clips[identifier] is not None
+        (ours, theirs)
+        for identifier, ours in a.clips.items()
+        if ours is not None and (theirs := b.clips.get(identifier)) is not None
     ]
     if len(both) < 2:
         return _row(a, b, reason=f"{len(both)} pairs with values of their own")
-    paired = paired_difference(
-        [a.clips[identifier] for identifier in both], [b.clips[identifier] for identifier in both], seed=seed
-    )  # type: ignore[arg-type]
+    paired = paired_difference([ours for ours, _ in both], [theirs for _, theirs in both], seed=seed)
     lost = a.scored - len(both)
     return _row(
         a,

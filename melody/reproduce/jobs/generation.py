@@ -294,10 +294,10 @@ def check(generation: Generation, name: str, sample_rate: int, rows: int, durati
     if not torch.isfinite(waveform).all():
         raise MelodyError(f"system {name!r} made audio that holds NaN or infinity")
     trace = generation.trace
-    for what, counts in (("passes", trace.passes), ("weighted_passes", trace.weighted_passes)):
+    for kind, counts in (("passes", trace.passes), ("weighted_passes", trace.weighted_passes)):
         for part, count in counts.items():
             if not isinstance(count, int) or count < 0:
-                raise MelodyError(f"system {name!r}: {what} of {part} are {count!r}, expected a whole number")
+                raise MelodyError(f"system {name!r}: {kind} of {part} are {count!r}, expected a whole number")
     for part, formula in trace.formula.items():
         if trace.passes.get(part, 0) != formula:
             counted = trace.passes.get(part, 0)
