@@ -29,12 +29,15 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
     >>> did_you_mean("dddim", ["ddim", "heun"])
     "; did you mean 'ddim'? (valid: ddim, heun)"
+    >>> did_you_mean("FAD", ["fad", "kad"])
+    "; did you mean 'fad'? (valid: fad, kad)"
     """
     options = sorted(valid)
     if not options:
         return " (there are none)"
-    nearest = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    by_lower_case = {option.lower(): option for option in options}
+    nearest = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.4)
+    hint = f"; did you mean {by_lower_case[nearest[0]]!r}?" if nearest else ""
     return f"{hint} (valid: {', '.join(options)})"
 
 

@@ -56,6 +56,14 @@ def test_info_shows_parts_and_passes_and_writes_json(melody, tiny_path: Path) ->
     assert all(one["flops_counted"] == one["flops_formula"] for one in content["passes"])
 
 
+def test_what_is_missing_is_told_with_the_commands_usage(melody) -> None:  # type: ignore[no-untyped-def]
+    code, _, error = melody("describe", "ddim")
+    assert code == 2
+    assert error.startswith("melody: error: Missing argument 'name'. Usage: ")
+    assert "describe [OPTIONS]" in error
+    assert len(error.splitlines()) == 1
+
+
 def test_info_of_bad_input_is_one_line(melody) -> None:  # type: ignore[no-untyped-def]
     code, _, error = melody("info", "--preset", "papre")
     assert code == 2

@@ -106,10 +106,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with an argument, and what was given where typer had pydantic check it and does not say."""
+    """What is wrong with an argument: how the command is used, or what was given, where typer does not say it."""
     from pydantic import ValidationError
 
     message: str = error.format_message()
+    if message.startswith("Missing argument") and error.ctx is not None:
+        return f"{message} {error.ctx.get_usage()}"
     if not isinstance(error.__cause__, ValidationError):
         return message
     first = error.__cause__.errors()[0]

@@ -284,8 +284,8 @@ def check(generation: Generation, name: str, sample_rate: int, rows: int, durati
         raise MelodyError(f"system {name!r} gave {type(generation).__name__}, expected a Generation")
     waveform, rate = generation.waveform, generation.sample_rate
     if not (isinstance(waveform, Tensor) and waveform.is_floating_point()):
-        what = waveform.dtype if isinstance(waveform, Tensor) else type(waveform).__name__
-        raise MelodyError(f"system {name!r} made audio as {what}, expected a tensor of floating-point numbers")
+        kind = str(waveform.dtype) if isinstance(waveform, Tensor) else type(waveform).__name__
+        raise MelodyError(f"system {name!r} made audio as {kind}, expected a tensor of floating-point numbers")
     if rate != sample_rate:
         raise MelodyError(f"system {name!r} made audio at {rate} Hz; it says that it makes {sample_rate} Hz")
     expected = (rows, 1, round(duration_s * rate))
