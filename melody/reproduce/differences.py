@@ -39,11 +39,11 @@ class Difference:
     @property
     def text(self) -> str:
         """In words, with the interval where there is one."""
-        found = self.measured
-        text = f"difference {_signed(found.value)}"
-        if found.low is None or found.high is None:
+        measured = self.measured
+        text = f"difference {_signed(measured.value)}"
+        if measured.low is None or measured.high is None:
             return text
-        return f"{text}, from {_signed(found.low)} to {_signed(found.high)} ({found.interval})"
+        return f"{text}, from {_signed(measured.low)} to {_signed(measured.high)} ({measured.interval})"
 
 
 def _signed(value: float) -> str:
@@ -62,7 +62,7 @@ def difference(lower: Side, higher: Side) -> Difference:
     """Higher less lower, by what the two are made of."""
     if isinstance(lower, float) or isinstance(higher, float):
         return _against_a_number(lower, higher)
-    kinds = [None if one.sample is None else one.sample.of for one in (lower, higher)]
+    kinds = [None if side.sample is None else side.sample.of for side in (lower, higher)]
     if kinds == ["count", "count"]:
         return Difference(_bare(lower, higher), exact=True, remark="counts, which are exact")
     seeds = [seed for seed in higher.by_seed if seed in lower.by_seed]
@@ -78,7 +78,7 @@ def difference(lower: Side, higher: Side) -> Difference:
     alone = mean_interval(list(pairs.values()), over="repeats, paired" if kinds[0] == "repeats" else "seeds, paired")
     if kinds[0] == "repeats":
         return Difference(_measured(alone, pairs), remark=OF_REPEATS)
-    rows = [_rows(one, seeds) for one in (higher, lower)]
+    rows = [_rows(side, seeds) for side in (higher, lower)]
     if rows[0].shape != rows[1].shape or _names_differ(lower, higher):
         return Difference(_bare(lower, higher), remark="the two lost different clips, so that prompts do not pair")
     remark = f"by seeds alone, at these very prompts, from {alone.low:+.4g} to {alone.high:+.4g}"
@@ -103,7 +103,7 @@ def _names_differ(lower: Measurement, higher: Measurement) -> bool:
 def _over(measured: Measurement, items: list[str]) -> Measurement:
     sample = measured.sample
     assert isinstance(sample, Sample)
-    places = {name: place for place, name in enumerate(sample.items)}
+    places = {name: column for column, name in enumerate(sample.items)}
     rows = [[row[places[name]] for name in items] for row in sample.rows]
     means = [sum(row) / len(row) for row in rows]
     return measured.model_copy(
@@ -126,7 +126,7 @@ def _paired(estimate: Estimate) -> Estimate:
 
 def _unpaired(lower: Measurement, higher: Measurement) -> Difference:
     """Two means over other items each: all their levels together."""
-    sides = [_estimate(one) for one in (higher, lower)]
+    sides = [_estimate(number) for number in (higher, lower)]
     if any(side is None for side in sides):
         return Difference(_bare(lower, higher), remark="a single value gives no interval")
     estimates = [side for side in sides if side is not None]
@@ -153,10 +153,10 @@ def _against_a_number(lower: Side, higher: Side) -> Difference:
     sign = 1 if measured is higher else -1
     ends = [None if end is None else sign * (end - number) for end in (measured.low, measured.high)]
     low, high = ends if sign > 0 else ends[::-1]
-    found = measured.model_copy(update={"value": sign * (measured.value - number), "low": low, "high": high})
+    moved = measured.model_copy(update={"value": sign * (measured.value - number), "low": low, "high": high})
     exact = measured.sample is not None and measured.sample.of == "count"
     remark = "" if exact or measured.p_value is not None else "the number has no p-value"
-    return Difference(found, exact=exact, remark=remark)
+    return Difference(moved, exact=exact, remark=remark)
 
 
 def _rows(measured: Measurement, seeds: Sequence[str]) -> NDArray[np.float64]:

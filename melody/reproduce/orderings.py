@@ -36,9 +36,12 @@ class _Tested:
 def orderings(suite: Suite, cells: Sequence[Cell]) -> list[Ordering]:
     """Test every ordering of a suite on its cells, for each value of the claim's ``each`` axis."""
     tested = [_tested(suite, claim, extra, cells) for claim in suite.orderings for extra in _each(claim, cells)]
-    p_values = [p for one in tested if (p := _p_value(one)) is not None]
+    p_values = [p for ordering in tested if (p := _p_value(ordering)) is not None]
     corrected = iter(holm(p_values) if p_values else [])
-    return [_ordering(one, None if _p_value(one) is None else next(corrected), len(p_values)) for one in tested]
+    return [
+        _ordering(ordering, None if _p_value(ordering) is None else next(corrected), len(p_values))
+        for ordering in tested
+    ]
 
 
 def ordering_notes(tested: Sequence[Ordering]) -> list[str]:
@@ -87,9 +90,9 @@ def _tested(suite: Suite, claim: OrderingClaim, extra: Row, cells: Sequence[Cell
     compared = [side for side in (lower, higher) if isinstance(side, Cell)]
     if unmeasured := next((cell for cell in compared if cell.measured is None), None):
         return _Tested(claim, text, unavailable_reason=unmeasured.reason, paper_difference=printed, statement=stated)
-    found = difference(_value(lower), _value(higher))
+    gap = difference(_value(lower), _value(higher))
     no_rank = next((cell.no_rank for cell in compared if cell.no_rank), "")
-    return _Tested(claim, text, found, no_rank=no_rank, paper_difference=printed, statement=stated)
+    return _Tested(claim, text, gap, no_rank=no_rank, paper_difference=printed, statement=stated)
 
 
 def _side(selector: Row | float, extra: Row, column: str, cells: Sequence[Cell]) -> Cell | float | None:
@@ -101,8 +104,8 @@ def _side(selector: Row | float, extra: Row, column: str, cells: Sequence[Cell])
 
 
 def _cell(cells: Sequence[Cell], selector: Mapping[str, Scalar], column: str) -> Cell | None:
-    found = [cell for cell in cells if cell.column == column and selects(selector, cell.row)]
-    return found[0] if found else None
+    matching = [cell for cell in cells if cell.column == column and selects(selector, cell.row)]
+    return matching[0] if matching else None
 
 
 def _paper(side: Cell | float) -> float | None:
@@ -118,40 +121,45 @@ def _value(side: Cell | float) -> Side:
 
 
 def _p_value(tested: _Tested) -> float | None:
-    found = tested.difference
-    return None if found is None or found.exact or tested.no_rank else found.measured.p_value
+    gap = tested.difference
+    return None if gap is None or gap.exact or tested.no_rank else gap.measured.p_value
 
 
 def _ordering(tested: _Tested, p_holm: float | None, family: int) -> Ordering:
-    found = tested.difference
+    gap = tested.difference
     verdict: OrderingVerdict = "not attempted"
     reason = tested.unavailable_reason
-    if found is not None:
-        verdict = "undecided" if tested.no_rank else _verdict(found, p_holm)
-        said = (tested.no_rank, found.text, _p_values(found, p_holm, family), found.remark)
+    if gap is not None:
+        verdict = "undecided" if tested.no_rank else _verdict(gap, p_holm)
+        said = (
+            tested.no_rank,
+            gap.text,
+            _p_values(gap, p_holm, family),
+            gap.remark,
+        )
         reason = "; ".join(part for part in said if part)
     return Ordering(
         claim=tested.text,
         column=tested.claim.column,
         verdict=verdict,
         reason=reason,
-        difference=None if found is None else found.measured,
+        difference=None if gap is None else gap.measured,
         p_holm=p_holm,
         paper_difference=tested.paper_difference,
         statement=tested.statement,
     )
 
 
-def _p_values(found: Difference, p_holm: float | None, family: int) -> str:
-    if p_holm is None or found.measured.p_value is None:
+def _p_values(gap: Difference, p_holm: float | None, family: int) -> str:
+    if p_holm is None or gap.measured.p_value is None:
         return ""
-    own, corrected = ("below 1e-6" if p < 1e-6 else f"{p:.2g}" for p in (found.measured.p_value, p_holm))
+    own, corrected = ("below 1e-6" if p < 1e-6 else f"{p:.2g}" for p in (gap.measured.p_value, p_holm))
     return f"p {own}, {corrected} by Holm over {family} orderings"
 
 
-def _verdict(found: Difference, p_holm: float | None) -> OrderingVerdict:
-    if found.exact:
-        return "holds" if found.measured.value > 0 else "contradicted"
+def _verdict(gap: Difference, p_holm: float | None) -> OrderingVerdict:
+    if gap.exact:
+        return "holds" if gap.measured.value > 0 else "contradicted"
     if p_holm is None or p_holm >= ALPHA:
         return "undecided"
-    return "holds" if found.measured.value > 0 else "contradicted"
+    return "holds" if gap.measured.value > 0 else "contradicted"

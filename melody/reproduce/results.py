@@ -220,8 +220,8 @@ def load_results(path: str | Path) -> AnyResult:
         return KINDS[kind].model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise MelodyError(f"{path} is not a results file: {place}: {problem(first)}") from None
+        key = ".".join(map(str, first["loc"])) or "the whole"
+        raise MelodyError(f"{path} is not a results file: {key}: {problem(first)}") from None
     except ValueError as error:
         raise MelodyError(f"{path} is not a results file: {error}") from None
 
@@ -253,7 +253,7 @@ def _check_version(content: dict[str, Any]) -> None:
 
 def _entry(suite: str, cell: Cell) -> ResultEntry:
     measured = cell.measured
-    found = {"expected": 0, "scored": 0} if measured is None else measured.model_dump(include=NUMBERS)
+    numbers = {"expected": 0, "scored": 0} if measured is None else measured.model_dump(include=NUMBERS)
     return ResultEntry(
         suite=suite,
         row=cell.row,
@@ -266,5 +266,5 @@ def _entry(suite: str, cell: Cell) -> ResultEntry:
         verdict=cell.verdict,
         reason=cell.reason if measured is None else measured.warning or "",
         record=cell,
-        **found,
+        **numbers,
     )

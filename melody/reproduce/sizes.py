@@ -124,9 +124,9 @@ def sizes(preset: Preset) -> Sizes:
         preset=preset.name,
         parts=[row for part, module in ordered.items() for row in _part(preset, part, module)],
         passes=[
-            _cost(part, one, module)
+            _cost(part, network_pass, module)
             for part, module in ordered.items()
-            for one in passes(preset, part, module, frame_rate)
+            for network_pass in passes(preset, part, module, frame_rate)
         ],
         versions=versions(),
     )
@@ -167,13 +167,13 @@ def _size(
     )
 
 
-def _cost(part: str, one: Pass, module: nn.Module) -> PassCost:
-    formula = one.formula
-    counted, note = _counted(module, one)
+def _cost(part: str, network_pass: Pass, module: nn.Module) -> PassCost:
+    formula = network_pass.formula
+    counted, note = _counted(module, network_pass)
     return PassCost(
         part=TITLES[part],
-        name=one.name,
-        shape=one.shape,
+        name=network_pass.name,
+        shape=network_pass.shape,
         flops_counted=counted.flops if counted else None,
         flops_formula=formula.flops if formula else None,
         flops_beside=formula.beside if formula else None,
@@ -183,12 +183,12 @@ def _cost(part: str, one: Pass, module: nn.Module) -> PassCost:
     )
 
 
-def _counted(module: nn.Module, one: Pass) -> tuple[Count | None, str]:
+def _counted(module: nn.Module, network_pass: Pass) -> tuple[Count | None, str]:
     try:
         with torch.no_grad():
-            one.call.setup()
-        return count(module, one.call.run), ""
+            network_pass.call.setup()
+        return count(module, network_pass.call.run), ""
     except Exception as error:  # another project's component may do anything where there are no values
-        if one.formula is not None:
+        if network_pass.formula is not None:
             raise
         return None, f"cannot run without values: {' '.join(str(error).split())[:80]}"

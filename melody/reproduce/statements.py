@@ -45,11 +45,11 @@ class _Part:
 
 def statements(suites: Sequence[Suite], tables: Sequence[Table]) -> list[Statement]:
     """Every statement that the suites name or that a part of their tables speaks for, in their order."""
-    found: dict[str, list[_Part]] = {text: [] for suite in suites for text in suite.statements.values()}
+    parts_of: dict[str, list[_Part]] = {text: [] for suite in suites for text in suite.statements.values()}
     for table in tables:
         for text, part in _parts(table):
-            found.setdefault(text, []).append(part)
-    return [_statement(text, parts) for text, parts in found.items()]
+            parts_of.setdefault(text, []).append(part)
+    return [_statement(text, parts) for text, parts in parts_of.items()]
 
 
 def _parts(table: Table) -> Iterator[tuple[str, _Part]]:

@@ -282,8 +282,8 @@ class Suite(FrozenModel):
 
     def paper_value(self, row: Mapping[str, Scalar], column: str) -> PaperValue | None:
         """The paper's value of a cell, if it prints one."""
-        found = [v for v in self.paper if v.column == column and selects(v.row, row)]
-        return found[0] if found else None
+        printed = [v for v in self.paper if v.column == column and selects(v.row, row)]
+        return printed[0] if printed else None
 
 
 class FullRun(FrozenModel):
@@ -367,7 +367,7 @@ def load_suite(name: str | Path, *, full: bool = False) -> Suite:
     content = read_toml(path)
     instead = parse(FullRun, {"full": content.pop("full", {})}, str(path)).full
     longer: dict[str, Any] = {str(name): {**content.get(name, {}), **entries} for name, entries in instead.items()}
-    suites = [parse(Suite, _with_prompts(one, path), str(path)) for one in (content, {**content, **longer})]
+    suites = [parse(Suite, _with_prompts(table, path), str(path)) for table in (content, {**content, **longer})]
     return suites[full]
 
 

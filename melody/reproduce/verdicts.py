@@ -64,7 +64,9 @@ def _incomparable(column: Column, here: Circumstances) -> str:
     if column.comparable_devices and not any(part in here.device for part in column.comparable_devices):
         wanted = " or ".join(column.comparable_devices)
         return f"the paper's device is a {wanted}, this run's is {here.device}"
-    unshared = [text for one in column.conditions if (text := _unshared(one, here.conditions.get(one.name)))]
+    unshared = [
+        text for condition in column.conditions if (text := _unshared(condition, here.conditions.get(condition.name)))
+    ]
     return "; ".join(unshared)
 
 
@@ -113,14 +115,14 @@ def target_notes(tested: Sequence[Target]) -> list[str]:
 
 
 def _target(claim: TargetClaim, cells: Sequence[Cell]) -> Target:
-    found = [_cell(cells, claim.row, claim.column)]
+    compared = [_cell(cells, claim.row, claim.column)]
     if claim.below is not None:
-        found.append(_cell(cells, claim.below, claim.below_column or claim.column))
-    for cell in found:
+        compared.append(_cell(cells, claim.below, claim.below_column or claim.column))
+    for cell in compared:
         if cell is None or cell.measured is None:
             reason = "a row that it is about is not in this run" if cell is None else cell.reason
             return Target(claim=claim.claim, column=claim.column, verdict="not attempted", reason=reason)
-    measured = [cell.measured for cell in found if cell is not None and cell.measured is not None]
+    measured = [cell.measured for cell in compared if cell is not None and cell.measured is not None]
     holds, reason = _reached(claim, measured)
     verdict: TargetVerdict = "holds" if holds else "falls short"
     return Target(claim=claim.claim, column=claim.column, verdict=verdict, reason=reason)
@@ -148,5 +150,5 @@ def _with_interval(measured: Measurement) -> str:
 
 
 def _cell(cells: Sequence[Cell], selector: Mapping[str, Scalar], column: str) -> Cell | None:
-    found = [cell for cell in cells if cell.column == column and selects(selector, cell.row)]
-    return found[0] if found else None
+    matching = [cell for cell in cells if cell.column == column and selects(selector, cell.row)]
+    return matching[0] if matching else None
