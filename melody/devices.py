@@ -30,6 +30,14 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def place_of(part: object) -> torch.device:
+    """Where a part's weights lie; the CPU for a part without weights, be it a network or not."""
+    import torch
+
+    weights = part.parameters() if isinstance(part, torch.nn.Module) else ()
+    return next((weight.device for weight in weights), torch.device("cpu"))
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until a GPU has done all that it was given; other devices are never behind."""
     import torch

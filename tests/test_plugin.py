@@ -71,7 +71,7 @@ def test_the_command_line_lists_the_plugin_beside_ours(plugged_in, tmp_path):
     assert any("ddim" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", ["gru", "conv-codec", "crest"])
+@pytest.mark.parametrize("name", ["gru", "wave-denoiser", "conv-codec", "crest"])
 def test_the_other_examples_keep_what_their_kind_promises(plugged_in, tmp_path, name):
     lines = _run(plugged_in, "-m", "melody", "check-plugin", name, cwd=tmp_path).splitlines()
     assert f"{name!r} from melody-{name} (melody_{name.replace('-', '_')}:" in lines[0]

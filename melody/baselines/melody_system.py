@@ -23,7 +23,7 @@ class MelodySystem(System):
 
     name = "melody"
     capabilities: ClassVar[frozenset[str]] = frozenset({"audio-continuation", "long-form"})
-    options: ClassVar[frozenset[str]] = frozenset({"sampler", "grid", "num_steps", "guidance_scale"})
+    options: ClassVar[frozenset[str]] = frozenset({"sampler", "grid", "num_steps", "guidance_scale", "continuation"})
 
     def __init__(
         self,
@@ -57,7 +57,8 @@ class MelodySystem(System):
     def generate(
         self, prompts: Sequence[str], *, duration_s: float, seeds: Sequence[int], **options: Any
     ) -> Generation:
-        """One clip of ``duration_s`` for each prompt; options: sampler, grid, num_steps, guidance_scale."""
+        """One clip of ``duration_s`` for each prompt; options: sampler, grid, num_steps, guidance_scale,
+        and continuation, which is how Algorithm 2 is read beyond a segment."""
         self.check_options(options)
         return self.pipeline(prompts, duration_s=duration_s, seeds=seeds, **options)
 

@@ -36,6 +36,10 @@ ReproduceSamplerOption = Annotated[
     list[str] | None,
     typer.Option(help="Exactly these samplers (repeat it), instead of the suites' own and every plug-in's."),
 ]
+ReproduceGridOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Exactly these angle schedules (repeat it), instead of the suites' own and every plug-in's."),
+]
 SystemsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -113,6 +117,7 @@ def reproduce(
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     sampler: ReproduceSamplerOption = None,
+    grid: ReproduceGridOption = None,
     system: SystemsOption = None,
     language_model: LanguageModelsOption = None,
     codec: CodecsOption = None,
@@ -149,6 +154,7 @@ def reproduce(
             weights=folder,
             device=device,
             samplers=sampler or None,
+            grids=grid or None,
             systems=system or (),
             presets=(preset or [])[1:],
             components={"language_model": language_model or (), "codec": codec or (), "denoiser": denoiser or ()},

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from melody import registry
 from melody.artifacts.pretrained import read_card
 from melody.artifacts.weights import load_weights, stored_component
 from melody.config import Preset
+from melody.devices import place_of
 from melody.errors import MelodyError
 from melody.protocols import Codec, Denoiser
 
@@ -39,9 +40,7 @@ def check_sizes(preset: Preset, codec: Codec, denoiser: Denoiser) -> None:
 @torch.inference_mode()
 def latent_statistics(codec: Codec) -> Statistics:
     """Statistics of the latents of a fixed sound, by which one codec's latents are told from another's."""
-    parameters = codec.parameters() if isinstance(codec, nn.Module) else iter(())
-    device = next((parameter.device for parameter in parameters), torch.device("cpu"))
-    latents = codec.encode(_probe(codec.sample_rate).to(device))[0].double().cpu()  # (L, D)
+    latents = codec.encode(_probe(codec.sample_rate).to(place_of(codec)))[0].double().cpu()  # (L, D)
     return {"mean": latents.mean(dim=0).tolist(), "std": latents.std(dim=0).tolist()}
 
 

@@ -76,7 +76,7 @@ def weight_files(
             files[part] = part_file(part, (parts or {})[part])
         elif not path.is_file():
             files[part] = inherited_file(preset, part, bases) or path
-    return {part: path for part, path in files.items() if path.is_file() or has_weights(preset, part)}
+    return {part: path for part, path in files.items() if has_weights(preset, part)}
 
 
 def shipped_bases(preset: SystemPreset) -> list[SystemPreset]:
@@ -165,6 +165,10 @@ class Networks:
         self.preset, self.modules = preset, modules
         for part, module in modules.items():
             setattr(self, part, module)
+        for part in ("language_model", "denoiser"):
+            if not isinstance(modules[part], nn.Module):
+                name = f"{part.replace('_', ' ')} {getattr(preset, part).use!r}"
+                raise MelodyError(f"{name} is no torch.nn.Module, so its passes cannot be counted")
         check_sizes(preset, self.codec, self.denoiser)
         self.codec.remove_weight_norm()
         for module in modules.values():
@@ -178,7 +182,7 @@ class Networks:
 
     @property
     def device(self) -> torch.device:
-        return next(self.modules["denoiser"].parameters(), self.rvq.codebooks).device
+        return self.rvq.codebooks.device
 
     def token_options(self) -> dict[str, Any]:
         """How the preset draws tokens, for ``language_model.generate``; raises ``MelodyError`` for what has no effect.

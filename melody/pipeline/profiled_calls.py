@@ -150,5 +150,5 @@ def _zeros(module: nn.Module, *shape: int) -> Tensor:
 
 
 def _place(module: nn.Module) -> Tensor:
-    """A tensor on the network's device and of its dtype."""
-    return next(tensor for tensors in (module.parameters(), module.buffers()) for tensor in tensors)
+    """A tensor on the network's device and of its dtype; of a network without any, as torch makes one."""
+    return next((tensor for tensors in (module.parameters(), module.buffers()) for tensor in tensors), torch.zeros(()))

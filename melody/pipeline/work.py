@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.errors import MelodyError
@@ -118,6 +118,8 @@ def _denoiser(networks: Networks, settings: Settings, windows: list[Window]) -> 
 
 def _codec(codec: Codec, windows: list[Window]) -> Iterator[CallCost]:
     module: Any = codec
+    if not isinstance(codec, nn.Module):
+        return  # no network, so nothing of it is counted
     for frames, times in Counter(_pieces(codec, windows)).items():
         call = profiled_calls.decode(codec, frames)
         yield CallCost("codec", "decode", f"{frames} frames", times, module, call.run, call.setup, once=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from melody import registry
 from melody.errors import MelodyError
+from melody.reproduce.requested import RequestedRow
 from melody.reproduce.suite import Suite
-from melody.reproduce.systems import RequestedRow
 from melody.reproduce.tables.passes_and_preference import RATED
 from melody.reproduce.tables.table import kind_of
 
@@ -46,6 +46,7 @@ def check_options(suites: Sequence[Suite], options: Sequence[Option], tell: Tell
 def options_of(
     rows: Sequence[RequestedRow],
     samplers: Sequence[str] | None,
+    grids: Sequence[str] | None,
     *,
     ratings: bool,
     published_samples: bool,
@@ -56,12 +57,13 @@ def options_of(
         if not (name := row.system):
             continue  # a file that names no system, of which more is told when it is read
         registry.systems.entry(name)
-        hint = "systems are rows of tables 1 to 3, and of suites of kind quality-and-speed with compare = true"
-        yield Option(str(row), lambda suite, name=name: kind_of(suite).compares(suite, name), hint)  # type: ignore[misc]
-    for name in samplers or ():
-        registry.samplers.entry(name)
-        hint = "samplers are rows of suites with an axis of samplers"
-        yield Option(f"--sampler {name}", lambda suite: kind_of(suite).samples, hint)
+        hint = row_hint(row)
+        yield Option(str(row), lambda suite, row=row: kind_of(suite).takes(suite, row), hint)  # type: ignore[misc]
+    for axis, names in (("sampler", samplers), ("grid", grids)):
+        for name in names or ():
+            ROLES[axis].entry(name)
+            hint = f"{axis}s are rows of suites with an axis of {axis}s"
+            yield Option(f"--{axis} {name}", lambda suite: kind_of(suite).samples, hint)
     if ratings:
         yield Option("--ratings", _is_rated, "ratings fill tables 1 and 3")
     if published_samples:
@@ -69,6 +71,16 @@ def options_of(
         yield Option("--published-samples", lambda suite: suite.kind == "published-samples", hint)
     if budget:
         yield Option("--budget-s", lambda suite: suite.kind == "speed", "only the speed table has a budget")
+
+
+def row_hint(row: RequestedRow) -> str:
+    """Where what an option asks for is a row."""
+    where = "rows of tables 1 to 3, and of suites of kind quality-and-speed with compare = true"
+    if row.choices[0][0] == "system":
+        return f"systems are {where}"
+    costs = "speed and generation-costs"
+    beside = f"denoiser-comparison, {costs}" if row.choices[0][0] == "denoiser" else costs
+    return f"presets and components are {where}, or of kind {beside}"
 
 
 def missing_extras(suites: Sequence[Suite]) -> list[str]:

@@ -13,11 +13,11 @@ from melody.artifacts.files import canonical
 from melody.artifacts.provenance import commit, component_facts, deciding_versions, device_class, device_name, versions
 from melody.data.corpus import Corpus
 from melody.errors import one_line
-from melody.registry import audio_embedders, systems
+from melody.registry import audio_embedders, audio_taggers, systems
 from melody.reproduce.executor import Progress
 from melody.reproduce.loaded import Loaded
 from melody.reproduce.run_inputs import RunInputs, RunRequest
-from melody.reproduce.suite import Suite
+from melody.reproduce.suite import JOINT, TAGGER, Suite
 from melody.reproduce.systems import OWN
 
 
@@ -125,7 +125,12 @@ class Context:
         }
 
     def embedder_facts(self, name: str) -> dict[str, Any]:
-        """What identifies an audio embedder in keys, its weights too; raises ``MelodyError`` if it cannot be had."""
+        """What identifies what hears clips in keys, its weights too; raises ``MelodyError`` if it cannot be had."""
+        if name.startswith(TAGGER):
+            code = component_facts(audio_taggers, name.removeprefix(TAGGER))
+            return {**code, "name": name, "facts": self.loaded.extractor(name).facts}
+        if name.startswith(JOINT):
+            return {"name": name, "facts": self.loaded.extractor(name).facts}
         return {**component_facts(audio_embedders, name), "facts": self.loaded.embedder(name).identity()}
 
     def texts(self, suite: Suite) -> list[str]:

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from melody.data.audio import resampled
 from melody.data.corpus import Corpus
+from melody.data.recordings import AudioInfo
 from melody.errors import MelodyError, one_line
-from melody.evaluation.features import checked_windows
+from melody.evaluation.features import FeatureExtractor, checked_windows, joint_extractor, tagger_extractor
 from melody.metrics.attributes import AttributeClassifiers
 from melody.protocols import AudioEmbedder, System
 from melody.registry import audio_embedders
 from melody.reproduce.attribute_classifiers import trained_classifiers
 from melody.reproduce.run_inputs import Parts, RunInputs
+from melody.reproduce.suite import JOINT, TAGGER
 from melody.reproduce.systems import OWN, SystemEntry
 
 SEED_STRIDE = 10_000
@@ -41,6 +43,7 @@ class Loaded:
         self._training: dict[int, Corpus] = {}
         self._classifiers: dict[int, AttributeClassifiers] = {}
         self._embedders: dict[str, AudioEmbedder] = {}
+        self._extractors: dict[str, FeatureExtractor] = {}
 
     @cached_property
     def parts(self) -> Parts:
@@ -62,6 +65,11 @@ class Loaded:
             OWN, OWN, subject.capabilities, subject.options, load=lambda: self.parts.system, required=True
         )
         return {OWN: own, **self.inputs.others}
+
+    @property
+    def compared(self) -> list[str]:
+        """Names of the other systems that are rows of every table of systems."""
+        return [name for name, entry in self.inputs.others.items() if entry.is_row]
 
     def system(self, name: str) -> System:
         """A loaded system. Beside the preset's own, whose parts measure the others too, one is in memory at a time."""
@@ -118,6 +126,14 @@ class Loaded:
         """They learn when all is heard."""
         self.tell("judges of attributes: " + ("hearing training clips" if done < total else "learning"), done, total)
 
+    def extractor(self, name: str) -> FeatureExtractor:
+        """An audio tagger or a joint embedder by its name in jobs, built once."""
+        if name not in self._extractors:
+            tagger = name.startswith(TAGGER)
+            make = tagger_extractor if tagger else joint_extractor
+            self._extractors[name] = make(name.removeprefix(TAGGER if tagger else JOINT), self.device)
+        return self._extractors[name]
+
     def embedder(self, name: str) -> AudioEmbedder:
         """An audio embedder by name, built once."""
         if name not in self._embedders:
@@ -131,13 +147,20 @@ class Loaded:
         with torch.inference_mode():
             return joint.embed_audio(torch.stack(rows)[:, None].to(self.device)).cpu()
 
-    def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> joint embeddings ``(B, E)``."""
+    def embed_text(self, texts: Sequence[str], by: str = "") -> Tensor:
+        """Texts -> joint embeddings ``(B, E)``, by the preset's own embedder or another."""
         with torch.inference_mode():
+            if by:
+                return self.extractor(by).model.embed_text(texts).cpu()  # type: ignore[no-any-return]
             return self.parts.joint_embedder.embed_text(texts).cpu()
 
     def embed_windows(self, embedder: str, waveform: Tensor, sample_rate: int) -> Tensor:
-        """One clip ``(T,)`` -> ``(windows, E)`` by an embedder of whole sets."""
+        """One clip ``(T,)`` -> ``(windows, E)`` by an audio embedder, a tagger (its logits) or a joint embedder."""
+        if embedder.startswith((TAGGER, JOINT)):
+            feature = self.extractor(embedder).feature
+            sound = resampled(waveform.cpu(), sample_rate, feature.sample_rate or sample_rate)
+            facts = AudioInfo(sample_rate, 1, len(waveform), float(waveform.abs().max()), "float32")
+            return feature.compute(sound, facts)["vectors"]
         model = self.embedder(embedder)
         found = model.embed(resampled(waveform.cpu(), sample_rate, model.sample_rate).clone())
         return checked_windows(found, embedder, model.dimension)

@@ -75,6 +75,10 @@ class RunRequest:
     """Of the speed table's networks: fp32, bf16 or fp16; everything else runs in fp32."""
     budget_s: float = BUDGET_S
     """Seconds that the speed table may spend on a system, beside one call of every kind."""
+    grids: tuple[str, ...] | None = None
+    """As samplers."""
+    sizes: Mapping[str, Preset] = field(default_factory=dict)
+    """Presets of ours by the rows that are asked for beside the run's own, for what needs no weights."""
 
 
 @dataclass(frozen=True)

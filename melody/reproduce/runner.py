@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from melody.artifacts.store import Store
-from melody.config import Preset
+from melody.config import Preset, load_preset
 from melody.errors import MelodyError, one_line
 from melody.listening.schema import ListeningResult
 from melody.plugins import contained
@@ -24,12 +24,12 @@ from melody.reproduce.executor import Progress, RunSummary, compute_all
 from melody.reproduce.jobs.job import Failure, Job, JobResult, JobResults
 from melody.reproduce.jobs.speed import check_precision
 from melody.reproduce.orderings import ordering_notes, orderings
+from melody.reproduce.requested import requested_rows
 from melody.reproduce.results import RESULTS, Cell, Clip, Results, Share
 from melody.reproduce.results import Table as FilledTable
 from melody.reproduce.run_inputs import BUDGET_S, RunRequest
 from melody.reproduce.statements import statements
 from melody.reproduce.suite import Baseline, Column, Row, Suite, load_baselines
-from melody.reproduce.systems import requested_rows
 from melody.reproduce.tables.arguments import check_arguments
 from melody.reproduce.tables.builder import CellValue, TableBuilder, check_measures
 from melody.reproduce.tables.table import RowJobs, RowResults, Table, kind_of, table_of
@@ -46,6 +46,7 @@ def reproduce(
     weights: str | Path | None = None,
     device: str = "cpu",
     samplers: Sequence[str] | None = None,
+    grids: Sequence[str] | None = None,
     seed: int = 0,
     store: Store,
     output: Path,
@@ -65,6 +66,7 @@ def reproduce(
 
     Args:
         samplers: exactly these, instead of each suite's and every plug-in's.
+        grids: the same of grids.
         seed: added to every seed of a suite.
         split: the held-out split, ``test``, ``validation`` or ``test-2``.
         systems: others to compare with (``NAME``, ``NAME=WEIGHTS``, a TOML file), beside those of ours whose weights
@@ -83,9 +85,11 @@ def reproduce(
 
     check_timing(suites, precision, budget_s)
     rows = requested_rows(systems, presets, components or {})
+    own = preset if isinstance(preset, Preset) else load_preset(preset)
     options = options_of(
         rows,
         samplers,
+        grids,
         ratings=ratings is not None,
         # What the environment gives is given to every run, and asked for in none.
         published_samples=published_samples is not None and str(published_samples) != os.environ.get(PUBLISHED_SAMPLES),
@@ -94,13 +98,15 @@ def reproduce(
     check_options(suites, list(options), tell)
     for line in missing_extras(suites):
         tell(line)
-    chosen = None if samplers is None else tuple(dict.fromkeys(samplers))
-    request = RunRequest(device, seed, chosen, ratings, precision, budget_s)
+    chosen = [None if names is None else tuple(dict.fromkeys(names)) for names in (samplers, grids)]
+    sizes = {row.title(own): row.preset(own) for row in rows if row.is_of_ours}
+    request = RunRequest(device, seed, chosen[0], ratings, precision, budget_s, grids=chosen[1], sizes=sizes)
     if weights is None and all(kind_of(suite).weightless for suite in suites):
-        context = random_context(preset, request)
+        context = random_context(own, request)
     else:
+        needed = {each.title(own): each for suite in suites for each in kind_of(suite).requests(suite, own)}
         given: dict[str, Any] = {"weights": weights, "published_samples": published_samples, "split": split}
-        context = preset_context(preset, request, systems=rows, **given)
+        context = preset_context(own, request, systems=[*rows, *needed.values()], **given)
     return run(suites, context, store=store, output=output, progress=progress, command=command)
 
 

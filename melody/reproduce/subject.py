@@ -21,8 +21,9 @@ from melody.devices import device_of
 from melody.errors import MelodyError, did_you_mean
 from melody.pipeline import MelodyPipeline, check_weights
 from melody.reproduce.context import Context
+from melody.reproduce.requested import RequestedRow
 from melody.reproduce.run_inputs import EvaluatedPreset, Parts, RunInputs, RunRequest
-from melody.reproduce.systems import RequestedRow, RunDefaults, systems_of
+from melody.reproduce.systems import RunDefaults, systems_of
 
 PUBLISHED_SAMPLES = "MELODY_PUBLISHED_SAMPLES"
 """Folder of published samples, where no option gives one."""
@@ -56,9 +57,10 @@ def preset_context(
         published_samples = Path(os.environ[PUBLISHED_SAMPLES])
     if not 0 <= request.seed <= MAX_RUN_SEED:
         raise MelodyError(f"the seed is {shown(request.seed)}: expected 0 or more, and below 2^32")
-    for name in request.samplers or ():
-        if lacks := registry.samplers.lacks(name):
-            raise MelodyError(lacks)
+    for components, names in ((registry.samplers, request.samplers), (registry.grids, request.grids)):
+        for name in names or ():
+            if lacks := components.lacks(name):
+                raise MelodyError(lacks)
     if published_samples is not None and not published_samples.is_dir():
         raise MelodyError(f"no folder of published samples: {published_samples}")
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
@@ -94,6 +96,7 @@ def random_context(preset: str | Path | Preset, request: RunRequest) -> Context:
         load=nothing,
         definition=loaded,
         capabilities=MelodySystem.capabilities,
+        options=MelodySystem.options,
     )
     return Context(RunInputs(subject, corpus_of=nothing, prompts=nothing), request)
 
@@ -132,4 +135,5 @@ def preset_subject(preset: str | Path | Preset, weights: str | Path | None, devi
         folders=folders,
         definition=loaded,
         capabilities=MelodySystem.capabilities,
+        options=MelodySystem.options,
     )

@@ -23,6 +23,8 @@ from melody.reproduce.results import Reference
 Scalar = str | int | float
 Row = dict[str, Scalar]
 Grade = Literal["P", "S", "D", "M"]
+TAGGER, JOINT = "tagger ", "joint embedder "
+"""Before the name of what is no audio embedder and hears clips as one does: a clip gives rows of numbers."""
 ANY = "*"
 """In ``comparable_presets``: numbers of every preset compare."""
 OF_HELD_OUT_CLIPS = ("attribute-agreement", "retrieval")
@@ -85,6 +87,11 @@ class Column(FrozenModel):
     metric: str | None = None
     """A registered metric in its place, as in ``kad``: where the rows have what it takes."""
     embedder: str | None = None
+    tagger: str | None = None
+    """Of a metric of labels: a registered audio tagger."""
+    joint: str | None = None
+    """Of a metric of texts and sounds: another joint embedder than the preset's own, by the name of a preset with
+    weights, a folder or a hub id."""
     device: Literal["cpu", "cuda"] | None = None
     """Measured only in a run on such a device."""
     tolerance: Annotated[float, Field(ge=0)] = 0.05
@@ -99,6 +106,12 @@ class Column(FrozenModel):
     """What else the paper's run and ours must share; what is not known of it cannot be shared."""
     judged_by: str | None = None
     """Column of the same measurement in another unit, which has the verdict: one measurement, one verdict."""
+
+    @property
+    def hears(self) -> str:
+        """What hears the clips for it, by its name in jobs; empty for the preset's own joint embedder and for none."""
+        of_others = {TAGGER: self.tagger, JOINT: self.joint}
+        return next((f"{kind}{name}" for kind, name in of_others.items() if name), self.embedder or "")
 
     @model_validator(mode="after")
     def _one_number(self) -> Self:
@@ -191,7 +204,7 @@ class Suite(FrozenModel):
     prompts: tuple[str, ...] = ()
     """Texts in the place of the held-out captions; in the file the path of a CSV file with a column ``text``."""
     settings: Settings = Settings()
-    axes: dict[str, tuple[str | int, ...]] = Field(default_factory=dict)
+    axes: dict[str, tuple[str | int | float, ...]] = Field(default_factory=dict)
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     compare: bool = False
     """Whether the run's other systems are rows of a table over samplers, grids and steps."""

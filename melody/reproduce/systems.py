@@ -21,14 +21,13 @@ from melody import registry
 from melody.artifacts.files import file_hash
 from melody.artifacts.makings import Makings
 from melody.artifacts.provenance import component_facts, makings_facts, weights_hash
-from melody.artifacts.weights import stored_component
-from melody.config import ROLES, Component, FrozenModel, Preset, load_preset, parse, with_changes
+from melody.config import FrozenModel, Preset, parse
 from melody.documents import read_toml
 from melody.errors import MelodyError, one_line
 from melody.paths import PACKAGE
-from melody.pipeline import check_weights, has_weights, part_file, weight_files
 from melody.protocols import System
 from melody.registry import Entry
+from melody.reproduce.requested import RequestedRow
 
 OWN = "melody"
 """The system that a run's preset is."""
@@ -60,6 +59,15 @@ class SystemEntry:
     """Asked for by name: what is wrong with it ends the run, and not only its row."""
     unavailable_reason: str = ""
     """Why it cannot be a row."""
+    requested: RequestedRow | None = None
+    """What asked for it; nothing, where it is there by itself."""
+    definition: Preset | None = None
+    """The preset of ours that it is run by, if it is."""
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it is a row of every table of systems; what only a suite asks for is a row of that suite."""
+        return self.requested is None or not self.requested.suite
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -93,39 +101,6 @@ class SystemSpec(FrozenModel):
 
 
 @dataclass(frozen=True)
-class RequestedRow:
-    """A row that is asked for: a system, a preset of ours, or a component in a role of the run's own preset."""
-
-    option: str
-    """``system``, ``preset``, or a role, as in ``language_model``."""
-    text: str
-    """``NAME`` or ``NAME=WEIGHTS``; of a system or a preset also a TOML file."""
-
-    def __str__(self) -> str:
-        return f"--{self.option.replace('_', '-')} {self.text}"
-
-    @property
-    def system(self) -> str:
-        """Registered name of the system that it is run by; empty of a file that names none."""
-        if self.option != "system":
-            return OWN
-        if self.text.endswith(".toml"):
-            return str(read_toml(Path(self.text)).get("use", ""))
-        return self.text.partition("=")[0]
-
-
-def requested_rows(
-    systems: Sequence[str], presets: Sequence[str], components: Mapping[str, Sequence[str]]
-) -> list[RequestedRow]:
-    """All rows that a command line asks for."""
-    of_roles = [RequestedRow(role, text) for role, texts in components.items() for text in texts]
-    named = [
-        RequestedRow(option, text) for option, texts in (("system", systems), ("preset", presets)) for text in texts
-    ]
-    return [*named, *of_roles]
-
-
-@dataclass(frozen=True)
 class RunDefaults:
     """What systems of a run share."""
 
@@ -148,55 +123,23 @@ def systems_of(around: RunDefaults, asked: Sequence[str | RequestedRow] = ()) ->
         if entry.name != OWN and (not entry.in_tree or _ships_weights(entry)):
             systems[entry.name] = _by_itself(entry, around)
     named: dict[str, SystemEntry] = {}
-    for one_asked in asked:
-        row = RequestedRow("system", one_asked) if isinstance(one_asked, str) else one_asked
-        if row.text == OWN:  # it is in every table already
+    for row in (RequestedRow((("system", each),)) if isinstance(each, str) else each for each in asked):
+        if row.choices == (("system", OWN),):  # it is in every table already
             continue
-        one = _asked_for(_spec_of(row, around), around)
-        if one.name in named or one.name == OWN:
-            raise MelodyError(f"{row}: there are two systems {one.name!r}; {OTHER_NAMES}")
-        named[one.name] = one
+        entry = _asked_for(_spec_of(row, around), around)
+        if entry.name in named or entry.name == OWN:
+            raise MelodyError(f"{row}: there are two systems {entry.name!r}; {OTHER_NAMES}")
+        entry.requested = row
+        named[entry.name] = entry
     return systems | named
 
 
 def _spec_of(row: RequestedRow, around: RunDefaults) -> SystemSpec:
     """The system that a row is run by, with its arguments."""
-    if row.option == "system":
-        return _declared(row.text)
-    return _of_preset(row) if row.option == "preset" else _of_component(row, around)
-
-
-def _of_preset(row: RequestedRow) -> SystemSpec:
-    name, given, where = row.text.partition("=")
-    preset = load_preset(name)
-    check_weights(preset, weight_files(preset, where if given else None))
-    arguments = {"preset": preset} | ({"weights": where} if given else {})
-    return SystemSpec(use=OWN, title=preset.label, arguments=arguments)
-
-
-def _of_component(row: RequestedRow, around: RunDefaults) -> SystemSpec:
-    """The run's preset with another component in a role: as its weights say, or by its defaults if it has none."""
-    role, (name, given, where) = row.option, row.text.partition("=")
-    ROLES[role].entry(name)
-    arguments: dict[str, Any] = {} if around.weights is None else {"weights": around.weights}
-    if given:
-        arguments["parts"] = {role: where}
-        preset = _with_stored(around.preset, role, name, part_file(role, where), row)
-    else:
-        preset = with_changes(around.preset, [f"{role}.use={name}"])
-        if has_weights(preset, role):
-            raise MelodyError(f"{row}: {name!r} needs its weights: expected {row}=FOLDER_OR_HUB_ID")
-    return SystemSpec(use=OWN, title=name, arguments={"preset": preset, **arguments})
-
-
-def _with_stored(preset: Preset, role: str, name: str, path: Path, row: RequestedRow) -> Preset:
-    """The preset with the component that a weights file is of."""
-    stored = stored_component(path)
-    if stored.get("use") != name:
-        raise MelodyError(f"{row}: {path} holds weights of {stored.get('use')!r}, not of {name!r}")
-    arguments = ROLES[role].validate(name, stored["arguments"], where=str(path))
-    changes = (*preset.changes, f"{role}.use={name}")
-    return preset.model_copy(update={role: Component(use=name, arguments=arguments), "changes": changes})
+    if "system" in dict(row.choices):
+        return _declared(row.choices[0][1])
+    arguments = row.arguments(around.preset, around.weights)
+    return SystemSpec(use=OWN, title=row.title(around.preset), arguments=arguments)
 
 
 def shipped_folder(name: str, preset: str) -> Path:
@@ -296,6 +239,7 @@ def _under_test(declared: SystemSpec, around: RunDefaults) -> SystemEntry:
         capabilities=kind.capabilities,
         takes=kind.options,
         options=declared.options,
+        definition=arguments["preset"] if use == OWN and isinstance(arguments["preset"], Preset) else None,
         in_tree=entry.in_tree,
         load=partial(registry.systems.create, use, {**given, **declared.arguments}, where=where),
         describe=describe,

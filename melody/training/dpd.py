@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from melody.config import DenoiserStage, Generation
+from melody.devices import place_of
 from melody.diffusion.angles import add_noise, draw_chunk_angles, velocity_target
 from melody.diffusion.guidance import guided_velocity
 from melody.errors import MelodyError
@@ -142,8 +143,7 @@ class AudioPreview:
 
     def decode(self, latents: Tensor) -> Tensor:
         """The waveform ``(T,)`` of one item's latents ``(1, L, D)``."""
-        devices = (parameter.device for parameter in self.codec.parameters())  # type: ignore[attr-defined]
-        return self.codec.decode(latents.to(next(devices, torch.device("cpu"))))[0, 0]
+        return self.codec.decode(latents.to(place_of(self.codec)))[0, 0]
 
     def sampled(self, denoiser: Any, tokens: Tensor, shape: torch.Size) -> Tensor:
         """Music for tokens ``(1, N)``, from noise by the seed 0."""

@@ -21,6 +21,7 @@ from melody.baselines.noise2music.frames import Frames
 from melody.conditioning.rvq import ResidualVectorQuantizer
 from melody.data.corpus import Corpus
 from melody.data.embedded import further_captions
+from melody.devices import place_of
 from melody.protocols import Codec, JointEmbedder, SemanticTokenizer, TokenCodec
 from melody.training.audio import segment_batch, segments
 from melody.training.shares import is_main
@@ -120,7 +121,7 @@ def _of_segments(
     corpus: Corpus, clip_s: float, what: str, function: Callable[[Tensor], Tensor | tuple[Tensor, ...]]
 ) -> Tensor:
     samples = round(clip_s * corpus.sample_rate)
-    device = _device(function.__self__)  # type: ignore[attr-defined]
+    device = place_of(function.__self__)  # type: ignore[attr-defined]
     return _cached(
         corpus,
         f"{what} {clip_s}",
@@ -132,11 +133,6 @@ def _of_segments(
 def _one(computed: Tensor | tuple[Tensor, ...]) -> Tensor:
     """Several tensors of the same rows side by side: ``(B, …)`` each -> ``(B, n, …)``."""
     return torch.stack(computed, dim=1) if isinstance(computed, tuple) else computed
-
-
-def _device(part: object) -> torch.device:
-    """Where a part's weights lie."""
-    return next((p.device for p in part.parameters()), torch.device("cpu"))  # type: ignore[attr-defined]
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from melody.errors import MelodyError
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import JobResult, NetworkJob, float32
 from melody.reproduce.loaded import Loaded
+from melody.reproduce.suite import JOINT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +58,19 @@ class EmbeddedClips:
     @property
     def text(self) -> Tensor:
         """Joint embeddings of the texts, ``(clips, E)``."""
-        return torch.cat([torch.from_numpy(result.arrays["joint_text"]) for result in self.results])
+        return self._joined("joint_text")
 
     @property
     def audio(self) -> Tensor:
         """Joint embeddings of the clips, ``(clips, E)``."""
-        return torch.cat([torch.from_numpy(result.arrays["joint_audio"]) for result in self.results])
+        return self._joined("joint_audio")
+
+    def joint(self, by: str = "") -> tuple[Tensor, Tensor]:
+        """The same of texts and of clips, by the preset's own joint embedder or another."""
+        return (self._joined(f"text.{by}"), torch.cat(self.vectors(by))) if by else (self.text, self.audio)
+
+    def _joined(self, name: str) -> Tensor:
+        return torch.cat([torch.from_numpy(result.arrays[name]) for result in self.results])
 
     @property
     def recordings(self) -> list[Recording]:
@@ -134,5 +142,6 @@ def embedding_arrays(
         "joint_audio": float32(joint),
         "joint_text": float32(loaded.embed_text(texts)),
         **{f"embedding.{name}": float32(torch.cat(list(clips))) for name, clips in windows.items()},
+        **{f"text.{name}": float32(loaded.embed_text(texts, name)) for name in windows if name.startswith(JOINT)},
     }
     return arrays, {name: [len(clip) for clip in clips] for name, clips in windows.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -129,6 +129,29 @@ class DenoisingJob(PresetJob):
 
     def compute(self, loaded: Loaded) -> JobResult:
         return JobResult(denoising_values(loaded.parts.denoiser, self.clips, self.seed, loaded))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherDenoisingJob(DenoisingJob):
+    """The same of the denoiser of another system of ours, on the preset's own latents and tokens."""
+
+    kind: ClassVar[str] = "denoising-other"
+    system: dict[str, Any]
+
+    @classmethod
+    def of_system(cls, context: Context, name: str, *, clips: int, seed: int) -> OtherDenoisingJob:
+        """The job of so many clips, or of all that there are."""
+        own = DenoisingJob.of(context, clips=clips, seed=seed)
+        shared = {each.name: getattr(own, each.name) for each in fields(own) if each.name != "label"}
+        return cls(label=f"denoising, {name}, seed {seed}", **shared, system=context.system_facts(name))
+
+    @property
+    def system_name(self) -> str:
+        return str(self.system["name"])
+
+    def compute(self, loaded: Loaded) -> JobResult:
+        denoiser = loaded.system(self.system_name).pipeline.denoiser  # type: ignore[attr-defined]
+        return JobResult(denoising_values(denoiser, self.clips, self.seed, loaded))
 
 
 def _control_sounds(name: str, count: int, samples: int, loaded: Loaded) -> list[Tensor]:

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from melody import registry
+from melody.baselines.melody_system import MelodySystem
 from melody.errors import MelodyError, did_you_mean
 from melody.protocols import InputKind
+from melody.reproduce.requested import VARIANT_AXES
 from melody.reproduce.suite import Column, Settings, Suite
 from melody.reproduce.tables.builder import takes_embedder
 
@@ -20,6 +22,8 @@ OWN_EMBEDDER = "melody-{preset}"
 SYSTEM_OPTIONS = ("systems", "counted")
 """Settings that are options of other systems, by their registered names."""
 SAMPLING = frozenset({"sampler", "grid", "num_steps"})
+AXES = frozenset({*MelodySystem.options, "duration_s", *VARIANT_AXES})
+"""Every option of ``generate``, and what makes another system of ours."""
 CLIPS = frozenset({"prompts", "duration_s", "seeds", "guidance_scale"})
 HEARD = CLIPS | {"judges", "training_clips", "systems"}
 """Settings of clips that classifiers hear."""
@@ -103,6 +107,7 @@ def _of_column(column: Column, uses: Uses) -> Iterator[str]:
         return
     if column.device is not None and column.measure not in uses.timed:
         yield f"{where}: device has no use for {_named(column)}{did_you_mean(column.measure, uses.timed)}"
+    yield from _of_other_listeners(where, column)
     if takes_embedder(column):
         what = column.metric or "fad"
         known = registry.audio_embedders.names() if uses.embedders is None else uses.embedders
@@ -117,6 +122,21 @@ def _of_column(column: Column, uses: Uses) -> Iterator[str]:
             yield f"{where}: {what} is by the preset's own joint embedding, and not by {embedder!r}{own}"
     elif embedder is not None:
         yield f"{where}: embedder has no use for {_named(column)}"
+
+
+def _of_other_listeners(where: str, column: Column) -> Iterator[str]:
+    """What is wrong with a column's tagger or joint embedder."""
+    kind = registry.metrics.get(column.metric).input_kind if column.metric else ""
+    if column.tagger is not None and kind != "labels":
+        yield f"{where}: tagger has no use for {_named(column)}"
+    if column.joint is not None and kind != "text_audio_embeddings":
+        yield f"{where}: joint has no use for {_named(column)}"
+    if kind == "labels":
+        known = registry.audio_taggers.names()
+        if column.tagger is None:
+            yield f"{where}: {column.metric} needs a tagger, one of: {', '.join(known)}"
+        elif column.tagger not in known:
+            yield f"{where}: unknown tagger {column.tagger!r}{did_you_mean(column.tagger, known)}"
 
 
 def _named(column: Column) -> str:

@@ -141,12 +141,8 @@ class TableBuilder:
 
     def metric_name(self, column: Column) -> str:
         """The metric with what it is relative to, as in ``fad[mel-stats]``."""
-        name = quantity_of(column, self.measures).metric
-        return (
-            f"{name}[{column.embedder.replace('{preset}', self.context.inputs.subject.preset)}]"
-            if column.embedder
-            else name
-        )
+        name, heard_by = quantity_of(column, self.measures).metric, _heard_by(column)
+        return f"{name}[{heard_by.replace('{preset}', self.context.inputs.subject.preset)}]" if heard_by else name
 
     def _preset(self, value: CellValue) -> str:
         """Of what made the numbers: a row's system may have a preset of its own, or none."""
@@ -164,7 +160,7 @@ class TableBuilder:
             precision=value.precision,
             seeds=list(value.seeds),
             sample_count=number.scored if number else 0,
-            embedder=column.embedder.replace("{preset}", context.inputs.subject.preset) if column.embedder else None,
+            embedder=_heard_by(column).replace("{preset}", context.inputs.subject.preset) or None,
             versions=origins[0]["versions"],
             commit=_joined(origins, "commit"),
             weights=_weights(context, value),
@@ -209,8 +205,14 @@ def lacking_extra(column: Column) -> str:
     """The extra that a column needs and that is not installed, in one line; empty if there is none."""
     if column.metric and (lacks := registry.metrics.lacks(column.metric)):
         return lacks
+    if column.tagger:
+        return registry.audio_taggers.lacks(column.tagger)
     embedder = column.embedder or ""
     return registry.audio_embedders.lacks(embedder) if takes_embedder(column) and embedder else ""
+
+
+def _heard_by(column: Column) -> str:
+    return column.tagger or column.joint or column.embedder or ""
 
 
 def takes_embedder(column: Column) -> bool:
@@ -221,9 +223,9 @@ def takes_embedder(column: Column) -> bool:
 
 
 def embedders_of(suite: Suite) -> list[str]:
-    """The embedders of a suite's distances that can be had."""
-    distances = [column for column in suite.columns if takes_embedder(column) and column.embedder]
-    return sorted({str(column.embedder) for column in distances if not lacking_extra(column)})
+    """What hears a suite's clips and can be had: embedders of its distances, taggers, joint embedders of others."""
+    heard = [column for column in suite.columns if column.tagger or column.joint or takes_embedder(column)]
+    return sorted({column.hears for column in heard if column.hears and not lacking_extra(column)})
 
 
 def check_classifiers(suite: Suite) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 from melody import registry
+from melody.config import Preset, with_changes
+from melody.errors import MelodyError
 from melody.evaluation import levels
 from melody.evaluation.result import Measurement
+from melody.pipeline import has_weights
 from melody.reproduce.jobs.denoiser_ablation import Study, StudyJob
 from melody.reproduce.jobs.job import JobResult
-from melody.reproduce.jobs.reference_clips import DenoisingJob
-from melody.reproduce.suite import Column, Row
+from melody.reproduce.jobs.reference_clips import DenoisingJob, OtherDenoisingJob
+from melody.reproduce.requested import RequestedRow
+from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import CellValue, Quantity, unregistered
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
@@ -26,7 +31,7 @@ ANGLES = "one a clip, stratified over [0, π/2]"
 
 @registry.tables.register("denoiser-comparison")
 class DenoiserComparisonTable(Table):
-    """Denoisers: the listed ones of the study, the preset's own, and every plug-in's."""
+    """Denoisers: the listed ones of the study, the preset's own, those asked for, and every plug-in's."""
 
     measures: ClassVar = {
         "velocity_mse": Quantity("velocity-mse", "lower"),
@@ -38,13 +43,40 @@ class DenoiserComparisonTable(Table):
     }
     uses = Uses(frozenset({"clips", "seeds"}), listed=frozenset({"denoiser"}))
 
+    @classmethod
+    def takes(cls, suite: Suite, row: RequestedRow) -> bool:
+        """Denoisers, in the run's own preset."""
+        return [axis for axis, _ in row.choices] == ["denoiser"]
+
+    @classmethod
+    def requests(cls, suite: Suite, preset: Preset) -> Iterable[RequestedRow]:
+        """Denoisers of plug-ins that need no weights."""
+        for name in _plugins():
+            try:
+                has_none = not has_weights(with_changes(preset, [f"denoiser.use={name}"]), "denoiser")
+            except MelodyError:
+                continue
+            if has_none and name != preset.denoiser.use:
+                yield RequestedRow((("denoiser", name),), suite.name)
+
+    @cached_property
+    def _others(self) -> dict[str, str]:
+        """Rows of denoisers that are asked for or need no weights, and the system that each is in."""
+        listed, others = {listed.row["denoiser"] for listed in self.suite.rows}, {}
+        for name, entry in self.context.inputs.others.items():
+            row = entry.requested
+            if row is None or row.suite not in ("", self.suite.name) or not self.takes(self.suite, row):
+                continue
+            denoiser = row.choices[0][1].partition("=")[0] if row.suite else name
+            others[f"{denoiser}, as given" if denoiser in listed else denoiser] = name
+        return others
+
     def rows(self) -> list[Row]:
-        """The suite's denoisers, the preset's own, and every plug-in's that is neither."""
+        """The suite's denoisers, the preset's own, those asked for, and every plug-in's that is none of them."""
         listed = [listed.row for listed in self.suite.rows]
-        known = {row["denoiser"] for row in listed} | {self.context.inputs.subject.denoiser}
-        plugins = [entry.name for entry in registry.denoisers.entries() if not entry.in_tree]
-        others: list[Row] = [{"denoiser": name} for name in plugins if name not in known]
-        return [*listed, self._own_row, *others]
+        known = {row["denoiser"] for row in listed} | {self.context.inputs.subject.denoiser, *self._others}
+        others = [*self._others, *(name for name in _plugins() if name not in known)]
+        return [*listed, self._own_row, *({"denoiser": name} for name in others)]
 
     @property
     def _own_row(self) -> Row:
@@ -52,17 +84,22 @@ class DenoiserComparisonTable(Table):
         return {"denoiser": f"{self.context.inputs.subject.denoiser} of preset {self.context.inputs.subject.preset}"}
 
     def _study(self, row: Row) -> Study | None:
-        return None if row == self._own_row else Study.of(str(row["denoiser"]), self.suite.settings.seeds)
+        if row == self._own_row or row["denoiser"] in self._others:
+            return None
+        return Study.of(str(row["denoiser"]), self.suite.settings.seeds)
 
     def _seeds(self, row: Row) -> Sequence[int]:
         """Of noise for the preset's own denoiser, of training for the study's."""
         seeds = self.suite.settings.seeds
-        return self.context.seeds(seeds) if row == self._own_row else seeds
+        return seeds if self._study(row) else self.context.seeds(seeds)
 
     def jobs(self, row: Row) -> RowJobs:
         clips, seeds, study = self.suite.settings.clips, self._seeds(row), self._study(row)
         if row == self._own_row:
             return {"seeds": [DenoisingJob.of(self.context, clips=clips, seed=seed) for seed in seeds]}
+        if system := self._others.get(str(row["denoiser"])):
+            context = self.context
+            return {"seeds": [OtherDenoisingJob.of_system(context, system, clips=clips, seed=seed) for seed in seeds]}
         if study is None or study.lacking(self.context) is not None:
             return {}
         return {"seeds": [StudyJob.of_study(study, self.context, clips=clips, training_seed=seed) for seed in seeds]}
@@ -92,8 +129,12 @@ class DenoiserComparisonTable(Table):
         if study is not None:
             return study.lacking(self.context) or ""
         subject = self.context.inputs.subject
-        why = f"preset {subject.preset!r} holds weights of {subject.denoiser!r} only"
-        return unregistered(registry.denoisers, str(row["denoiser"]), why)
+        name = str(row["denoiser"])
+        why = (
+            f"preset {subject.preset!r} holds weights of {subject.denoiser!r} only: train it (melody train dpd --set "
+            f"denoiser.use={name}) and give them by --denoiser {name}=FOLDER"
+        )
+        return unregistered(registry.denoisers, name, why)
 
     def _measured(self, column: Column, found: Mapping[str, JobResult], study: Study | None) -> Measurement | str:
         """The number, or why there is none."""
@@ -121,6 +162,10 @@ class DenoiserComparisonTable(Table):
 
 def _studied(results: RowResults) -> tuple[StudyJob, ...]:
     return results.planned_as(StudyJob, "seeds")
+
+
+def _plugins() -> list[str]:
+    return [entry.name for entry in registry.denoisers.entries() if not entry.in_tree]
 
 
 def no_rank(denoiser: str, values: Mapping[str, float]) -> str:

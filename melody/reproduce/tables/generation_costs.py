@@ -15,8 +15,10 @@ from melody.reproduce.context import Context
 from melody.reproduce.jobs.counting import CountedRunJob, WorkJob
 from melody.reproduce.jobs.job import Failure, JobResult
 from melody.reproduce.random_systems import why_not
+from melody.reproduce.requested import RequestedRow
 from melody.reproduce.results import Cell, Projection
-from melody.reproduce.suite import Column, Row
+from melody.reproduce.suite import Column, Row, Suite
+from melody.reproduce.systems import OWN
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import PASSES, CellValue, Quantity
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
@@ -54,6 +56,18 @@ def definition(context: Context) -> Preset:
     return context.inputs.subject.definition or load_preset(context.inputs.subject.preset)
 
 
+def sized_rows(suite: Suite, context: Context) -> list[Row]:
+    """A suite's rows, and those of our system again for every preset or component that is asked for beside it."""
+    listed = [listed.row for listed in suite.rows]
+    own = [row for row in listed if row.get("system") == OWN]
+    return listed + [{**row, "system": name} for name in context.request.sizes for row in own]
+
+
+def of_size(context: Context, name: str) -> tuple[Preset, str]:
+    """A row's preset, and the name of its system as registered."""
+    return (context.request.sizes[name], OWN) if name in context.request.sizes else (definition(context), name)
+
+
 @tables.register("generation-costs")
 class GenerationCostsTable(Table):
     """What a clip of each system costs, by formula and on a run."""
@@ -70,20 +84,30 @@ class GenerationCostsTable(Table):
     uses = Uses(frozenset({"duration_s"}), listed=frozenset({"system", "duration_s"}), options=True)
     weightless = True
 
+    @classmethod
+    def takes(cls, suite: Suite, row: RequestedRow) -> bool:
+        """Presets and components, which need no weights here."""
+        return row.is_of_ours
+
+    def rows(self) -> list[Row]:
+        """The suite's, and what is asked for beside them."""
+        return sized_rows(self.suite, self.context)
+
     def _asked(self, row: Row) -> Asked:
         return Asked.of(row, self.suite.settings.duration_s)
 
     def jobs(self, row: Row) -> RowJobs:
         """The calls of a row's clip by formula, and a run of it."""
-        asked, preset = self._asked(row), definition(self.context)
-        if why_not(asked.system):
+        asked = self._asked(row)
+        preset, system = of_size(self.context, asked.system)
+        if why_not(system):
             return {}
-        wanted = (preset, asked.system, asked.duration_s, asked.options)
+        wanted = (preset, system, asked.duration_s, asked.options)
         return {"formula": [WorkJob.of(*wanted)], "run": [CountedRunJob.of(self.context, *wanted)]}
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
         asked = self._asked(row)
-        if reason := why_not(asked.system):
+        if reason := why_not(of_size(self.context, asked.system)[1]):
             return CellValue(unavailable_reason=reason)
         formula, run = results.of("formula", "run")
         if isinstance(formula, Failure) or "absent" in formula.values:

@@ -1,8 +1,9 @@
 """Columns of registered metrics: computed as ``melody evaluate`` does, with prompts and seeds as two levels.
 
-A column names a metric, ``metric = "kad"``, with an ``embedder`` if it is one of embeddings; the measures ``fad``,
+A column names a metric, ``metric = "kad"``, with an ``embedder`` if it is one of embeddings, with a ``tagger`` if it
+is one of labels; the measures ``fad``,
 ``mcc`` and ``cosine`` are metrics by a name of their own. Metrics of texts and sounds are fed by the preset's own joint
-embedding. What a metric of waveforms hears are the clips as float32.
+embedding, or by that which ``joint`` names. What a metric of waveforms hears are the clips as float32.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from melody.reproduce.suite import Column, Suite
 
 SEED = 0
 """Of groups and draws: a suite's seeds are those of clips."""
-FED_BY_CLIPS: frozenset[InputKind] = frozenset({"embeddings", "text_audio_embeddings", "waveforms"})
+FED_BY_CLIPS: frozenset[InputKind] = frozenset({"embeddings", "labels", "text_audio_embeddings", "waveforms"})
 """What the clips of a row can feed a metric, where they are clips of texts."""
+OF_SETS = ("embeddings", "labels")
+"""What is fed by rows of numbers of each clip, of whole sets."""
 MEASURES = {"fad": "fad", "mcc": "mcc", "cosine": "mcc"}
 """Measures that are a registered metric."""
 
@@ -47,7 +50,7 @@ def input_kind_of(column: Column) -> InputKind | None:
 
 def needs_reference(column: Column) -> bool:
     """Whether a column's metric takes real clips beside the row's own."""
-    return input_kind_of(column) == "embeddings" and bool(metrics.get(metric_of(column)).needs_reference)
+    return input_kind_of(column) in OF_SETS and bool(metrics.get(metric_of(column)).needs_reference)
 
 
 def keeps_waveforms(suite: Suite) -> bool:
@@ -86,7 +89,7 @@ class MetricColumns:
 
     def of_real(self, column: Column, real: EmbeddedClips) -> Measurement:
         """The held-out clips: of sets the mean over draws of as many as are generated against the others."""
-        if input_kind_of(column) == "embeddings":
+        if input_kind_of(column) in OF_SETS:
             run, vectors = _vector_run(column, real)
             return floor.floor(run, vectors, self.suite.settings.prompts, SEED)
         value = self._value(column, real, None, self._held_out(column, real))
@@ -101,7 +104,7 @@ class MetricColumns:
     def of_control(self, column: Column, name: str, made: EmbeddedClips, real: EmbeddedClips) -> Measurement:
         """Clips of a control."""
         prompts = self.suite.settings.prompts
-        if input_kind_of(column) != "embeddings":
+        if input_kind_of(column) not in OF_SETS:
             return self.of_clips(column, made, real, prompts)
         run, vectors = _vector_run(column, made)
         with metrics.around(run.metric):
@@ -118,11 +121,11 @@ class MetricColumns:
         """A metric of one set of clips, as of ``melody evaluate``."""
         name, kind = metric_of(column), input_kind_of(column)
         with metrics.around(name):
-            if kind == "embeddings":
+            if kind in OF_SETS:
                 run, vectors = _vector_run(column, clips)
                 return over_sets(grouped(run, vectors, len(vectors), SEED, self._seen(column, run, reference)))
             if kind == "text_audio_embeddings":
-                text, audio = clips.text, clips.audio
+                text, audio = clips.joint(column.hears if column.joint else "")
                 return over_texts(run_on_vectors(name), text, audio, [str(place) for place in range(len(text))], SEED)
             run = of_waveforms(name, "waveforms", self.context.request.device)
             sounds = clips.recordings if recordings is None else recordings
@@ -137,7 +140,7 @@ class MetricColumns:
             return None
         key = (column.name, *map(id, reference.results))
         if key not in self._references:
-            seen = filled(run, reference.vectors(column.embedder or ""), real=True)
+            seen = filled(run, reference.vectors(column.hears), real=True)
             self._references[key] = (reference, seen)
         return self._references[key][1]
 
@@ -151,8 +154,8 @@ class MetricColumns:
 
 def _vector_run(column: Column, clips: EmbeddedClips) -> tuple[MetricRun, list[Any]]:
     """A column's metric, and each clip's embeddings by the column's embedder."""
-    vectors = clips.vectors(column.embedder or "")
-    return run_on_vectors(metric_of(column), str(column.embedder), vectors[0].shape[1]), vectors
+    vectors = clips.vectors(column.hears)
+    return run_on_vectors(metric_of(column), column.tagger or column.embedder or "", vectors[0].shape[1]), vectors
 
 
 def _states(run: MetricRun, sound: Recording) -> Tensors:

@@ -25,6 +25,7 @@ from melody.evaluation.result import Measurement
 from melody.registry import tables
 from melody.reproduce.results import Cell
 from melody.reproduce.suite import Column, Row
+from melody.reproduce.tables.arguments import SAMPLING
 from melody.reproduce.tables.builder import CellValue, Quantity
 from melody.reproduce.tables.metric_columns import MetricColumns
 from melody.reproduce.tables.samplers import ABLATION, MARGIN, Ablation
@@ -73,7 +74,10 @@ class NfeNeededTable(Table):
     samples = True
 
     def check(self) -> None:
-        """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid."""
+        """Raise ``MelodyError`` for a missing or another axis, an unknown sampler or grid."""
+        if set(self.suite.axes) != SAMPLING:
+            axes = ", ".join(self.suite.axes) or "none"
+            raise MelodyError(f"suite {self.suite.name}: axes are {axes}; expected sampler, grid, num_steps")
         check_axes(self.suite, self.context)
 
     @cached_property

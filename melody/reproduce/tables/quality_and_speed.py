@@ -21,7 +21,7 @@ from melody.reproduce.results import Cell, Clip
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables import budgets, estimates
-from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
+from melody.reproduce.tables.arguments import AXES, HEARD, SAMPLING, Uses
 from melody.reproduce.tables.builder import (
     INSTRUMENT,
     PASSES,
@@ -56,7 +56,7 @@ EXPORTED_CLIPS = 1
 
 @registry.tables.register("quality-and-speed")
 class QualityAndSpeedTable(Table):
-    """Samplers, grids and numbers of steps, and other systems: quality, text correlation, passes and speed."""
+    """Samplers, grids, steps and whatever else the axes vary, and other systems: quality, passes and speed."""
 
     measures: ClassVar = {
         **budgets.MEASURES,
@@ -71,9 +71,9 @@ class QualityAndSpeedTable(Table):
         "samples_per_second": Quantity("samples-per-second", "higher", "Hz"),
     }
     uses = Uses(
-        HEARD | {"reference_clips"},
+        HEARD | SAMPLING | {"reference_clips"},
         listed=frozenset({"system"}),
-        axes=SAMPLING,
+        axes=AXES,
         absent=True,
         timed=TIMED,
         compare=True,
@@ -87,8 +87,10 @@ class QualityAndSpeedTable(Table):
         return suite.compare
 
     def check(self) -> None:
-        """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid, a row that is no control."""
+        """Raise ``MelodyError`` for an unknown sampler or grid, a setting beside its axis, a row that is no control."""
         check_axes(self.suite, self.context)
+        if twice := sorted(self.suite.settings.model_fields_set & set(self.suite.axes)):
+            raise MelodyError(f"suite {self.suite.name}: settings.{twice[0]} has no use beside axes.{twice[0]}")
         check_classifiers(self.suite)
         known = [REAL, *CONTROLS]
         for listed in self.suite.rows:
@@ -124,7 +126,7 @@ class QualityAndSpeedTable(Table):
 
     def jobs(self, row: Row) -> RowJobs:
         """The row's generations, their timing, and the reference."""
-        suite, context, system = self.suite, self.context, system_of(row)
+        suite, context, system = self.suite, self.context, system_of(row, self.context)
         shared = {"classifiers": self._classifiers, "reference": self._reference}
         if _is_listed(row):
             made = control_jobs(suite, context, str(row["system"]), self._embedders, waveforms=self._waveforms)
@@ -144,7 +146,7 @@ class QualityAndSpeedTable(Table):
         if column.measure in TIMED:
             return self._speed(row, column, results)
         if column.measure in budgets.MEASURES:
-            return budgets.cell_value(self.context, system_of(row), column)
+            return budgets.cell_value(self.context, system_of(row, self.context), column)
         purposes = ["clips", *(["reference"] if needs_reference(column) else [])]
         jobs, seeds = results.planned(*purposes), self.context.seeds(self.suite.settings.seeds)
         if reason := results.failure(*purposes):
@@ -199,10 +201,11 @@ class QualityAndSpeedTable(Table):
 
     def _config(self, row: Row, results: RowResults) -> dict[str, Any]:
         settings = self.suite.settings
-        config: dict[str, Any] = {**row, "prompts": settings.prompts, "duration_s": settings.duration_s}
-        if system_of(row) == OWN:
-            return {**config, "guidance_scale": settings.guidance_scale}
-        return {**config, "options": results.planned_as(GenerationJob, "clips")[0].options}
+        config: dict[str, Any] = {"prompts": settings.prompts, "duration_s": settings.duration_s}
+        if system_of(row, self.context) == OWN:
+            sampling = {name: getattr(settings, name) for name in SAMPLING if name not in self.suite.axes}
+            return {**config, **sampling, "guidance_scale": settings.guidance_scale, **row}
+        return {**config, **row, "options": results.planned_as(GenerationJob, "clips")[0].options}
 
     def _listed_cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
         """Real clips, and controls."""
@@ -231,13 +234,14 @@ class QualityAndSpeedTable(Table):
         yield from control_notes(self.suite.columns, cells)
         yield from self._options()
         if any(column.measure in budgets.MEASURES for column in self.suite.columns):
-            names = [system_of(row) for row in grid_rows(self.suite, self.context)]
+            names = [system_of(row, self.context) for row in grid_rows(self.suite, self.context)]
             yield from budgets.notes(self.context, names)
 
     def _options(self) -> Iterator[str]:
         """What other systems are run by, where it is not their own defaults."""
         for row in grid_rows(self.suite, self.context):
-            if (system := system_of(row)) == OWN or self.context.unavailable_reason(system):
+            system = str(row.get("system", OWN))
+            if system == OWN or self.context.unavailable_reason(system):
                 continue
             if given := setting_of(self.suite, self.context, row, system).options:
                 yield f"{system} is run with {', '.join(_option(*option) for option in given.items())}."

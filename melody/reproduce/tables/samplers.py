@@ -22,7 +22,7 @@ from melody.reproduce.jobs.generation import GeneratedClips
 from melody.reproduce.jobs.job import Job
 from melody.reproduce.jobs.reference_clips import ReferenceJob
 from melody.reproduce.suite import Column, Row, Suite
-from melody.reproduce.tables.arguments import HEARD, SAMPLING, Uses
+from melody.reproduce.tables.arguments import AXES, HEARD, SAMPLING, Uses
 from melody.reproduce.tables.builder import CellValue, Quantity, embedders_of
 from melody.reproduce.tables.metric_columns import (
     FED_BY_CLIPS,
@@ -31,11 +31,11 @@ from melody.reproduce.tables.metric_columns import (
     metric_of,
     needs_reference,
 )
-from melody.reproduce.tables.sampling_grid import check_axes, grid_rows, problem_with
+from melody.reproduce.tables.sampling_grid import check_axes, grid_rows, problem_with, system_of
 from melody.reproduce.tables.shared_jobs import generation_jobs, held_out_job, settings_row
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
-ABLATION = Uses(HEARD - {"systems"} | SAMPLING | {"reference_clips"}, axes=SAMPLING)
+ABLATION = Uses(HEARD - {"systems"} | SAMPLING | {"reference_clips"}, axes=AXES)
 """What a suite over samplers, grids and steps says."""
 DIFFERENCE = "_difference"
 """What the name of a measure ends with that is a metric's difference to the reference's."""
@@ -67,7 +67,8 @@ class Ablation:
         if problem_with(row, self.context):
             return []
         embedders, kept = embedders_of(self.suite), keeps_waveforms(self.suite)
-        return list(generation_jobs(self.suite, self.context, row, embedders, waveforms=kept).values())
+        system = system_of(row, self.context)
+        return list(generation_jobs(self.suite, self.context, row, embedders, system, waveforms=kept).values())
 
     def purposes(self, column: Column) -> list[str]:
         """The shared jobs that a column needs beside a row's own."""
@@ -91,7 +92,7 @@ class Ablation:
     def measured(self, results: RowResults, purpose: str, column: Column) -> Measurement:
         """A metric of a setting's clips, where there is a set of real clips in it to the held-out ones."""
         column = _metric_column(column)
-        key = (metric_of(column), column.embedder or "", *(job.key for job in results.planned(purpose)))
+        key = (metric_of(column), column.hears, *(job.key for job in results.planned(purpose)))
         if key not in self._known:
             real = EmbeddedClips(tuple(results.computed("held out"))) if needs_reference(column) else None
             clips = self.by_seed(results, purpose)
@@ -123,7 +124,7 @@ class Ablation:
 
 @tables.register("samplers")
 class SamplersTable(Table):
-    """Samplers, grids and numbers of steps, beside one setting of the paper's."""
+    """Samplers, grids, numbers of steps, and whatever else the axes vary, beside one setting of the paper's."""
 
     measures: ClassVar = {
         "evaluations": Quantity("velocity-evaluations", "lower", "evaluations"),
@@ -136,7 +137,7 @@ class SamplersTable(Table):
     samples = True
 
     def check(self) -> None:
-        """Raise ``MelodyError`` for a missing or unknown axis, an unknown sampler or grid."""
+        """Raise ``MelodyError`` for an unknown sampler or grid, or a number that is none of its axis."""
         check_axes(self.suite, self.context)
 
     def rows(self) -> list[Row]:

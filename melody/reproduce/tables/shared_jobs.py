@@ -15,6 +15,8 @@ from melody.reproduce.jobs.reference_clips import ReferenceJob
 from melody.reproduce.suite import ListedRow, Row, Suite
 from melody.reproduce.systems import OWN
 
+SAMPLING = ("sampler", "grid", "num_steps")
+"""Settings by which clips are sampled, where a row has no such axis."""
 DEFAULT_EMBEDDER = "mel-stats"
 """Every run is embedded by it, so that tables which ask for no embedder share their runs with those which do."""
 
@@ -105,29 +107,25 @@ def continuation(suite: Suite, context: Context, system: str) -> Job:
 def rows_of_systems(suite: Suite, context: Context) -> list[ListedRow]:
     """A suite's rows, and one for every system of the run that it does not list."""
     listed = {str(row.row.get("system")) for row in suite.rows}
-    others = [name for name in context.loaded.systems if name not in listed and name != OWN]
+    others = [name for name in context.loaded.compared if name not in listed]
     return [*suite.rows, *(ListedRow(row={"system": name}) for name in others)]
 
 
 def settings_row(suite: Suite, num_steps: int | None = None) -> Row:
     """The sampling of a suite without axes."""
-    settings = suite.settings
-    return {"sampler": settings.sampler, "grid": settings.grid, "num_steps": num_steps or settings.num_steps}
+    row: Row = {name: getattr(suite.settings, name) for name in SAMPLING}
+    return row if num_steps is None else {**row, "num_steps": num_steps}
 
 
 def setting_of(suite: Suite, context: Context, row: Row, system: str = OWN, duration_s: float | None = None) -> Setting:
     """How a system is run: ours by a row's axes, another by the suite's options for it, else by its own defaults."""
-    duration_s = duration_s or suite.settings.duration_s
-    if system != OWN:
-        one = context.loaded.systems[system]
+    duration_s = duration_s or float(row.get("duration_s", suite.settings.duration_s))
+    one = context.loaded.systems[system]
+    if system != OWN and one.is_row:
         return Setting(duration_s, {**suite.settings.systems.get(one.use, {}), **one.options}, system)
-    options = {
-        "sampler": str(row["sampler"]),
-        "grid": str(row["grid"]),
-        "num_steps": int(row["num_steps"]),
-        "guidance_scale": suite.settings.guidance_scale,
-    }
-    return Setting(duration_s, options)
+    settings = {name: getattr(suite.settings, name) for name in (*SAMPLING, "guidance_scale")}
+    given = {name: row[name] for name in one.takes if name in row}
+    return Setting(duration_s, settings | given, system)
 
 
 def _timing(suite: Suite, context: Context, setting: Setting) -> Job:

@@ -19,12 +19,13 @@ from melody.reproduce.jobs.counting import WorkJob
 from melody.reproduce.jobs.job import Failure, Job, JobResult
 from melody.reproduce.jobs.speed import DTYPES, SpeedJob
 from melody.reproduce.random_systems import named_by_preset, why_not
+from melody.reproduce.requested import RequestedRow
 from melody.reproduce.results import Cell, Composition, Projection
-from melody.reproduce.suite import Column, Row
+from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.systems import OWN
 from melody.reproduce.tables.arguments import Uses
 from melody.reproduce.tables.builder import PASSES, RTF, CellValue, Quantity, timed_under
-from melody.reproduce.tables.generation_costs import Asked, by_formula, by_network, definition
+from melody.reproduce.tables.generation_costs import Asked, by_formula, by_network, of_size, sized_rows
 from melody.reproduce.tables.table import RowJobs, RowResults, Table
 
 DEVICES = {"rtf_v100": "V100", "rtf_paper_cpu": "8260"}
@@ -53,6 +54,15 @@ class SpeedTable(Table):
     uses = Uses(frozenset({"duration_s"}), listed=frozenset({"system"}), options=True)
     weightless = True
 
+    @classmethod
+    def takes(cls, suite: Suite, row: RequestedRow) -> bool:
+        """Presets and components, which need no weights here."""
+        return row.is_of_ours
+
+    def rows(self) -> list[Row]:
+        """The suite's, and what is asked for beside them."""
+        return sized_rows(self.suite, self.context)
+
     @cached_property
     def _variants(self) -> dict[str, list[dict[str, Any]]]:
         """The options of every row, by system."""
@@ -69,9 +79,9 @@ class SpeedTable(Table):
         """A timing of every system that can be had."""
         duration_s, context = self.suite.settings.duration_s, self.context
         return {
-            name: SpeedJob.of(context, definition(context), name, duration_s, variants, context.request.precision)
+            name: SpeedJob.of(context, *of_size(context, name), duration_s, variants, context.request.precision)
             for name, variants in self._variants.items()
-            if not why_not(name)
+            if not why_not(of_size(context, name)[1])
         }
 
     @cached_property
@@ -83,7 +93,7 @@ class SpeedTable(Table):
         return {
             name: SpeedJob.of(self.context, preset, name, duration_s, self._variants[name], precision="fp32")
             for name in self._timings
-            if named_by_preset(name)
+            if name not in self.context.request.sizes and named_by_preset(name)
         }
 
     @cached_property
@@ -103,7 +113,7 @@ class SpeedTable(Table):
 
     def cell(self, row: Row, column: Column, results: RowResults) -> CellValue:
         name = str(row["system"])
-        if reason := why_not(name):
+        if reason := why_not(of_size(self.context, name)[1]):
             return CellValue(unavailable_reason=reason)
         jobs, (outcome,) = results.planned("timing"), results.of("timing")
         if isinstance(outcome, Failure):
@@ -182,7 +192,7 @@ class SpeedTable(Table):
     def notes(self, cells: Sequence[Cell], results: Sequence[RowResults]) -> Iterator[str]:
         """How good the compositions and the roofline are."""
         first = {str(row["system"]): found for row, found in reversed(list(zip(self.rows(), results, strict=True)))}
-        for name in self._timings:
+        for name in (name for name in self._timings if name not in self.context.request.sizes):
             yield from self._compositions(name, first[name])
         yield from self._roofline_notes(results)
 

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar
 
+from melody.config import Preset
 from melody.declared import Declaration
 from melody.errors import MelodyError
 from melody.protocols import Registered
 from melody.registry import tables
 from melody.reproduce.context import Context
 from melody.reproduce.jobs.job import Failure, Job, JobResult, JobResults
+from melody.reproduce.requested import RequestedRow, rows_of_axes
 from melody.reproduce.results import Cell, Clip
 from melody.reproduce.suite import Column, Row, Suite
 from melody.reproduce.tables.arguments import Uses
@@ -86,6 +88,16 @@ class Table(Registered, ABC):
     def compares(cls, suite: Suite, system: str) -> bool:
         """Whether a system that the run asks for is a row of a suite, or is counted in one."""
         return False
+
+    @classmethod
+    def takes(cls, suite: Suite, row: RequestedRow) -> bool:
+        """Whether what an option asks for is a row of a suite."""
+        return cls.compares(suite, row.system)
+
+    @classmethod
+    def requests(cls, suite: Suite, preset: Preset) -> Iterable[RequestedRow]:
+        """Systems that a suite needs beside those asked for, in a run of a preset: those that its axes make."""
+        return rows_of_axes(suite, preset)
 
     def bound(self, suite: Suite, context: Context) -> Self:
         """The table, of a suite in a run."""
