@@ -76,7 +76,9 @@ def test_tables_share_the_runs_that_judges_hear(context: Context) -> None:
 
 
 def test_without_training_clips_the_cell_says_so(context: Context, tmp_path: Path) -> None:
-    found = run([table2()], replace(context, training_of=None), store=Store(tmp_path / "store"), output=tmp_path)
+    found = run(
+        [table2()], Context(replace(context.inputs, training_of=None)), store=Store(tmp_path / "store"), output=tmp_path
+    )
     cells = [cell for cell in found.tables[0].cells if "sampler" in cell.row]
     assert [cell.measured for cell in cells] == [None]
     assert "no training clips" in cells[0].reason
