@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -185,15 +187,16 @@ def _language_model_rows(candidate: Candidate) -> None:
     prefix = torch.zeros(2, model.num_prefix_tokens, dtype=torch.long)
     tokens = torch.arange(8).view(2, 4) % model.codebook_size
     whole = attempt(candidate, lambda: model.loss(prefix, tokens))
-    rows = [attempt(candidate, lambda row=row: model.loss(prefix[row], tokens[row])) for row in ([0], [1])]
+    rows = [attempt(candidate, partial(model.loss, prefix[[row]], tokens[[row]])) for row in (0, 1)]
     same_numbers("loss of a row alone and in a batch", torch.stack(rows).mean(), whole)
 
 
 @check("language_models", "it makes a token in one pass, as passes are counted")
 def _language_model_passes(candidate: Candidate) -> None:
-    model, passes = candidate.built, []
-    if not isinstance(model, nn.Module):
+    model: Any = candidate.built
+    if not isinstance(candidate.built, nn.Module):
         raise BrokenPromiseError("it is no torch.nn.Module, so its passes cannot be counted")
+    passes: list[Any] = []
     prefix = torch.zeros(2, model.num_prefix_tokens, dtype=torch.long)
     with counting(model, passes.append):
         attempt(candidate, lambda: model.generate(prefix, 3, generator=torch.Generator().manual_seed(0)))

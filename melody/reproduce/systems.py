@@ -119,9 +119,9 @@ def systems_of(around: RunDefaults, asked: Sequence[str | RequestedRow] = ()) ->
         MelodyError: an unknown system, a missing folder or file, two systems of one name.
     """
     systems = {}
-    for entry in registry.systems.entries():
-        if entry.name != OWN and (not entry.in_tree or _ships_weights(entry)):
-            systems[entry.name] = _by_itself(entry, around)
+    for registered in registry.systems.entries():
+        if registered.name != OWN and (not registered.in_tree or _ships_weights(registered)):
+            systems[registered.name] = _by_itself(registered, around)
     named: dict[str, SystemEntry] = {}
     for row in (RequestedRow((("system", each),)) if isinstance(each, str) else each for each in asked):
         if row.choices == (("system", OWN),):  # it is in every table already

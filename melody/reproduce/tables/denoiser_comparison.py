@@ -76,7 +76,8 @@ class DenoiserComparisonTable(Table):
         listed = [listed.row for listed in self.suite.rows]
         known = {row["denoiser"] for row in listed} | {self.context.inputs.subject.denoiser, *self._others}
         others = [*self._others, *(name for name in _plugins() if name not in known)]
-        return [*listed, self._own_row, *({"denoiser": name} for name in others)]
+        rows: list[Row] = [*listed, self._own_row]
+        return rows + [{"denoiser": name} for name in others]
 
     @property
     def _own_row(self) -> Row:

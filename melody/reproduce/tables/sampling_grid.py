@@ -59,7 +59,8 @@ def check_axes(suite: Suite, context: Context) -> None:
     """Raise ``MelodyError`` for an unknown sampler or grid, or a number that is none of its axis."""
     asked = {"sampler": context.request.samplers, "grid": context.request.grids}
     for axis, components in NAMED.items():
-        for name in asked[axis] if asked[axis] is not None else suite.axes.get(axis, ()):
+        names = asked[axis]
+        for name in suite.axes.get(axis, ()) if names is None else names:
             components.entry(str(name))
     for value in suite.axes.get("num_steps", ()):
         if not isinstance(value, int) or not 1 <= value <= MAX_STEPS:
