@@ -88,14 +88,15 @@ def _over_draws(
     drawn: Sequence[tuple[list[int], list[int]]],
     count: int,
 ) -> Measurement:
-    values, warnings = [], []
+    values: list[float] = []
+    warnings: list[str] = []
     with metrics.around(run.metric):
         for chosen, others in drawn:
             metric = filled(run, [generated[number] for number in chosen], real=False)
             for number in others:
                 metric.update(reference[number], True)
             values.append(value_of(metric))
-            warnings += own_warnings(metric)
+            warnings = warnings or own_warnings(metric)  # some are as dear as the value: none is asked for twice
             if not math.isfinite(values[-1]):
                 raise MelodyError(f"the value is {values[-1]}")
     low, high = np.percentile(values, [2.5, 97.5])
