@@ -64,17 +64,19 @@ def weight_files(
 
     Args:
         weights: folder or hub id; without it, the preset's shipped folder. What it lacks is taken from the shipped
-            weights of the preset's base (or of the preset itself) if the part is the same component there.
+            weights of the preset's base (or of the preset itself) if the part is the same component there. A folder
+            without a file of any part is no folder of weights: nothing is taken in its place.
         parts: file, folder or hub id of single parts, which go before.
     Raises:
         MelodyError: no such folder.
     """
     folder = shipped_weights(preset) if weights is None else local_folder(weights)
     files, bases = {part: folder / f"{part}.safetensors" for part in preset.parts}, shipped_bases(preset)
+    is_one = weights is None or any(path.is_file() for path in files.values())
     for part, path in files.items():
         if part in (parts or {}):
             files[part] = part_file(part, (parts or {})[part])
-        elif not path.is_file():
+        elif is_one and not path.is_file():
             files[part] = inherited_file(preset, part, bases) or path
     return {part: path for part, path in files.items() if has_weights(preset, part)}
 

@@ -237,7 +237,7 @@ def test_files_that_are_no_sounds_are_told_by_kind(run: Any, folders: Path) -> N
     code, out, _, content = run("generated", "-m", "peak", "--html", "page.html")
     assert code == 0
     told = (
-        "passed over beside the generated clips, as no sounds by their extension: 1 without extension, 1 .jpg, 2 .txt"
+        "Passed over beside the generated clips, as no sounds by their extension: 1 without extension, 1 .jpg, 2 .txt"
     )
     assert told in " ".join(out.split())
     assert told in Path("page.html").read_text(encoding="utf-8")

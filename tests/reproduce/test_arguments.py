@@ -43,7 +43,11 @@ EVERYWHERE = {
     ListedRow: {"row"},
 }
 """Fields that every kind of table uses: the runner, the verdicts and the pages read them."""
-CHECKED = {Suite: {"settings", "axes", "compare", "rows"}, Column: {"embedder", "device"}, ListedRow: {"absent"}}
+CHECKED = {
+    Suite: {"settings", "axes", "compare", "rows"},
+    Column: {"embedder", "tagger", "joint", "device"},
+    ListedRow: {"absent"},
+}
 """Fields that are used or refused by kind, each in a test below."""
 OTHER: dict[str, Any] = {
     "prompts": 3,

@@ -136,7 +136,7 @@ def test_judges_are_the_same_on_any_number_of_threads(monkeypatch: pytest.Monkey
 
 def test_judges_need_attributes_to_learn_from(tones: Any) -> None:
     with pytest.raises(MelodyError, match="has no attribute 'instrument' to learn from"):
-        trained_classifiers(tones.context().corpus)
+        trained_classifiers(tones.context().inputs.corpus_of())
 
 
 def test_every_place_of_the_card_has_a_number_or_a_reason(card: tuple[Results, Path]) -> None:
