@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,14 @@ from melody.cli.options import (
 from melody.errors import MelodyError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.progress import Progress, TaskID
+
     from melody.config import Preset
+    from melody.listening.schema import ListeningResult
+    from melody.progress import PlainProgress
+    from melody.reproduce.results import Results
 
 SuitesArgument = Annotated[
     list[str] | None,
@@ -134,18 +142,14 @@ def reproduce(
     verbose: VerboseOption = False,
 ) -> None:
     """Fill the paper's tables with measured numbers, each beside the paper's value and a verdict."""
-    from melody.artifacts.files import check_can_write
     from melody.artifacts.store import Store
-    from melody.listening.analysis import analyse
-    from melody.report.reproduction import reproduction
-    from melody.report.terminal import print_document
     from melody.report.write import write_report
     from melody.reproduce.runner import reproduce as run
     from melody.reproduce.suite import load_suites
 
     own, folder = _own_preset(preset or [], weights, set_ or [])
     chosen = load_suites(suites or (), full=full)
-    check_can_write(next(folder for folder in (output, *output.absolute().parents) if folder.exists()) / "results.json")
+    _check_output(output)
     with progress_bar() as bar:
         task = bar.add_task("reproduce", total=None)
         results = run(
@@ -163,21 +167,43 @@ def reproduce(
             output=output,
             published_samples=published_samples,
             split=split,
-            ratings=None if ratings is None else analyse(ratings),
+            ratings=_rated(ratings),
             precision=precision,
             budget_s=budget_s,
-            progress=lambda done, total, label: bar.update(
-                task, completed=done, total=total or None, description=escape(label or "reproduce")
-            ),
+            progress=partial(_show, bar, task),
             tell=lambda line: notes.print(line, markup=False, highlight=False, soft_wrap=True),
             command=" ".join(["melody", *sys.argv[1:]]),
         )
         bar.update(task, completed=0, total=None, description="writing the report")
         pages = write_report(results, output)
+    _print(results, pages, verbose)
+
+
+def _rated(ratings: Path | None) -> ListeningResult | None:
+    from melody.listening.analysis import analyse
+
+    return None if ratings is None else analyse(ratings)
+
+
+def _check_output(output: Path) -> None:
+    """Raise ``MelodyError`` if no results can be written there."""
+    from melody.artifacts.files import check_can_write
+
+    check_can_write(next(folder for folder in (output, *output.absolute().parents) if folder.exists()) / "results.json")
+
+
+def _print(results: Results, pages: Iterable[Path], verbose: bool) -> None:
+    from melody.report.reproduction import reproduction
+    from melody.report.terminal import print_document
+
     print_document(reproduction(results), console, verbose=verbose)
     if results.failures:
         raise MelodyError(f"{len(results.failures)} of the run's units of work failed: {results.failures[0]}")
     console.print(f"page: {escape(str(next(page for page in pages if page.suffix == '.html')))}")
+
+
+def _show(bar: Progress | PlainProgress, task: TaskID, done: int, total: int, label: str) -> None:
+    bar.update(task, completed=done, total=total or None, description=escape(label or "reproduce"))
 
 
 def _own_preset(named: list[str], weights: str | None, changes: list[str]) -> tuple[Preset, Path | None]:

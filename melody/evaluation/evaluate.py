@@ -51,8 +51,7 @@ def evaluate(
         skip_bad: leave out what cannot be scored, and list it in the result.
         allow_overlap: measure though generated clips are files of the reference, links resolved; it is told.
         seed: of groups, bootstraps and controls.
-        store: folder for what is known of each sound, by its content; a later call goes on from it. By default the
-            user's cache, which MELODY_CACHE moves.
+        store: folder for what is known of each sound, by its content; the user's cache by default.
         progress: ``progress(done, total, what is next)``.
     Raises:
         BadInputError: files that cannot be scored, each with its reason.

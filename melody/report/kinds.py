@@ -49,7 +49,7 @@ MARKS = {
 MARK_MEANINGS = {
     "✓": "as the paper says",
     "✗": "not as the paper says",
-    "?": "undecided: the interval allows both",
+    "?": "undecided by the test, which is corrected for how many are asked",
     "≠": "measured, and not to be held against the paper's number",
     "○": "not attempted",
     "·": "no statement of the paper's",

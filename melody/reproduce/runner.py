@@ -24,7 +24,7 @@ from melody.reproduce.executor import Progress, RunSummary, compute_all
 from melody.reproduce.jobs.job import Failure, Job, JobResult, JobResults
 from melody.reproduce.jobs.speed import check_precision
 from melody.reproduce.orderings import ordering_notes, orderings
-from melody.reproduce.requested import requested_rows
+from melody.reproduce.requested import RequestedRow, requested_rows
 from melody.reproduce.results import RESULTS, Cell, Clip, Results, Share
 from melody.reproduce.results import Table as FilledTable
 from melody.reproduce.run_inputs import BUDGET_S, RunRequest
@@ -76,13 +76,10 @@ def reproduce(
         ratings: what listeners said of systems of these names.
         precision: of the speed table's networks: fp32, bf16 or fp16.
         budget_s: seconds that the speed table may spend on each system.
-        tell: takes what must be said before anything is computed: options that a suite has no use for, rows that lack
-            an extra.
+        tell: takes what must be said before anything is computed, such as options that a suite has no use for.
     Raises:
         MelodyError: bad input, found before anything is computed; a store or an output that cannot be written.
     """
-    from melody.reproduce.subject import PUBLISHED_SAMPLES, preset_context, random_context
-
     check_timing(suites, precision, budget_s)
     rows = requested_rows(systems, presets, components or {})
     own = preset if isinstance(preset, Preset) else load_preset(preset)
@@ -91,23 +88,44 @@ def reproduce(
         samplers,
         grids,
         ratings=ratings is not None,
-        # What the environment gives is given to every run, and asked for in none.
-        published_samples=published_samples is not None and str(published_samples) != os.environ.get(PUBLISHED_SAMPLES),
+        published_samples=_is_asked(published_samples),
         budget=budget_s != BUDGET_S,
     )
     check_options(suites, list(options), tell)
     for line in missing_extras(suites):
         tell(line)
-    chosen = [None if names is None else tuple(dict.fromkeys(names)) for names in (samplers, grids)]
     sizes = {row.title(own): row.preset(own) for row in rows if row.is_of_ours}
-    request = RunRequest(device, seed, chosen[0], ratings, precision, budget_s, grids=chosen[1], sizes=sizes)
-    if weights is None and all(kind_of(suite).weightless for suite in suites):
-        context = random_context(own, request)
-    else:
-        needed = {each.title(own): each for suite in suites for each in kind_of(suite).requests(suite, own)}
-        given: dict[str, Any] = {"weights": weights, "published_samples": published_samples, "split": split}
-        context = preset_context(own, request, systems=[*rows, *needed.values()], **given)
+    request = RunRequest(device, seed, _once(samplers), ratings, precision, budget_s, grids=_once(grids), sizes=sizes)
+    given: dict[str, Any] = {"weights": weights, "published_samples": published_samples, "split": split}
+    context = _context(suites, own, request, rows, given)
     return run(suites, context, store=store, output=output, progress=progress, command=command)
+
+
+def _is_asked(published_samples: Path | None) -> bool:
+    """What the environment gives is given to every run, and asked for in none."""
+    from melody.reproduce.subject import PUBLISHED_SAMPLES
+
+    return published_samples is not None and str(published_samples) != os.environ.get(PUBLISHED_SAMPLES)
+
+
+def _once(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(dict.fromkeys(names))
+
+
+def _context(
+    suites: Sequence[Suite],
+    own: Preset,
+    request: RunRequest,
+    rows: Sequence[RequestedRow],
+    given: Mapping[str, Any],
+) -> Context:
+    """What there is to measure: the preset with random weights where no suite needs trained ones."""
+    from melody.reproduce.subject import preset_context, random_context
+
+    if given["weights"] is None and all(kind_of(suite).weightless for suite in suites):
+        return random_context(own, request)
+    needed = {each.title(own): each for suite in suites for each in kind_of(suite).requests(suite, own)}
+    return preset_context(own, request, systems=[*rows, *needed.values()], **given)
 
 
 def run(

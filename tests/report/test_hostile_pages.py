@@ -168,6 +168,9 @@ def test_hostile_texts_and_numbers_of_a_listening_test(text: str, tmp_path: Path
     held(render_page(document))
     with (tmp_path / "terminal.txt").open("w", encoding="utf-8") as file:
         print_document(document, Console(file=file, width=100))
+    printed = (tmp_path / "terminal.txt").read_text(encoding="utf-8")
+    assert printed.strip()
+    assert not {"\0", "\x1b", "\ud800"} & set(printed)
 
 
 def test_a_listening_test_of_any_size() -> None:
